@@ -1,0 +1,1 @@
+"""Order execution between a risk engine and a MetaTrader 5 broker."""
