@@ -1,0 +1,59 @@
+"""The words and scalar types that every module uses, as on the wire (design: messages)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+Side = Literal["buy", "sell"]
+OrderType = Literal["market", "limit", "stop", "stop_limit"]
+TimeInForce = Literal["gtc", "day", "until"]
+FillPolicy = Literal["any", "fok", "ioc", "return"]
+Status = Literal["pending", "submitted", "partially_filled", "filled", "cancelled", "rejected", "failed"]
+FINAL_STATUSES: frozenset[str] = frozenset({"filled", "cancelled", "rejected", "failed"})
+Decision = Literal["accepted", "refused", "duplicate", "conflict"]
+DealEntry = Literal["in", "out", "inout", "out_by"]
+DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
+Connection = Literal["connecting", "ready", "no_algo_trading", "wrong_account", "disconnected", "hung"]
+ExpectedPriceSource = Literal["signal", "arrival_mid"]
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return ``value`` in plain notation, never with an exponent, its trailing zeros kept."""
+    return format(value, "f")
+
+
+def time_text(value: datetime) -> str:
+    """Return a UTC time as RFC 3339 with exactly six digits of a second and ``Z``."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError(f"expected a time with an offset, got {value.isoformat()}")
+    return value.astimezone(UTC)
+
+
+def _bounded(value: Decimal) -> Decimal:
+    # ClickHouse keeps Decimal(38, 10): 28 digits before the point, 10 behind it. What does not fit is refused at the edge, not cut later.
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -10 or value.adjusted() > 27:
+        raise ValueError(f"expected at most 27 digits before and 10 behind the point, got {value!s:.40}")
+    return value
+
+
+Money = Annotated[Decimal, Field(allow_inf_nan=False), PlainSerializer(decimal_text, return_type=str)]
+"""A finite decimal amount, price or volume; a string on the wire."""
+BoundedDecimal = Annotated[Money, AfterValidator(_bounded)]
+"""A decimal that fits the warehouse; for everything that arrives from outside."""
+Lots = Annotated[BoundedDecimal, Field(gt=0)]
+UtcTime = Annotated[datetime, AfterValidator(_in_utc), PlainSerializer(time_text, return_type=str, when_used="json")]
+
+
+class Frozen(BaseModel):
+    """A value that is never changed: derive a new one with ``model_copy(update=...)``. Unknown fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")

@@ -1,0 +1,56 @@
+"""account/1: an account as its terminal sees it, on ``accounts.{account}``; snapshot/1: what the terminal sends for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from streamapp.domain.vocabulary import Connection, Frozen, Money, Side, UtcTime
+from streamapp.messages.envelope import Message
+
+
+class AccountMessage(Message):
+    """account/1. Money in ``currency``; ``trading``: whether we open new orders on it (open, breaker, not_ready, halted)."""
+
+    schema_: Literal["account/1"] = Field("account/1", alias="schema")
+    account: str
+    connection: Connection
+    detail: str = ""
+    trading: Literal["open", "not_ready", "halted"] = "open"
+    balance: Money | None = None
+    equity: Money | None = None
+    margin: Money | None = None
+    margin_free: Money | None = None
+    margin_level: Money | None = None
+    currency: str | None = None
+    leverage: int | None = None
+    epoch: str | None = None
+    at: UtcTime
+
+
+class SnapshotPosition(Frozen):
+    """One position as the terminal sees it now; key it by ``position_id`` (MT5's identifier), tickets may change."""
+
+    position_id: int
+    ticket: int
+    symbol: str
+    side: Side
+    volume: Money
+    open_price: Money
+    stop_loss: Money | None = None
+    take_profit: Money | None = None
+    profit: Money
+    swap: Money
+    magic: int
+
+
+class SnapshotMessage(Message):
+    """snapshot/1, on ``mt5.snapshot.{account}``: positions and account now; a newer one replaces it."""
+
+    schema_: Literal["snapshot/1"] = Field("snapshot/1", alias="schema")
+    account: str
+    state: AccountMessage
+    positions: tuple[SnapshotPosition, ...] = ()
+    deals_seen: int = 0
+    at: UtcTime

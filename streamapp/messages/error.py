@@ -1,0 +1,46 @@
+"""error/1: something went wrong with an order, on ``broker.error.{symbol}``; ours, and in from someone else's connector."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from streamapp.domain.vocabulary import Frozen, UtcTime
+from streamapp.messages.envelope import Message
+
+ErrorKind = Literal["rejected", "invalid", "not_connected", "timeout", "in_doubt", "absent", "duplicate", "disconnected"]
+
+
+class ErrorMessage(Message):
+    """error/1 as we publish it. ``final``: the order is over."""
+
+    schema_: Literal["error/1"] = Field("error/1", alias="schema")
+    error_id: str
+    order_id: str | None
+    account: str
+    symbol: str
+    kind: ErrorKind
+    retcode: int | None = None
+    retcode_name: str | None = None
+    message: str = ""
+    attempt: int | None = None
+    final: bool
+    at: UtcTime
+    executor: str | None = None
+
+
+class ForeignError(Frozen):
+    """What we need of an error from someone else's connector. Only final and rejected, invalid or not_connected ends an order."""
+
+    order_id: str = Field(min_length=1, max_length=128)
+    error_id: str | None = None
+    account: str | None = None
+    symbol: str | None = None
+    kind: ErrorKind
+    retcode: int | None = None
+    retcode_name: str | None = None
+    message: str = Field("", max_length=2000)
+    attempt: int = 1
+    final: bool = False
+    at: UtcTime | None = None

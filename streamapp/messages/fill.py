@@ -1,0 +1,66 @@
+"""fill/1: one deal, on ``broker.fill.{symbol}``; ours, and in from someone else's connector."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import Field
+
+from streamapp.domain.vocabulary import BoundedDecimal, DealEntry, DealReason, Frozen, Lots, Money, Side, UtcTime
+from streamapp.messages.envelope import Message
+from streamapp.messages.order import Slippage
+
+
+class FillMessage(Message):
+    """fill/1 as we publish it. ``order_id`` is None for a deal that is no order's of ours."""
+
+    schema_: Literal["fill/1"] = Field("fill/1", alias="schema")
+    fill_id: str
+    revision: int = 0
+    order_id: str | None
+    signal_id: str | None = None
+    account: str
+    symbol: str
+    side: Side
+    entry: DealEntry
+    reason: DealReason
+    deal: int
+    ticket: int
+    position_id: int
+    volume: Lots
+    price: Money
+    commission: Money = Decimal(0)
+    swap: Money = Decimal(0)
+    fee: Money = Decimal(0)
+    profit: Money = Decimal(0)
+    currency: str = ""
+    at: UtcTime
+    expected_price: Money | None = None
+    slippage: Slippage | None = None
+    executor: str | None = None
+    busted: bool = False
+
+
+class ForeignFill(Frozen):
+    """What we need of a fill from someone else's connector: order_id, fill_id (or deal), volume and price; the rest if it is there."""
+
+    order_id: str = Field(min_length=1, max_length=128)
+    fill_id: str | None = Field(None, min_length=1, max_length=200)
+    deal: int | None = None
+    revision: int = 0
+    account: str | None = None
+    symbol: str | None = None
+    side: Side | None = None
+    entry: DealEntry = "in"
+    reason: DealReason = "expert"
+    ticket: int | None = None
+    position_id: int | None = None
+    volume: Lots
+    price: BoundedDecimal = Field(gt=0)
+    commission: BoundedDecimal = Decimal(0)
+    swap: BoundedDecimal = Decimal(0)
+    fee: BoundedDecimal = Decimal(0)
+    profit: BoundedDecimal = Decimal(0)
+    currency: str = ""
+    at: UtcTime | None = None

@@ -1,0 +1,27 @@
+"""position/1: one position after a deal, on ``positions.{symbol}``."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import Field
+
+from streamapp.domain.vocabulary import Money, Side, UtcTime
+from streamapp.messages.envelope import Message
+
+
+class PositionMessage(Message):
+    """position/1. ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded."""
+
+    schema_: Literal["position/1"] = Field("position/1", alias="schema")
+    account: str
+    symbol: str
+    position_id: int
+    side: Side | None
+    volume: Money
+    average_price: Money | None
+    realized_profit: Money = Decimal(0)
+    currency: str = ""
+    rev: int
+    at: UtcTime

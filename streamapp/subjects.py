@@ -1,0 +1,124 @@
+"""NATS subjects, streams and message ids. The only place that spells them (design: messages, architecture "NATS")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ORIGIN_HEADER = "Streamapp-Origin"
+MESSAGE_ID_HEADER = "Nats-Msg-Id"
+
+SIGNALS_APPROVED = "signals.approved"
+ORDERS_SUBMITTED = "orders.submitted"
+BROKER_FILL = "broker.fill"
+BROKER_ERROR = "broker.error"
+COMMANDS = "commands"
+REPORT = "mt5.report"
+BROKER_LOG = "mt5.log"
+SNAPSHOT = "mt5.snapshot"
+RESERVED_ACCOUNTS = frozenset({"report", "snapshot", "log"})
+"""No account may have these names: its request subjects would fall into a stream (mt5.{account}.submit)."""
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A JetStream stream as ``streamapp init`` creates it."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age_s: float
+    max_msgs_per_subject: int = -1
+    duplicate_window_s: float = 600.0
+
+
+EXECUTION_IN = StreamSpec(
+    "EXECUTION_IN",
+    tuple(f"{s}.>" for s in (SIGNALS_APPROVED, ORDERS_SUBMITTED, BROKER_FILL, BROKER_ERROR, COMMANDS, REPORT, BROKER_LOG)),
+    max_age_s=7 * 86400,
+)
+ACCOUNT_SNAPSHOTS = StreamSpec("ACCOUNT_SNAPSHOTS", (f"{SNAPSHOT}.>",), max_age_s=86400, max_msgs_per_subject=1)
+EXECUTION_OUT = StreamSpec(
+    "EXECUTION_OUT",
+    (
+        *(f"orders.{status}.>" for status in ("pending", "partially_filled", "filled", "cancelled", "rejected", "failed")),
+        "positions.>",
+        "accounts.>",
+        "signals.refused.>",
+        "reconciliation.>",
+        "command_results.>",
+    ),
+    max_age_s=7 * 86400,
+)
+STREAMS = (EXECUTION_IN, ACCOUNT_SNAPSHOTS, EXECUTION_OUT)
+MIRROR_DURABLE = "streamapp-mirror"
+
+
+def token(text: str) -> str:
+    """Return ``text`` as one subject token: each byte outside ``[A-Za-z0-9_-]`` becomes ``%XX``."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())
+
+
+def signal_approved(symbol: str) -> str:
+    """Return the subject on which a risk engine publishes an approved signal."""
+    return f"{SIGNALS_APPROVED}.{token(symbol)}"
+
+
+def signal_refused(symbol: str) -> str:
+    """Return the subject of a refusal; ``-`` stands for a symbol that is not known."""
+    return f"signals.refused.{token(symbol) or '-'}"
+
+
+def order_status(status: str, symbol: str) -> str:
+    """Return the subject of an order's revision."""
+    return f"orders.{status}.{token(symbol)}"
+
+
+def fill(symbol: str) -> str:
+    """Return the subject of a fill."""
+    return f"{BROKER_FILL}.{token(symbol)}"
+
+
+def error(symbol: str) -> str:
+    """Return the subject of an error notice; ``-`` stands for a symbol that is not known."""
+    return f"{BROKER_ERROR}.{token(symbol) or '-'}"
+
+
+def position(symbol: str) -> str:
+    """Return the subject of a position."""
+    return f"positions.{token(symbol)}"
+
+
+def account_state(account: str) -> str:
+    """Return the subject of an account's state."""
+    return f"accounts.{token(account)}"
+
+
+def terminal(account: str, operation: str) -> str:
+    """Return the request subject of one account's terminal (submit, hello, replay, ack, ...); never captured by a stream."""
+    return f"mt5.{token(account)}.{operation}"
+
+
+def report(account: str) -> str:
+    """Return the subject of what a terminal saw."""
+    return f"{REPORT}.{token(account)}"
+
+
+def broker_log(account: str) -> str:
+    """Return the subject of an account's broker log."""
+    return f"{BROKER_LOG}.{token(account)}"
+
+
+def snapshot(account: str) -> str:
+    """Return the subject of an account's positions and money as they are now."""
+    return f"{SNAPSHOT}.{token(account)}"
+
+
+def origin(deployment: str, role: str) -> str:
+    """Return the value of the origin header: who we are."""
+    return f"{deployment}/{role}"
+
+
+def message_id(deployment: str, *parts: object) -> str:
+    """Return a Nats-Msg-Id: ``{deployment}:order:{order_id}:{rev}`` and the like; deduplication is per stream."""
+    return ":".join((deployment, *(str(part) for part in parts)))

@@ -1,0 +1,79 @@
+"""Kafka topics: names, cleanup and retention. ``streamapp init`` creates them, Faust never does (design: architecture)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SIGNALS_APPROVED = "signals_approved"
+ORDERS_SUBMITTED = "orders_submitted"
+INCOMPLETE = "incomplete"
+ORDER_COMMANDS = "order_commands"
+BROKER_REPORTS = "broker_reports"
+ACCOUNT_SNAPSHOTS = "account_snapshots"
+ARCHIVE = "order_execution_archive"
+BROKER_LOG = "broker_communication_log"
+UPDATES = "updates"
+DEAD_LETTERS = "dead_letters"
+
+TABLES = ("signals", "submissions", "orders", "positions", "accounts", "pins")
+"""The tables of the trading worker; ``pins`` is completion's: which account an incomplete id was given."""
+
+# Headers of our Kafka records.
+NATS_SUBJECT = "nats-subject"
+NATS_STREAM = "nats-stream"
+NATS_SEQUENCE = "nats-stream-seq"
+NATS_TIME = "nats-time"
+PUBLISH_SUBJECT = "publish-subject"
+"""On ``updates``: the NATS subject it goes to. Without it the update is for the warehouse only."""
+PUBLISH_ID = "publish-id"
+"""On ``updates``: its Nats-Msg-Id."""
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as ``streamapp init`` creates it."""
+
+    name: str
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def _kept(days: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS)}
+
+
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+TOPICS = (
+    TopicSpec(SIGNALS_APPROVED, _kept(7)),
+    TopicSpec(ORDERS_SUBMITTED, _kept(7)),
+    TopicSpec(INCOMPLETE, _kept(7)),
+    TopicSpec(ORDER_COMMANDS, _kept(7)),
+    TopicSpec(BROKER_REPORTS, _kept(7)),
+    TopicSpec(ACCOUNT_SNAPSHOTS, _kept(1)),
+    TopicSpec(ARCHIVE, _FOREVER),
+    TopicSpec(BROKER_LOG, _FOREVER),
+    TopicSpec(UPDATES, _kept(7)),
+    TopicSpec(DEAD_LETTERS, _kept(30)),
+)
+
+
+def app_id(deployment: str, part: str) -> str:
+    """Return the Faust app id (and consumer group) of a part: trading, publisher or warehouse."""
+    return f"{deployment}-{part}"
+
+
+def changelog(deployment: str, table: str) -> str:
+    """Return the name Faust gives the changelog of a table of the trading worker."""
+    return f"{app_id(deployment, 'trading')}-{table}-changelog"
+
+
+def changelogs(deployment: str) -> tuple[TopicSpec, ...]:
+    """Return the changelogs of the trading worker's tables.
+
+    Compacted, and never sooner than 7 days: a worker that slept for less finds every record by which it can see that it was replaced
+    (design: submission "Zombies").
+    """
+    config = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(7 * _DAY_MS), "segment.ms": "3600000"}
+    return tuple(TopicSpec(changelog(deployment, table), config) for table in TABLES)
