@@ -160,6 +160,7 @@ class Settings(BaseSettings):
     terminal: TerminalSettings = TerminalSettings()
     web: WebSettings = WebSettings()
     local: LocalSettings = LocalSettings()
+    crash_at: str | None = Field(None, description="Tests only: the crash point at which the process kills itself (streamapp/crashpoints.py).")
     simulator_address: str | None = Field(None, description="host:port of the simulated MT5 server. Not set: the local one.")
     accounts: dict[str, AccountSettings] = Field(default_factory=lambda: dict(DEMO_ACCOUNTS), description="The accounts we trade.")
 
