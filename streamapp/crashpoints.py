@@ -1,6 +1,7 @@
 """Named places at which a test can kill the process (design: submission "Named crash points").
 
-``STREAMAPP_CRASH_AT=broker.after_claim`` kills at the first time the point is reached, ``broker.after_claim:7`` at the seventh. Where the
+``STREAMAPP_CRASH_AT=broker.after_claim`` kills at the first time the point is reached, ``broker.after_claim:7`` at the
+seventh. Where the
 variable is not set this costs one comparison.
 """
 
@@ -32,7 +33,9 @@ _left: dict[str, int] = {}
 
 
 def arm(wanted: str | None) -> None:
-    """Choose the point at which this process dies; None: none. Called once by composition roots with the environment's value.
+    """Choose the point at which this process dies; None: none.
+
+    Called once by composition roots with the environment's value.
 
     Raises:
         ValueError: the point is not one of :data:`POINTS`.

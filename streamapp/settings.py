@@ -1,6 +1,7 @@
 """The settings: one frozen tree, and the only place that reads the environment.
 
-``streamapp.toml`` in the working folder (``STREAMAPP_CONFIG`` names another), overridden by ``STREAMAPP_SECTION__NAME`` in the
+``streamapp.toml`` in the working folder (``STREAMAPP_CONFIG`` names another), overridden by ``STREAMAPP_SECTION__NAME``
+in the
 environment. docs/configuration.md is generated from the descriptions below.
 """
 
@@ -23,7 +24,10 @@ Role = Literal["both", "execution", "connector"]
 
 
 class Section(BaseModel):
-    """A part of the tree: frozen, and a name that is not known is an error, not a setting that silently does nothing."""
+    """A part of the tree.
+
+    Frozen, and a name that is not known is an error, not a setting that silently does nothing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,12 +35,20 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """Kafka."""
 
-    bootstrap: str | None = Field(None, description="host:port[,host:port] of the brokers. Not set: a local one, started by `streamapp up`.")
+    bootstrap: str | None = Field(
+        None, description="host:port[,host:port] of the brokers. Not set: a local one, started by `streamapp up`."
+    )
     partitions: int = Field(8, ge=1, description="Partitions of every topic. Never changed after the first start.")
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
-    session_timeout_s: float = Field(10.0, gt=0, description="A worker that is silent for so long loses its partitions.")
-    rebalance_timeout_s: float = Field(60.0, gt=0, description="How long a worker may take to finish what it holds when partitions move.")
-    send_timeout_s: float = Field(10.0, gt=0, description="A record that is not acknowledged by then ends the worker; it is redelivered.")
+    session_timeout_s: float = Field(
+        10.0, gt=0, description="A worker that is silent for so long loses its partitions."
+    )
+    rebalance_timeout_s: float = Field(
+        60.0, gt=0, description="How long a worker may take to finish what it holds when partitions move."
+    )
+    send_timeout_s: float = Field(
+        10.0, gt=0, description="A record that is not acknowledged by then ends the worker; it is redelivered."
+    )
 
 
 class NatsSettings(Section):
@@ -47,7 +59,9 @@ class NatsSettings(Section):
     password_file: Path | None = Field(None, description="File with the password.")
     credentials_file: Path | None = Field(None, description="A .creds file (JWT and seed).")
     replicas: int = Field(1, ge=1, description="Replicas of the streams; 3 in production.")
-    publish_timeout_s: float = Field(5.0, gt=0, description="How long to wait for JetStream's acknowledgement before trying again.")
+    publish_timeout_s: float = Field(
+        5.0, gt=0, description="How long to wait for JetStream's acknowledgement before trying again."
+    )
 
 
 class ClickHouseSettings(Section):
@@ -66,18 +80,31 @@ class ExecutionSettings(Section):
     """From a signal to the decision."""
 
     approval: Literal["payload", "subject"] = Field(
-        "payload", description='"payload": the signal says status approved itself; "subject": that it came on signals.approved is enough.'
+        "payload",
+        description='"payload": the signal says so itself; "subject": that it came on signals.approved is enough.',
     )
-    require_row: bool = Field(False, description="An approved row of the signal in ClickHouse `trading_signals` is mandatory as well.")
-    signal_ttl_s: float = Field(30.0, gt=0, description="A signal without valid_until is good for so long after approved_at.")
-    max_clock_skew_s: float = Field(2.0, ge=0, description="Signals from further in the future are refused; terminals whose clock is off by more are not ready.")
+    require_row: bool = Field(
+        False, description="An approved row of the signal in ClickHouse `trading_signals` is mandatory as well."
+    )
+    signal_ttl_s: float = Field(
+        30.0, gt=0, description="A signal without valid_until is good for so long after approved_at."
+    )
+    max_clock_skew_s: float = Field(
+        2.0,
+        ge=0,
+        description="Signals from further ahead are refused; terminals whose clock is off by more are not ready.",
+    )
     max_payload_bytes: int = Field(65536, ge=1024, description="A longer payload is a dead letter.")
     routing: dict[str, str] = Field(
         default_factory=dict,
-        description="Account for signals without one: keys `strategy/symbol`, `strategy/*`, `*/symbol` or `*/*`, the most particular first.",
+        description="Account for signals without one: `strategy/symbol`, `strategy/*`, `*/symbol` or `*/*`, tried in this order.",
     )
-    field_names: dict[str, str] = Field(default_factory=dict, description="Our field name = the name in the risk engine's messages and rows.")
-    value_names: dict[str, str] = Field(default_factory=dict, description="The risk engine's word = ours, e.g. LONG = buy.")
+    field_names: dict[str, str] = Field(
+        default_factory=dict, description="Our field name = the name in the risk engine's messages and rows."
+    )
+    value_names: dict[str, str] = Field(
+        default_factory=dict, description="The risk engine's word = ours, e.g. LONG = buy."
+    )
 
 
 class GuardSettings(Section):
@@ -91,18 +118,29 @@ class GuardSettings(Section):
 class BrokerSettings(Section):
     """From the command to the terminal."""
 
-    submit_deadline_s: float = Field(2.0, gt=0, description="How long one submit may take before the account's breaker opens.")
+    submit_deadline_s: float = Field(
+        2.0, gt=0, description="How long one submit may take before the account's breaker opens."
+    )
     check_interval_s: float = Field(1.0, gt=0, description="How often an open breaker asks the terminal again.")
 
 
 class TerminalSettings(Section):
     """The process that owns an MT5 account."""
 
-    data: Path = Field(Path("terminal"), description="Folder of the journals, below local.data if relative. One journal an account; never share or copy it.")
-    order_send_deadline_s: float = Field(30.0, gt=0, description="order_send is ended by killing its process after so long; the order is a doubt then.")
+    data: Path = Field(
+        Path("terminal"),
+        description="Folder of the journals, below local.data if relative. Never share or copy a journal.",
+    )
+    order_send_deadline_s: float = Field(
+        30.0, gt=0, description="order_send is ended by killing its process after so long; the order is a doubt then."
+    )
     read_deadline_s: float = Field(10.0, gt=0, description="The same for a read; nothing is in doubt then.")
-    initialize_deadline_s: float = Field(180.0, gt=0, description="The same for initialize, which may start the terminal program.")
-    settle_window_s: float = Field(45.0, gt=0, description="How long a doubt is looked for before it may be called absent.")
+    initialize_deadline_s: float = Field(
+        180.0, gt=0, description="The same for initialize, which may start the terminal program."
+    )
+    settle_window_s: float = Field(
+        45.0, gt=0, description="How long a doubt is looked for before it may be called absent."
+    )
     poll_interval_s: float = Field(0.25, gt=0, description="How often deals, orders and positions are looked at.")
     snapshot_interval_s: float = Field(2.0, gt=0, description="How often positions and account are told.")
 
@@ -110,7 +148,10 @@ class TerminalSettings(Section):
 class WebSettings(Section):
     """The web views of our processes."""
 
-    bind: str = Field("127.0.0.1", description="Address to listen on. The views have no login: put a proxy in front before you change this.")
+    bind: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. The views have no login: put a proxy in front before you change this.",
+    )
 
 
 class LocalSettings(Section):
@@ -125,9 +166,13 @@ class AccountSettings(Section):
 
     login: int = Field(description="The account's number.")
     server: str = Field("Simulated-Demo", description="The broker's trade server, as the terminal shows it.")
-    terminal_path: Path | None = Field(None, description="terminal64.exe of this account's own terminal (MetaTrader5 only).")
+    terminal_path: Path | None = Field(
+        None, description="terminal64.exe of this account's own terminal (MetaTrader5 only)."
+    )
     password_file: Path | None = Field(None, description="File with the account's password.")
-    module: Literal["simulated", "MetaTrader5"] = Field("simulated", description="The simulated MT5 or the real one (Windows).")
+    module: Literal["simulated", "MetaTrader5"] = Field(
+        "simulated", description="The simulated MT5 or the real one (Windows)."
+    )
     profile: str = Field("default", description="Simulated only: the broker profile.")
     balance: Decimal = Field(Decimal(1_000_000), description="Simulated only: money at the start.")
     currency: str = Field("USD", description="Simulated only: the account's currency.")
@@ -145,12 +190,25 @@ class Settings(BaseSettings):
     """The whole tree; read it with :func:`load_settings`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMAPP_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix="STREAMAPP_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
-    deployment: str = Field("streamapp", pattern=r"^[A-Za-z0-9_-]+$", description="Our name in ids, headers and consumer groups. Never changed after the first start.")
-    role: Role = Field("both", description="both, execution (someone else's connector) or connector (someone else's execution service).")
-    worker: int = Field(1, ge=1, le=4, description="Which trading worker of this machine this is; each has its own port and folder.")
+    deployment: str = Field(
+        "streamapp",
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Our name in ids, headers and consumer groups. Never changed after the first start.",
+    )
+    role: Role = Field(
+        "both",
+        description="both, execution (someone else's connector) or connector (someone else's execution service).",
+    )
+    worker: int = Field(
+        1, ge=1, le=4, description="Which trading worker of this machine this is; each has its own port and folder."
+    )
     kafka: KafkaSettings = KafkaSettings()
     nats: NatsSettings = NatsSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
@@ -160,15 +218,21 @@ class Settings(BaseSettings):
     terminal: TerminalSettings = TerminalSettings()
     web: WebSettings = WebSettings()
     local: LocalSettings = LocalSettings()
-    crash_at: str | None = Field(None, description="Tests only: the crash point at which the process kills itself (streamapp/crashpoints.py).")
-    simulator_address: str | None = Field(None, description="host:port of the simulated MT5 server. Not set: the local one.")
-    accounts: dict[str, AccountSettings] = Field(default_factory=lambda: dict(DEMO_ACCOUNTS), description="The accounts we trade.")
+    crash_at: str | None = Field(
+        None, description="Tests only: the crash point at which the process kills itself (streamapp/crashpoints.py)."
+    )
+    simulator_address: str | None = Field(
+        None, description="host:port of the simulated MT5 server. Not set: the local one."
+    )
+    accounts: dict[str, AccountSettings] = Field(
+        default_factory=lambda: dict(DEMO_ACCOUNTS), description="The accounts we trade."
+    )
 
     @field_validator("accounts")
     @classmethod
     def _no_reserved_names(cls, accounts: dict[str, AccountSettings]) -> dict[str, AccountSettings]:
         if reserved := RESERVED_ACCOUNTS & accounts.keys():
-            raise ValueError(f"expected another account name than {', '.join(sorted(RESERVED_ACCOUNTS))}, got {', '.join(sorted(reserved))}")
+            raise ValueError(f"expected other account names than {sorted(RESERVED_ACCOUNTS)}, got {sorted(reserved)}")
         if empty := [name for name in accounts if not name.strip()]:
             raise ValueError(f"expected account names, got {empty!r}")
         return accounts
@@ -177,7 +241,9 @@ class Settings(BaseSettings):
     def _own_login_for_each(self) -> Settings:
         logins = [(account.server, account.login) for account in self.accounts.values()]
         if len(set(logins)) != len(logins):
-            raise ValueError("expected a server and login of its own for each account, got one twice: two journals must never own one account")
+            raise ValueError(
+                "expected a server and login of its own for each account, got one twice: two journals never own one account"
+            )
         return self
 
     @classmethod
@@ -186,8 +252,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the order of precedence: arguments, environment, file."""
         file = Path(os.environ.get("STREAMAPP_CONFIG", "streamapp.toml"))
@@ -242,8 +308,13 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors(include_input=False))
-        raise ConfigurationError(f"settings: {wrong}. Mend streamapp.toml or the STREAMAPP_ variables (docs/configuration.md).") from None
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        )
+        raise ConfigurationError(
+            f"settings: {wrong}. Mend streamapp.toml or the STREAMAPP_ variables (docs/configuration.md)."
+        ) from None
 
 
 def secret(path: Path | None) -> str | None:

@@ -34,14 +34,19 @@ class StreamSpec:
 
 EXECUTION_IN = StreamSpec(
     "EXECUTION_IN",
-    tuple(f"{s}.>" for s in (SIGNALS_APPROVED, ORDERS_SUBMITTED, BROKER_FILL, BROKER_ERROR, COMMANDS, REPORT, BROKER_LOG)),
+    tuple(
+        f"{s}.>" for s in (SIGNALS_APPROVED, ORDERS_SUBMITTED, BROKER_FILL, BROKER_ERROR, COMMANDS, REPORT, BROKER_LOG)
+    ),
     max_age_s=7 * 86400,
 )
 ACCOUNT_SNAPSHOTS = StreamSpec("ACCOUNT_SNAPSHOTS", (f"{SNAPSHOT}.>",), max_age_s=86400, max_msgs_per_subject=1)
 EXECUTION_OUT = StreamSpec(
     "EXECUTION_OUT",
     (
-        *(f"orders.{status}.>" for status in ("pending", "partially_filled", "filled", "cancelled", "rejected", "failed")),
+        *(
+            f"orders.{status}.>"
+            for status in ("pending", "partially_filled", "filled", "cancelled", "rejected", "failed")
+        ),
         "positions.>",
         "accounts.>",
         "signals.refused.>",
@@ -95,7 +100,10 @@ def account_state(account: str) -> str:
 
 
 def terminal(account: str, operation: str) -> str:
-    """Return the request subject of one account's terminal (submit, hello, replay, ack, ...); never captured by a stream."""
+    """Return the request subject of one account's terminal (submit, hello, replay, ack, ...).
+
+    Never captured by a stream.
+    """
     return f"mt5.{token(account)}.{operation}"
 
 

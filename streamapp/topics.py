@@ -1,4 +1,7 @@
-"""Kafka topics: names, cleanup and retention. ``streamapp init`` creates them, Faust never does (design: architecture)."""
+"""Kafka topics: names, cleanup and retention.
+
+``streamapp init`` creates them, Faust never does (design: architecture).
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,8 @@ def changelog(deployment: str, table: str) -> str:
 def changelogs(deployment: str) -> tuple[TopicSpec, ...]:
     """Return the changelogs of the trading worker's tables.
 
-    Compacted, and never sooner than 7 days: a worker that slept for less finds every record by which it can see that it was replaced
+    Compacted, and never sooner than 7 days: a worker that slept for less finds every record by which it can see that it
+    was replaced
     (design: submission "Zombies").
     """
     config = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(7 * _DAY_MS), "segment.ms": "3600000"}

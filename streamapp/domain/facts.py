@@ -1,4 +1,6 @@
-"""Facts: the only truth about an order. A fact's id makes adding it twice the same as adding it once (design: order-status).
+"""Facts: the only truth about an order.
+
+A fact's id makes adding it twice the same as adding it once (design: order-status).
 
 The bodies are also what a terminal reports (messages/report.py): a report is a fact that has not been archived yet.
 """
@@ -89,7 +91,8 @@ class SubmitReturned(Frozen):
 class OutcomeUnknown(Frozen):
     """Nobody can say whether the attempt was executed.
 
-    ``why``: no_answer (the terminal did not answer the broker agent), deadline, worker_lost, restarted, ambiguous_answer, foreign_epoch,
+    ``why``: no_answer (the terminal did not answer the broker agent), deadline, worker_lost, restarted,
+    ambiguous_answer, foreign_epoch,
     conflict, foreign_timeout.
     """
 
@@ -135,7 +138,10 @@ class BrokerExpired(Frozen):
 
 
 class Filled(Frozen):
-    """One deal at the broker, ours or not; ``ticket`` is the order ticket that made it. Money in ``currency``, the account's."""
+    """One deal at the broker, ours or not; ``ticket`` is the order ticket that made it.
+
+    Money in ``currency``, the account's.
+    """
 
     deal: int
     ticket: int
@@ -247,15 +253,19 @@ class Fact(Frozen):
     @field_validator("body", mode="before")
     @classmethod
     def _body_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
-        # The name decides the type: guessing by shape would take one body for another (several are an attempt and a word).
+        # The name decides the type: guessing by shape would take one body for another (several are an attempt and a
+        # word).
         kind = BODIES.get(info.data.get("fact", ""))
         if kind is None:
             raise ValueError(f"expected a known fact, got {info.data.get('fact')!r}")
         return value if isinstance(value, kind) else kind.model_validate(value)
 
 
-def fact_id_of(account: str, order_id: str | None, body: Body) -> str:
-    """Return the id of a fact (the table of design: order-status). Deals are named by account, everything else by its order."""
+def fact_id_of(account: str, order_id: str | None, body: Body) -> str:  # noqa: PLR0911 -- one return a kind, as in the table
+    """Return the id of a fact (the table of design: order-status).
+
+    Deals are named by account, everything else by its order.
+    """
     match body:
         case Filled():
             return f"{account}:deal:{body.deal}"

@@ -35,8 +35,11 @@ def partition_of(account: str, partitions: int) -> int:
 
 
 def order_id_for(deployment: str, account: str, signal_id: str) -> str:
-    """Return the order id of a signal: a UUID version 8 whose first 32 bits are murmur2(account) (design: order-status)."""
-    content = "\x00".join((deployment, account, signal_id)).encode()
+    """Return the order id of a signal: a UUID version 8 whose first 32 bits are murmur2(account) (design.
+
+    Order-status).
+    """
+    content = f"{deployment}\x00{account}\x00{signal_id}".encode()
     number = (murmur2(account.encode()) << 96) | int.from_bytes(hashlib.sha256(content).digest()[:12], "big")
     number = number & ~(0xF << 76) | (0x8 << 76)  # version 8
     number = number & ~(0x3 << 62) | (0x2 << 62)  # RFC 9562 variant

@@ -6,7 +6,17 @@ import hashlib
 import json
 from decimal import Decimal
 
-from streamapp.domain.vocabulary import BoundedDecimal, FillPolicy, Frozen, Lots, OrderType, Side, TimeInForce, UtcTime, time_text
+from streamapp.domain.vocabulary import (
+    BoundedDecimal,
+    FillPolicy,
+    Frozen,
+    Lots,
+    OrderType,
+    Side,
+    TimeInForce,
+    UtcTime,
+    time_text,
+)
 
 
 class OrderParameters(Frozen):

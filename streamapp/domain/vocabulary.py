@@ -38,7 +38,8 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def _bounded(value: Decimal) -> Decimal:
-    # ClickHouse keeps Decimal(38, 10): 28 digits before the point, 10 behind it. What does not fit is refused at the edge, not cut later.
+    # ClickHouse keeps Decimal(38, 10): 28 digits before the point, 10 behind it. What does not fit is refused at the
+    # edge, not cut later.
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -10 or value.adjusted() > 27:
         raise ValueError(f"expected at most 27 digits before and 10 behind the point, got {value!s:.40}")

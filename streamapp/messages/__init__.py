@@ -1,1 +1,4 @@
-"""What goes over the wire, one module a schema: frozen pydantic models, JSON, decimals as strings, UTC with microseconds."""
+"""What goes over the wire, one module a schema.
+
+Frozen pydantic models, JSON, decimals as strings, UTC with microseconds.
+"""

@@ -1,4 +1,7 @@
-"""account/1: an account as its terminal sees it, on ``accounts.{account}``; snapshot/1: what the terminal sends for it."""
+"""account/1: an account as its terminal sees it, on ``accounts.{account}``; snapshot/1.
+
+What the terminal sends for it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from streamapp.messages.envelope import Message
 
 
 class AccountMessage(Message):
-    """account/1. Money in ``currency``; ``trading``: whether we open new orders on it (open, breaker, not_ready, halted)."""
+    """account/1.
+
+    Money in ``currency``; ``trading``: whether we open new orders on it (open, breaker, not_ready, halted).
+    """
 
     schema_: Literal["account/1"] = Field("account/1", alias="schema")
     account: str

@@ -1,4 +1,7 @@
-"""Commands on ``order_commands``, and command/1, in on ``commands.>`` (carried out by a later issue: answered as unsupported)."""
+"""Commands on ``order_commands``, and command/1, in on ``commands.>`` (carried out by a later issue.
+
+Answered as unsupported).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ class SubmitOrder(Message):
 
 
 class CheckSubmission(Message):
-    """Look again at a row that is held, claimed, or recorded under an older epoch. Made by timers, which can't write tables."""
+    """Look again at a row that is held, claimed, or recorded under an older epoch.
+
+    Made by timers, which can't write tables.
+    """
 
     command: Literal["check_submission"] = "check_submission"
     order_id: str

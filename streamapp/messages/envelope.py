@@ -51,7 +51,9 @@ def json_object(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload, parse_float=Decimal, parse_constant=_refuse_constant)
         if b"\\ud" in payload or b"\\uD" in payload:
-            json.dumps(value, ensure_ascii=False, default=str).encode()  # half a surrogate pair parses, and can never be written again
+            json.dumps(
+                value, ensure_ascii=False, default=str
+            ).encode()  # half a surrogate pair parses, and can never be written again
     except (ValueError, RecursionError, ArithmeticError) as error:
         raise Unusable("not_json", f"expected JSON, got {type(error).__name__}: {error}"[:200]) from None
     if not isinstance(value, dict):

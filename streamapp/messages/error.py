@@ -1,4 +1,7 @@
-"""error/1: something went wrong with an order, on ``broker.error.{symbol}``; ours, and in from someone else's connector."""
+"""error/1: something went wrong with an order, on ``broker.error.{symbol}``.
+
+Ours, and in from someone else's connector.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from pydantic import Field
 from streamapp.domain.vocabulary import Frozen, UtcTime
 from streamapp.messages.envelope import Message
 
-ErrorKind = Literal["rejected", "invalid", "not_connected", "timeout", "in_doubt", "absent", "duplicate", "disconnected"]
+ErrorKind = Literal[
+    "rejected", "invalid", "not_connected", "timeout", "in_doubt", "absent", "duplicate", "disconnected"
+]
 
 
 class ErrorMessage(Message):
@@ -31,7 +36,10 @@ class ErrorMessage(Message):
 
 
 class ForeignError(Frozen):
-    """What we need of an error from someone else's connector. Only final and rejected, invalid or not_connected ends an order."""
+    """What we need of an error from someone else's connector.
+
+    Only final and rejected, invalid or not_connected ends an order.
+    """
 
     order_id: str = Field(min_length=1, max_length=128)
     error_id: str | None = None

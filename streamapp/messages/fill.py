@@ -43,7 +43,10 @@ class FillMessage(Message):
 
 
 class ForeignFill(Frozen):
-    """What we need of a fill from someone else's connector: order_id, fill_id (or deal), volume and price; the rest if it is there."""
+    """What we need of a fill from someone else's connector: order_id, fill_id (or deal), volume and price.
+
+    The rest if it is there.
+    """
 
     order_id: str = Field(min_length=1, max_length=128)
     fill_id: str | None = Field(None, min_length=1, max_length=200)

@@ -15,7 +15,11 @@ GENESIS_HASH = "0" * 64
 
 
 class BrokerLogEntry(Message):
-    """log/1. ``hash`` is SHA-256 over ``previous_hash`` and the canonical JSON of the rest: no entry can be changed or left out unseen."""
+    """log/1.
+
+    ``hash`` is SHA-256 over ``previous_hash`` and the canonical JSON of the rest: no entry can be changed or left out
+    unseen.
+    """
 
     schema_: Literal["log/1"] = Field("log/1", alias="schema")
     account: str
@@ -40,10 +44,16 @@ def chained(previous_hash: str, **fields: Any) -> BrokerLogEntry:
 def entry_hash(previous_hash: str, fields: dict[str, Any]) -> str:
     """Return the hash of an entry's fields (all but schema, previous_hash and hash); times as on the wire."""
     content = {key: time_text(value) if hasattr(value, "astimezone") else value for key, value in fields.items()}
-    return hashlib.sha256((previous_hash + json.dumps(content, sort_keys=True, separators=(",", ":"))).encode()).hexdigest()
+    return hashlib.sha256(
+        (previous_hash + json.dumps(content, sort_keys=True, separators=(",", ":"))).encode()
+    ).hexdigest()
 
 
 def is_intact(entry: BrokerLogEntry) -> bool:
     """Return whether an entry still has the hash of its content."""
-    fields = {name: getattr(entry, name) for name in BrokerLogEntry.model_fields if name not in {"schema_", "previous_hash", "hash"}}
+    fields = {
+        name: getattr(entry, name)
+        for name in BrokerLogEntry.model_fields
+        if name not in {"schema_", "previous_hash", "hash"}
+    }
     return entry.hash == entry_hash(entry.previous_hash, fields)

@@ -12,7 +12,10 @@ from streamapp.messages.envelope import Message
 
 
 class PositionMessage(Message):
-    """position/1. ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded."""
+    """position/1.
+
+    ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded.
+    """
 
     schema_: Literal["position/1"] = Field("position/1", alias="schema")
     account: str

@@ -12,7 +12,18 @@ from streamapp.domain.vocabulary import Connection, Frozen, UtcTime
 from streamapp.messages.envelope import Message
 
 ReportKind = Literal[
-    "refused", "started", "returned", "unknown", "absent", "accepted", "rejected", "cancelled", "expired", "deal", "deal_correction", "connection"
+    "refused",
+    "started",
+    "returned",
+    "unknown",
+    "absent",
+    "accepted",
+    "rejected",
+    "cancelled",
+    "expired",
+    "deal",
+    "deal_correction",
+    "connection",
 ]
 
 
@@ -55,7 +66,10 @@ ReportBody = (
 
 
 class Report(Message):
-    """report/1. ``seq`` is contiguous within (account, epoch), from 1; ``order_id`` None for what is no order's of ours."""
+    """report/1.
+
+    ``seq`` is contiguous within (account, epoch), from 1; ``order_id`` None for what is no order's of ours.
+    """
 
     schema_: Literal["report/1"] = Field("report/1", alias="schema")
     account: str

@@ -14,10 +14,28 @@ from streamapp.messages.envelope import reason_and_detail
 from streamapp.settings import ExecutionSettings
 
 _SIGNAL_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_NAMES = (
-    "signal_id status account strategy symbol side order_type volume price stop_limit_price stop_loss take_profit expected_price "
-    "time_in_force expiration fill_policy max_slippage_points approved_at valid_until metadata"
-).split()
+_NAMES = [
+    "signal_id",
+    "status",
+    "account",
+    "strategy",
+    "symbol",
+    "side",
+    "order_type",
+    "volume",
+    "price",
+    "stop_limit_price",
+    "stop_loss",
+    "take_profit",
+    "expected_price",
+    "time_in_force",
+    "expiration",
+    "fill_policy",
+    "max_slippage_points",
+    "approved_at",
+    "valid_until",
+    "metadata",
+]
 _WORDS = ("status", "side", "order_type", "time_in_force", "fill_policy")
 
 
@@ -70,7 +88,7 @@ def signal_id_of(named: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) and _SIGNAL_ID.fullmatch(value) else None
 
 
-def account_of(named: dict[str, Any], settings: ExecutionSettings) -> str | None:
+def account_of(named: dict[str, Any]) -> str | None:
     """Return the account a payload names itself, None where routing or ClickHouse must say.
 
     An account that is there but is no text is an empty name: it is refused as unknown, not routed somewhere.
@@ -82,7 +100,10 @@ def account_of(named: dict[str, Any], settings: ExecutionSettings) -> str | None
 
 
 def routed_account(strategy: str | None, symbol: str, routing: dict[str, str]) -> str | None:
-    """Return the account for a strategy and symbol; the most particular of strategy/symbol, strategy/*, */symbol, */* wins."""
+    """Return the account for a strategy and symbol.
+
+    The most particular of strategy/symbol, strategy/*, */symbol, */* wins.
+    """
     for key in (f"{strategy}/{symbol}", f"{strategy}/*", f"*/{symbol}", "*/*"):
         if account := routing.get(key):
             return account

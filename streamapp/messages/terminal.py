@@ -14,7 +14,10 @@ SubmitState = Literal["recorded", "refused", "started", "result", "doubt", "abse
 
 
 class SubmitRequest(Message):
-    """submit: may be repeated for ever; the journal answers the second one. ``epoch`` is the journal the claim was made for."""
+    """submit: may be repeated for ever; the journal answers the second one.
+
+    ``epoch`` is the journal the claim was made for.
+    """
 
     order_id: str
     account: str
@@ -28,7 +31,10 @@ class SubmitRequest(Message):
 
 
 class JournalRow(Frozen):
-    """One row of the terminal's journal, as it answers a submit. State ``conflict`` is never stored: it is an answer only."""
+    """One row of the terminal's journal, as it answers a submit.
+
+    State ``conflict`` is never stored: it is an answer only.
+    """
 
     order_id: str
     hash: str
@@ -42,7 +48,10 @@ class JournalRow(Frozen):
 
 
 class SubmitReply(Message):
-    """``row`` is None only when the terminal could not read its journal: no answer then, in effect. ``clock`` is the terminal's."""
+    """``row`` is None only when the terminal could not read its journal: no answer then, in effect.
+
+    ``clock`` is the terminal's.
+    """
 
     state: SubmitState | None
     epoch: str
@@ -64,7 +73,10 @@ class HelloReply(Message):
 
 
 class ReplayRequest(Message):
-    """replay: say every report after ``after_seq`` again, on the report subject, with ``replay_id`` at the end of each message id."""
+    """replay.
+
+    Say every report after ``after_seq`` again, on the report subject, with ``replay_id`` at the end of each message id.
+    """
 
     epoch: str
     after_seq: int = Field(ge=0)
