@@ -28,13 +28,17 @@ def decimal_text(value: Decimal) -> str:
 
 def time_text(value: datetime) -> str:
     """Return a UTC time as RFC 3339 with exactly six digits of a second and ``Z``."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: its %Y writes the year 1 without zeros, which nobody can read back.
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _in_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError(f"expected a time with an offset, got {value.isoformat()}")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"expected a time that exists in UTC, got {value.isoformat()}") from None
 
 
 def _bounded(value: Decimal) -> Decimal:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import to_json
 
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import BoundedDecimal, UtcTime
@@ -52,6 +53,13 @@ class Signal(OrderParameters):
     approved_at: UtcTime | None = None
     valid_until: UtcTime | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_written_again(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        # JSON is read deeper than it is written: what we could never send on must stop here, not inside an order.
+        to_json(metadata)
+        return metadata
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Signal:

@@ -1,0 +1,167 @@
+"""The one decision on a signal (design: order-status "A signal gets one decision"), a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+from streamapp.domain.guards import Limits, broken_guard
+from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.vocabulary import Decision, time_text
+
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+NO_LIMITS = Limits()
+
+
+class ReadableSignal(Protocol):
+    """A well-formed signal, as :class:`streamapp.messages.signal.Signal` is."""
+
+    @property
+    def status(self) -> str | None: ...  # noqa: D102
+    @property
+    def account(self) -> str: ...  # noqa: D102
+    @property
+    def parameters(self) -> OrderParameters: ...  # noqa: D102
+    @property
+    def expected_price(self) -> Decimal | None: ...  # noqa: D102
+    @property
+    def approved_at(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def valid_until(self) -> datetime | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings a decision depends on; times in seconds."""
+
+    accounts: frozenset[str]
+    needs_approval: bool = True
+    ttl_s: float = 30.0
+    skew_s: float = 2.0
+    limits: Limits = NO_LIMITS
+    order_types: frozenset[str] = frozenset({"market"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence."""
+
+    decision: Decision
+    reason: str | None = None
+    detail: str | None = None
+
+
+ACCEPTED = Verdict("accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The decision this (account, signal_id) already has. ``fingerprint``: see :func:`judge_again`."""
+
+    verdict: Verdict
+    fingerprint: str
+    order_id: str | None
+
+
+def signal_time(signal: ReadableSignal, stream_time: datetime) -> datetime:
+    """Return when the signal was approved: what it says, or the stream's time."""
+    return signal.approved_at or stream_time
+
+
+def not_after(signal: ReadableSignal, rules: Rules, stream_time: datetime) -> datetime:
+    """Return the last moment at which the signal may reach the broker: a function of the signal alone."""
+    if signal.valid_until is not None:
+        return signal.valid_until
+    try:
+        return signal_time(signal, stream_time) + timedelta(seconds=rules.ttl_s)
+    except OverflowError:
+        return LAST_MOMENT
+
+
+def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
+    """Return what makes two messages the same: the parameters' hash, or the payload's where no parameters can be read."""
+    return f"payload:{payload_hash}" if signal is None else parameters_hash(signal.parameters)
+
+
+def judge(
+    signal: ReadableSignal, rules: Rules, *, stream_time: datetime, now: datetime, halted: str | None = None
+) -> Verdict:
+    """Return the decision on the first message of a signal: accepted or refused.
+
+    Args:
+        signal: Well formed (one that is not was refused as ``bad_field`` by whoever read it).
+        rules: The settings.
+        stream_time: When the message entered the stream.
+        now: The clock's reading.
+        halted: Why the account must not open orders now, None if it may.
+    """
+    checks = (
+        ("bad_field", _wrong_side(signal)),
+        ("not_approved", _approval(signal, rules)),
+        (
+            "unknown_account",
+            None if signal.account in rules.accounts else f"account: expected a configured one, got {signal.account}",
+        ),
+        ("unsupported", _support(signal, rules)),
+        ("from_future", _future(signal, rules, stream_time, now)),
+        ("stale", _staleness(signal, rules, stream_time, now)),
+        ("guard", broken_guard(signal.parameters, rules.limits)),
+        ("halted", halted),
+    )
+    return next((Verdict("refused", reason, detail) for reason, detail in checks if detail), ACCEPTED)
+
+
+def judge_again(recorded: Recorded, fingerprint: str) -> Verdict:
+    """Return the decision on another message of a decided signal: duplicate or conflict, and nothing is ever sent.
+
+    A refused signal stays refused: the duplicate carries the recorded reason.
+    """
+    if fingerprint == recorded.fingerprint:
+        return Verdict("duplicate", recorded.verdict.reason, recorded.verdict.detail)
+    standing = (
+        f"order {recorded.order_id} stands" if recorded.order_id else f"it was refused ({recorded.verdict.reason})"
+    )
+    return Verdict("conflict", "conflict", f"signal_id was used before with other parameters: {standing}")
+
+
+def _approval(signal: ReadableSignal, rules: Rules) -> str | None:
+    if not rules.needs_approval or signal.status == "approved":
+        return None
+    return f"status: expected approved, got {signal.status!s:.40}"
+
+
+def _support(signal: ReadableSignal, rules: Rules) -> str | None:
+    kind = signal.parameters.order_type
+    return None if kind in rules.order_types else f"order_type: order type not supported yet, got {kind}"
+
+
+def _future(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
+    at = signal_time(signal, stream_time)
+    if (at - now).total_seconds() <= rules.skew_s:
+        return None
+    return f"approved_at: expected at most {rules.skew_s} s after our clock ({time_text(now)}), got {time_text(at)}"
+
+
+def _staleness(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
+    until = not_after(signal, rules, stream_time)
+    return None if now < until else f"valid_until: expected a time after {time_text(now)}, got {time_text(until)}"
+
+
+def _wrong_side(signal: ReadableSignal) -> str | None:
+    """Say which protective price is on the wrong side, as far as the signal tells; the terminal knows the market."""
+    order = signal.parameters
+    low, high = (order.stop_loss, order.take_profit) if order.side == "buy" else (order.take_profit, order.stop_loss)
+    low_name, high_name = ("stop_loss", "take_profit") if order.side == "buy" else ("take_profit", "stop_loss")
+    if order.order_type == "stop_limit":
+        entry = order.stop_limit_price
+    else:
+        entry = signal.expected_price if order.order_type == "market" else order.price
+    if low is not None and high is not None and low >= high:
+        return f"{low_name}: expected below {high_name} ({high}) for a {order.side}, got {low}"
+    if entry is not None and low is not None and low >= entry:
+        return f"{low_name}: expected below the order's price {entry} for a {order.side}, got {low}"
+    if entry is not None and high is not None and high <= entry:
+        return f"{high_name}: expected above the order's price {entry} for a {order.side}, got {high}"
+    return None
