@@ -81,7 +81,7 @@ def not_after(signal: ReadableSignal, rules: Rules, stream_time: datetime) -> da
 
 
 def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
-    """Return what makes two messages the same: the parameters' hash, or the payload's where no parameters can be read."""
+    """Return what makes messages the same: the parameters' hash, or the payload's where no parameters can be read."""
     return f"payload:{payload_hash}" if signal is None else parameters_hash(signal.parameters)
 
 
