@@ -1,4 +1,4 @@
-"""The servers that tests share: started when first asked for, on free ports, in a temporary folder, gone with the test run."""
+"""The servers that tests share: started when first asked for, on free ports, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def kafka_bootstrap(server_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def nats_url(server_folder: Path) -> Iterator[str]:
-    """nats://host:port of a JetStream server of this test run; its streams are shared, so name your own subjects or delete them after."""
+    """nats://host:port of a JetStream server of this test run; streams are shared: use subjects of your own."""
     spec = nats.prepare(server_folder / "nats", free_port(), free_port())
     with running(spec, server_folder / "logs"):
         yield spec.address

@@ -14,7 +14,7 @@ from streamapp.local.ports import LOOPBACK
 from streamapp.local.process import ProcessSpec
 from streamapp.local.readiness import http_answers
 
-# Requests in flight when it is told to stop get so long to finish; what is not answered by then is sent again by its client.
+# Requests in flight when it is told to stop get so long to finish; what is not answered by then its client sends again.
 _DRAIN_S = 2.0
 
 

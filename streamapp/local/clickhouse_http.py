@@ -1,7 +1,7 @@
 """ClickHouse's HTTP protocol over the engine, as far as clickhouse-connect speaks it.
 
-So every process and test uses the production client, from as many processes as it likes. Not covered: logins, temporary external tables,
-streamed results, server-side sessions (accepted and without effect, as are query ids and progress headers).
+So every process and test uses the production client, from as many processes as it likes. Not covered: logins, temporary
+external tables, streamed results, server-side sessions (accepted without effect, as are query ids and progress headers).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from aiohttp import web
 
@@ -28,9 +29,9 @@ _PARALLEL = 4
 # Parts of the protocol, not settings of the engine.
 _NOT_SETTINGS = frozenset(
     {
-        "buffer_size", "client_protocol_version", "compress", "database", "decompress", "default_format", "enable_http_compression",
-        "http_headers_progress_interval_ms", "password", "query", "query_id", "quota_key", "role", "send_progress_in_http_headers",
-        "session_check", "session_id", "session_timeout", "user", "wait_end_of_query",
+        "buffer_size", "client_protocol_version", "compress", "database", "decompress", "default_format",
+        "enable_http_compression", "http_headers_progress_interval_ms", "password", "query", "query_id", "quota_key",
+        "role", "send_progress_in_http_headers", "session_check", "session_id", "session_timeout", "user", "wait_end_of_query",
     }
 )  # fmt: skip
 
@@ -49,7 +50,7 @@ def application(engine: Engine) -> web.Application:
     return app
 
 
-async def _ping(request: web.Request) -> web.Response:
+async def _ping(_request: web.Request) -> web.Response:
     return web.Response(text="Ok.\n")
 
 
@@ -64,11 +65,9 @@ async def _query(request: web.Request) -> web.Response:
             name: value for name, value in fields.items() if name not in _NOT_SETTINGS and not name.startswith("param_")
         }
         parameters = {name.removeprefix("param_"): value for name, value in fields.items() if name.startswith("param_")}
-        database = fields.get("database") or request.headers.get("X-ClickHouse-Database", "")
-        work = request.app[_ENGINE].run
-        answer = await asyncio.get_running_loop().run_in_executor(
-            request.app[_THREADS], work, statement, database, settings, parameters
-        )
+        database = fields.get("database") or request.headers.get("X-ClickHouse-Database") or ""
+        work = partial(request.app[_ENGINE].run, statement, database, settings, parameters)
+        answer = await asyncio.get_running_loop().run_in_executor(request.app[_THREADS], work)
     except EngineError as error:
         return _refused(error, request)
     return _answered(answer, statement, request, time.monotonic_ns() - started)

@@ -1,6 +1,7 @@
 """The ClickHouse engine in this process (chdb), one fresh session a request.
 
-chdb knows one process a path and hangs after a fork: the process that opens it (streamapp.local.clickhouse) is spawned and never forks.
+chdb knows one process a path and hangs after a fork: the process that opens it (streamapp.local.clickhouse) is spawned
+and never forks.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Answer:
 
 
 class Engine:
-    """The engine over one folder. Thread-safe: each request has a connection, and with it settings and a database, of its own."""
+    """The engine over one folder. Thread-safe: each request has a connection, settings and a database of its own."""
 
     def __init__(self, path: Path) -> None:
         from chdb.state.sqlitelike import connect

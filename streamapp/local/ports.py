@@ -41,7 +41,7 @@ def listener(port: int) -> str:
     except psutil.AccessDenied:  # macOS shows other processes' sockets to root only
         connections = []
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,) and connection.pid:
             return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "a process this user may not see"
 

@@ -38,7 +38,7 @@ class ProcessSpec:
 
 
 class RunningProcess:
-    """A started process, leader of a group of its own: a Ctrl-C in the terminal reaches the supervisor alone, which stops in order."""
+    """A started process, leader of its own group: Ctrl-C reaches the supervisor alone, which stops all in order."""
 
     def __init__(self, spec: ProcessSpec, logs: Path) -> None:
         """Start it; its output is appended to ``logs/<name>.log``.
@@ -86,14 +86,15 @@ class RunningProcess:
         deadline = self.started + self.spec.ready_within_s
         while not self.spec.ready():
             if self.exit_code is not None:
-                raise Transient(
-                    f"expected {self.spec.name} to become ready, got exit code {self.exit_code}:\n{last_lines(self.log)}"
-                )
+                raise self.not_ready(f"exit code {self.exit_code}")
             if time.monotonic() > deadline:
-                raise Transient(
-                    f"expected {self.spec.name} ready within {self.spec.ready_within_s:.0f} s, got no answer:\n{last_lines(self.log)}"
-                )
+                raise self.not_ready("no answer")
             time.sleep(POLL_S)
+
+    def not_ready(self, got: str) -> Transient:
+        """Return the error that says so, with the last lines of the log."""
+        wanted = f"{self.spec.name} ready within {self.spec.ready_within_s:.0f} s"
+        return Transient(f"expected {wanted}, got {got}. Its log ({self.log}) ends with:\n{last_lines(self.log)}")
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM)."""

@@ -1,7 +1,7 @@
 """Starts a program that dies with the process which started it: ``python tether.py PARENT_PID PROGRAM [ARGUMENT...]``.
 
-Linux only: the kernel sends SIGKILL when the parent is gone, even by SIGKILL, and the promise survives exec. It is a program of its own
-because code between fork and exec in a threaded parent may deadlock. Elsewhere the sentinel alone cleans up.
+Linux only: the kernel sends SIGKILL when the parent is gone, even by SIGKILL, and the promise survives exec. It is a
+program of its own because code between fork and exec in a threaded parent may deadlock. Elsewhere the sentinel alone cleans up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def tethered(argv: tuple[str, ...]) -> list[str]:
     """Return ``argv`` wrapped so that it dies with the calling process, where the system can do that."""
     if sys.platform != "linux":
         return list(argv)
-    # -I -S: 15 ms instead of 40, and nothing of the caller's Python settings is read here (they still reach the program).
+    # -I -S: 15 ms instead of 40, and the caller's Python settings are for the program, not for this.
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(os.getpid()), *argv]
 
 
