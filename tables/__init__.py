@@ -1,0 +1,1 @@
+"""One module a table, on top of :mod:`tables.durable`."""

@@ -1,0 +1,124 @@
+"""The one way to build a Faust app: settings under which it neither loses nor repeats work (reference: faust §11)."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from streamapp.kafka.producer import AppProducer
+from streamapp.kafka.transport import Transport
+from streamapp.kafka.watchdog import Pulse, Watchdog
+
+SESSION_TIMEOUT_S = 10.0
+"""How long the partitions of a worker that was killed stand still. Shorter turns a slow disk into a rebalance."""
+REBALANCE_TIMEOUT_S = 60.0
+"""Kafka waits this long for a worker to finish what it has begun; lanes promise to be empty in half of it."""
+COMMIT_INTERVAL_S = 0.5
+COMMIT_EVERY = 20
+"""Events acknowledged since the last commit are handled again after a rebalance: these two bound how many."""
+
+
+class StreamApp(faust.App):
+    """A Faust app with an idempotent producer, a watchdog and raw topics.
+
+    Attributes:
+        sends: The awaited sends of this app, see :class:`streamapp.kafka.producer.Producer`.
+        pulse: Whether the event loop stood still.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.pulse = Pulse(limit_s=float(settings["broker_session_timeout"]) / 2)
+        self.sends = AppProducer(self)
+
+    def raw_topic(self, name: str) -> Any:
+        """Return a topic whose keys and values are bare bytes: agents decode, so that bad input can't crash them."""
+        return self.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        """Add the watchdog to the services that start with the app."""
+        return [*super().on_init_dependencies(), Watchdog(self, loop=self.loop, beacon=self.beacon)]
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Any:
+        return Transport(self.conf.broker_producer, self)
+
+
+def build_app(
+    name: str,
+    *,
+    bootstrap: str,
+    data_dir: Path,
+    partitions: int,
+    replication_factor: int,
+    web_port: int,
+    web_host: str = "127.0.0.1",
+    instance_id: str | None = None,
+    session_timeout_s: float = SESSION_TIMEOUT_S,
+    web_options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> StreamApp:
+    """Build an app that is connected to nothing yet, for a composition root to register its agents and tables on.
+
+    Args:
+        name: The app id and consumer group. Never changed: offsets and changelogs carry it.
+        bootstrap: Kafka's ``host:port``, several with commas.
+        data_dir: Where this worker alone keeps its tables. Two workers never share one.
+        partitions: Of every topic, changelogs included.
+        replication_factor: Of the changelogs (``streamapp init`` creates them).
+        web_port: Of this worker's web server, which other workers ask for what it owns.
+        web_host: Where it listens, and the name under which the other workers reach it.
+        instance_id: Kafka's static membership: a worker that comes back under the same id within the session timeout
+            gets its partitions back at once. Unique per worker of the group; by default from the machine's name and
+            ``web_port``.
+        session_timeout_s: After how long of silence Kafka gives a worker's partitions to another.
+        web_options: Arguments of aiohttp's ``web.Application``, such as middlewares.
+        **settings: Further Faust settings.
+
+    Returns:
+        The app. Agents on it are ``isolated_partitions=True``, ``noack()``, and crash the worker with any exception.
+    """
+    return StreamApp(
+        name,
+        broker=";".join(f"kafka://{server.strip()}" for server in bootstrap.split(",")),
+        store="rocksdb://",
+        version=1,  # another number would be another group with empty tables
+        datadir=data_dir,
+        Table="tables.changelog.FencedTable",  # a name: tables know kafka, not the other way round
+        autodiscover=False,
+        agent_supervisor="mode.CrashingSupervisor",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=partitions,
+        topic_replication_factor=replication_factor,
+        table_standby_replicas=0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance_id or f"{name}-{platform.node()}-{web_port}",
+        broker_session_timeout=session_timeout_s,
+        broker_heartbeat_interval=session_timeout_s / 4,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        broker_request_timeout=30.0,
+        broker_max_poll_interval=300.0,
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_commit_every=COMMIT_EVERY,
+        broker_max_poll_records=100,
+        producer_acks=-1,
+        producer_linger=0,
+        producer_request_timeout=30.0,
+        stream_wait_empty=True,
+        stream_buffer_maxsize=512,
+        cython_optimizations=True,
+        web_host=web_host,
+        web_bind=web_host,
+        web_port=web_port,
+        web_tables_enabled=False,
+        web_metrics_enabled=True,
+        web_application_options=dict(web_options or {}),
+        **settings,
+    )
