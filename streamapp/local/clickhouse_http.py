@@ -1,7 +1,7 @@
 """ClickHouse's HTTP protocol over the engine, as far as clickhouse-connect speaks it.
 
 So every process and test uses the production client, from as many processes as it likes. Not covered: logins, temporary
-external tables, streamed results, server-side sessions (accepted without effect, as are query ids and progress headers).
+external tables, streamed results, server-side sessions (accepted without effect, as query ids are).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _NOT_SETTINGS = frozenset(
     {
         "buffer_size", "client_protocol_version", "compress", "database", "decompress", "default_format",
         "enable_http_compression", "http_headers_progress_interval_ms", "password", "query", "query_id", "quota_key",
-        "role", "send_progress_in_http_headers", "session_check", "session_id", "session_timeout", "user", "wait_end_of_query",
+        "role", "send_progress_in_http_headers", "session_check", "session_id",
+        "session_timeout", "user", "wait_end_of_query",
     }
 )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Starts a program that dies with the process which started it: ``python tether.py PARENT_PID PROGRAM [ARGUMENT...]``.
 
 Linux only: the kernel sends SIGKILL when the parent is gone, even by SIGKILL, and the promise survives exec. It is a
-program of its own because code between fork and exec in a threaded parent may deadlock. Elsewhere the sentinel alone cleans up.
+program of its own because code between fork and exec in a threaded parent may deadlock. Elsewhere the
+sentinel alone cleans up.
 """
 
 from __future__ import annotations
