@@ -8,6 +8,7 @@ environment. docs/configuration.md is generated from the descriptions below.
 from __future__ import annotations
 
 import os
+import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -92,12 +93,12 @@ class ExecutionSettings(Section):
     max_clock_skew_s: float = Field(
         2.0,
         ge=0,
-        description="Signals from further ahead are refused; terminals whose clock is off by more are not ready.",
+        description="Signals from further ahead are refused; a terminal whose clock is off by more is not ready.",
     )
     max_payload_bytes: int = Field(65536, ge=1024, description="A longer payload is a dead letter.")
     routing: dict[str, str] = Field(
         default_factory=dict,
-        description="Account for signals without one: `strategy/symbol`, `strategy/*`, `*/symbol` or `*/*`, tried in this order.",
+        description="Account of signals without one: `strategy/symbol`, `strategy/*`, `*/symbol`, `*/*`, tried in turn.",
     )
     field_names: dict[str, str] = Field(
         default_factory=dict, description="Our field name = the name in the risk engine's messages and rows."
@@ -308,13 +309,31 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        )
-        raise ConfigurationError(
-            f"settings: {wrong}. Mend streamapp.toml or the STREAMAPP_ variables (docs/configuration.md)."
-        ) from None
+        raise _wrong(error) from None
+
+
+def settings_from(file: Path) -> Settings:
+    """Return the settings of one file and nothing else: no environment, no other file.
+
+    Raises:
+        ConfigurationError: as :func:`load_settings`, or the file can't be read.
+    """
+    try:
+        return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise _wrong(error) from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"settings file {file}: {error}") from None
+
+
+def _wrong(error: ValidationError) -> ConfigurationError:
+    wrong = "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+        for item in error.errors(include_input=False)
+    )
+    return ConfigurationError(
+        f"settings: {wrong}. Mend streamapp.toml or the STREAMAPP_ variables (docs/configuration.md)."
+    )
 
 
 def secret(path: Path | None) -> str | None:

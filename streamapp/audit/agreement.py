@@ -1,0 +1,146 @@
+"""The judge: pure comparison of the witnesses. An empty list means that they all tell the same story."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+
+from streamapp.audit.evidence import Evidence, OrderView, PositionView, Witness
+from streamapp.domain.vocabulary import FINAL_STATUSES
+
+
+def disagreements(evidence: Evidence) -> list[str]:
+    """Return one sentence for each difference between the witnesses.
+
+    The archive is the truth that the others are projections of, and the broker's ledger is the truth that the archive
+    must match.
+    """
+    found = [
+        *_orders_differ(evidence.archive, evidence.tables, with_rev=True),
+        *_orders_differ(evidence.archive, evidence.warehouse, with_rev=True),
+        # A revision that changed neither status nor volume is not published, so the newest one on NATS may be an older
+        # one.
+        *_orders_differ(evidence.archive, evidence.nats, with_rev=False),
+        *_fills_differ(evidence.archive, evidence.warehouse),
+        *_fills_differ(evidence.archive, evidence.nats),
+        *_positions_differ(evidence.warehouse, evidence.tables),
+        *_positions_differ(evidence.warehouse, evidence.nats),
+        *_decisions_differ(evidence),
+    ]
+    if evidence.ledger is not None:
+        found += [
+            *_ledger_orders_differ(evidence),
+            *_ledger_deals_differ(evidence),
+            *_ledger_positions_differ(evidence),
+        ]
+    return found
+
+
+def unsettled(evidence: Evidence) -> list[OrderView]:
+    """Return the orders without a final status; those in doubt among them are the open doubts."""
+    return [order for order in evidence.archive.orders.values() if order.status not in FINAL_STATUSES]
+
+
+def doubts(evidence: Evidence) -> list[OrderView]:
+    """Return the orders of which nobody can say yet whether they were executed."""
+    return [order for order in unsettled(evidence) if order.detail == "in_doubt"]
+
+
+def _orders_differ(truth: Witness, other: Witness, *, with_rev: bool) -> Iterator[str]:
+    for order_id in sorted(truth.orders.keys() | other.orders.keys()):
+        ours, theirs = truth.orders.get(order_id), other.orders.get(order_id)
+        if ours is None or theirs is None:
+            knows, knows_not = (other, truth) if ours is None else (truth, other)
+            yield f"order {order_id}: known to {knows.name}, not to {knows_not.name}"
+        elif (difference := _order_difference(ours, theirs, with_rev=with_rev)) is not None:
+            yield f"order {order_id}: {truth.name} and {other.name} differ: {difference}"
+
+
+def _order_difference(ours: OrderView, theirs: OrderView, *, with_rev: bool) -> str | None:
+    names = (
+        "account",
+        "signal_id",
+        "status",
+        "filled_volume",
+        "average_price",
+        *(("detail", "rev") if with_rev else ()),
+    )
+    differ = [
+        f"{name} {getattr(ours, name)} / {getattr(theirs, name)}"
+        for name in names
+        if getattr(ours, name) != getattr(theirs, name)
+    ]
+    return ", ".join(differ) or None
+
+
+def _fills_differ(truth: Witness, other: Witness) -> Iterator[str]:
+    for fill_id in sorted(truth.fills.keys() | other.fills.keys()):
+        ours, theirs = truth.fills.get(fill_id), other.fills.get(fill_id)
+        if ours != theirs:
+            yield f"fill {fill_id}: {truth.name} {ours}, {other.name} {theirs}"
+
+
+def _positions_differ(truth: Witness, other: Witness) -> Iterator[str]:
+    for key in sorted(truth.positions.keys() | other.positions.keys()):
+        ours, theirs = truth.positions.get(key), other.positions.get(key)
+        if ours != theirs:
+            yield f"position {key}: {truth.name} {ours}, {other.name} {theirs}"
+
+
+def _decisions_differ(evidence: Evidence) -> Iterator[str]:
+    accepted = {decision.order_id for decision in evidence.decisions if decision.decision == "accepted"}
+    for order_id in sorted((accepted ^ evidence.archive.orders.keys()) - {None}, key=str):
+        side = "a decision but no order" if order_id in accepted else "an order but no decision"
+        yield f"order {order_id}: there is {side}"
+    refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
+    if refused != evidence.refused:
+        yield f"refusals: {refused} decided, {evidence.refused} published on NATS"
+
+
+def _ledger_orders_differ(evidence: Evidence) -> Iterator[str]:
+    assert evidence.ledger is not None
+    ours = {order.magic: order for order in evidence.archive.orders.values()}
+    at_broker = Counter(
+        e.magic for e in evidence.ledger if e.kind == "order" and e.reason == "expert" and e.magic in ours
+    )
+    for magic, count in at_broker.items():
+        if count > 1:
+            yield f"order {ours[magic].order_id}: {count} orders at the broker, at most 1 may ever be"
+    for order in evidence.archive.orders.values():
+        if order.filled_volume and not at_broker[order.magic]:
+            yield f"order {order.order_id}: filled {order.filled_volume}, but no order at the broker"
+    strangers = {e.magic for e in evidence.ledger if e.kind == "order" and e.reason == "expert"} - ours.keys()
+    for magic in sorted(strangers):
+        yield f"the broker has an order with magic {magic}, that no order of ours has"
+
+
+def _ledger_deals_differ(evidence: Evidence) -> Iterator[str]:
+    assert evidence.ledger is not None
+    deals = {f"{entry.account}:{entry.ticket}": entry for entry in evidence.ledger if entry.kind == "deal"}
+    for fill_id in sorted(deals.keys() ^ evidence.archive.fills.keys()):
+        where = "the ledger only: executed volume is missing" if fill_id in deals else "the archive only"
+        yield f"deal {fill_id}: in {where}"
+    # By its order ticket and not by its magic: the closing deal of a stop-loss carries the magic of the position it
+    # closes.
+    magic_of = {(e.account, e.ticket): e.magic for e in evidence.ledger if e.kind == "order" and e.reason == "expert"}
+    executed: defaultdict[int, Decimal] = defaultdict(Decimal)
+    for fill_id, deal in deals.items():
+        if (known := evidence.archive.fills.get(fill_id)) and (known.volume, known.price) != (deal.volume, deal.price):
+            yield f"deal {fill_id}: ledger {deal.volume} at {deal.price}, archive {known.volume} at {known.price}"
+        executed[magic_of.get((deal.account, deal.order_ticket), 0)] += deal.volume
+    for order in evidence.archive.orders.values():
+        if executed[order.magic] != order.filled_volume:
+            yield f"order {order.order_id}: filled {order.filled_volume}, the ledger says {executed[order.magic]}"
+
+
+def _ledger_positions_differ(evidence: Evidence) -> Iterator[str]:
+    assert evidence.ledger is not None
+    net: defaultdict[tuple[str, int], Decimal] = defaultdict(Decimal)
+    for entry in evidence.ledger:
+        if entry.kind == "deal":
+            net[entry.account, entry.position_id] += entry.volume if entry.side == "buy" else -entry.volume
+    for key in sorted(net.keys() | evidence.tables.positions.keys()):
+        known = evidence.tables.positions.get(key, PositionView(*key, Decimal(0)))
+        if known.volume != net[key]:
+            yield f"position {key}: the ledger's deals make {net[key]}, the tables say {known.volume}"

@@ -1,0 +1,94 @@
+"""What each witness says about the orders, in one shape, so that they can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class OrderView:
+    """An order as one witness knows it; volumes in lots."""
+
+    order_id: str
+    account: str
+    signal_id: str
+    status: str
+    detail: str
+    filled_volume: Decimal
+    average_price: Decimal | None
+    rev: int
+    magic: int
+
+
+@dataclass(frozen=True)
+class FillView:
+    """A deal as one witness knows it. ``order_id`` None: no order's of ours."""
+
+    fill_id: str
+    order_id: str | None
+    position_id: int
+    volume: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True)
+class PositionView:
+    """An open or closed position as one witness knows it; ``volume`` is signed, buys above 0."""
+
+    account: str
+    position_id: int
+    volume: Decimal
+
+
+@dataclass(frozen=True)
+class DecisionView:
+    """A decision on one message of a signal."""
+
+    account: str
+    signal_id: str
+    stream_seq: int
+    decision: str
+    reason: str | None
+    order_id: str | None
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Everything that one place knows."""
+
+    name: str
+    orders: dict[str, OrderView] = field(default_factory=dict)
+    fills: dict[str, FillView] = field(default_factory=dict)
+    positions: dict[tuple[str, int], PositionView] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One line of the broker's own ledger: what truly happened. ``kind`` is order or deal."""
+
+    account: str
+    kind: str
+    ticket: int
+    order_ticket: int
+    reason: str
+    position_id: int
+    magic: int
+    symbol: str
+    side: str
+    volume: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All witnesses of one run. ``ledger`` is None where the broker is no simulated one."""
+
+    nats: Witness
+    warehouse: Witness
+    archive: Witness
+    tables: Witness
+    decisions: tuple[DecisionView, ...]
+    refused: int
+    dead_letters: int
+    ledger: tuple[LedgerEntry, ...] | None

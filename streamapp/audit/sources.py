@@ -1,0 +1,296 @@
+"""Reading the witnesses.
+
+NATS streams, the archive topic, ClickHouse, the web views and the simulated broker's ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from streamapp import topics
+from streamapp.audit.agreement import disagreements, unsettled
+from streamapp.audit.evidence import (
+    DecisionView,
+    Evidence,
+    FillView,
+    LedgerEntry,
+    OrderView,
+    PositionView,
+    Witness,
+)
+from streamapp.clickhouse.client import open_client
+from streamapp.domain import facts as f
+from streamapp.domain.fold import OrderState, apply
+from streamapp.domain.identifiers import fill_id_for, magic_of
+from streamapp.messages.fact import FactMessage
+from streamapp.settings import Settings
+from streamapp.subjects import EXECUTION_IN, EXECUTION_OUT
+
+_READ_DEADLINE_S = 30.0
+
+
+async def gather_evidence(settings: Settings, nats: Client) -> Evidence:
+    """Return what all witnesses of a stack say now. Reads everything from the start: for demonstrations and tests."""
+    archive = await archive_witness(settings)
+    nats_witness, refused = await nats_witness_of(nats)
+    warehouse, decisions = await warehouse_witness(settings)
+    return Evidence(
+        nats=nats_witness,
+        warehouse=warehouse,
+        archive=archive,
+        tables=await tables_witness(settings, archive.orders),
+        decisions=decisions,
+        refused=refused,
+        dead_letters=sum(1 for _ in await read_topic(settings, topics.DEAD_LETTERS)),
+        ledger=await ledger_of(settings),
+    )
+
+
+async def settled_evidence(settings: Settings, nats: Client, *, within_s: float) -> Evidence:
+    """Return the evidence as soon as all agree and nothing is open, or as it is after ``within_s`` seconds."""
+    deadline = time.monotonic() + within_s
+    while True:
+        evidence = await gather_evidence(settings, nats)
+        if not (disagreements(evidence) or unsettled(evidence)) or time.monotonic() > deadline:
+            return evidence
+        await asyncio.sleep(1.0)
+
+
+async def read_topic(settings: Settings, topic: str) -> list[bytes]:
+    """Return every value of a topic up to the end it has now, partition by partition.
+
+    Raises:
+        TimeoutError: the topic could not be read to its end.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        parts = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
+        ends = await consumer.end_offsets(parts)
+        consumer.assign(parts)
+        async with asyncio.timeout(_READ_DEADLINE_S):
+            return await _up_to(consumer, {part: end for part, end in ends.items() if end})
+    finally:
+        await consumer.stop()
+
+
+async def _up_to(consumer: AIOKafkaConsumer, left: dict[TopicPartition, int]) -> list[bytes]:
+    values: list[bytes] = []
+    while left:
+        for part, records in (await consumer.getmany(timeout_ms=500)).items():
+            values += [record.value for record in records if record.value is not None]
+            if part in left and await consumer.position(part) >= left[part]:
+                del left[part]
+    return values
+
+
+async def archive_witness(settings: Settings) -> Witness:
+    """Return the orders and fills that the archive makes, by our own fold."""
+    states: dict[str, OrderState] = {}
+    fills: dict[str, FillView] = {}
+    seen: set[str] = set()
+    for value in await read_topic(settings, topics.ARCHIVE):
+        fact = FactMessage.decode(value)
+        if isinstance(fact.body, f.Filled):
+            fill_id = fill_id_for(fact.account, fact.body.deal)
+            fills[fill_id] = FillView(
+                fill_id, fact.order_id, fact.body.position_id, fact.body.volume.normalize(), fact.body.price.normalize()
+            )
+        if fact.order_id is not None and fact.fact_id not in seen:
+            states[fact.order_id] = apply(states.get(fact.order_id, OrderState()), fact)
+        seen.add(fact.fact_id)
+    return Witness("archive", {key: _view_of(key, state) for key, state in states.items()}, fills)
+
+
+def _view_of(order_id: str, state: OrderState) -> OrderView:
+    created = state.created
+    return OrderView(
+        order_id=order_id,
+        account=state.account or "",
+        signal_id=created.signal_id if created else "",
+        status=state.status,
+        detail=state.detail,
+        filled_volume=state.filled_volume.normalize(),
+        average_price=_plain(state.average_price),
+        rev=state.rev,
+        magic=magic_of(order_id),
+    )
+
+
+async def nats_witness_of(nats: Client) -> tuple[Witness, int]:
+    """Return what NATS was told, and how many refusals."""
+    orders: dict[str, OrderView] = {}
+    fills: dict[str, FillView] = {}
+    positions: dict[tuple[str, int], PositionView] = {}
+    revs: dict[tuple[str, int], int] = {}
+    refused: set[tuple[str, str, str]] = set()
+    for stream in (EXECUTION_IN.name, EXECUTION_OUT.name):
+        async for subject, message in read_stream(nats, stream):
+            schema = message.get("schema")
+            if schema == "order/1" and message["rev"] > getattr(orders.get(message["order_id"]), "rev", 0):
+                orders[message["order_id"]] = order_view(message)
+            elif schema == "fill/1":
+                fills[message["fill_id"]] = fill_view(message)
+            elif schema == "position/1":
+                key = (message["account"], message["position_id"])
+                if message["rev"] > revs.get(key, 0):
+                    revs[key], positions[key] = message["rev"], position_view(message)
+            elif schema == "refused/1":
+                refused.add((subject, message["signal_id"], json.dumps(message, sort_keys=True)))
+    return Witness("NATS", orders, fills, _open_only(positions.values())), len(refused)
+
+
+async def read_stream(nats: Client, stream: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Yield (subject, JSON object) of everything in a stream, oldest first; what is no JSON object is left out."""
+    js = nats.jetstream()
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, inactive_threshold=60.0)
+    consumer = await js.pull_subscribe(">", stream=stream, config=config)
+    try:
+        left = (await consumer.consumer_info()).num_pending or 0
+        while left > 0:
+            batch = await consumer.fetch(min(left, 500), timeout=5)
+            left -= len(batch)
+            for message in batch:
+                try:
+                    content = json.loads(message.data)
+                except ValueError:
+                    continue
+                if isinstance(content, dict):
+                    yield message.subject, content
+    finally:
+        await consumer.unsubscribe()
+
+
+async def warehouse_witness(settings: Settings) -> tuple[Witness, tuple[DecisionView, ...]]:
+    """Return what ClickHouse holds, newest revisions only."""
+    client = await open_client(settings)
+    try:
+        orders = await _rows(client, "SELECT * FROM {db}.orders FINAL", settings)
+        fills = await _rows(client, "SELECT * FROM {db}.executions FINAL", settings)
+        positions = await _rows(client, "SELECT * FROM {db}.positions FINAL", settings)
+        decisions = await _rows(client, "SELECT * FROM {db}.signals FINAL", settings)
+    finally:
+        await client.close()
+    return (
+        Witness(
+            "ClickHouse",
+            {row["order_id"]: order_view(row) for row in orders},
+            {row["fill_id"]: fill_view(row) for row in fills},
+            _open_only(position_view(row) for row in positions),
+        ),
+        tuple(
+            DecisionView(
+                row["account"],
+                row["signal_id"],
+                row["stream_seq"],
+                row["decision"],
+                row["reason"] or None,
+                row["order_id"] or None,
+            )
+            for row in decisions
+        ),
+    )
+
+
+async def _rows(client: Any, query: str, settings: Settings) -> list[dict[str, Any]]:
+    result = await client.query(query.format(db=settings.clickhouse.database))
+    return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+
+async def tables_witness(settings: Settings, order_ids: Iterable[str]) -> Witness:
+    """Return what the trading workers' tables say through the web views."""
+    base = f"http://127.0.0.1:{settings.ports.trading()}"
+    async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=_READ_DEADLINE_S)) as http:
+        limit = asyncio.Semaphore(16)
+
+        async def one(order_id: str) -> OrderView | None:
+            async with limit, http.get(f"/orders/{order_id}") as answer:
+                return order_view(await answer.json()) if answer.status == 200 else None
+
+        orders = [order for order in await asyncio.gather(*map(one, order_ids)) if order]
+        async with http.get("/positions") as answer:
+            positions = [position_view(item) for item in (await answer.json())["positions"]]
+    return Witness(
+        "tables",
+        {order.order_id: order for order in orders},
+        positions=_open_only(positions),
+    )
+
+
+async def ledger_of(settings: Settings) -> tuple[LedgerEntry, ...] | None:
+    """Return the simulated broker's ledger; None where no account is simulated."""
+    if not any(account.module == "simulated" for account in settings.accounts.values()):
+        return None
+    async with aiohttp.ClientSession() as http, http.get(f"http://{settings.market_address}/ledger") as answer:
+        lines = (await answer.text()).splitlines()
+    return tuple(
+        LedgerEntry(
+            account=row["account"],
+            kind=row["kind"],
+            ticket=row["ticket"],
+            order_ticket=row.get("order", 0),
+            reason=row["reason"],
+            position_id=row["position_id"],
+            magic=row["magic"],
+            symbol=row["symbol"],
+            side=row["side"],
+            volume=Decimal(row["volume"]).normalize(),
+            price=Decimal(row["price"]).normalize(),
+        )
+        for row in map(json.loads, lines)
+        if row["symbol"]  # a balance operation is a deal without a symbol
+    )
+
+
+def order_view(row: dict[str, Any]) -> OrderView:
+    """Return the view of an order/1 message or row."""
+    return OrderView(
+        order_id=row["order_id"],
+        account=row["account"],
+        signal_id=row["signal_id"],
+        status=row["status"],
+        detail=row["detail"],
+        filled_volume=Decimal(row["filled_volume"]).normalize(),
+        average_price=_plain(row["average_price"]),
+        rev=row["rev"],
+        magic=row["magic"],
+    )
+
+
+def fill_view(row: dict[str, Any]) -> FillView:
+    """Return the view of a fill/1 message or row."""
+    return FillView(
+        row["fill_id"],
+        row["order_id"] or None,
+        row["position_id"],
+        Decimal(row["volume"]).normalize(),
+        Decimal(row["price"]).normalize(),
+    )
+
+
+def position_view(row: dict[str, Any]) -> PositionView:
+    """Return the view of a position/1 message or row."""
+    sign = -1 if row["side"] == "sell" else 1
+    return PositionView(row["account"], row["position_id"], (sign * Decimal(row["volume"])).normalize())
+
+
+def _open_only(positions: Iterable[PositionView]) -> dict[tuple[str, int], PositionView]:
+    # A closed position may be shown as flat or not at all: both say the same.
+    return {(position.account, position.position_id): position for position in positions if position.volume}
+
+
+def _plain(value: Any) -> Decimal | None:
+    # ClickHouse keeps ten digits behind the point; compare no more of an average than that.
+    return None if value is None else round(Decimal(value), 8).normalize()

@@ -1,0 +1,72 @@
+"""One line for each thing that happens to an order, as a person reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_COLOURS = {
+    "filled": "green",
+    "partially_filled": "green",
+    "submitted": "cyan",
+    "pending": "dim",
+    "rejected": "red",
+    "failed": "red",
+    "cancelled": "yellow",
+    "refused": "magenta",
+}
+
+
+class Life:
+    """Prints messages of NATS as lines; what it doesn't know it leaves out."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def show(self, message: dict[str, Any]) -> None:
+        """Print one line for an order/1, fill/1, error/1 or refused/1."""
+        line = _LINES.get(message.get("schema", ""))
+        if line is not None:
+            self._console.print(line(message), soft_wrap=True)
+
+
+def _order(message: dict[str, Any]) -> Text:
+    text = _head(message, "updated_at", message["status"])
+    text.append(
+        f"  {message['side']} {message['volume']} {message['symbol']}  filled {message['filled_volume']}"
+        f"{' at ' + message['average_price'] if message.get('average_price') else ''}"
+        f"  {message['detail']}{': ' + message['reason'] if message.get('reason') else ''}"
+    )
+    expected = (message.get("slippage") or {}).get("expected")
+    if expected:
+        text.append(f"  slippage {expected['points']} points", style="dim")
+    return text
+
+
+def _fill(message: dict[str, Any]) -> Text:
+    text = _head(message, "at", "fill")
+    return text.append(
+        f"  {message['side']} {message['volume']} {message['symbol']} at {message['price']}  deal {message['deal']}",
+        style="dim",
+    )
+
+
+def _error(message: dict[str, Any]) -> Text:
+    text = _head(message, "at", "error")
+    return text.append(f"  {message['kind']}: {message['retcode_name'] or ''} {message['message']}", style="dim")
+
+
+def _refused(message: dict[str, Any]) -> Text:
+    text = _head(message, "at", "refused")
+    return text.append(f"  {message['symbol']}  {message['reason']}: {message.get('detail') or ''}")
+
+
+_LINES = {"order/1": _order, "fill/1": _fill, "error/1": _error, "refused/1": _refused}
+
+
+def _head(message: dict[str, Any], time_field: str, word: str) -> Text:
+    text = Text(f"{message[time_field][11:23]}  ")
+    text.append(f"{message.get('signal_id') or '-':<22} {message['account']:<14} ")
+    return text.append(f"{word:<16}", style=_COLOURS.get(word, ""))

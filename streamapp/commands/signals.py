@@ -1,0 +1,141 @@
+"""``streamapp signal`` and ``streamapp watch``: send a signal as a risk engine would, and see what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from nats.aio.client import Client
+from rich.console import Console
+
+from streamapp import subjects
+from streamapp.commands.life import Life
+from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
+from streamapp.errors import StreamappError, Transient
+from streamapp.nats.connection import connect
+from streamapp.settings import Settings, load_settings
+
+HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.refused.>")
+"""The subjects on which the life of a signal is told."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(signal)
+    app.command()(watch)
+
+
+def signal(  # noqa: PLR0917 -- the arguments of a command line
+    symbol: Annotated[str, typer.Argument(help="Symbol, e.g. EURUSD.")],
+    side: Annotated[str, typer.Argument(help="buy or sell.")],
+    volume: Annotated[str, typer.Argument(help="Lots, e.g. 0.10.")],
+    account: Annotated[str | None, typer.Option(help="Account; left out where routing or ClickHouse says it.")] = None,
+    stop_loss: Annotated[str | None, typer.Option(help="Price of the stop-loss.")] = None,
+    take_profit: Annotated[str | None, typer.Option(help="Price of the take-profit.")] = None,
+    strategy: Annotated[str, typer.Option(help="Strategy's name.")] = "manual",
+    signal_id: Annotated[str | None, typer.Option(help="Idempotency key; made up if left out.")] = None,
+    wait_s: Annotated[float, typer.Option(help="How long to follow it.")] = 60.0,
+) -> None:
+    """Send one approved market order as a signal and follow it to its end. Exit 0 only if it was filled."""
+    payload: dict[str, Any] = {
+        "signal_id": signal_id or f"cli-{secrets.token_hex(6)}",
+        "status": "approved",
+        "account": account,
+        "strategy": strategy,
+        "symbol": symbol,
+        "side": side,
+        "order_type": "market",
+        "volume": volume,
+        "stop_loss": stop_loss,
+        "take_profit": take_profit,
+        "approved_at": time_text(datetime.now(UTC)),
+    }
+    status = asyncio.run(_send_and_follow(load_settings(), payload, wait_s))
+    raise typer.Exit(0 if status == "filled" else 1)
+
+
+def watch(
+    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+) -> None:
+    """Show every order's life as it happens, until Ctrl-C."""
+    asyncio.run(_watch(load_settings(), account, symbol))
+
+
+async def publish_signal(nats: Client, payload: bytes, *, symbol: str, message_id: str | None) -> int:
+    """Publish a signal as an upstream should, by JetStream and with a message id; return its stream sequence.
+
+    Raises:
+        Transient: nobody acknowledged it; it may be sent again with the same id.
+    """
+    headers = {subjects.MESSAGE_ID_HEADER: message_id} if message_id else None
+    try:
+        ack = await nats.jetstream().publish(subjects.signal_approved(symbol), payload, headers=headers)
+    except Exception as error:
+        raise Transient(
+            f"NATS did not acknowledge the signal ({error}). Is the stream there? Run `streamapp init`, send again."
+        ) from error
+    return ack.seq
+
+
+def advised_message_id(account: str | None, signal_id: str, payload: bytes) -> str:
+    """Return the Nats-Msg-Id that upstreams are advised to use: a bare signal id would hide a conflict from us."""
+    return f"signal:{account or ''}:{signal_id}:{hashlib.sha256(payload).hexdigest()[:16]}"
+
+
+async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
+    console = Console()
+    life = Life(console)
+    nats = await connect(settings, "streamapp-signal")
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def heard(message: Any) -> None:
+        content = json.loads(message.data)
+        if content.get("signal_id") != payload["signal_id"]:
+            return
+        life.show(content)
+        over = content.get("status") if content.get("status") in FINAL_STATUSES else None
+        if content.get("schema") == "refused/1":
+            over = "refused"
+        if over and not ended.done():
+            ended.set_result(over)
+
+    try:
+        for subject in HEARD:
+            await nats.subscribe(subject, cb=heard)
+        await nats.flush()
+        raw = json.dumps(payload).encode()
+        message_id = advised_message_id(payload["account"], payload["signal_id"], raw)
+        sequence = await publish_signal(nats, raw, symbol=payload["symbol"], message_id=message_id)
+        console.print(f"sent {payload['signal_id']} (stream sequence {sequence})")
+        try:
+            return await asyncio.wait_for(ended, wait_s)
+        except TimeoutError:
+            raise StreamappError(
+                f"no final status within {wait_s:g} s. That is not an outcome: the order may still be sent until its "
+                f"not_after, or be in doubt. See `streamapp status` and `streamapp orders`."
+            ) from None
+    finally:
+        await nats.close()
+
+
+async def _watch(settings: Settings, account: str | None, symbol: str | None) -> None:
+    life = Life(Console())
+    nats = await connect(settings, "streamapp-watch")
+
+    async def heard(message: Any) -> None:
+        content = json.loads(message.data)
+        if account in {None, content.get("account")} and symbol in {None, content.get("symbol")}:
+            life.show(content)
+
+    try:
+        for subject in HEARD:
+            await nats.subscribe(subject, cb=heard)
+        await asyncio.Event().wait()
+    finally:
+        await nats.close()

@@ -1,0 +1,124 @@
+"""``streamapp status`` and ``streamapp check``: is everything there, and what to do where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from streamapp.commands.web import get_json
+from streamapp.errors import StreamappError
+from streamapp.settings import Settings, load_settings
+
+_CHECK_DEADLINE_S = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+    app.command()(check)
+
+
+def status() -> None:
+    """Show each process: healthy or not, and why. Exit 0 only if all are."""
+    settings = load_settings()
+    console = Console()
+    healthy = True
+    for name, port in _processes(settings):
+        line, ok = _health(name, port)
+        healthy = healthy and ok
+        console.print(line, soft_wrap=True)
+    raise typer.Exit(0 if healthy else 1)
+
+
+def _processes(settings: Settings) -> list[tuple[str, int]]:
+    ports = settings.ports
+    named = [("mirror", ports.mirror), ("trading", ports.trading()), ("publisher", ports.publisher)]
+    named.append(("warehouse", ports.warehouse))
+    return [*named, ("terminals", ports.terminals)] if settings.is_executor else named
+
+
+def _health(name: str, port: int) -> tuple[str, bool]:
+    try:
+        code, answer = get_json(f"http://127.0.0.1:{port}/health")
+    except StreamappError as error:
+        return f"[red]✗[/] {name:<10} {error}", False
+    if code == 200:
+        return f"[green]✓[/] {name:<10} http://127.0.0.1:{port}", True
+    return f"[red]✗[/] {name:<10} {'; '.join(map(str, answer.get('reasons', [answer])))}", False
+
+
+def check() -> None:
+    """Check the settings and that every server can be reached; say what to do where not. Exit 0 only if all is well."""
+    settings = load_settings()
+    console = Console()
+    console.print("[green]✓[/] settings")
+    well = asyncio.run(_check_servers(settings, console))
+    raise typer.Exit(0 if well else 1)
+
+
+async def _check_servers(settings: Settings, console: Console) -> bool:
+    checks: list[tuple[str, str, Callable[[Settings], Awaitable[str]]]] = [
+        ("Kafka", settings.kafka_bootstrap, _kafka),
+        ("NATS", settings.nats_url, _nats),
+        ("ClickHouse", settings.clickhouse_url, _clickhouse),
+    ]
+    if any(account.module == "simulated" for account in settings.accounts.values()):
+        checks.append(("market", settings.market_address, _market))
+    results = [await _result(name, address, test, settings) for name, address, test in checks]
+    for line, _ in results:
+        console.print(line, soft_wrap=True)
+    return all(ok for _, ok in results)
+
+
+async def _result(
+    name: str, address: str, test: Callable[[Settings], Awaitable[str]], settings: Settings
+) -> tuple[str, bool]:
+    try:
+        async with asyncio.timeout(_CHECK_DEADLINE_S):
+            return f"[green]✓[/] {name} at {address}: {await test(settings)}", True
+    except Exception as error:  # noqa: BLE001 -- whatever a client library raises is this server's answer
+        hint = "start it with `make up`, or name another address in streamapp.toml"
+        return f"[red]✗[/] {name} at {address}: {type(error).__name__} {error}: {hint}", False
+
+
+async def _kafka(settings: Settings) -> str:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await client.start()
+    try:
+        return f"{len(await client.list_topics())} topics"
+    finally:
+        await client.close()
+
+
+async def _nats(settings: Settings) -> str:
+    from streamapp.nats.connection import connect
+
+    client = await connect(settings, "streamapp-check")
+    try:
+        return f"{(await client.jetstream().account_info()).streams} streams"
+    finally:
+        await client.close()
+
+
+async def _clickhouse(settings: Settings) -> str:
+    from streamapp.clickhouse.client import open_client
+
+    client = await open_client(settings)
+    try:
+        answer: Any = await client.query("SELECT version()")
+        return f"version {answer.result_rows[0][0]}"
+    finally:
+        await client.close()
+
+
+async def _market(settings: Settings) -> str:
+    code, answer = await asyncio.to_thread(get_json, f"http://{settings.market_address}/health")
+    if code != 200:
+        raise StreamappError(f"it answers {code}: {answer}")
+    return "simulated MT5"

@@ -1,0 +1,1 @@
+"""The demonstration: a seeded stream of approved signals, as a risk engine would send them, and what became of them."""

@@ -1,0 +1,131 @@
+"""The seeded stream: good signals, and repeated, conflicting, refused and broken ones among them.
+
+Pure; time and prices come in.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Literal
+
+from streamapp.domain.vocabulary import time_text
+
+Kind = Literal["good", "repeated", "conflicting", "refused", "rejected", "broken"]
+
+# Mostly good ones, for a demonstration is about those; enough of the others that one of each comes within seconds.
+DEMO_SHARES: dict[Kind, int] = {
+    "good": 78,
+    "repeated": 6,
+    "conflicting": 4,
+    "refused": 4,
+    "rejected": 3,
+    "broken": 5,
+}
+_DIGITS = {"EURUSD": 5, "GBPUSD": 5, "USDJPY": 3, "XAUUSD": 2}
+_STOP_DISTANCE = {"EURUSD": "0.0060", "GBPUSD": "0.0080", "USDJPY": "0.900", "XAUUSD": "25.00"}
+_BROKEN = (
+    b"this is not JSON",
+    b"[1, 2, 3]",
+    b'{"status": "approved", "symbol": "EURUSD"}',
+    b'{"signal_id": "", "symbol": "EURUSD"}',
+    b'{"signal_id": "x", "volume": NaN}',
+)
+SYMBOLS = tuple(_DIGITS)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One message of the stream: ``at_s`` seconds after the start.
+
+    ``payload`` None: made when it is due, by :meth:`Script.due`.
+    """
+
+    number: int
+    at_s: float
+    kind: Kind
+    account: str
+    symbol: str
+
+
+class Script:
+    """The stream for a seed: the same seed and the same prices give the same messages.
+
+    Args:
+        run: prefix of every signal id, so that two runs never meet.
+        accounts: the accounts that trade, in turn by chance.
+        seed: of everything that chance decides.
+        shares: how many of each kind there are, relative to each other.
+    """
+
+    def __init__(
+        self, run: str, accounts: tuple[str, ...], seed: int, shares: Mapping[Kind, int] | None = None
+    ) -> None:
+        self._run = run
+        self._accounts = accounts
+        self._shares = dict(shares or DEMO_SHARES)
+        self._random = random.Random(seed)  # noqa: S311 -- a demonstration, no secret
+        self._sent: list[dict[str, Any]] = []
+
+    def plan(self, duration_s: float, rate: float) -> Iterator[Planned]:
+        """Yield the messages in order of time: ``rate`` a second on average, for ``duration_s``."""
+        kinds, shares = list(self._shares), list(self._shares.values())
+        at_s, number = 0.0, 0
+        while (at_s := at_s + self._random.expovariate(rate)) < duration_s:
+            number += 1
+            kind: Kind = self._random.choices(kinds, shares)[0] if number > len(self._accounts) else "good"
+            yield Planned(number, at_s, kind, self._random.choice(self._accounts), self._random.choice(SYMBOLS))
+
+    def due(self, planned: Planned, now: datetime, quotes: Mapping[str, tuple[Decimal, Decimal]]) -> tuple[str, bytes]:
+        """Return the symbol of the subject and the payload of a message due now; quotes: (bid, ask) by symbol."""
+        if planned.kind == "broken":
+            return planned.symbol, self._random.choice(_BROKEN)
+        if planned.kind in {"repeated", "conflicting"} and self._sent:
+            before = dict(self._random.choice(self._sent))
+            if planned.kind == "conflicting":
+                before["volume"] = str(Decimal(before["volume"]) + Decimal("0.01"))
+            return str(before["symbol"]), json.dumps(before).encode()
+        signal = self._good(planned, now, quotes[planned.symbol])
+        if planned.kind == "refused":
+            signal |= self._random.choice(
+                (
+                    {"status": "pending"},
+                    {"volume": "-0.10"},
+                    {"account": "nobody"},
+                    {"approved_at": time_text(now - timedelta(minutes=5))},
+                    {"side": "up"},
+                )
+            )
+        elif planned.kind == "rejected":
+            # An unknown symbol, more volume than the broker allows, a volume between two steps: only MT5 can tell.
+            signal |= self._random.choice(({"symbol": "NOSUCH"}, {"volume": "9999.00"}, {"volume": "0.015"}))
+        else:
+            self._sent.append(signal)
+        return str(signal["symbol"]), json.dumps(signal).encode()
+
+    def _good(self, planned: Planned, now: datetime, quote: tuple[Decimal, Decimal]) -> dict[str, Any]:
+        side = self._random.choice(("buy", "sell"))
+        expected = quote[1] if side == "buy" else quote[0]
+        unit = Decimal(1).scaleb(-_DIGITS[planned.symbol])
+        distance = Decimal(_STOP_DISTANCE[planned.symbol]) * (1 if side == "buy" else -1)
+        # netting positions share their stops, so not every signal brings its own
+        with_stops = self._random.random() < 0.5
+        return {
+            "signal_id": f"{self._run}-{planned.number:06d}",
+            "status": "approved",
+            "account": planned.account,
+            "strategy": self._random.choice(("breakout", "carry", "meanrev")),
+            "symbol": planned.symbol,
+            "side": side,
+            "order_type": "market",
+            "volume": str(Decimal(self._random.randint(1, 30)) / 100),
+            "stop_loss": str((expected - distance).quantize(unit, ROUND_HALF_UP)) if with_stops else None,
+            "take_profit": str((expected + distance).quantize(unit, ROUND_HALF_UP)) if with_stops else None,
+            "expected_price": str(expected.quantize(unit, ROUND_HALF_UP)),
+            "approved_at": time_text(now),
+            "metadata": {"run": self._run},
+        }

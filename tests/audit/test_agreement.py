@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from streamapp.audit.agreement import disagreements, doubts, unsettled
+from streamapp.audit.evidence import (
+    DecisionView,
+    Evidence,
+    FillView,
+    LedgerEntry,
+    OrderView,
+    PositionView,
+    Witness,
+)
+
+ORDER = OrderView("o1", "a", "s1", "filled", "", Decimal("0.1"), Decimal("1.1"), 6, 77)
+FILL = FillView("a:5", "o1", 4, Decimal("0.1"), Decimal("1.1"))
+POSITION = PositionView("a", 4, Decimal("0.1"))
+LEDGER_ORDER = LedgerEntry("a", "order", 4, 0, "expert", 4, 77, "EURUSD", "buy", Decimal("0.1"), Decimal("1.1"))
+LEDGER_DEAL = LedgerEntry("a", "deal", 5, 4, "expert", 4, 77, "EURUSD", "buy", Decimal("0.1"), Decimal("1.1"))
+
+
+def witness(name: str) -> Witness:
+    return Witness(name, {"o1": ORDER}, {"a:5": FILL}, {("a", 4): POSITION})
+
+
+def agreeing() -> Evidence:
+    return Evidence(
+        nats=witness("NATS"),
+        warehouse=witness("ClickHouse"),
+        archive=witness("archive"),
+        tables=witness("tables"),
+        decisions=(DecisionView("a", "s1", 1, "accepted", None, "o1"),),
+        refused=0,
+        dead_letters=0,
+        ledger=(LEDGER_ORDER, LEDGER_DEAL),
+    )
+
+
+def test_witnesses_that_say_the_same_do_not_disagree() -> None:
+    assert disagreements(agreeing()) == []
+    assert unsettled(agreeing()) == []
+
+
+def test_a_second_order_of_one_magic_at_the_broker_is_found() -> None:
+    twice = replace(agreeing(), ledger=(LEDGER_ORDER, replace(LEDGER_ORDER, ticket=9), LEDGER_DEAL))
+    assert any("2 orders at the broker" in sentence for sentence in disagreements(twice))
+
+
+def test_executed_volume_that_nobody_booked_is_found() -> None:
+    lost = replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, replace(LEDGER_DEAL, ticket=6)))
+    assert any("executed volume is missing" in sentence for sentence in disagreements(lost))
+
+
+def test_an_order_at_the_broker_that_we_do_not_know_is_found() -> None:
+    stranger = replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, replace(LEDGER_ORDER, ticket=9, magic=78)))
+    assert any("no order of ours has" in sentence for sentence in disagreements(stranger))
+
+
+def test_the_closing_deal_of_a_stop_loss_is_not_volume_of_the_order_whose_magic_it_carries() -> None:
+    closing_order = replace(LEDGER_ORDER, ticket=8, reason="sl", side="sell")
+    closing_deal = replace(LEDGER_DEAL, ticket=9, order_ticket=8, reason="sl", side="sell")
+    flat = {"a:5": FILL, "a:9": FillView("a:9", None, 4, Decimal("0.1"), Decimal("1.1"))}
+    told = Witness("all", {"o1": ORDER}, flat, {})
+    evidence = replace(
+        agreeing(),
+        nats=told,
+        warehouse=told,
+        archive=told,
+        tables=told,
+        ledger=(LEDGER_ORDER, LEDGER_DEAL, closing_order, closing_deal),
+    )
+    assert disagreements(evidence) == []
+
+
+def test_one_witness_that_missed_a_revision_is_named() -> None:
+    behind = Witness("ClickHouse", {"o1": replace(ORDER, rev=5)}, {"a:5": FILL}, {("a", 4): POSITION})
+    assert disagreements(replace(agreeing(), warehouse=behind)) == [
+        "order o1: archive and ClickHouse differ: rev 6 / 5"
+    ]
+
+
+def test_a_decision_without_its_order_is_found() -> None:
+    decisions = (*agreeing().decisions, DecisionView("a", "s2", 2, "accepted", None, "o2"))
+    assert any("a decision but no order" in text for text in disagreements(replace(agreeing(), decisions=decisions)))
+
+
+def test_an_order_in_doubt_is_open_and_a_doubt() -> None:
+    doubtful = replace(ORDER, status="submitted", detail="in_doubt")
+    evidence = replace(agreeing(), archive=Witness("archive", {"o1": doubtful}))
+    assert doubts(evidence) == unsettled(evidence) == [doubtful]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from streamapp.demo.signals import SYMBOLS, Script
+from streamapp.errors import Unusable
+from streamapp.messages.envelope import json_object
+from streamapp.messages.signal import read_signal
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+MIDS = {"EURUSD": "1.1", "GBPUSD": "1.3", "USDJPY": "150", "XAUUSD": "2400"}
+QUOTES = {symbol: (Decimal(MIDS[symbol]), Decimal(MIDS[symbol])) for symbol in SYMBOLS}
+
+
+def played(seed: int) -> list[tuple[str, str, bytes]]:
+    script = Script("run", ("a", "b"), seed)
+    return [(planned.kind, *script.due(planned, NOW, QUOTES)) for planned in script.plan(60, 5)]
+
+
+def test_the_same_seed_plays_the_same_stream() -> None:
+    assert played(3) == played(3)
+    assert played(3) != played(4)
+
+
+def test_every_kind_occurs_within_a_minute() -> None:
+    kinds = {kind for kind, _, _ in played(1)}
+    assert kinds == {"good", "repeated", "conflicting", "refused", "rejected", "broken"}
+
+
+def test_good_signals_are_well_formed_and_their_ids_carry_the_run() -> None:
+    for kind, symbol, payload in played(1):
+        if kind == "good":
+            signal = read_signal(json_object(payload))
+            assert signal.symbol == symbol
+            assert signal.signal_id.startswith("run-")
+
+
+def test_a_repeated_signal_is_an_earlier_one_and_a_conflicting_one_differs_in_volume() -> None:
+    seen: dict[str, dict[str, object]] = {}
+    for kind, _, payload in played(1):
+        if kind == "good":
+            content = json.loads(payload)
+            seen[content["signal_id"]] = content
+        if kind in {"repeated", "conflicting"}:
+            content = json.loads(payload)
+            same = seen[content["signal_id"]] == content
+            assert same == (kind == "repeated")
+
+
+def test_broken_ones_can_not_be_executed() -> None:
+    for kind, _, payload in played(1):
+        if kind == "broken":
+            try:
+                read_signal(json_object(payload))
+            except Unusable:
+                continue
+            raise AssertionError(payload)

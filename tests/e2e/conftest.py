@@ -1,0 +1,37 @@
+"""A whole stack of its own for each module: free ports, its own folder, four accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamapp.local.own import OwnStack, free_port_offset
+
+FOUR_ACCOUNTS = "\n".join(
+    f'[accounts.{name}]\nlogin = {login}\nmargin_mode = "{mode}"'
+    for name, login, mode in (
+        ("alpha", 60000001, "hedging"),
+        ("beta", 60000002, "netting"),
+        ("gamma", 60000003, "hedging"),
+        ("delta", 60000004, "netting"),
+    )
+)
+# The shortest session a broker allows by default, so that a lost worker is noticed soon.
+SHORT_SESSIONS = "[kafka]\nsession_timeout_s = 6\nrebalance_timeout_s = 20"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
+    """A running stack with four accounts; stopped at the end, and its clean exit is part of what is tested."""
+    folder: Path = tmp_path_factory.mktemp("stack")
+    stack = OwnStack(folder, free_port_offset(), f"{SHORT_SESSIONS}\n{FOUR_ACCOUNTS}")
+    with (folder / "up.out").open("wb") as output:
+        stack.start(output)
+        try:
+            stack.wait_ready()
+            yield stack
+        finally:
+            code = stack.stop()
+    assert code == 0, (folder / "up.out").read_text()[-3000:]

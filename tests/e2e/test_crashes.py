@@ -1,0 +1,86 @@
+"""Killed, frozen, restarted: no order twice in the broker's ledger, nothing lost, and everyone still agrees."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamapp.errors import Transient
+from streamapp.local.own import OwnStack
+from streamapp.local.process import ProcessSpec, RunningProcess
+from streamapp.local.readiness import http_answers
+from tests.e2e.road import travel
+
+RESTART_WITHIN_S = 90.0
+
+
+async def killed_and_back(stack: OwnStack, name: str) -> None:
+    """SIGKILL a process of the stack and wait until its supervisor has another one running."""
+    victim = stack.pid_of(name)
+    os.kill(victim, signal.SIGKILL)
+    async with asyncio.timeout(RESTART_WITHIN_S):
+        while True:
+            try:
+                if stack.pid_of(name) != victim:
+                    return
+            except Transient:
+                pass  # between its end and the next start
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", ["trading", "terminals"])
+async def test_nothing_is_lost_or_doubled_when_it_is_killed_in_the_middle(stack: OwnStack, name: str) -> None:
+    outcome = await travel(
+        stack.settings, signals=200, rate=25, seed=11, meanwhile=lambda: killed_and_back(stack, name)
+    )
+    assert outcome.differences == []
+
+
+@pytest.mark.parametrize("name", ["kafka", "nats", "clickhouse"])
+async def test_nothing_is_lost_or_doubled_when_a_server_is_killed_and_restarted(stack: OwnStack, name: str) -> None:
+    outcome = await travel(
+        stack.settings, signals=150, rate=15, seed=13, meanwhile=lambda: killed_and_back(stack, name)
+    )
+    assert outcome.differences == []
+
+
+@pytest.fixture
+def second_worker(stack: OwnStack, tmp_path: Path) -> Iterator[RunningProcess]:
+    """A further trading worker with a port and folder of its own."""
+    port = stack.settings.ports.trading(2)
+    program = str(Path(sys.executable).with_name("faust"))
+    arguments = ["-A", "streamapp.trading", "worker", "-l", "info", "--web-host", "127.0.0.1", "--web-port"]
+    arguments.append(str(port))
+    worker = RunningProcess(
+        ProcessSpec(
+            "trading-2",
+            (program, "--datadir", str(tmp_path / "trading-2"), *arguments),
+            http_answers(port, "/health"),
+            environment=stack.environment | {"STREAMAPP_WORKER": "2"},
+            ready_within_s=RESTART_WITHIN_S,
+        ),
+        stack.data / "logs",
+    )
+    worker.wait_ready()
+    yield worker
+    worker.stop()
+
+
+async def test_a_worker_frozen_beyond_its_session_and_woken_again_doubles_nothing(
+    stack: OwnStack, second_worker: RunningProcess
+) -> None:
+    session_s = stack.settings.kafka.session_timeout_s
+
+    async def frozen_and_woken() -> None:
+        os.kill(second_worker.pid, signal.SIGSTOP)
+        await asyncio.sleep(2 * session_s)  # the passing of time is the fault here
+        os.kill(second_worker.pid, signal.SIGCONT)
+
+    outcome = await travel(stack.settings, signals=250, rate=12, seed=17, meanwhile=frozen_and_woken)
+    assert outcome.differences == []
