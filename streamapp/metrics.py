@@ -1,0 +1,61 @@
+"""What our processes count, for Prometheus; one object a process, made by its composition root."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Finest around the 10 ms that a signal should need to the terminal, up to the longest deadline on the way."""
+
+
+class _Metrics:
+    """A registry of its own, so that two apps in one test process don't count together."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"streamapp_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"streamapp_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"streamapp_{name}", text, labels, registry=self.registry, buckets=LATENCY_BUCKETS_S)
+
+    def text(self) -> str:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry).decode()
+
+
+class TradingMetrics(_Metrics):
+    """What the trading worker counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decisions = self._counter("decisions", "Messages of signals by decision.", "decision", "reason")
+        self.dead_letters = self._counter("dead_letters", "Records nobody could use.", "topic", "reason")
+        self.pins = self._counter("pins", "Incomplete signals and orders by outcome.", "outcome")
+        self.foreign_orders = self._counter("foreign_orders", "Orders of somebody else's execution service.", "outcome")
+        self.submits = self._counter("submits", "Submit requests to terminals by answer.", "answer")
+        self.submit_seconds = self._histogram("submit_seconds", "From submit to the terminal's answer.")
+        self.claim_seconds = self._histogram("claim_seconds", "From the approval's stream time to the durable claim.")
+        self.submissions = self._gauge("submissions", "Rows that wait for a terminal's answer.", "account", "state")
+        self.unknown = self._counter("outcome_unknown", "Doubts that the broker agent declared.", "why")
+        self.breaker_open = self._gauge("breaker_open", "1 while nothing new is claimed for an account.", "account")
+        self.clock_skew_seconds = self._gauge("clock_skew_seconds", "The terminal's clock minus ours.", "account")
+        self.reports = self._counter("reports", "Reports of terminals by kind.", "kind")
+        self.facts = self._counter("facts_folded", "Facts folded into orders.", "fact")
+        self.alarms = self._counter("alarms", "What a person should look at.", "alarm")
+
+
+class SinkMetrics(_Metrics):
+    """What publisher and warehouse count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published = self._counter("published", "Messages that JetStream acknowledged.", "schema")
+        self.publish_retries = self._counter("publish_retries", "Publications that had to be tried again.")
+        self.rows = self._counter("rows_inserted", "Rows that ClickHouse took.", "table")
+        self.insert_seconds = self._histogram("insert_seconds", "One insert.", "table")
+        self.lag_seconds = self._gauge("lag_seconds", "Age of the oldest record not delivered.", "topic")
