@@ -28,9 +28,15 @@ class StreamSpec:
     name: str
     subjects: tuple[str, ...]
     max_age_s: float
+    max_bytes: int
     max_msgs_per_subject: int = -1
     duplicate_window_s: float = 600.0
 
+
+# JetStream reserves max_bytes against its disk limit, so a laptop must have room for the sum. At 2,000 messages of 700
+# bytes a second a # GiB is 12 minutes of a mirror that stands still; where the rate is high, raise it with the nats
+# client: init never lowers a limit.
+_GIB = 1024**3
 
 EXECUTION_IN = StreamSpec(
     "EXECUTION_IN",
@@ -38,8 +44,11 @@ EXECUTION_IN = StreamSpec(
         f"{s}.>" for s in (SIGNALS_APPROVED, ORDERS_SUBMITTED, BROKER_FILL, BROKER_ERROR, COMMANDS, REPORT, BROKER_LOG)
     ),
     max_age_s=7 * 86400,
+    max_bytes=_GIB,
 )
-ACCOUNT_SNAPSHOTS = StreamSpec("ACCOUNT_SNAPSHOTS", (f"{SNAPSHOT}.>",), max_age_s=86400, max_msgs_per_subject=1)
+ACCOUNT_SNAPSHOTS = StreamSpec(
+    "ACCOUNT_SNAPSHOTS", (f"{SNAPSHOT}.>",), max_age_s=86400, max_bytes=_GIB // 16, max_msgs_per_subject=1
+)
 EXECUTION_OUT = StreamSpec(
     "EXECUTION_OUT",
     (
@@ -54,9 +63,19 @@ EXECUTION_OUT = StreamSpec(
         "command_results.>",
     ),
     max_age_s=7 * 86400,
+    max_bytes=_GIB,
 )
 STREAMS = (EXECUTION_IN, ACCOUNT_SNAPSHOTS, EXECUTION_OUT)
-MIRROR_DURABLE = "streamapp-mirror"
+
+
+def mirror_durable(deployment: str) -> str:
+    """Return the name of mirror's durable consumers: one for each deployment, since each needs every message."""
+    return f"{deployment}-mirror"
+
+
+def lease_bucket(deployment: str) -> str:
+    """Return the name of the key-value bucket that says which mirror is the active one."""
+    return f"{deployment}-mirror"
 
 
 def token(text: str) -> str:

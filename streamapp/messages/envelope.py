@@ -49,7 +49,7 @@ def json_object(payload: bytes) -> dict[str, Any]:
         Unusable: reason ``not_json`` or ``not_an_object``.
     """
     try:
-        value = json.loads(payload, parse_float=Decimal, parse_constant=_refuse_constant)
+        value = json.loads(payload.decode(), parse_float=Decimal, parse_constant=_refuse_constant)
         if b"\\ud" in payload or b"\\uD" in payload:
             json.dumps(
                 value, ensure_ascii=False, default=str

@@ -1,0 +1,1 @@
+"""NATS as the rest sees it: one way to connect, and the streams and consumers that must be there."""

@@ -1,0 +1,74 @@
+"""nats-py's client, made to survive what a NATS server lets anybody publish.
+
+The server stores subjects of any bytes but spaces, and headers of any bytes. Of these, nats-py 2.16 drops the
+connection on a subject with a form feed or vertical tab, stops reading for good on one that is not UTF-8, and takes a
+message with a header ``Status`` for the server's own "no messages". Such a message stays in its stream and comes again
+after every reconnect, so any publisher could stop a consumer for ever (tests/nats/test_client.py publishes them).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from nats.aio.client import Client
+from nats.protocol import parser
+
+from streamapp.subjects import MESSAGE_ID_HEADER, ORIGIN_HEADER
+
+logger = logging.getLogger(__name__)
+
+KEPT_HEADERS = (ORIGIN_HEADER, "traceparent", MESSAGE_ID_HEADER)
+"""The headers of a stream's message that anybody here reads."""
+
+_KEPT = {name.lower().encode(): name.encode() for name in KEPT_HEADERS}
+_ACK_PREFIX = b"$JS.ACK."
+"""How the reply subject of every message from a stream begins, and of nothing else."""
+# The protocol's separators are space and tab; nats-py's \s takes form feed and vertical tab for separators as well.
+_MESSAGE = re.compile(rb"\AMSG[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?([0-9]+)\r\n")
+_MESSAGE_WITH_HEADERS = re.compile(
+    rb"\AHMSG[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?([0-9]+)[ \t]+([0-9]+)\r\n"
+)
+
+
+class SturdyClient(Client):
+    """A client whose reading nobody's message can stop."""
+
+    def __init__(self) -> None:
+        parser.MSG_RE = _MESSAGE
+        parser.HMSG_RE = _MESSAGE_WITH_HEADERS
+        super().__init__()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if reply.startswith(_ACK_PREFIX) and headers:
+            headers = kept_headers(headers)
+        try:
+            await super()._process_msg(sid, readable(subject), readable(reply), data, headers)
+        except (UnicodeError, LookupError, ValueError) as error:
+            # A request or plain message: whoever sent it gets no answer, and the connection goes on.
+            logger.warning("dropped a message on %s that can't be read: %r", readable(subject)[:200], error)
+
+
+def readable(subject: bytes) -> bytes:
+    r"""Return ``subject`` itself if it is UTF-8, otherwise with ``\xNN`` for the bytes that are not."""
+    try:
+        subject.decode()
+    except UnicodeDecodeError:
+        return subject.decode("utf-8", "backslashreplace").encode()
+    return subject
+
+
+def kept_headers(block: bytes) -> bytes:
+    """Return the header block with nothing but :data:`KEPT_HEADERS` in visible ASCII; empty without any.
+
+    Of a header that is there twice the first counts.
+    """
+    kept: dict[bytes, bytes] = {}
+    for line in block.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        ours, value = _KEPT.get(name.strip().lower()), value.strip()
+        if ours and ours not in kept and all(0x20 <= byte < 0x7F for byte in value):
+            kept[ours] = value
+    if not kept:
+        return b""
+    return b"NATS/1.0\r\n" + b"".join(b"%b: %b\r\n" % item for item in kept.items()) + b"\r\n"

@@ -1,0 +1,75 @@
+"""A client that nobody's message can stop, against a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+from nats.js import api
+
+from streamapp.nats.client import kept_headers, readable
+from streamapp.nats.connection import connect
+from streamapp.settings import NatsSettings, Settings
+from tests.nats.servers import own_nats, publish_raw, running
+
+POISON = [
+    (b"poison.\xff\xfe", b""),
+    (b"poison.a\x0bb", b""),
+    (b"poison.a\x0cb", b"NATS/1.0\r\nA: b\r\n\r\n"),
+    (b"poison.a\x00b\x85", b""),
+    (b"poison.a*b>", b""),
+    (b"poison.status", b"NATS/1.0\r\nStatus: 404\r\n\r\n"),
+    (b"poison.inline", b"NATS/1.0 404 No Messages\r\n\r\n"),
+    (b"poison.inline", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n"),
+    (b"poison.bytes", b"NATS/1.0\r\n\xff\xfe: \xff\r\nno colon\r\n\r\n"),
+    (b"poison.garbage", b"garbage"),
+]
+
+
+async def test_a_consumer_reads_on_behind_every_message_that_the_server_stored(tmp_path: Path) -> None:
+    spec = own_nats(tmp_path)
+    with running(spec, tmp_path):
+        client = await connect(Settings(nats=NatsSettings(url=spec.address)), "test")
+        js = client.jetstream()
+        await js.add_stream(name="POISON", subjects=["poison.>"])
+        await js.add_consumer("POISON", api.ConsumerConfig(durable_name="reader", ack_policy=api.AckPolicy.EXPLICIT))
+        for subject, headers in POISON:
+            assert b"-ERR" not in await publish_raw(spec.address, subject, b"{}", headers)
+        await js.publish("poison.last", b"good", headers={"Streamapp-Origin": "a/b", "Other": "x"})
+        subscription = await js.pull_subscribe_bind(consumer="reader", stream="POISON")
+        seen: list[Msg] = []
+        while len(seen) < len(POISON) + 1:
+            batch = await subscription.fetch(100, timeout=5)
+            seen += batch
+        for message in seen:
+            await message.ack()
+        assert [message.metadata.sequence.stream for message in seen] == list(range(1, len(POISON) + 2))
+        assert seen[-1].data == b"good"
+        assert seen[-1].headers == {"Streamapp-Origin": "a/b"}
+        assert client.stats["reconnects"] == 0
+        await client.flush()
+        assert (await js.consumer_info("POISON", "reader")).num_ack_pending == 0
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("block", "kept"),
+    [
+        (b"NATS/1.0\r\nStreamapp-Origin: a/b\r\n\r\n", b"NATS/1.0\r\nStreamapp-Origin: a/b\r\n\r\n"),
+        (
+            b"NATS/1.0\r\nstreamapp-origin:a/b\r\nStreamapp-Origin: c\r\n\r\n",
+            b"NATS/1.0\r\nStreamapp-Origin: a/b\r\n\r\n",
+        ),
+        (b"NATS/1.0\r\nOther: x\r\n\r\n", b""),
+        (b"NATS/1.0\r\nStreamapp-Origin: \xff\r\n\r\n", b""),
+        (b"", b""),
+    ],
+)
+def test_of_a_header_block_only_what_we_read_is_kept(block: bytes, kept: bytes) -> None:
+    assert kept_headers(block) == kept
+
+
+def test_a_subject_that_is_no_text_is_made_readable() -> None:
+    assert readable(b"a.\xff") == b"a.\\xff"
+    assert readable("a.é".encode()) == "a.é".encode()

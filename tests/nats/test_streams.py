@@ -1,0 +1,84 @@
+"""The streams and consumers: created once, mended, never shrunk, and named where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from nats.js import JetStreamContext, api
+
+from streamapp import subjects
+from streamapp.errors import ConfigurationError
+from streamapp.nats.connection import connect
+from streamapp.nats.streams import ensure, verify
+from streamapp.settings import NatsSettings, Settings
+from tests.nats.servers import own_nats, running
+
+
+@pytest.fixture
+async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
+    spec = own_nats(tmp_path)
+    with running(spec, tmp_path):
+        yield Settings(nats=NatsSettings(url=spec.address))
+
+
+@pytest.fixture
+async def js(settings: Settings) -> AsyncIterator[JetStreamContext]:
+    client = await connect(settings, "test")
+    yield client.jetstream()
+    await client.close()
+
+
+async def test_everything_is_created_once_and_then_present(js: JetStreamContext, settings: Settings) -> None:
+    assert {step.outcome for step in await ensure(js, settings, create=True)} == {"created"}
+    assert {step.outcome for step in await ensure(js, settings, create=True)} == {"present"}
+    await verify(js, settings)
+    info = await js.stream_info("EXECUTION_IN")
+    assert info.config.max_bytes == subjects.EXECUTION_IN.max_bytes
+    assert info.config.duplicate_window == 600
+
+
+async def test_what_is_missing_is_named_and_nothing_is_created(js: JetStreamContext, settings: Settings) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"stream EXECUTION_IN is missing.*consumer streamapp-mirror on EXECUTION_IN.*streamapp init",
+    ):
+        await verify(js, settings)
+    assert await js.streams_info() == []
+
+
+async def test_a_stream_made_by_somebody_else_is_mended_but_never_shrunk(
+    js: JetStreamContext, settings: Settings
+) -> None:
+    larger = 2 * subjects.EXECUTION_IN.max_bytes
+    await js.add_stream(
+        name="EXECUTION_IN", subjects=["signals.approved.>", "own.>"], max_age=30 * 86400, max_bytes=larger
+    )
+    dry = {step.what: step for step in await ensure(js, settings, create=False)}
+    assert dry["stream EXECUTION_IN"].outcome == "different"
+    assert "duplicate_window: expected 600.0, got 120" in dry["stream EXECUTION_IN"].detail
+    made = {step.what: step.outcome for step in await ensure(js, settings, create=True)}
+    assert made["stream EXECUTION_IN"] == "updated"
+    config = (await js.stream_info("EXECUTION_IN")).config
+    assert set(config.subjects or ()) == {*subjects.EXECUTION_IN.subjects, "own.>"}
+    assert (config.max_bytes, config.max_age, config.duplicate_window) == (larger, 30 * 86400, 600)
+    await verify(js, settings)
+
+
+async def test_a_refusal_carries_the_servers_reason(js: JetStreamContext, settings: Settings) -> None:
+    await js.add_stream(name="SOMEBODY", subjects=["broker.fill.>"])
+    with pytest.raises(ConfigurationError, match="NATS refuses stream EXECUTION_IN: subjects overlap"):
+        await ensure(js, settings, create=True)
+
+
+async def test_a_consumer_with_other_settings_is_mended(js: JetStreamContext, settings: Settings) -> None:
+    await ensure(js, settings, create=True)
+    durable = subjects.mirror_durable(settings.deployment)
+    await js.add_consumer(
+        "EXECUTION_IN", api.ConsumerConfig(durable_name=durable, ack_policy=api.AckPolicy.EXPLICIT, max_deliver=3)
+    )
+    with pytest.raises(ConfigurationError, match="max_deliver: expected -1, got 3"):
+        await verify(js, settings)
+    await ensure(js, settings, create=True)
+    await verify(js, settings)
