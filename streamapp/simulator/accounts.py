@@ -1,0 +1,155 @@
+"""Accounts: what they own, what they may do, and their equity, margin and tables."""
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.money import ZERO, Exposure, rounded
+from streamapp.simulator.rows import Deal, Order, Position
+from streamapp.simulator.symbols import Profile, Symbol
+from streamapp.simulator.tables import History, Table
+
+MARGIN_MODES = {
+    "hedging": mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING,
+    "netting": mt5.ACCOUNT_MARGIN_MODE_RETAIL_NETTING,
+    "exchange": mt5.ACCOUNT_MARGIN_MODE_EXCHANGE,
+}
+# Currencies whose accounts are not kept to two digits.
+CURRENCY_DIGITS = {"JPY": 0, "BTC": 8}
+
+DEFAULT_ACCOUNTS: list[dict[str, Any]] = [
+    {"name": "demo-hedging", "login": 50000001, "margin_mode": "hedging"},
+    {"name": "demo-netting", "login": 50000002, "margin_mode": "netting"},
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """An entry of the accounts file."""
+
+    name: str
+    login: int
+    server: str
+    password: str | None
+    profile: str
+    balance: Decimal
+    currency: str
+    leverage: int | None
+    margin_mode: str | None
+    trade_mode: int
+
+
+def settings_from(row: dict[str, Any]) -> AccountSettings:
+    """Reads one account.
+
+    Raises:
+        ValueError: a field is missing or unknown; the message says which.
+    """
+    allowed = set(AccountSettings.__slots__)
+    if unknown := set(row) - allowed:
+        raise ValueError(
+            f"expected account fields {sorted(allowed)}, got also {sorted(unknown)}; remove or correct them"
+        )
+    if "name" not in row or "login" not in row:
+        raise ValueError(f"expected an account with name and login, got {sorted(row)}; add what is missing")
+    mode = row.get("margin_mode")
+    if mode is not None and mode not in MARGIN_MODES:
+        raise ValueError(f"expected margin_mode of {row['name']} to be one of {sorted(MARGIN_MODES)}, got {mode!r}")
+    return AccountSettings(
+        name=str(row["name"]),
+        login=int(row["login"]),
+        server=row.get("server", "Streamapp-Demo"),
+        password=row.get("password"),
+        profile=row.get("profile", "default"),
+        balance=Decimal(str(row.get("balance", "1000000"))),
+        currency=row.get("currency", "USD"),
+        leverage=int(row["leverage"]) if "leverage" in row else None,
+        margin_mode=mode,
+        trade_mode=int(row.get("trade_mode", mt5.ACCOUNT_TRADE_MODE_DEMO)),
+    )
+
+
+def read_accounts(path: Path | None) -> list[AccountSettings]:
+    """The accounts of a JSON file (an array, or an object with "accounts"), or the two default ones."""
+    rows = json.loads(path.read_text("utf-8")) if path else DEFAULT_ACCOUNTS
+    settings = [settings_from(row) for row in (rows["accounts"] if isinstance(rows, dict) else rows)]
+    for field_name in ("name", "login"):
+        values = [getattr(entry, field_name) for entry in settings]
+        if len(set(values)) != len(values):
+            raise ValueError(f"expected every account to have its own {field_name}, got {values}")
+    return settings
+
+
+@dataclass(slots=True)
+class Account:
+    """One trading account and its tables. Changed only by `streamapp.simulator.positions` and the matching."""
+
+    settings: AccountSettings
+    profile: Profile
+    symbols: dict[str, Symbol]
+    margin_mode: int
+    leverage: int
+    balance: Decimal = ZERO
+    credit: Decimal = ZERO
+    orders: Table[Order] = field(default_factory=Table)
+    positions: Table[Position] = field(default_factory=Table)
+    history_orders: History[Order] = field(default_factory=History)
+    history_deals: History[Deal] = field(default_factory=History)
+    exposures: dict[str, Exposure] = field(default_factory=dict)
+    stops: dict[str, dict[int, Position]] = field(default_factory=dict)
+    pending: dict[str, dict[int, Order]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The account's name in the accounts file and in the ledger."""
+        return self.settings.name
+
+    @property
+    def digits(self) -> int:
+        """Digits of the account's currency."""
+        return CURRENCY_DIGITS.get(self.settings.currency, 2)
+
+    @property
+    def hedging(self) -> bool:
+        """Whether a symbol can have several positions."""
+        return self.margin_mode == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+
+    def round(self, amount: Decimal) -> Decimal:
+        """An amount to the digits of the account's currency."""
+        return rounded(amount, self.digits)
+
+    def exposure(self, symbol: str) -> Exposure:
+        """The sums over the positions of a symbol."""
+        found = self.exposures.get(symbol)
+        if found is None:
+            found = self.exposures[symbol] = Exposure()
+        return found
+
+    def net_position(self, symbol: str) -> Position | None:
+        """The one position of a symbol on a netting account."""
+        return next((p for p in self.positions.live.values() if p.symbol == symbol), None)
+
+    def margin(self) -> Decimal:
+        """Margin held by all positions."""
+        held = (exposure.held(self.symbols[name]) for name, exposure in self.exposures.items())
+        return self.round(sum(held, ZERO))
+
+    def side_volume(self, symbol: str, side: int) -> Decimal:
+        """Lots open and pending in one direction."""
+        waiting = (o for o in self.pending.get(symbol, {}).values() if o.type % 2 == side)
+        return self.exposure(symbol).volume[side] + sum((o.volume_current for o in waiting), ZERO)
+
+    def track_stops(self, position: Position) -> None:
+        """Keeps the index of positions that a price can close."""
+        index = self.stops.setdefault(position.symbol, {})
+        if position.ticket in self.positions.live and (position.sl or position.tp):
+            index[position.ticket] = position
+        else:
+            index.pop(position.ticket, None)
+
+    def margin_level(self, equity: Decimal, margin: Decimal) -> Decimal:
+        """Equity as a percentage of margin; 0 without margin, as the terminal shows it."""
+        return equity / margin * 100 if margin else ZERO

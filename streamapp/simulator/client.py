@@ -1,0 +1,120 @@
+"""The module's connection to the market: one blocking socket, no timeout, and the errors of the original's pipe."""
+
+import ctypes
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from streamapp.simulator.codes import ERROR_TEXT
+from streamapp.simulator.rpc import COMMANDS, HEAD, MAGIC, request_frame
+
+Answer = tuple[int, str, Any]
+"""A code of last_error(), its words, and the result."""
+
+# A reply with this code is no reply: the fault `crash_client` ends the process before its caller learns anything.
+EXIT_CODE = 0
+EXIT_STATUS = 70
+
+Receive = Callable[[int], bytes]
+
+
+def _failed(code: int) -> Answer:
+    return code, ERROR_TEXT[code], None
+
+
+def holding_recv(handle: int) -> Receive:
+    """A recv that keeps the GIL, as the original does in every call: no other thread of the process runs meanwhile."""
+    library = ctypes.PyDLL("ws2_32" if sys.platform == "win32" else None, use_errno=True)
+    function = library.recv
+    function.restype = ctypes.c_int if sys.platform == "win32" else ctypes.c_ssize_t
+    size = ctypes.c_int if sys.platform == "win32" else ctypes.c_size_t
+    function.argtypes = (
+        ctypes.c_size_t if sys.platform == "win32" else ctypes.c_int,
+        ctypes.c_void_p,
+        size,
+        ctypes.c_int,
+    )
+    buffer = ctypes.create_string_buffer(65_536)
+
+    def receive(wanted: int) -> bytes:
+        while True:
+            got = function(handle, buffer, min(wanted, len(buffer)), 0)
+            if got >= 0:
+                return buffer.raw[:got] if got > 4096 else ctypes.string_at(buffer, got)
+            if sys.platform == "win32" or ctypes.get_errno() != errno.EINTR:
+                raise ConnectionResetError(ctypes.get_errno(), "recv failed")
+
+    return receive
+
+
+class Pipe:
+    """A connection to the market, or none."""
+
+    def __init__(self) -> None:
+        """Not connected."""
+        self._socket: socket.socket | None = None
+        self._receive: Receive | None = None
+        self._buffer = bytearray()
+
+    def open(self, host: str, port: int) -> None:
+        """Connects and learns how to wait for replies.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        self.close()
+        self._socket = socket.create_connection((host, port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.sendall(MAGIC)
+        self._receive = self._socket.recv
+        code, text, told = self.call("hello")
+        if code != 1:
+            raise ConnectionError(f"expected a simulated market at {host}:{port}, got {text}")
+        if self._socket is not None and told["hold_gil"]:
+            self._receive = holding_recv(self._socket.fileno())
+
+    def close(self) -> None:
+        """Disconnects."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, self._receive = None, None
+        self._buffer.clear()
+
+    def call(self, method: str, *arguments: Any) -> Answer:
+        """One call, for as long as it takes. A broken connection closes it, and is told apart by its half."""
+        if self._socket is None:
+            return _failed(-10004)
+        try:
+            self._socket.sendall(request_frame(method, arguments))
+        except OSError:
+            self.close()
+            return _failed(-10001)
+        try:
+            command, code, text, result = json.loads(self._frame())
+        except OSError:
+            self.close()
+            return _failed(-10002)
+        if code == EXIT_CODE:
+            os._exit(EXIT_STATUS)
+        if command != COMMANDS[method]:
+            return _failed(-10000)
+        return code, text, result
+
+    def _frame(self) -> bytes:
+        self._fill(HEAD.size)
+        (length,) = HEAD.unpack_from(self._buffer)
+        self._fill(HEAD.size + length)
+        body = bytes(self._buffer[HEAD.size : HEAD.size + length])
+        del self._buffer[: HEAD.size + length]
+        return body
+
+    def _fill(self, wanted: int) -> None:
+        while len(self._buffer) < wanted:
+            chunk = self._receive(65_536) if self._receive else b""
+            if not chunk:
+                raise ConnectionResetError(errno.ECONNRESET, "the market closed the connection")
+            self._buffer += chunk

@@ -1,0 +1,155 @@
+"""What tests and people ask of the market over HTTP: health, ledger, quotes, faults, time."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from streamapp.simulator.clock import VirtualClock
+from streamapp.simulator.market import Market
+
+# A script of faults or a quote is far smaller.
+MAX_BODY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A parsed request."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON; nothing is an empty object."""
+        return json.loads(self.body or b"{}")
+
+
+class HttpError(Exception):
+    """A refusal with its status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        """`text` says what was expected."""
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def parse_http(buffer: bytes) -> HttpRequest | None:
+    """The request in `buffer`, or None while it is incomplete.
+
+    Raises:
+        HttpError: it is not HTTP, or too long.
+    """
+    head, gap, body = buffer.partition(b"\r\n\r\n")
+    if len(head) > 65_536:
+        raise HttpError(431, "expected at most 64 KiB of headers")
+    if not gap:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    parts = first.split(" ")
+    if len(parts) != 3:
+        raise HttpError(400, f"expected an HTTP request line, got {first[:80]!r}")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MAX_BODY:
+        raise HttpError(413, f"expected a body of at most {MAX_BODY} bytes with its Content-Length, got {length}")
+    if len(body) < int(length):
+        return None
+    url = urlsplit(parts[1])
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    return HttpRequest(parts[0], unquote(url.path), query, body[: int(length)])
+
+
+def http_reply(status: int, kind: str, body: str) -> bytes:
+    """A complete response; one request a connection."""
+    content = body.encode()
+    head = f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + content
+
+
+class Control:
+    """The HTTP face of one market."""
+
+    def __init__(self, market: Market) -> None:
+        """Controls `market`."""
+        self._market = market
+        self._routes: dict[str, Callable[[HttpRequest], str]] = {
+            "GET /health": lambda request: json.dumps(market.health()),
+            "GET /ledger": self._ledger,
+            "GET /quotes": self._quote,
+            "POST /quotes": self._pin,
+            "DELETE /quotes": self._release,
+            "GET /clock": lambda request: self._time(),
+            "POST /clock": self._advance,
+        }
+
+    def answer(self, request: HttpRequest) -> bytes:
+        """The response to a request; what is wrong with it is said in JSON {error}."""
+        route = f"{request.method} /{request.path.strip('/').partition('/')[0]}"
+        try:
+            if route not in self._routes:
+                raise HttpError(404, f"expected one of {sorted(self._routes)}, got {request.method} {request.path}")
+            body = self._routes[route](request)
+        except HttpError as error:
+            return http_reply(error.status, "application/json", json.dumps({"error": error.text}))
+        except (ValueError, KeyError, TypeError, InvalidOperation) as error:
+            text = f"expected a body as the documentation of {route} shows it, got {type(error).__name__}: {error}"
+            return http_reply(400, "application/json", json.dumps({"error": text}))
+        kind = "application/x-ndjson" if route == "GET /ledger" else "application/json"
+        return http_reply(200, kind, body)
+
+    def _ledger(self, request: HttpRequest) -> str:
+        key = request.query.get("account")
+        if key is None:
+            lines = self._market.ledger.lines()
+        else:
+            account = self._market.find(key)
+            if account is None:
+                raise HttpError(404, f"expected account as one of {sorted(self._market.accounts)}, got {key!r}")
+            lines = self._market.ledger.lines(account.name)
+        return "".join(line + "\n" for line in lines)
+
+    def _symbol(self, request: HttpRequest) -> str:
+        name = request.path.strip("/").partition("/")[2]
+        if name not in self._market.feed.quotes:
+            raise HttpError(404, f"expected a symbol of {sorted(self._market.feed.quotes)}, got {name!r}")
+        return name
+
+    def _quote(self, request: HttpRequest) -> str:
+        if request.path.strip("/") == "quotes":
+            return json.dumps({name: self._shown(name) for name in self._market.feed.quotes})
+        return json.dumps(self._shown(self._symbol(request)))
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        quoted = self._market.feed.quotes[name]
+        return {"symbol": name, "bid": str(quoted.bid), "ask": str(quoted.ask), "pinned": quoted.pinned}
+
+    def _pin(self, request: HttpRequest) -> str:
+        name, body = self._symbol(request), request.json()
+        bid, ask = Decimal(str(body["bid"])), Decimal(str(body["ask"]))
+        if not 0 < bid <= ask:
+            raise HttpError(400, f"expected 0 < bid <= ask, got bid {bid}, ask {ask}")
+        self._market.feed.pin(name, bid, ask, self._market.clock.utc_ms(), hold=bool(body.get("pinned", True)))
+        self._market.save_quotes()
+        return json.dumps(self._shown(name))
+
+    def _release(self, request: HttpRequest) -> str:
+        name = self._symbol(request)
+        self._market.feed.release(name, self._market.clock.utc_ms())
+        return json.dumps(self._shown(name))
+
+    def _time(self) -> str:
+        clock = self._market.clock
+        return json.dumps({"utc_ms": clock.utc_ms(), "server_ms": clock.server_ms(), "virtual": clock.virtual})
+
+    def _advance(self, request: HttpRequest) -> str:
+        if not isinstance(self._market.clock, VirtualClock):
+            raise HttpError(
+                409, "expected a market with a virtual clock, got a real one; start it with --virtual-clock"
+            )
+        self._market.run_until(self._market.clock.utc_ms() + int(request.json()["advance_ms"]))
+        return self._time()

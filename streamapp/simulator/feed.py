@@ -1,0 +1,167 @@
+"""Quotes: a seeded random walk for each symbol, pinned prices, or a replay from a file."""
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from streamapp.simulator.symbols import Symbol
+
+YEAR_MS = 365 * 24 * 3_600_000
+# Share of all moves that comes from the one factor that every USD pair sees.
+COMMON_SHARE = 0.5
+# How many ticks of each symbol copy_ticks_* can give: an hour and more of a liquid symbol.
+TICKS_KEPT = 20_000
+
+# After a longer pause (a sleeping machine, a virtual clock that jumps) only the last minute is played tick by tick.
+CATCH_UP_MS = 60_000
+
+Tick = tuple[int, Decimal, Decimal]
+"""UTC milliseconds, bid, ask."""
+
+
+@dataclass(slots=True)
+class Quoted:
+    """The state of one symbol's price."""
+
+    symbol: Symbol
+    bid: Decimal
+    ask: Decimal
+    utc_ms: int
+    high: tuple[Decimal, Decimal]
+    low: tuple[Decimal, Decimal]
+    mid: float
+    random: random.Random
+    next_ms: int
+    pinned: bool = False
+    ticks: deque[Tick] = field(default_factory=lambda: deque(maxlen=TICKS_KEPT))
+
+    def set(self, bid: Decimal, ask: Decimal, utc_ms: int) -> None:
+        """Takes a new quote."""
+        self.bid, self.ask, self.utc_ms = bid, ask, utc_ms
+        self.high = (max(self.high[0], bid), max(self.high[1], ask))
+        self.low = (min(self.low[0], bid), min(self.low[1], ask))
+        self.ticks.append((utc_ms, bid, ask))
+
+
+class Feed:
+    """Holds all quotes and moves them in time. The same seed and the same times give the same ticks."""
+
+    def __init__(self, symbols: dict[str, Symbol], seed: int, now_ms: int) -> None:
+        """Every symbol starts at its `price`, quoted once at `now_ms`."""
+        self._seed = seed
+        self._common = random.Random(f"{seed}:usd")
+        self._factor, self._factor_ms = 0.0, now_ms
+        self._replay: Iterator[tuple[int, str, Decimal, Decimal]] | None = None
+        self._replayed: tuple[int, str, Decimal, Decimal] | None = None
+        self.on_tick: Callable[[Quoted], None] = lambda quoted: None
+        self.quotes = {name: self._begin(symbol, now_ms) for name, symbol in symbols.items()}
+
+    def _begin(self, symbol: Symbol, now_ms: int) -> Quoted:
+        spread = symbol.spread[0] * symbol.point
+        quoted = Quoted(
+            symbol=symbol,
+            bid=symbol.price,
+            ask=symbol.price + spread,
+            utc_ms=now_ms,
+            high=(symbol.price, symbol.price + spread),
+            low=(symbol.price, symbol.price + spread),
+            mid=float(symbol.price + spread / 2),
+            random=random.Random(f"{self._seed}:{symbol.name}"),
+            next_ms=now_ms + symbol.tick_ms,
+        )
+        quoted.ticks.append((now_ms, quoted.bid, quoted.ask))
+        return quoted
+
+    def quote(self, name: str) -> tuple[Decimal, Decimal]:
+        """Bid and ask of a symbol, by its feed name."""
+        quoted = self.quotes[name]
+        return quoted.bid, quoted.ask
+
+    def pin(self, name: str, bid: Decimal, ask: Decimal, now_ms: int, *, hold: bool = True) -> None:
+        """Sets a price; with `hold` it stays, without slippage, until `release`."""
+        quoted = self.quotes[name]
+        quoted.pinned = hold
+        quoted.mid = float((bid + ask) / 2)
+        quoted.set(bid, ask, now_ms)
+        self.on_tick(quoted)
+
+    def release(self, name: str, now_ms: int) -> None:
+        """Lets a pinned price move again, from where it is."""
+        quoted = self.quotes[name]
+        quoted.pinned = False
+        quoted.next_ms = now_ms + quoted.symbol.tick_ms
+
+    def replay(self, path: Path, begins_ms: int) -> None:
+        """Takes ticks from a CSV file (columns symbol,time_msc,bid,ask) in place of the random walk.
+
+        The first line of ticks is played at `begins_ms`, the others as far after it as they are apart in the file.
+        """
+        self._replay = read_ticks(path, begins_ms)
+        self._replayed = next(self._replay, None)
+
+    def advance(self, now_ms: int) -> None:
+        """Plays every tick that is due by `now_ms`, in order of time, and calls `on_tick` for each."""
+        if self._replay is not None:
+            self._advance_replay(now_ms)
+            return
+        due = [q for q in self.quotes.values() if not q.pinned and q.next_ms <= now_ms]
+        for quoted in due:
+            quoted.next_ms = max(quoted.next_ms, now_ms - CATCH_UP_MS)
+        while due:
+            quoted = min(due, key=lambda q: q.next_ms)
+            self._walk(quoted)
+            self.on_tick(quoted)
+            due = [q for q in due if not q.pinned and q.next_ms <= now_ms]
+
+    def next_ms(self) -> int | None:
+        """When the next tick is due."""
+        if self._replay is not None:
+            return self._replayed[0] if self._replayed else None
+        return min((q.next_ms for q in self.quotes.values() if not q.pinned), default=None)
+
+    def _advance_replay(self, now_ms: int) -> None:
+        while self._replay is not None and self._replayed is not None and self._replayed[0] <= now_ms:
+            at, name, bid, ask = self._replayed
+            self._replayed = next(self._replay, None)
+            quoted = self.quotes.get(name)
+            if quoted is not None and not quoted.pinned:
+                quoted.set(bid, ask, at)
+                self.on_tick(quoted)
+
+    def _walk(self, quoted: Quoted) -> None:
+        """One tick: a share of the common USD factor, a share of the symbol's own, and a spread."""
+        symbol, at, own = quoted.symbol, quoted.next_ms, quoted.random
+        elapsed = max(at - quoted.utc_ms, 1)
+        scale = symbol.sigma * math.sqrt(min(elapsed, 60_000) / YEAR_MS)
+        if at > self._factor_ms:
+            self._factor = self._common.gauss(0, 1)
+            self._factor_ms = at
+        share = COMMON_SHARE * symbol.usd_factor
+        step = scale * (share * self._factor + math.sqrt(1 - share * share) * own.gauss(0, 1))
+        if own.random() < 1e-4:
+            step += own.choice((-1, 1)) * scale * 25
+        anchor = float(symbol.price)
+        quoted.mid *= math.exp(step - 1e-6 * math.log(quoted.mid / anchor))
+        low, high = symbol.spread
+        points = low + (high - low) * min(own.expovariate(3), 1)
+        spread = max(round(points), 1) * symbol.point
+        bid = symbol.rounded(Decimal(repr(quoted.mid)) - spread / 2)
+        quoted.set(bid, bid + spread, at)
+        quoted.next_ms = at + max(1, round(own.expovariate(1 / symbol.tick_ms)))
+
+
+def read_ticks(path: Path, begins_ms: int) -> Iterator[tuple[int, str, Decimal, Decimal]]:
+    """The ticks of a CSV file with a header, shifted so that the first is at `begins_ms`."""
+    with path.open(encoding="utf-8") as lines:
+        header = [name.strip() for name in next(lines).split(",")]
+        wanted = [header.index(name) for name in ("symbol", "time_msc", "bid", "ask")]
+        shift: int | None = None
+        for line in lines:
+            cells = line.split(",")
+            name, at, bid, ask = (cells[index].strip() for index in wanted)
+            shift = begins_ms - int(at) if shift is None else shift
+            yield int(at) + shift, name, Decimal(bid), Decimal(ask)

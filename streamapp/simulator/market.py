@@ -1,0 +1,315 @@
+"""The trade server: quotes, accounts, tables, tickets, and what each tick sets off. Pure of sockets and threads."""
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.accounts import MARGIN_MODES, Account, AccountSettings
+from streamapp.simulator.clock import Action, Agenda, Clock, VirtualClock
+from streamapp.simulator.feed import Feed, Quoted
+from streamapp.simulator.ledger import Ledger
+from streamapp.simulator.matching import Matching
+from streamapp.simulator.money import BUY, ZERO, Conversion
+from streamapp.simulator.positions import Positions
+from streamapp.simulator.rows import Deal, Order, Position, dump, load
+from streamapp.simulator.storage import NoStore, Store
+from streamapp.simulator.symbols import Profile, Symbol, read_profiles, read_symbols
+
+# Tickets begin where no test confuses them with a count, and orders and deals never share a number by accident.
+FIRST_ORDER, FIRST_DEAL = 100_000_001, 700_000_001
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSettings:
+    """How the whole market behaves. `latency_ms`: median and 95th percentile of an order's way, 0 for none."""
+
+    seed: int = 1
+    latency_ms: tuple[float, float] = (0.0, 0.0)
+    always_open: bool = True
+    slippage: bool = True
+    hold_gil: bool = True
+
+
+class Market:
+    """All accounts of one simulated broker. Single-threaded: its callers take turns."""
+
+    def __init__(
+        self,
+        accounts: list[AccountSettings],
+        *,
+        settings: MarketSettings | None = None,
+        clock: Clock | None = None,
+        store: Store | None = None,
+        symbols: dict[str, Symbol] | None = None,
+        profiles: dict[str, Profile] | None = None,
+    ) -> None:
+        """Restores what `store` holds and opens the accounts that it does not know yet."""
+        self.settings = settings or MarketSettings()
+        self.always_open = self.settings.always_open
+        self.clock = clock or Clock()
+        self.agenda = Agenda()
+        self.store: Store = store or NoStore()
+        self.random = random.Random(f"{self.settings.seed}:market")
+        self.symbols = symbols or read_symbols()
+        self.feed = Feed(self.symbols, self.settings.seed, self.clock.utc_ms())
+        self.feed.on_tick = self._on_tick
+        self.conversion = Conversion(self.symbols, self.feed.quote)
+        self.ledger = Ledger(self.store.append)
+        self.positions = Positions(self)
+        self.matching = Matching(self)
+        self.lag_ms: Callable[[Account, str], int] = lambda account, table: 0
+        self._orders, self._deals = itertools.count(FIRST_ORDER), itertools.count(FIRST_DEAL)
+        self._requests = itertools.count(1)
+        self._dirty: dict[tuple[str, str, int], Order | Position | Deal] = {}
+        self._touched: dict[str, Account] = {}
+        known = profiles or read_profiles()
+        self.accounts = {entry.name: self._account(entry, known) for entry in accounts}
+        self._restore()
+        self.commit()
+
+    # ---- accounts
+
+    def _account(self, entry: AccountSettings, profiles: dict[str, Profile]) -> Account:
+        if entry.profile not in profiles:
+            raise ValueError(f"expected profile of {entry.name} to be one of {sorted(profiles)}, got {entry.profile!r}")
+        profile = profiles[entry.profile]
+        return Account(
+            settings=entry,
+            profile=profile,
+            symbols=profile.offer(self.symbols),
+            margin_mode=MARGIN_MODES[entry.margin_mode or profile.margin_mode],
+            leverage=entry.leverage or profile.leverage,
+        )
+
+    def find(self, key: str | int) -> Account | None:
+        """An account by name or login."""
+        found = self.accounts.get(str(key))
+        return found or next((a for a in self.accounts.values() if str(a.settings.login) == str(key)), None)
+
+    def money(self, account: Account) -> tuple[Decimal, Decimal, Decimal]:
+        """Equity, margin and floating profit (without swap) of an account."""
+        profit, swap = ZERO, ZERO
+        for name, exposure in account.exposures.items():
+            symbol = account.symbols[name]
+            bid, ask = self.feed.quote(symbol.feed)
+            amount = exposure.profit(symbol, bid, ask)
+            profit += self.conversion.profit(amount, symbol.profit, account.settings.currency)
+            swap += exposure.swap
+        profit = account.round(profit)
+        return account.balance + account.credit + profit + swap, account.margin(), profit
+
+    # ---- numbers
+
+    def next_ticket(self) -> int:
+        """A new order ticket."""
+        return next(self._orders)
+
+    def next_deal(self) -> int:
+        """A new deal ticket."""
+        return next(self._deals)
+
+    def next_request(self) -> int:
+        """A new request id."""
+        return next(self._requests)
+
+    # ---- tables
+
+    def before(self, account: Account, table: str, ticket: int) -> None:
+        """Is called before a row of a table changes, so that lagging terminals go on seeing it as it was."""
+        lag = self.lag_ms(account, table)
+        if lag:
+            getattr(account, table).keep_before(ticket, self.clock.utc_ms() + lag)
+
+    def place(self, account: Account, order: Order) -> None:
+        """Enters a new order into the ledger and, active, into the account's orders."""
+        self.ledger.order(account.name, self.clock.utc_text(), order)
+        self.work(account, order)
+
+    def work(self, account: Account, order: Order) -> None:
+        """Keeps an order active."""
+        account.orders.put(order.ticket, order)
+        account.pending.setdefault(order.symbol, {})[order.ticket] = order
+        self.save("order", account, order)
+
+    def finish(self, account: Account, order: Order, state: int) -> None:
+        """Moves an order to the history, in its last state."""
+        if order.ticket in account.orders.live:
+            self.before(account, "orders", order.ticket)
+            account.orders.remove(order.ticket)
+            account.pending.get(order.symbol, {}).pop(order.ticket, None)
+        order.state, order.time_done_msc = state, self.clock.server_ms()
+        self.before(account, "history_orders", order.ticket)
+        account.history_orders.add(order.ticket, order, order.time_done_msc, order.position_id)
+        self.save("order", account, order)
+
+    def add_deal(self, account: Account, deal: Deal) -> None:
+        """Enters a deal into the history and, if it is a trade, into the ledger."""
+        self.before(account, "history_deals", deal.ticket)
+        account.history_deals.add(deal.ticket, deal, deal.time_msc, deal.position_id)
+        if deal.type <= mt5.DEAL_TYPE_SELL:
+            self.ledger.deal(account.name, self.clock.utc_text(), deal)
+        self.save("deal", account, deal)
+
+    # ---- durability
+
+    def save(self, kind: str, account: Account, row: Order | Position | Deal) -> None:
+        """Has a row written at the next commit, as it is then."""
+        self._dirty[kind, account.name, row.ticket] = row
+        self._touched[account.name] = account
+
+    def forget(self, kind: str, account: Account, ticket: int) -> None:
+        """Has a row removed at the next commit."""
+        self._dirty.pop((kind, account.name, ticket), None)
+        self._touched[account.name] = account
+        self.store.delete(kind, account.name, ticket)
+
+    def commit(self) -> None:
+        """Makes every change so far durable, together. Replies leave after it."""
+        if isinstance(self.store, NoStore):
+            self._dirty.clear()
+            self._touched.clear()
+            return
+        dirty, self._dirty = self._dirty, {}
+        for (kind, name, ticket), row in dirty.items():
+            self.store.put(kind, name, ticket, dump(row))
+        for account in self._touched.values():
+            self.store.put("account", account.name, 0, json.dumps([str(account.balance), str(account.credit)]))
+        self._touched.clear()
+        self.store.commit()
+
+    def save_quotes(self) -> None:
+        """Keeps the present prices for the next start."""
+        prices = {n: [str(q.bid), str(q.ask), q.pinned] for n, q in self.feed.quotes.items()}
+        self.store.put("quotes", "", 0, json.dumps(prices))
+
+    def close(self) -> None:
+        """Makes all durable and lets go of the store."""
+        self.save_quotes()
+        self.commit()
+        self.store.close()
+
+    def _restore(self) -> None:
+        now = self.clock.utc_ms()
+        for _, _, body in self.store.rows("quotes"):
+            for name, (bid, ask, pinned) in json.loads(body).items():
+                if name in self.feed.quotes:
+                    self.feed.pin(name, Decimal(bid), Decimal(ask), now, hold=pinned)
+        known = set()
+        for name, _, body in self.store.rows("account"):
+            known.add(name)
+            if account := self.accounts.get(name):
+                account.balance, account.credit = (Decimal(text) for text in json.loads(body))
+        self._restore_rows()
+        for account_name, line in self.store.lines():
+            self.ledger.restore(account_name, line)
+        for name, account in self.accounts.items():
+            if name not in known:
+                self.positions.balance(account, account.settings.balance, "Initial deposit")
+
+    def _restore_rows(self) -> None:
+        last_order, last_deal = FIRST_ORDER - 1, FIRST_DEAL - 1
+        done: list[tuple[Account, Order]] = []
+        for name, ticket, body in self.store.rows("order"):
+            last_order = max(last_order, ticket)
+            if account := self.accounts.get(name):
+                order = load(Order, body)
+                if order.time_done_msc:
+                    done.append((account, order))
+                else:
+                    account.orders.put(ticket, order)
+                    account.pending.setdefault(order.symbol, {})[ticket] = order
+        for account, order in sorted(done, key=lambda entry: (entry[1].time_done_msc, entry[1].ticket)):
+            account.history_orders.add(order.ticket, order, order.time_done_msc, order.position_id)
+        for name, ticket, body in self.store.rows("deal"):
+            last_deal = max(last_deal, ticket)
+            if account := self.accounts.get(name):
+                deal = load(Deal, body)
+                account.history_deals.add(ticket, deal, deal.time_msc, deal.position_id)
+        for name, ticket, body in self.store.rows("position"):
+            last_order = max(last_order, ticket)
+            if account := self.accounts.get(name):
+                self._restore_position(account, load(Position, body))
+        self._orders, self._deals = itertools.count(last_order + 1), itertools.count(last_deal + 1)
+
+    def _restore_position(self, account: Account, position: Position) -> None:
+        account.positions.put(position.ticket, position)
+        exposure = account.exposure(position.symbol)
+        exposure.add(position.side, position.volume, position.price_open, position.margin)
+        exposure.swap += position.swap
+        account.track_stops(position)
+
+    # ---- time
+
+    def after(self, delay_ms: float, action: Action) -> None:
+        """Does something in `delay_ms`, when the clock gets there."""
+        self.agenda.at(self.clock.utc_ms() + max(1, round(delay_ms)), action)
+
+    def wait(self, delay_ms: float, action: Action) -> None:
+        """Does something for a client that waits for it: at once without a delay, and a virtual clock goes there."""
+        if delay_ms <= 0:
+            action()
+            return
+        self.after(delay_ms, action)
+        if self.clock.virtual:
+            self.run_until(self.clock.utc_ms() + max(1, round(delay_ms)))
+
+    def draw_latency_ms(self) -> float:
+        """How long this request takes to the dealing desk: lognormal by median and 95th percentile."""
+        median, high = self.settings.latency_ms
+        if not median:
+            return 0.0
+        return median * math.exp(self.random.gauss(0, 1) * math.log(max(high / median, 1)) / 1.645)
+
+    def run_until(self, utc_ms: int) -> None:
+        """Does all that is due by then, ticks and agenda in order of time."""
+        while (action := self.agenda.take_due(self._next_due(utc_ms))) is not None:
+            action()
+        self._move(utc_ms)
+        self.feed.advance(utc_ms)
+
+    def _next_due(self, utc_ms: int) -> int:
+        due = self.agenda.next_ms()
+        if due is None or due > utc_ms:
+            return -1
+        self._move(due)
+        self.feed.advance(due)
+        return due
+
+    def _move(self, utc_ms: int) -> None:
+        if isinstance(self.clock, VirtualClock):
+            self.clock.move_to(utc_ms)
+
+    def _on_tick(self, quoted: Quoted) -> None:
+        self._move(quoted.utc_ms)
+        self.matching.on_tick(quoted)
+
+    def health(self) -> dict[str, Any]:
+        """What GET /health says."""
+        return {
+            "status": "ok",
+            "accounts": {
+                name: {
+                    "login": account.settings.login,
+                    "server": account.settings.server,
+                    "margin_mode": {v: k for k, v in MARGIN_MODES.items()}[account.margin_mode],
+                    "balance": str(account.balance),
+                    "positions": len(account.positions.live),
+                    "orders": len(account.orders.live),
+                    "history_orders": len(account.history_orders.live),
+                    "history_deals": len(account.history_deals.live),
+                }
+                for name, account in self.accounts.items()
+            },
+            "invariants": self.ledger.invariants(),
+        }
+
+
+def close_price(side: int, bid: Decimal, ask: Decimal) -> Decimal:
+    """The price at which a position of this side closes."""
+    return bid if side == BUY else ask

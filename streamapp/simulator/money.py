@@ -1,0 +1,114 @@
+"""Profit, margin and currency conversion, in Decimal. Formulas: MQL5 reference, ENUM_SYMBOL_CALC_MODE."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.symbols import INDEX_LIKE, Symbol
+
+BUY, SELL = 0, 1
+ZERO = Decimal(0)
+
+Quote = tuple[Decimal, Decimal]
+"""Bid and ask."""
+
+
+def rounded(amount: Decimal, digits: int) -> Decimal:
+    """Money to a currency's digits, halves away from zero."""
+    return amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+
+
+def price_profit(symbol: Symbol, side: int, volume: Decimal, opened: Decimal, closed: Decimal) -> Decimal:
+    """Profit in the symbol's profit currency, not rounded."""
+    move = closed - opened if side == BUY else opened - closed
+    return move * symbol.multiplier * volume
+
+
+def price_margin(symbol: Symbol, volume: Decimal, price: Decimal, leverage: int) -> Decimal:
+    """Margin in the symbol's margin currency, not rounded."""
+    nominal = volume * symbol.contract * symbol.margin_rate
+    if symbol.calc == mt5.SYMBOL_CALC_MODE_FOREX:
+        return nominal / leverage
+    if symbol.calc == mt5.SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE:
+        return nominal
+    if symbol.calc == mt5.SYMBOL_CALC_MODE_CFDLEVERAGE:
+        return nominal * price / leverage
+    if symbol.calc in INDEX_LIKE:
+        return volume * price * symbol.multiplier * symbol.margin_rate
+    return nominal * price
+
+
+class Conversion:
+    """Turns an amount of one currency into another, by the symbols that trade the two, through USD if need be."""
+
+    def __init__(self, symbols: dict[str, Symbol], quote: Callable[[str], Quote]) -> None:
+        """`quote` gives bid and ask of a symbol by its feed name."""
+        forex = [s for s in symbols.values() if s.calc == mt5.SYMBOL_CALC_MODE_FOREX]
+        self._pairs = {(s.base, s.profit): s.feed for s in forex}
+        self._quote = quote
+
+    def profit(self, amount: Decimal, source: str, target: str) -> Decimal:
+        """A profit converts at the price at which it would be sold, a loss at the price at which it is bought."""
+        return amount if source == target else amount * self._rate(source, target, amount > 0)
+
+    def margin(self, amount: Decimal, source: str, target: str, side: int) -> Decimal:
+        """Margin of a purchase converts at Ask, of a sale at Bid."""
+        return amount if source == target else amount * self._rate(source, target, side == SELL)
+
+    def _rate(self, source: str, target: str, sells: bool) -> Decimal:
+        direct = self._direct(source, target, sells)
+        if direct is not None:
+            return direct
+        first, second = self._direct(source, "USD", sells), self._direct("USD", target, sells)
+        if first is None or second is None:
+            raise LookupError(f"expected a symbol that trades {source} against {target} or both against USD, got none")
+        return first * second
+
+    def _direct(self, source: str, target: str, sells: bool) -> Decimal | None:
+        if name := self._pairs.get((source, target)):
+            bid, ask = self._quote(name)
+            return bid if sells else ask
+        if name := self._pairs.get((target, source)):
+            bid, ask = self._quote(name)
+            return 1 / ask if sells else 1 / bid
+        return None
+
+
+@dataclass(slots=True)
+class Exposure:
+    """The sums over an account's positions of one symbol: what makes equity and margin O(symbols), not O(positions)."""
+
+    volume: list[Decimal] = field(default_factory=lambda: [ZERO, ZERO])
+    cost: list[Decimal] = field(default_factory=lambda: [ZERO, ZERO])
+    margin: list[Decimal] = field(default_factory=lambda: [ZERO, ZERO])
+    swap: Decimal = ZERO
+
+    def add(self, side: int, volume: Decimal, price: Decimal, margin: Decimal) -> None:
+        """Adds a position, or takes one away with negative volume and margin."""
+        self.volume[side] += volume
+        self.cost[side] += volume * price
+        self.margin[side] += margin
+
+    def profit(self, symbol: Symbol, bid: Decimal, ask: Decimal) -> Decimal:
+        """Floating profit in the profit currency."""
+        buys = self.volume[BUY] * bid - self.cost[BUY]
+        sells = self.cost[SELL] - self.volume[SELL] * ask
+        return (buys + sells) * symbol.multiplier
+
+    def held(self, symbol: Symbol, side: int = BUY, volume: Decimal = ZERO, margin: Decimal = ZERO) -> Decimal:
+        """Margin held, in the account's currency, as if `volume` more were open on `side`.
+
+        The uncovered lots hold their side's average margin; each covered pair holds `margin_hedged` of one lot
+        (the contract size means one leg, 0 means nothing).
+        """
+        volumes, margins = list(self.volume), list(self.margin)
+        volumes[side] += volume
+        margins[side] += margin
+        longer = BUY if volumes[BUY] >= volumes[SELL] else SELL
+        total, paired = volumes[longer], volumes[1 - longer]
+        if not paired:
+            return margins[longer]
+        per_lot = margins[longer] / total
+        pair = (margins[BUY] + margins[SELL]) / (volumes[BUY] + volumes[SELL])
+        return per_lot * (total - paired) + pair * paired * symbol.margin_hedged / symbol.contract

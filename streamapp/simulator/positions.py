@@ -1,0 +1,207 @@
+"""What an execution does to positions, balance and history, on hedging and on netting accounts."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.accounts import Account
+from streamapp.simulator.money import ZERO, price_margin, price_profit
+from streamapp.simulator.rows import Deal, Order, Position
+
+if TYPE_CHECKING:
+    from streamapp.simulator.market import Market
+
+
+class Positions:
+    """Books executions. Every change of balance is a deal, so the sum of all deals is the balance."""
+
+    def __init__(self, market: "Market") -> None:
+        """Books for the accounts of `market`."""
+        self._market = market
+
+    def execute(
+        self, account: Account, order: Order, side: int, volume: Decimal, price: Decimal, target: Position | None = None
+    ) -> Deal:
+        """Books `volume` lots at `price`.
+
+        On a hedging account it reduces `target`, or opens a new position without one. On a netting account it opens,
+        increases, reduces or turns round the one position of the symbol.
+        """
+        position = target if account.hedging else account.net_position(order.symbol)
+        if position is None:
+            return self._open(account, order, side, volume, price)
+        order.position_id = position.identifier
+        if position.side == side:
+            return self._increase(account, order, position, volume, price)
+        if volume <= position.volume:
+            return self._reduce(account, order, position, volume, price, mt5.DEAL_ENTRY_OUT)
+        return self._reverse(account, order, position, volume, price)
+
+    def close_by(self, account: Account, order: Order, position: Position, other: Position) -> Deal:
+        """Closes two opposite positions by one another: two deals at the opening price of the second."""
+        volume = min(position.volume, other.volume)
+        order.position_id, order.position_by_id = position.identifier, other.identifier
+        first = self._reduce(account, order, position, volume, other.price_open, mt5.DEAL_ENTRY_OUT_BY)
+        self._reduce(account, order, other, volume, other.price_open, mt5.DEAL_ENTRY_OUT_BY, free=True)
+        return first
+
+    def change_stops(self, account: Account, position: Position, sl: Decimal, tp: Decimal) -> None:
+        """Sets both levels of a position."""
+        self._market.before(account, "positions", position.ticket)
+        position.sl, position.tp = sl, tp
+        position.time_update_msc = self._market.clock.server_ms()
+        self._keep(account, position)
+
+    def charge_swap(self, account: Account, position: Position, amount: Decimal) -> None:
+        """Adds swap to a position; it reaches the balance when the position is closed."""
+        self._market.before(account, "positions", position.ticket)
+        position.swap += amount
+        account.exposure(position.symbol).swap += amount
+        self._keep(account, position)
+
+    def reopen(self, account: Account, position: Position) -> None:
+        """Gives a position a new ticket, as brokers do that re-open at rollover; its identifier stays."""
+        self._drop(account, position)
+        position.ticket = self._market.next_ticket()
+        self._market.before(account, "positions", position.ticket)
+        self._keep(account, position)
+
+    def balance(self, account: Account, amount: Decimal, comment: str) -> Deal:
+        """Pays money in or out."""
+        deal = self._deal(account, None, mt5.DEAL_TYPE_BALANCE, mt5.DEAL_ENTRY_IN, 0, ZERO, ZERO)
+        deal.profit, deal.comment = account.round(amount), comment
+        return self._book(account, deal)
+
+    def _open(self, account: Account, order: Order, side: int, volume: Decimal, price: Decimal) -> Deal:
+        now = self._market.clock.server_ms()
+        # A partly filled order goes on filling the position that its first deal opened.
+        grown = account.positions.live.get(order.ticket) if account.hedging else None
+        if grown is not None and grown.identifier == order.ticket:
+            return self._increase(account, order, grown, volume, price)
+        order.position_id = order.ticket
+        margin = self.margin(account, order.symbol, side, volume, price)
+        position = Position(
+            ticket=order.ticket, identifier=order.ticket, symbol=order.symbol, side=side, volume=volume,
+            price_open=price, sl=order.sl, tp=order.tp, magic=order.magic, comment=order.comment,
+            reason=order.reason, time_msc=now, time_update_msc=now, margin=margin,
+        )  # fmt: skip
+        self._market.before(account, "positions", position.ticket)
+        account.exposure(order.symbol).add(side, volume, price, margin)
+        self._keep(account, position)
+        return self._book(account, self._deal(account, order, side, mt5.DEAL_ENTRY_IN, order.ticket, volume, price))
+
+    def _increase(self, account: Account, order: Order, position: Position, volume: Decimal, price: Decimal) -> Deal:
+        self._market.before(account, "positions", position.ticket)
+        margin = self.margin(account, order.symbol, position.side, volume, price)
+        exposure = account.exposure(order.symbol)
+        total = position.volume + volume
+        average = (position.volume * position.price_open + volume * price) / total
+        exposure.add(position.side, -position.volume, position.price_open, -position.margin)
+        position.volume, position.price_open, position.margin = total, average, position.margin + margin
+        exposure.add(position.side, total, average, position.margin)
+        position.sl, position.tp = order.sl or position.sl, order.tp or position.tp
+        position.time_update_msc = self._market.clock.server_ms()
+        order.position_id = position.identifier
+        self._keep(account, position)
+        deal = self._deal(account, order, position.side, mt5.DEAL_ENTRY_IN, position.identifier, volume, price)
+        return self._book(account, deal)
+
+    def _reduce(
+        self, account: Account, order: Order, position: Position, volume: Decimal, price: Decimal, entry: int,
+        *, free: bool = False,
+    ) -> Deal:  # fmt: skip
+        profit, swap = self._take(account, position, volume, price)
+        self._market.before(account, "positions", position.ticket)
+        if position.volume:
+            self._keep(account, position)
+        else:
+            self._drop(account, position)
+        deal = self._deal(account, order, 1 - position.side, entry, position.identifier, volume, price)
+        deal.profit, deal.swap = profit, swap
+        if free:
+            deal.commission = ZERO
+        return self._book(account, deal)
+
+    def _reverse(self, account: Account, order: Order, position: Position, volume: Decimal, price: Decimal) -> Deal:
+        """One deal closes the old side and opens the new one; the position takes the ticket of this order."""
+        excess, identifier, side = volume - position.volume, position.identifier, 1 - position.side
+        self._market.before(account, "positions", position.ticket)
+        profit, swap = self._take(account, position, position.volume, price)
+        self._drop(account, position)
+        margin = self.margin(account, order.symbol, side, excess, price)
+        now = self._market.clock.server_ms()
+        turned = Position(
+            ticket=order.ticket, identifier=identifier, symbol=order.symbol, side=side, volume=excess,
+            price_open=price, sl=order.sl, tp=order.tp, magic=order.magic, comment=order.comment,
+            reason=order.reason, time_msc=now, time_update_msc=now, margin=margin,
+        )  # fmt: skip
+        self._market.before(account, "positions", turned.ticket)
+        account.exposure(order.symbol).add(side, excess, price, margin)
+        self._keep(account, turned)
+        deal = self._deal(account, order, side, mt5.DEAL_ENTRY_INOUT, identifier, volume, price)
+        deal.profit, deal.swap = profit, swap
+        return self._book(account, deal)
+
+    def margin(self, account: Account, name: str, side: int, volume: Decimal, price: Decimal) -> Decimal:
+        """What `volume` lots opened at `price` hold, in the account's currency, not rounded."""
+        symbol = account.symbols[name]
+        amount = price_margin(symbol, volume, price, account.leverage)
+        return self._market.conversion.margin(amount, symbol.margin, account.settings.currency, side)
+
+    def profit(self, account: Account, name: str, side: int, volume: Decimal, opened: Decimal, at: Decimal) -> Decimal:
+        """Profit of `volume` lots in the account's currency, rounded."""
+        symbol = account.symbols[name]
+        amount = price_profit(symbol, side, volume, opened, at)
+        return account.round(self._market.conversion.profit(amount, symbol.profit, account.settings.currency))
+
+    def _take(self, account: Account, position: Position, volume: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+        """Takes lots out of a position; gives their profit and their share of its swap."""
+        profit = self.profit(account, position.symbol, position.side, volume, position.price_open, price)
+        whole = volume == position.volume
+        swap = position.swap if whole else account.round(position.swap * volume / position.volume)
+        margin = position.margin if whole else position.margin * volume / position.volume
+        exposure = account.exposure(position.symbol)
+        exposure.add(position.side, -volume, position.price_open, -margin)
+        exposure.swap -= swap
+        position.volume -= volume
+        position.margin -= margin
+        position.swap -= swap
+        position.time_update_msc = self._market.clock.server_ms()
+        if whole and not any(exposure.volume):
+            account.exposures.pop(position.symbol)
+        return profit, swap
+
+    def _deal(
+        self, account: Account, order: Order | None, side: int, entry: int, position_id: int, volume: Decimal,
+        price: Decimal,
+    ) -> Deal:  # fmt: skip
+        symbol = order.symbol if order else ""
+        return Deal(
+            ticket=self._market.next_deal(), order=order.ticket if order else 0,
+            time_msc=self._market.clock.server_ms(), type=side, entry=entry, magic=order.magic if order else 0,
+            position_id=position_id, reason=order.reason if order else 0, volume=volume, price=price,
+            commission=self._commission(account, volume) if order else ZERO, swap=ZERO, profit=ZERO, fee=ZERO,
+            symbol=symbol, comment=order.comment if order else "",
+        )  # fmt: skip
+
+    def _commission(self, account: Account, volume: Decimal) -> Decimal:
+        fee = account.profile.commission_per_lot
+        if not fee:
+            return ZERO
+        currency = account.profile.commission_currency
+        return account.round(self._market.conversion.profit(-fee * volume, currency, account.settings.currency))
+
+    def _book(self, account: Account, deal: Deal) -> Deal:
+        account.balance += deal.profit + deal.commission + deal.swap + deal.fee
+        self._market.add_deal(account, deal)
+        return deal
+
+    def _keep(self, account: Account, position: Position) -> None:
+        account.positions.put(position.ticket, position)
+        account.track_stops(position)
+        self._market.save("position", account, position)
+
+    def _drop(self, account: Account, position: Position) -> None:
+        account.positions.remove(position.ticket)
+        account.track_stops(position)
+        self._market.forget("position", account, position.ticket)

@@ -1,0 +1,85 @@
+"""Trade requests as the server reads them, and what it answers."""
+
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.codes import RETCODE_TEXT
+from streamapp.simulator.money import BUY, SELL, ZERO
+
+BUY_PENDING = (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_BUY_STOP, mt5.ORDER_TYPE_BUY_STOP_LIMIT)
+PENDING_TYPES = range(mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT + 1)
+STOP_LIMITS = (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
+
+# Stands for NaN and infinities, which the client does not check: no valid volume, price or level is negative.
+NOT_A_NUMBER = Decimal(-1)
+
+
+def exact(value: float) -> Decimal:
+    """The shortest decimal that the float stands for."""
+    return Decimal(repr(value)) if math.isfinite(value) else NOT_A_NUMBER
+
+
+@dataclass(slots=True)
+class Request:
+    """A TradeRequest, fields in the order of the struct, volumes and prices exact."""
+
+    action: int
+    magic: int
+    order: int
+    symbol: str
+    volume: Decimal
+    price: Decimal
+    stoplimit: Decimal
+    sl: Decimal
+    tp: Decimal
+    deviation: int
+    type: int
+    type_filling: int
+    type_time: int
+    expiration: int
+    comment: str
+    position: int
+    position_by: int
+    reason: int = mt5.ORDER_REASON_EXPERT
+
+    @property
+    def side(self) -> int:
+        """Which way the order trades."""
+        return SELL if self.type % 2 else BUY
+
+
+def request_from(values: list[Any]) -> Request:
+    """Reads the values that the module sent: numbers are plain, money is float."""
+    return Request(*(exact(value) if isinstance(value, float) else value for value in values))
+
+
+@dataclass(slots=True)
+class Result:
+    """What the trade server answers. A refusal by the terminal itself has nothing but a code and its words."""
+
+    retcode: int
+    deal: int = 0
+    order: int = 0
+    volume: Decimal = ZERO
+    price: Decimal = ZERO
+    bid: Decimal = ZERO
+    ask: Decimal = ZERO
+    comment: str = ""
+    request_id: int = 0
+    retcode_external: int = 0
+
+    def text(self) -> str:
+        """The words of the result."""
+        return self.comment or RETCODE_TEXT.get(self.retcode, "")
+
+    def wire(self) -> str:
+        """The values of an OrderSendResult without its request, as a JSON array."""
+        return json.dumps([
+            self.retcode, self.deal, self.order, float(self.volume), float(self.price), float(self.bid),
+            float(self.ask), self.text(), self.request_id,
+            self.retcode_external,
+        ])  # fmt: skip

@@ -1,0 +1,159 @@
+"""The market server: one port for the module's calls and for HTTP, one event loop, one commit a turn."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+
+from streamapp.simulator.control import Control, HttpError, http_reply, parse_http
+from streamapp.simulator.market import Market
+from streamapp.simulator.rpc import HEAD, MAGIC, MAX_FRAME, reply_frame
+from streamapp.simulator.sessions import Session
+from streamapp.simulator.symbol_info import SymbolInfos
+
+# Prices move in steps of this, so that a quiet market costs next to nothing.
+PULSE_S = 0.025
+QUOTES_SAVED_S = 1.0
+
+
+class Server:
+    """Serves one market. Replies of a turn of the loop leave together, after what they report is durable."""
+
+    def __init__(self, market: Market) -> None:
+        """Serves `market`; nothing listens yet."""
+        self.market = market
+        self.control = Control(market)
+        self.infos = SymbolInfos(market)
+        self._outbox: list[tuple[asyncio.Transport, bytes, bool]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+
+    async def run(self, host: str, port: int, announce: Callable[[str, int], None]) -> None:
+        """Listens until SIGINT or SIGTERM, then stops cleanly."""
+        self._loop = loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+        _on_stop(loop, stopped)
+        server = await loop.create_server(lambda: Connection(self), host, port)
+        self.market.agenda.changed = self._arm
+        if not self.market.clock.virtual:
+            self._beat()
+            self._keep_quotes()
+        address = server.sockets[0].getsockname()
+        announce(address[0], address[1])
+        await stopped.wait()
+        server.close()
+        self._flush()
+        self.market.close()
+
+    def send(self, transport: asyncio.Transport, data: bytes, *, close: bool = False) -> None:
+        """Has data leave at the end of this turn."""
+        if not self._outbox and self._loop is not None:
+            self._loop.call_soon(self._flush)
+        self._outbox.append((transport, data, close))
+
+    def _flush(self) -> None:
+        self.market.commit()
+        outbox, self._outbox = self._outbox, []
+        for transport, data, close in outbox:
+            if not transport.is_closing():
+                transport.write(data)
+            if close:
+                transport.close()
+
+    def _beat(self) -> None:
+        self.market.run_until(self.market.clock.utc_ms())
+        self.market.commit()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._loop is None or self.market.clock.virtual:
+            return
+        due = self.market.agenda.next_ms()
+        wait = PULSE_S
+        if due is not None:
+            wait = min(wait, max(0.0, (due - self.market.clock.utc_ms()) / 1000))
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self._pulse = self._loop.call_later(wait, self._beat)
+
+    def _keep_quotes(self) -> None:
+        self.market.save_quotes()
+        if self._loop is not None:
+            self._loop.call_later(QUOTES_SAVED_S, self._keep_quotes)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, of the module or of HTTP, told apart by its first bytes."""
+
+    def __init__(self, server: Server) -> None:
+        """A connection that has not said what it is."""
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._session: Session | None = None
+        self._is_http = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remembers where to answer."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"expected a stream transport, got {type(transport).__name__}")
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Serves every complete request that has arrived."""
+        self._buffer += data
+        if self._session is None and not self._is_http:
+            if len(self._buffer) < len(MAGIC):
+                return
+            if self._buffer.startswith(MAGIC):
+                del self._buffer[: len(MAGIC)]
+                self._session = Session(self._server.market, self._server.infos)
+            else:
+                self._is_http = True
+        if self._session is not None:
+            self._serve_calls(self._session)
+        else:
+            self._serve_http()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; what it had sent stays sent."""
+        self._transport = None
+
+    def _serve_calls(self, session: Session) -> None:
+        buffer = self._buffer
+        while len(buffer) >= HEAD.size:
+            (length,) = HEAD.unpack_from(buffer)
+            if length > MAX_FRAME:
+                raise ValueError(f"expected a frame of at most {MAX_FRAME} bytes, got {length}")
+            if len(buffer) < HEAD.size + length:
+                return
+            command, method, *arguments = json.loads(bytes(buffer[HEAD.size : HEAD.size + length]))
+            del buffer[: HEAD.size + length]
+            session.call(method, arguments, self._replier(command))
+
+    def _replier(self, command: int) -> Callable[[int, str, str], None]:
+        def reply(code: int, text: str, result: str) -> None:
+            if self._transport is not None:
+                self._server.send(self._transport, reply_frame(command, code, text, result))
+
+        return reply
+
+    def _serve_http(self) -> None:
+        try:
+            request = parse_http(bytes(self._buffer))
+            answer = self._server.control.answer(request) if request is not None else None
+        except HttpError as error:
+            answer = http_reply(error.status, "application/json", json.dumps({"error": error.text}))
+        if answer is not None and self._transport is not None:
+            self._buffer.clear()
+            self._server.send(self._transport, answer, close=True)
+
+
+def _on_stop(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    """Has SIGINT and SIGTERM set `stopped`; Windows has no handlers in the loop, so there it is plain signals."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+        else:
+            loop.add_signal_handler(number, stopped.set)

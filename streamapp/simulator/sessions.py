@@ -1,0 +1,273 @@
+"""The terminal between a client and the market: one session a connection, one method a function of the module.
+
+A method gives its result as JSON text, in the shape that the module turns into structs, or raises `CallFailed`.
+`order_send` may answer later, so it takes a callback.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.accounts import Account
+from streamapp.simulator.codes import ERROR_TEXT
+from streamapp.simulator.market import Market, close_price
+from streamapp.simulator.requests import Result, exact, request_from
+from streamapp.simulator.rows import Position
+from streamapp.simulator.symbol_info import SymbolInfos
+from streamapp.simulator.validation import SERVER_CHECKS, TERMINAL_CHECKS, intake, refusal
+
+BUILD = 6199
+BUILD_DATE = "16 Sep 2026"
+
+Reply = Callable[[int, str, str], None]
+"""Takes a code of last_error(), its text, and the result as JSON."""
+
+
+class CallFailed(Exception):
+    """The terminal refuses a call: `None` for the caller, with a code and words for last_error()."""
+
+    def __init__(self, code: int, text: str | None = None) -> None:
+        """`text` if it is not the usual one of the code."""
+        super().__init__(code, text)
+        self.code = code
+        self.text = text if text is not None else ERROR_TEXT[code]
+
+
+class Session:
+    """One connected client. Its account is chosen by initialize or login."""
+
+    def __init__(self, market: Market, infos: SymbolInfos) -> None:
+        """A session that is not logged in."""
+        self.market = market
+        self.infos = infos
+        self._account: Account | None = None
+        self._path = "C:\\Program Files\\MetaTrader 5"
+        self._hidden: set[str] = set()
+        self._calls: dict[str, Callable[..., str]] = {
+            name: getattr(self, name)
+            for name in (
+                "hello", "initialize", "login", "version", "terminal_info", "account_info", "symbols_total",
+                "symbols_get", "symbol_info", "symbol_info_tick", "symbol_select", "orders_total", "orders_get",
+                "positions_total", "positions_get", "history_orders_total", "history_orders_get",
+                "history_deals_total", "history_deals_get", "order_check", "order_calc_margin",
+                "order_calc_profit",
+            )
+        }  # fmt: skip
+
+    @property
+    def account(self) -> Account:
+        """The account that is logged in."""
+        if self._account is None:
+            raise CallFailed(mt5.RES_E_AUTH_FAILED)
+        return self._account
+
+    def call(self, method: str, arguments: list[Any], reply: Reply) -> None:
+        """Does one call of the module and answers it, now or later."""
+        try:
+            if method == "order_send":
+                self.order_send(arguments, reply)
+                return
+            function = self._calls.get(method)
+            if function is None:
+                raise CallFailed(mt5.RES_E_UNSUPPORTED)
+            reply(1, "Success", function(*arguments))
+        except CallFailed as failed:
+            reply(failed.code, failed.text, "null")
+
+    def now(self) -> int:
+        """The time by which tables are shown."""
+        return self.market.clock.utc_ms()
+
+    # ---- connection
+
+    def hello(self) -> str:
+        """How the module is to behave."""
+        return json.dumps({"hold_gil": self.market.settings.hold_gil})
+
+    def initialize(self, path: str, login: int, password: str, server: str) -> str:
+        """Logs in, by login, by an account's name at the end of the path, or into the first account."""
+        self._path = path or self._path
+        if login:
+            return self.login(login, password, server)
+        name = path.replace("\\", "/").rsplit("/", 1)[-1]
+        self._account = self.market.accounts.get(name) or next(iter(self.market.accounts.values()), None)
+        if self._account is None or self._account.settings.password is not None:
+            raise CallFailed(mt5.RES_E_AUTH_FAILED)
+        return "true"
+
+    def login(self, login: int, password: str, server: str) -> str:
+        """Logs in. A password that the account does not have is not looked at."""
+        account = self.market.find(login)
+        if account is None or (server and server != account.settings.server):
+            raise CallFailed(mt5.RES_E_AUTH_FAILED)
+        if account.settings.password is not None and password != account.settings.password:
+            raise CallFailed(mt5.RES_E_AUTH_FAILED)
+        self._account = account
+        return "true"
+
+    def version(self) -> str:
+        """Build of the terminal."""
+        return json.dumps([500, BUILD, BUILD_DATE])
+
+    def terminal_info(self) -> str:
+        """The values of a TerminalInfo."""
+        return json.dumps([
+            False, False, True, False, True, False, False, False, False, False, BUILD, 100000, 0, 45000, 0.0, 0.0,
+            self.account.profile.company, "MetaTrader 5", "English", self._path, self._path, self._path,
+        ])  # fmt: skip
+
+    def account_info(self) -> str:
+        """The values of an AccountInfo."""
+        account = self.account
+        profile, entry = account.profile, account.settings
+        equity, margin, profit = self.market.money(account)
+        return json.dumps([
+            entry.login, entry.trade_mode, account.leverage, profile.limit_orders, int(profile.stop_out_in_money),
+            True, True, account.margin_mode, account.digits, profile.fifo_close, float(account.balance),
+            float(account.credit), float(profit), float(equity), float(margin), float(equity - margin),
+            round(float(account.margin_level(equity, margin)), 2), float(profile.margin_call),
+            float(profile.stop_out), 0.0, 0.0, 0.0, 0.0, 0.0, entry.name, entry.server, entry.currency,
+            profile.company,
+        ])  # fmt: skip
+
+    # ---- symbols
+
+    def symbols_total(self) -> str:
+        """How many symbols the broker has."""
+        return str(len(self.account.symbols))
+
+    def symbols_get(self) -> str:
+        """Every symbol; the module filters by group."""
+        return array(self.infos.info(self.account, name, name not in self._hidden) for name in self.account.symbols)
+
+    def symbol_info(self, name: str) -> str:
+        """One symbol."""
+        if name not in self.account.symbols:
+            raise CallFailed(mt5.RES_E_NOT_FOUND)
+        return self.infos.info(self.account, name, name not in self._hidden)
+
+    def symbol_info_tick(self, name: str) -> str:
+        """The last tick of a symbol in the Market Watch."""
+        if name not in self.account.symbols or name in self._hidden:
+            raise CallFailed(mt5.RES_E_NOT_FOUND)
+        return self.infos.tick(self.account.symbols[name])
+
+    def symbol_select(self, name: str, enable: bool) -> str:
+        """Shows or hides a symbol in the Market Watch; one with positions or orders stays."""
+        if name not in self.account.symbols:
+            raise CallFailed(mt5.RES_E_NOT_FOUND)
+        if enable:
+            self._hidden.discard(name)
+            return "true"
+        if name in self.account.exposures or self.account.pending.get(name):
+            raise CallFailed(mt5.RES_E_FAIL)
+        self._hidden.add(name)
+        return "true"
+
+    # ---- tables
+
+    def orders_total(self) -> str:
+        """How many orders are active."""
+        return str(sum(1 for _ in self.account.orders.seen(self.now())))
+
+    def orders_get(self, symbol: str | None, ticket: int) -> str:
+        """Active orders, all or of a symbol or by ticket."""
+        rows = (row for key, row in self.account.orders.seen(self.now()) if not ticket or key == ticket)
+        return array(row.wire() for row in rows if symbol is None or row.symbol == symbol)
+
+    def positions_total(self) -> str:
+        """How many positions are open."""
+        return str(sum(1 for _ in self.account.positions.seen(self.now())))
+
+    def positions_get(self, symbol: str | None, ticket: int) -> str:
+        """Open positions, all or of a symbol or by ticket."""
+        if ticket:
+            row = self.account.positions.seen_row(ticket, self.now())
+            return array([self._position(row)] if row else [])
+        rows = (row for _, row in self.account.positions.seen(self.now()))
+        return array(self._position(row) for row in rows if symbol is None or row.symbol == symbol)
+
+    def history_orders_total(self, date_from: int, date_to: int) -> str:
+        """How many orders were done in a span of server time."""
+        return str(len(self.account.history_orders.between(date_from * 1000, date_to * 1000 + 999, self.now())))
+
+    def history_deals_total(self, date_from: int, date_to: int) -> str:
+        """How many deals were made in a span of server time."""
+        return str(len(self.account.history_deals.between(date_from * 1000, date_to * 1000 + 999, self.now())))
+
+    def history_orders_get(self, date_from: int, date_to: int, ticket: int, position: int) -> str:
+        """Orders that are done: by ticket, by position, or of a span of server time in seconds."""
+        history = self.account.history_orders
+        if ticket:
+            row = history.seen_row(ticket, self.now())
+            return array([row.wire()] if row else [])
+        if position:
+            return array(row.wire() for row in history.of_position(position, self.now()))
+        return array(row.wire() for row in history.between(date_from * 1000, date_to * 1000 + 999, self.now()))
+
+    def history_deals_get(self, date_from: int, date_to: int, ticket: int, position: int) -> str:
+        """Deals: by order ticket (at most one), by position, or of a span of server time in seconds."""
+        history = self.account.history_deals
+        if ticket:
+            found = (row for _, row in history.seen(self.now()) if row.order == ticket)
+            return array(row.wire() for row in list(found)[:1])
+        if position:
+            return array(row.wire() for row in history.of_position(position, self.now()))
+        return array(row.wire() for row in history.between(date_from * 1000, date_to * 1000 + 999, self.now()))
+
+    def _position(self, row: Position) -> str:
+        symbol = self.account.symbols[row.symbol]
+        price = close_price(row.side, *self.market.feed.quote(symbol.feed))
+        profit = self.market.positions.profit(self.account, row.symbol, row.side, row.volume, row.price_open, price)
+        return row.wire(price, profit)
+
+    # ---- trading
+
+    def order_calc_margin(self, action: int, symbol: str, volume: float, price: float) -> str:
+        """Margin of a market order, in the account's currency."""
+        if symbol not in self.account.symbols or action > 1:
+            raise CallFailed(mt5.RES_E_NOT_FOUND if action <= 1 else mt5.RES_E_INVALID_PARAMS)
+        margin = self.market.positions.margin(self.account, symbol, action, exact(volume), exact(price))
+        return json.dumps(float(self.account.round(margin)))
+
+    def order_calc_profit(self, action: int, symbol: str, volume: float, opened: float, closed: float) -> str:
+        """Profit of a position, in the account's currency."""
+        if symbol not in self.account.symbols or action > 1:
+            raise CallFailed(mt5.RES_E_NOT_FOUND if action <= 1 else mt5.RES_E_INVALID_PARAMS)
+        values = exact(volume), exact(opened), exact(closed)
+        return json.dumps(float(self.market.positions.profit(self.account, symbol, action, *values)))
+
+    def order_check(self, values: list[Any]) -> str:
+        """Code, projected money and words for a request, without its execution."""
+        account = self.account
+        it = intake(self.market, account, request_from(values))
+        code = refusal(it, TERMINAL_CHECKS) or refusal(it, SERVER_CHECKS)
+        equity, margin, profit = self.market.money(account)
+        if not code and it.request.action == mt5.TRADE_ACTION_DEAL and it.opens:
+            volume, price = it.request.volume, it.market_price()
+            margin += account.round(
+                self.market.positions.margin(account, it.known.name, it.request.side, volume, price)
+            )
+        numbers = (account.balance, equity, profit, margin, equity - margin, account.margin_level(equity, margin))
+        projected = [float(n) for n in numbers] if not code else [0.0] * 6
+        return json.dumps([code, *projected, Result(code).text()])
+
+    def order_send(self, values: list[Any], reply: Reply) -> None:
+        """Sends a request through the terminal's checks to the server and answers with its result."""
+        account = self.account
+        request = request_from(values[0])
+        code = refusal(intake(self.market, account, request), TERMINAL_CHECKS)
+        if code:
+            reply(1, "Success", Result(code).wire())
+            return
+
+        def execute() -> None:
+            reply(1, "Success", self.market.matching.handle(account, request).wire())
+
+        self.market.wait(self.market.draw_latency_ms(), execute)
+
+
+def array(rows: Iterable[str]) -> str:
+    """A JSON array of rows that are JSON already."""
+    return "[" + ",".join(rows) + "]"

@@ -1,0 +1,128 @@
+"""Where the market keeps its state: SQLite in a folder, or nowhere.
+
+Durable against the end of the process (SIGKILL included), not against the loss of power: `synchronous=OFF`, because
+the judge of crash tests must outlive a process, and an fsync an order would make it the slowest part of each test.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows(kind TEXT, account TEXT, ticket INTEGER, body TEXT,
+    PRIMARY KEY(kind, account, ticket)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger(seq INTEGER PRIMARY KEY, account TEXT, line TEXT);
+"""
+
+
+class Store(Protocol):
+    """What the market needs of a store. Writes wait in memory until `commit`."""
+
+    def put(self, kind: str, account: str, ticket: int, body: str) -> None:
+        """Writes a row, in place of one with the same key."""
+
+    def delete(self, kind: str, account: str, ticket: int) -> None:
+        """Removes a row."""
+
+    def append(self, account: str, line: str) -> None:
+        """Adds a line of the ledger."""
+
+    def commit(self) -> None:
+        """Makes all that waits durable, together."""
+
+    def rows(self, kind: str) -> Iterator[tuple[str, int, str]]:
+        """Account, ticket and body of every row of a kind, by account and ticket."""
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Account and line of the whole ledger, in order."""
+
+    def close(self) -> None:
+        """Commits and lets go of the files."""
+
+
+class NoStore:
+    """Keeps nothing: a market that begins anew with each start."""
+
+    def put(self, kind: str, account: str, ticket: int, body: str) -> None:
+        """Forgets."""
+
+    def delete(self, kind: str, account: str, ticket: int) -> None:
+        """Forgets."""
+
+    def append(self, account: str, line: str) -> None:
+        """Forgets."""
+
+    def commit(self) -> None:
+        """Has nothing to do."""
+
+    def rows(self, kind: str) -> Iterator[tuple[str, int, str]]:
+        """Nothing was kept."""
+        return iter(())
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Nothing was kept."""
+        return iter(())
+
+    def close(self) -> None:
+        """Has nothing to do."""
+
+
+class SqliteStore:
+    """Keeps the state in `market.sqlite3` of a folder. One process at a time: a second one is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens or creates the file and takes its lock.
+
+        Raises:
+            sqlite3.OperationalError: another market is running on this folder.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._base = sqlite3.connect(folder / "market.sqlite3", isolation_level=None, timeout=1)
+        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=OFF"):
+            self._base.execute(f"PRAGMA {pragma}")
+        self._base.executescript(_SCHEMA)
+        self._puts: dict[tuple[str, str, int], str | None] = {}
+        self._lines: list[tuple[str, str]] = []
+
+    def put(self, kind: str, account: str, ticket: int, body: str) -> None:
+        """Writes a row at the next commit."""
+        self._puts[kind, account, ticket] = body
+
+    def delete(self, kind: str, account: str, ticket: int) -> None:
+        """Removes a row at the next commit."""
+        self._puts[kind, account, ticket] = None
+
+    def append(self, account: str, line: str) -> None:
+        """Adds a line of the ledger at the next commit."""
+        self._lines.append((account, line))
+
+    def commit(self) -> None:
+        """One transaction for all that waits; nothing when nothing waits."""
+        if not self._puts and not self._lines:
+            return
+        puts, lines, self._puts, self._lines = self._puts, self._lines, {}, []
+        execute = self._base.execute
+        execute("BEGIN")
+        for key, body in puts.items():
+            if body is None:
+                execute("DELETE FROM rows WHERE kind=? AND account=? AND ticket=?", key)
+            else:
+                execute("INSERT OR REPLACE INTO rows VALUES(?,?,?,?)", (*key, body))
+        self._base.executemany("INSERT INTO ledger(account, line) VALUES(?,?)", lines)
+        execute("COMMIT")
+
+    def rows(self, kind: str) -> Iterator[tuple[str, int, str]]:
+        """Account, ticket and body of every row of a kind, by account and ticket."""
+        yield from self._base.execute(
+            "SELECT account, ticket, body FROM rows WHERE kind=? ORDER BY account, ticket", (kind,)
+        )
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Account and line of the whole ledger, in order."""
+        yield from self._base.execute("SELECT account, line FROM ledger ORDER BY seq")
+
+    def close(self) -> None:
+        """Commits and closes."""
+        self.commit()
+        self._base.close()

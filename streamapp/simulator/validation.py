@@ -1,0 +1,341 @@
+"""Whether a trade request can be executed: the checks of terminal and server, in their order, as data.
+
+A check gives the return code of its refusal, or 0. The terminal's own refusals carry no numbers at all; those of the
+server come with its request id and quote. The order is partly unverified against a live server, so it can be changed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.accounts import Account
+from streamapp.simulator.codes import EXPIRATION_BITS, ORDER_MODE_BITS, TRADE_RETCODE_HEDGE_PROHIBITED
+from streamapp.simulator.hours import is_open
+from streamapp.simulator.money import BUY, ZERO
+from streamapp.simulator.requests import PENDING_TYPES, STOP_LIMITS, Request
+from streamapp.simulator.rows import Order, Position
+from streamapp.simulator.symbols import Symbol
+
+if TYPE_CHECKING:
+    from streamapp.simulator.market import Market
+
+PLACING = (mt5.TRADE_ACTION_DEAL, mt5.TRADE_ACTION_PENDING)
+ACTIONS = (*PLACING, mt5.TRADE_ACTION_SLTP, mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE, mt5.TRADE_ACTION_CLOSE_BY)
+# Floats of volumes and prices come with noise far below this and steps are far above it.
+NOISE = Decimal("1e-8")
+
+
+@dataclass(slots=True)
+class Intake:
+    """A request with what it refers to, looked up once."""
+
+    market: "Market"
+    account: Account
+    request: Request
+    symbol: Symbol | None
+    position: Position | None
+    order: Order | None
+
+    @property
+    def known(self) -> Symbol:
+        """The symbol, after the check that there is one."""
+        if self.symbol is None:
+            raise LookupError(f"expected a checked symbol, got {self.request.symbol!r}")
+        return self.symbol
+
+    @property
+    def opens(self) -> bool:
+        """Whether it could add exposure."""
+        request = self.request
+        if request.action == mt5.TRADE_ACTION_PENDING:
+            return True
+        if request.action != mt5.TRADE_ACTION_DEAL:
+            return False
+        held = self.position
+        return held is None or held.side == request.side or request.volume > held.volume
+
+    def quote(self) -> tuple[Decimal, Decimal]:
+        """Bid and ask now."""
+        return self.market.feed.quote(self.known.feed)
+
+    def market_price(self) -> Decimal:
+        """The price that a market order of this side gets."""
+        bid, ask = self.quote()
+        return ask if self.request.side == BUY else bid
+
+
+Check = Callable[[Intake], int]
+
+
+def intake(market: "Market", account: Account, request: Request) -> Intake:
+    """Looks up what a request refers to."""
+    order = account.orders.live.get(request.order) if request.order else None
+    position: Position | None = None
+    if account.hedging or request.action == mt5.TRADE_ACTION_CLOSE_BY:
+        position = account.positions.live.get(request.position) if request.position else None
+    else:
+        position = account.net_position(request.symbol) or account.positions.live.get(request.position)
+    if request.action in (mt5.TRADE_ACTION_SLTP, mt5.TRADE_ACTION_CLOSE_BY):
+        name = position.symbol if position else request.symbol
+    elif request.action in (mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE):
+        name = order.symbol if order else request.symbol
+    else:
+        name = request.symbol
+    return Intake(market, account, request, account.symbols.get(name), position, order)
+
+
+def check_action(it: Intake) -> int:
+    """The action is one of the six."""
+    return 0 if it.request.action in ACTIONS else mt5.TRADE_RETCODE_INVALID
+
+
+def check_symbol(it: Intake) -> int:
+    """The broker offers the symbol."""
+    if it.request.action in PLACING:
+        return 0 if it.symbol else mt5.TRADE_RETCODE_INVALID
+    return 0
+
+
+def check_trade_mode(it: Intake) -> int:
+    """The symbol may be traded this way."""
+    if it.request.action not in PLACING:
+        return 0
+    mode = it.known.trade_mode
+    if mode == mt5.SYMBOL_TRADE_MODE_DISABLED:
+        return mt5.TRADE_RETCODE_TRADE_DISABLED
+    if not it.opens or mode == mt5.SYMBOL_TRADE_MODE_FULL:
+        return 0
+    if mode == mt5.SYMBOL_TRADE_MODE_CLOSEONLY:
+        return mt5.TRADE_RETCODE_CLOSE_ONLY
+    if mode == mt5.SYMBOL_TRADE_MODE_LONGONLY:
+        return mt5.TRADE_RETCODE_LONG_ONLY if it.request.side != BUY else 0
+    return mt5.TRADE_RETCODE_SHORT_ONLY if it.request.side == BUY else 0
+
+
+def check_order_type(it: Intake) -> int:
+    """The order type fits the action and is allowed for the symbol."""
+    request = it.request
+    if request.action not in PLACING:
+        return 0
+    fits = request.type in PENDING_TYPES if request.action == mt5.TRADE_ACTION_PENDING else request.type < 2
+    if not fits:
+        return mt5.TRADE_RETCODE_INVALID
+    return 0 if it.known.order_mode & ORDER_MODE_BITS[request.type] else mt5.TRADE_RETCODE_INVALID_ORDER
+
+
+def check_volume(it: Intake) -> int:
+    """The volume is within its limits and on its step."""
+    if it.request.action not in PLACING:
+        return 0
+    symbol, volume = it.known, it.request.volume
+    if not symbol.volume_min <= volume <= symbol.volume_max:
+        return mt5.TRADE_RETCODE_INVALID_VOLUME
+    rest = (volume - symbol.volume_min) % symbol.volume_step
+    return 0 if min(rest, symbol.volume_step - rest) < NOISE else mt5.TRADE_RETCODE_INVALID_VOLUME
+
+
+def check_filling(it: Intake) -> int:
+    """The filling mode is one that the symbol's execution allows. Flags and modes are different numbers."""
+    request = it.request
+    if request.action not in PLACING:
+        return 0
+    symbol, filling = it.known, request.type_filling
+    if filling == mt5.ORDER_FILLING_BOC:
+        limit = request.type in (2, 3, *STOP_LIMITS) and symbol.filling & 4
+        return 0 if limit else mt5.TRADE_RETCODE_INVALID_FILL
+    if filling > mt5.ORDER_FILLING_BOC:
+        return mt5.TRADE_RETCODE_INVALID_FILL
+    if symbol.exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
+        return 0
+    if filling == mt5.ORDER_FILLING_RETURN:
+        allowed = symbol.exemode == mt5.SYMBOL_TRADE_EXECUTION_EXCHANGE or (
+            request.action == mt5.TRADE_ACTION_PENDING and it.account.profile.pending_return
+        )
+    else:
+        allowed = bool(symbol.filling & (1 << filling))
+    return 0 if allowed else mt5.TRADE_RETCODE_INVALID_FILL
+
+
+def check_expiration(it: Intake) -> int:
+    """The lifetime is allowed, and does not end in the past."""
+    request = it.request
+    if request.action not in (mt5.TRADE_ACTION_PENDING, mt5.TRADE_ACTION_MODIFY) or it.symbol is None:
+        return 0
+    if request.type_time > 3 or not it.known.expiration_mode & EXPIRATION_BITS[request.type_time]:
+        return mt5.TRADE_RETCODE_INVALID_EXPIRATION
+    dated = request.type_time in (mt5.ORDER_TIME_SPECIFIED, mt5.ORDER_TIME_SPECIFIED_DAY)
+    now_s = it.market.clock.server_ms() // 1000
+    if dated and request.type_time == mt5.ORDER_TIME_SPECIFIED_DAY:
+        return 0 if request.expiration // 86_400 >= now_s // 86_400 else mt5.TRADE_RETCODE_INVALID_EXPIRATION
+    return mt5.TRADE_RETCODE_INVALID_EXPIRATION if dated and request.expiration <= now_s else 0
+
+
+def _pending_type(it: Intake) -> int | None:
+    if it.request.action == mt5.TRADE_ACTION_PENDING:
+        return it.request.type
+    if it.request.action == mt5.TRADE_ACTION_MODIFY and it.order is not None:
+        return it.order.type
+    return None
+
+
+def check_price(it: Intake) -> int:
+    """The order price is a price of the symbol, on the right side of the market and far enough from it."""
+    request = it.request
+    kind = _pending_type(it)
+    if kind is None:
+        asked = request.action == mt5.TRADE_ACTION_DEAL and it.known.exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT
+        good = not asked or (request.price > 0 and it.known.on_grid(request.price))
+        return 0 if good else mt5.TRADE_RETCODE_INVALID_PRICE
+    symbol, (bid, ask) = it.known, it.quote()
+    if request.price <= 0 or not symbol.on_grid(request.price):
+        return mt5.TRADE_RETCODE_INVALID_PRICE
+    level, market = symbol.stops_level * symbol.point, ask if kind % 2 == BUY else bid
+    below = kind in (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
+    distance = market - request.price if below else request.price - market
+    if distance < level or distance <= 0:
+        return mt5.TRADE_RETCODE_INVALID_PRICE
+    if kind in STOP_LIMITS:
+        gap = request.price - request.stoplimit if kind % 2 == BUY else request.stoplimit - request.price
+        if request.stoplimit <= 0 or not symbol.on_grid(request.stoplimit) or gap < level:
+            return mt5.TRADE_RETCODE_INVALID_PRICE
+    return 0
+
+
+def check_stops(it: Intake) -> int:
+    """Stop-loss and take-profit are prices, on the right sides and far enough away."""
+    request = it.request
+    if request.action not in (*PLACING, mt5.TRADE_ACTION_SLTP, mt5.TRADE_ACTION_MODIFY) or it.symbol is None:
+        return 0
+    if not request.sl and not request.tp:
+        return 0
+    symbol, (bid, ask) = it.symbol, it.quote()
+    kind = _pending_type(it)
+    if kind is not None:
+        side = kind % 2
+        base = request.stoplimit if kind in STOP_LIMITS else request.price
+    else:
+        side = it.position.side if request.action == mt5.TRADE_ACTION_SLTP and it.position else request.side
+        base = bid if side == BUY else ask
+    sign, level = (1 if side == BUY else -1), symbol.stops_level * symbol.point
+    for value, distance in ((request.sl, base - request.sl), (request.tp, request.tp - base)):
+        if value and (value < 0 or not symbol.on_grid(value) or distance * sign < level or distance == 0):
+            return mt5.TRADE_RETCODE_INVALID_STOPS
+    return 0
+
+
+def check_frozen(it: Intake) -> int:
+    """What is about to trigger can't be changed."""
+    if it.symbol is None or not it.symbol.freeze_level:
+        return 0
+    (bid, ask), zone = it.quote(), it.symbol.freeze_level * it.symbol.point
+    if it.order is not None and it.request.action in (mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE):
+        market = ask if it.order.type % 2 == BUY else bid
+        return mt5.TRADE_RETCODE_FROZEN if abs(market - it.order.price_open) <= zone else 0
+    if it.position is not None and it.request.action in (mt5.TRADE_ACTION_SLTP, mt5.TRADE_ACTION_DEAL):
+        if it.request.action == mt5.TRADE_ACTION_DEAL and it.opens:
+            return 0
+        market = bid if it.position.side == BUY else ask
+        near = any(level and abs(market - level) <= zone for level in (it.position.sl, it.position.tp))
+        return mt5.TRADE_RETCODE_FROZEN if near else 0
+    return 0
+
+
+def check_limits(it: Intake) -> int:
+    """Limits of orders, volume and positions."""
+    if not it.opens:
+        return 0
+    account, request, profile = it.account, it.request, it.account.profile
+    if request.action == mt5.TRADE_ACTION_PENDING and 0 < profile.limit_orders <= len(account.orders.live):
+        return mt5.TRADE_RETCODE_LIMIT_ORDERS
+    limit = it.known.volume_limit
+    if limit and account.side_volume(it.known.name, request.side) + request.volume > limit:
+        return mt5.TRADE_RETCODE_LIMIT_VOLUME
+    held = len(account.positions.live) + (len(account.orders.live) if account.hedging else 0)
+    return mt5.TRADE_RETCODE_LIMIT_POSITIONS if 0 < profile.limit_positions <= held else 0
+
+
+def check_fifo_and_hedge(it: Intake) -> int:
+    """Rules of some brokers: oldest position first, and no opposite positions."""
+    account, request = it.account, it.request
+    if request.action != mt5.TRADE_ACTION_DEAL or not account.hedging:
+        return 0
+    if account.profile.fifo_close and it.position is not None:
+        same = [p.ticket for p in account.positions.live.values() if p.symbol == it.position.symbol]
+        if min(same) != it.position.ticket:
+            return mt5.TRADE_RETCODE_FIFO_CLOSE
+    if account.profile.hedge_prohibited and it.position is None:
+        return TRADE_RETCODE_HEDGE_PROHIBITED if account.exposure(it.known.name).volume[1 - request.side] else 0
+    return 0
+
+
+def check_existence(it: Intake) -> int:
+    """The position or order that the request is about exists, and the volume fits."""
+    request, account = it.request, it.account
+    if request.action in (mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE):
+        return 0 if it.order else mt5.TRADE_RETCODE_INVALID_ORDER
+    if request.action == mt5.TRADE_ACTION_SLTP:
+        return 0 if it.position else mt5.TRADE_RETCODE_POSITION_CLOSED
+    if request.action == mt5.TRADE_ACTION_CLOSE_BY:
+        return _check_close_by(it)
+    if request.action != mt5.TRADE_ACTION_DEAL or not account.hedging or not request.position:
+        return 0
+    if it.position is None:
+        return mt5.TRADE_RETCODE_POSITION_CLOSED
+    if it.position.symbol != request.symbol or it.position.side == request.side:
+        return mt5.TRADE_RETCODE_INVALID
+    return mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME if request.volume > it.position.volume else 0
+
+
+def _check_close_by(it: Intake) -> int:
+    if not it.account.hedging:
+        return mt5.TRADE_RETCODE_INVALID
+    other = it.account.positions.live.get(it.request.position_by)
+    if it.position is None or other is None:
+        return mt5.TRADE_RETCODE_POSITION_CLOSED
+    fits = it.position.symbol == other.symbol and it.position.side != other.side
+    return 0 if fits else mt5.TRADE_RETCODE_INVALID
+
+
+def check_money(it: Intake) -> int:
+    """The margin of what is opened is free."""
+    request, account = it.request, it.account
+    if request.action != mt5.TRADE_ACTION_DEAL or not it.opens:
+        return 0
+    price, volume = it.market_price(), request.volume
+    exposure = account.exposure(it.known.name)
+    if it.position is not None and it.position.side != request.side:
+        # A reversal first frees what the old side holds.
+        volume -= it.position.volume
+        needed = it.market.positions.margin(account, it.known.name, request.side, volume, price) - it.position.margin
+    else:
+        margin = it.market.positions.margin(account, it.known.name, request.side, volume, price)
+        needed = exposure.held(it.known, request.side, volume, margin) - exposure.held(it.known)
+    equity, held, _ = it.market.money(account)
+    return mt5.TRADE_RETCODE_NO_MONEY if needed > ZERO and needed > equity - held else 0
+
+
+def check_session(it: Intake) -> int:
+    """The market is open."""
+    if it.symbol is None or it.market.always_open:
+        return 0
+    return 0 if is_open(it.symbol.session, it.market.clock.server_ms()) else mt5.TRADE_RETCODE_MARKET_CLOSED
+
+
+TERMINAL_CHECKS: tuple[Check, ...] = (
+    check_action, check_symbol, check_trade_mode, check_order_type, check_volume, check_filling, check_expiration,
+    check_price, check_stops,
+)  # fmt: skip
+SERVER_CHECKS: tuple[Check, ...] = (
+    check_frozen, check_limits, check_fifo_and_hedge, check_existence, check_money, check_session,
+)  # fmt: skip
+
+
+def refusal(it: Intake, checks: tuple[Check, ...]) -> int:
+    """The return code of the first check that refuses, or 0."""
+    for check in checks:
+        code = check(it)
+        if code:
+            return code
+    return 0
