@@ -1,0 +1,38 @@
+"""``python -m streamapp.docs`` writes the generated pages; ``--check`` only says which of them are not true, exit 1."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from streamapp.docs import asyncapi, configuration, messages
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs"
+
+
+def pages() -> dict[str, str]:
+    """Return the content of every generated page by its file name."""
+    return {
+        "configuration.md": configuration.page(),
+        "messages.md": messages.page(),
+        "asyncapi.json": asyncapi.document(),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the pages; return the exit code."""
+    stale = []
+    for name, content in pages().items():
+        file = FOLDER / name
+        if not file.exists() or file.read_text(encoding="utf-8") != content:
+            stale.append(name)
+            if "--check" not in arguments:
+                file.write_text(content, encoding="utf-8")
+    if "--check" in arguments and stale:
+        sys.stderr.write(f"docs/ is behind the code: {', '.join(stale)}. Run `python -m streamapp.docs`.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

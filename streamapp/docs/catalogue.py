@@ -1,0 +1,175 @@
+"""Every subject and topic with the schema of its messages.
+
+The one table that messages.md and asyncapi.json are made of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from streamapp import subjects, topics
+from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.command import CheckSubmission, CommandRequest, SubmitOrder
+from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.error import ErrorMessage, ForeignError
+from streamapp.messages.fact import FactMessage
+from streamapp.messages.fill import FillMessage, ForeignFill
+from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.order import OrderMessage
+from streamapp.messages.position import PositionMessage
+from streamapp.messages.report import Report
+from streamapp.messages.signal import Signal
+from streamapp.messages.terminal import (
+    AckReply,
+    AckRequest,
+    HelloReply,
+    ReplayReply,
+    ReplayRequest,
+    SubmitReply,
+    SubmitRequest,
+)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where messages travel. ``receives``: streamapp reads it; ``sends``: streamapp writes it."""
+
+    system: str
+    address: str
+    says: str
+    models: tuple[type[BaseModel], ...]
+    receives: bool = False
+    sends: bool = False
+
+
+CHANNELS = (
+    Channel(
+        "NATS",
+        f"{subjects.SIGNALS_APPROVED}.{{symbol}}",
+        "approved signals of the risk engine",
+        (Signal,),
+        receives=True,
+    ),
+    Channel(
+        "NATS",
+        "orders.{status}.{symbol}",
+        "each published revision of an order",
+        (OrderMessage,),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "NATS", f"{subjects.BROKER_FILL}.{{symbol}}", "each deal", (FillMessage, ForeignFill), receives=True, sends=True
+    ),
+    Channel(
+        "NATS",
+        f"{subjects.BROKER_ERROR}.{{symbol}}",
+        "what went wrong",
+        (ErrorMessage, ForeignError),
+        receives=True,
+        sends=True,
+    ),
+    Channel("NATS", "signals.refused.{symbol}", "refusals and conflicts", (RefusedMessage,), sends=True),
+    Channel("NATS", "positions.{symbol}", "each position after a deal", (PositionMessage,), sends=True),
+    Channel("NATS", "accounts.{account}", "an account as its terminal sees it", (AccountMessage,), sends=True),
+    Channel(
+        "NATS",
+        "commands.{command}.{target}",
+        "commands (not carried out yet: dead letters)",
+        (CommandRequest,),
+        receives=True,
+    ),
+    Channel("NATS", f"{subjects.REPORT}.{{account}}", "what a terminal saw", (Report,), receives=True, sends=True),
+    Channel(
+        "NATS",
+        f"{subjects.SNAPSHOT}.{{account}}",
+        "positions and account now",
+        (SnapshotMessage,),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "NATS", f"{subjects.BROKER_LOG}.{{account}}", "the broker log", (BrokerLogEntry,), receives=True, sends=True
+    ),
+    Channel(
+        "NATS",
+        "mt5.{account}.submit",
+        "request/reply: record an order",
+        (SubmitRequest, SubmitReply),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "NATS", "mt5.{account}.hello", "request/reply: who the terminal is", (HelloReply,), receives=True, sends=True
+    ),
+    Channel(
+        "NATS",
+        "mt5.{account}.replay",
+        "request/reply: say reports again",
+        (ReplayRequest, ReplayReply),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "NATS",
+        "mt5.{account}.ack",
+        "request/reply: reports are durable",
+        (AckRequest, AckReply),
+        receives=True,
+        sends=True,
+    ),
+    Channel("Kafka", topics.SIGNALS_APPROVED, "signals, the payload untouched", (Signal,), receives=True, sends=True),
+    Channel(
+        "Kafka",
+        topics.ORDERS_SUBMITTED,
+        "orders of someone else's execution service",
+        (OrderMessage,),
+        receives=True,
+        sends=True,
+    ),
+    Channel("Kafka", topics.INCOMPLETE, "signals and orders without an account", (Signal,), receives=True, sends=True),
+    Channel(
+        "Kafka",
+        topics.ORDER_COMMANDS,
+        "commands to the broker agent",
+        (SubmitOrder, CheckSubmission),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "Kafka",
+        topics.BROKER_REPORTS,
+        "reports of terminals and foreign connectors",
+        (Report,),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "Kafka", topics.ACCOUNT_SNAPSHOTS, "positions and accounts now", (SnapshotMessage,), receives=True, sends=True
+    ),
+    Channel("Kafka", topics.ARCHIVE, "every fact of every order, for ever", (FactMessage,), receives=True, sends=True),
+    Channel(
+        "Kafka",
+        topics.BROKER_LOG,
+        "the hash-chained broker log, for ever",
+        (BrokerLogEntry,),
+        receives=True,
+        sends=True,
+    ),
+    Channel(
+        "Kafka",
+        topics.UPDATES,
+        "what the world is told",
+        (OrderMessage, FillMessage, ErrorMessage, PositionMessage, AccountMessage, DecisionMessage, RefusedMessage),
+        receives=True,
+        sends=True,
+    ),
+    Channel("Kafka", topics.DEAD_LETTERS, "what nobody could use; its reason is in the headers", (), sends=True),
+)
+
+
+def models() -> list[type[BaseModel]]:
+    """Return every model once, in the order of the table."""
+    return list(dict.fromkeys(model for channel in CHANNELS for model in channel.models))

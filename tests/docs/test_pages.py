@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from streamapp import subjects, topics
+from streamapp.docs.__main__ import FOLDER, pages
+from streamapp.docs.catalogue import CHANNELS
+from streamapp.settings import Settings
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_a_generated_page_says_what_the_code_does(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], "run `python -m streamapp.docs`"
+
+
+def test_every_topic_stands_in_the_catalogue() -> None:
+    assert {c.address for c in CHANNELS if c.system == "Kafka"} == {spec.name for spec in topics.TOPICS}
+
+
+def test_every_stream_subject_stands_in_the_catalogue() -> None:
+    known = {channel.address.split(".")[0] for channel in CHANNELS if channel.system == "NATS"}
+    streams = {subject.split(".")[0] for spec in subjects.STREAMS for subject in spec.subjects}
+    assert streams - known == {"reconciliation", "command_results"}  # kept free for what comes later
+
+
+def test_every_setting_is_described() -> None:
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if field.description is None:
+            assert isinstance(section, type), name
+            for inner, described in section.model_fields.items():
+                assert described.description, f"{name}.{inner}"
+
+
+def test_the_asyncapi_document_has_no_dangling_reference_and_sound_schemas() -> None:
+    document = json.loads(pages()["asyncapi.json"])
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if isinstance(reference := node.get("$ref"), str):
+                at: object = document
+                for part in reference.removeprefix("#/").split("/"):
+                    assert isinstance(at, dict), reference
+                    at = at[part]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+    for message in document["components"]["messages"].values():
+        Draft202012Validator.check_schema(message["payload"])
