@@ -1,4 +1,4 @@
-"""Which stack runs over a data folder: a lock that dies with its owner, and a file that says who that is and what it started."""
+"""Which stack runs over a data folder: a lock that dies with its owner, and a file about the owner."""
 
 from __future__ import annotations
 
@@ -125,9 +125,7 @@ class StackFolder:
                 os.kill(state.pid, signal.SIGTERM)
         while self.running():
             if time.monotonic() > deadline:
-                raise Transient(
-                    f"expected the stack of pid {state.pid} to end within {DOWN_DEADLINE_S:.0f} s, got it still there"
-                )
+                raise Transient(f"expected pid {state.pid} to end within {DOWN_DEADLINE_S:.0f} s, got it still there")
             time.sleep(POLL_S)
         return state
 

@@ -74,9 +74,12 @@ class Supervisor:
         self._stages.append(stage)
         for kept in stage:
             kept.task = asyncio.create_task(self._keep(kept))
-        async with asyncio.TaskGroup() as group:
-            for kept in stage:
-                group.create_task(self._until_ready(kept))
+        waits = [asyncio.create_task(self._until_ready(kept)) for kept in stage]
+        try:
+            await asyncio.gather(*waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def stop(self) -> None:
         """Stop everything, the last stage first; what does not end in its time is killed with all it started."""
