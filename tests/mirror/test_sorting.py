@@ -1,0 +1,213 @@
+"""Sorting has an answer for any bytes, and the answer is the design's table."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamapp import subjects, topics
+from streamapp.domain.identifiers import murmur2, order_id_for, partition_of
+from streamapp.mirror.sorting import Arrival, Dropped, MirrorRecord, Rules, sort
+from streamapp.settings import ExecutionSettings, Role
+
+AT = datetime(2026, 11, 20, 12, 0, 0, 123456, UTC)
+ROLES: tuple[Role, ...] = ("both", "execution", "connector")
+FAMILIES = [
+    subject.removesuffix(".>")
+    for spec in (subjects.EXECUTION_IN, subjects.ACCOUNT_SNAPSHOTS)
+    for subject in spec.subjects
+]
+
+
+def rules(role: Role = "both", **execution: Any) -> Rules:
+    return Rules(role, subjects.origin("streamapp", role), 8, ExecutionSettings(**execution))
+
+
+def arrival(subject: str, payload: Any, headers: dict[str, str] | None = None) -> Arrival:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return Arrival(subject, body, "EXECUTION_IN", 17, AT, headers or {})
+
+
+def record(subject: str, payload: Any, at: Rules | None = None, headers: dict[str, str] | None = None) -> MirrorRecord:
+    sorted_ = sort(arrival(subject, payload, headers), at or rules())
+    assert isinstance(sorted_, MirrorRecord)
+    return sorted_
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+named = st.dictionaries(
+    st.sampled_from(["signal_id", "account", "order_id", "symbol", "status", "executor"]), json_values, max_size=6
+)
+payloads = (
+    st.binary()
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | named.map(lambda value: json.dumps(value).encode())
+)
+
+
+@given(
+    subject=st.builds(lambda family, rest: f"{family}.{rest}", st.sampled_from(FAMILIES), st.text(max_size=20))
+    | st.text(),
+    payload=payloads,
+    headers=st.dictionaries(st.sampled_from([subjects.ORIGIN_HEADER, "traceparent", "x"]), st.text(max_size=20)),
+    role=st.sampled_from(ROLES),
+)
+def test_any_bytes_on_any_subject_have_one_place_and_the_same_one_when_they_come_again(
+    subject: str, payload: bytes, headers: dict[str, str], role: Role
+) -> None:
+    message = Arrival(subject, payload, "EXECUTION_IN", 17, AT, headers)
+    first = sort(message, rules(role))
+    assert first == sort(message, rules(role))
+    if isinstance(first, MirrorRecord):
+        assert 0 <= first.partition < 8
+        assert first.value == payload[:65536]
+        assert first.timestamp_ms == 1_795_176_000_123
+        assert all(isinstance(value, bytes) for value in first.headers.values())
+
+
+def test_a_signal_goes_to_its_account_untouched_with_where_it_came_from() -> None:
+    payload = b'{"signal_id": "s-1",  "account": "demo-hedging", "volume": 0.10}'
+    headers = {subjects.ORIGIN_HEADER: "streamapp/both", "traceparent": "00-ab-cd-01", "x": "y"}
+    sent = record("signals.approved.EURUSD", payload, headers=headers)
+    assert (sent.topic, sent.key, sent.value) == (topics.SIGNALS_APPROVED, b"demo-hedging", payload)
+    assert sent.partition == partition_of("demo-hedging", 8)
+    assert sent.timestamp_ms == 1_795_176_000_123
+    assert sent.headers == {
+        "nats-subject": b"signals.approved.EURUSD",
+        "nats-stream": b"EXECUTION_IN",
+        "nats-stream-seq": b"17",
+        "nats-time": b"2026-11-20T12:00:00.123456Z",
+        "Streamapp-Origin": b"streamapp/both",
+        "traceparent": b"00-ab-cd-01",
+    }
+
+
+def test_the_risk_engines_own_names_are_understood() -> None:
+    theirs = rules(field_names={"signal_id": "id", "account": "login"})
+    assert record("signals.approved.X", {"id": "s-1", "login": "a"}, theirs).key == b"a"
+    assert record("signals.approved.X", {"id": "s-1", "account": "a"}, theirs).topic == topics.INCOMPLETE
+
+
+@pytest.mark.parametrize("payload", [{"signal_id": "s-1"}, {"signal_id": "s-1", "account": None, "symbol": "EURUSD"}])
+def test_a_signal_without_an_account_is_incomplete(payload: dict[str, Any]) -> None:
+    sent = record("signals.approved.EURUSD", payload)
+    assert (sent.topic, sent.key) == (topics.INCOMPLETE, b"s-1")
+
+
+@pytest.mark.parametrize("account", ["", 7, [], {"a": 1}])
+def test_an_account_that_is_no_name_is_refused_by_execution_and_not_routed(account: Any) -> None:
+    assert record("signals.approved.X", {"signal_id": "s", "account": account}).topic == topics.SIGNALS_APPROVED
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "not_json"),
+        (b"{", "not_json"),
+        (b'{"signal_id": NaN}', "not_json"),
+        (b"\xff\xfe", "not_json"),
+        (b'{"signal_id": "s", "account": "\xed\xa0\x80"}', "not_json"),
+        (b'{"signal_id": "s", "account": "\\ud800"}', "not_json"),
+        ('{"signal_id": "s", "account": "a"}'.encode("utf-16"), "not_json"),
+        (b"[" * 5000, "not_json"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not_json"),
+        (b"[]", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b"{}", "no_signal_id"),
+        (b'{"signal_id": ""}', "no_signal_id"),
+        (b'{"signal_id": 7}', "no_signal_id"),
+        (b'{"signal_id": "a b"}', "no_signal_id"),
+        (b'{"signal_id": "' + b"x" * 129 + b'"}', "no_signal_id"),
+        (b'{"signal_id": "s", "account": "' + b"x" * 600 + b'"}', "bad_field"),
+        (b'{"signal_id": "s", "account": "a", "metadata": {"x": "' + b"x" * 70_000 + b'"}}', "too_long"),
+    ],
+)
+def test_what_nobody_can_use_becomes_a_dead_letter_with_its_reason(payload: bytes, reason: str) -> None:
+    sent = record("signals.approved.EURUSD", payload)
+    assert (sent.topic, sent.reason, sent.headers["reason"]) == (topics.DEAD_LETTERS, reason, reason.encode())
+    assert sent.key is None
+    assert sent.value == payload[:65536]
+    assert (sent.headers["subject"], sent.headers["sequence"]) == (b"signals.approved.EURUSD", b"17")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"signal_id": "s", "account": "a", "volume": "-1", "side": 3, "price": "1e400"},
+        {"signal_id": "s", "account": "nobody", "symbol": "US 500.x>*", "approved_at": "2999-01-01T00:00:00Z"},
+    ],
+)
+def test_what_execution_must_refuse_passes(payload: dict[str, Any]) -> None:
+    assert record("signals.approved.X", payload).topic == topics.SIGNALS_APPROVED
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_our_own_words_are_dropped_on_three_subjects_only(role: Role) -> None:
+    ours = {subjects.ORIGIN_HEADER: f"streamapp/{role}"}
+    body = {"order_id": "o-1", "signal_id": "s-1", "account": "a"}
+    outcomes = {
+        family: sort(arrival(f"{family}.EURUSD", body, ours), rules(role))
+        for family in FAMILIES
+        if not isinstance(sort(arrival(f"{family}.EURUSD", body), rules(role)), Dropped)
+    }
+    dropped = {family for family, outcome in outcomes.items() if outcome == Dropped("own_origin")}
+    assert dropped == outcomes.keys() & {"orders.submitted", "broker.fill", "broker.error"}
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [
+        (
+            "both",
+            {"signals_approved", "broker_reports", "broker_communication_log", "account_snapshots", "dead_letters"},
+        ),
+        ("execution", {"signals_approved", "broker_reports", "dead_letters"}),
+        (
+            "connector",
+            {"orders_submitted", "broker_reports", "broker_communication_log", "account_snapshots", "dead_letters"},
+        ),
+    ],
+)
+def test_each_role_takes_what_is_its_own(role: Role, expected: set[str]) -> None:
+    body = {"order_id": "o-1", "signal_id": "s-1", "account": "a"}
+    outcomes = {family: sort(arrival(f"{family}.X", body), rules(role)) for family in FAMILIES}
+    assert {outcome.topic for outcome in outcomes.values() if isinstance(outcome, MirrorRecord)} == expected
+    if role == "connector":
+        assert outcomes["broker.fill"] == Dropped("not_our_role")
+    if role == "execution":
+        assert outcomes["mt5.report"] == Dropped("not_our_role")
+
+
+def test_a_foreign_order_needs_an_id_and_may_lack_the_account() -> None:
+    at = rules("connector")
+    assert record("orders.submitted.X", {"order_id": "o", "account": "a"}, at).key == b"a"
+    assert record("orders.submitted.X", {"order_id": "o"}, at).topic == topics.INCOMPLETE
+    assert record("orders.submitted.X", {"account": "a"}, at).reason == "no_order_id"
+
+
+def test_a_foreign_fill_without_an_account_goes_where_its_order_is() -> None:
+    at = rules("execution")
+    ours = order_id_for("streamapp", "demo-netting", "s-1")
+    assert record("broker.fill.X", {"order_id": ours}, at).partition == partition_of("demo-netting", 8)
+    theirs = record("broker.fill.X", {"order_id": "o-77"}, at)
+    assert (theirs.key, theirs.partition) == (b"o-77", (murmur2(b"o-77") & 0x7FFFFFFF) % 8)
+    assert record("broker.fill.X", {"volume": 1}, at).reason == "no_order_id"
+
+
+def test_a_command_is_answered_as_unsupported_by_a_dead_letter() -> None:
+    assert record("commands.order.cancel.EURUSD", {"request_id": "r"}).reason == "unsupported"
+
+
+def test_a_terminal_may_say_more_than_a_stranger() -> None:
+    long = {"account": "a", "positions": ["x" * 100] * 1000}
+    assert record("mt5.snapshot.a", long).topic == topics.ACCOUNT_SNAPSHOTS
+    assert record("mt5.log.a", {"no": "account"}).reason == "no_account"
