@@ -15,7 +15,7 @@ from streamapp.messages.envelope import reason_and_detail
 from streamapp.settings import ExecutionSettings
 
 _SIGNAL_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_NAMES = [
+NAMES = [
     "signal_id",
     "status",
     "account",
@@ -83,7 +83,7 @@ class Signal(OrderParameters):
 
 def renamed(payload: dict[str, Any], settings: ExecutionSettings) -> dict[str, Any]:
     """Return the payload in our names and words (``field_names``, ``value_names``); what we don't know is left out."""
-    ours = {name: payload[theirs] for name in _NAMES if (theirs := settings.field_names.get(name, name)) in payload}
+    ours = {name: payload[theirs] for name in NAMES if (theirs := settings.field_names.get(name, name)) in payload}
     for name in _WORDS:
         if isinstance(word := ours.get(name), str):
             ours[name] = settings.value_names.get(word, word)

@@ -1,0 +1,1 @@
+"""ClickHouse: schema and migrations, rows from messages, a writer that no replay can fool, and the reader."""

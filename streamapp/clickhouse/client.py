@@ -1,0 +1,165 @@
+"""The connection to ClickHouse: made when first needed, every call with a deadline, every failure one of our errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+from clickhouse_connect import get_async_client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+
+from streamapp.errors import Transient, Unusable
+from streamapp.settings import ClickHouseSettings, Settings, secret
+
+# Server errors that blame the rows. The list is closed on purpose: whatever else the server says (no table, no rights,
+# no memory, no space) would be said of every row, and must stop the stream and not empty it into the dead letters.
+ROW_ERRORS = {
+    6: "cannot_parse_text",
+    26: "cannot_parse_quoted_string",
+    27: "cannot_parse_input",
+    38: "cannot_parse_date",
+    41: "cannot_parse_datetime",
+    53: "type_mismatch",
+    69: "argument_out_of_bound",
+    70: "cannot_convert_type",
+    72: "cannot_parse_number",
+    117: "incorrect_data",
+    321: "value_out_of_range",
+    349: "null_in_ordinary_column",
+    407: "decimal_overflow",
+    469: "violated_constraint",
+    691: "unknown_enum_element",
+}
+# What the driver raises before anything was sent, because a value does not fit its column.
+_CLIENT_ERRORS = (DataError, InvalidOperation, OverflowError, UnicodeError, ValueError, TypeError)
+_INSERT_SETTINGS = {
+    "async_insert": 0,  # we batch ourselves, and an insert that returned must be a part on disk
+    "max_partitions_per_insert_block": 0,  # a replay of years is one block with many months, and no mistake
+}
+
+
+class ClickHouse:
+    """A lazily connected client; safe to share between tasks of one event loop.
+
+    Raises (every method):
+        Transient: ClickHouse did not answer in time, is away, or can't do it now; the text says what it said.
+    """
+
+    def __init__(self, settings: ClickHouseSettings, url: str, *, database: str | None) -> None:
+        self._settings = settings
+        self._url = url
+        self._database = database
+        self._client: Any = None
+        self._connecting = asyncio.Lock()
+        self._types: dict[str, dict[str, str]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> ClickHouse:
+        """Return the client of our database; nothing is connected yet."""
+        return cls(settings.clickhouse, settings.clickhouse_url, database=settings.clickhouse.database)
+
+    async def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the rows as dicts; ``parameters`` are bound by the server (``{name:Type}``), times are UTC-aware."""
+        client = await self._guarded("query", self._connected)
+        result = await self._guarded("query", lambda: client.query(sql, parameters=parameters))
+        return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+    async def command(self, sql: str, settings: dict[str, Any] | None = None) -> None:
+        """Run one statement that returns nothing."""
+        client = await self._guarded("command", self._connected)
+        await self._guarded("command", lambda: client.command(sql, settings=settings))
+
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, token: str) -> None:
+        """Insert all rows or none; the same ``token`` again inserts nothing (within the table's window).
+
+        Raises:
+            Unusable: a row can't be stored, now or ever; nothing was inserted.
+        """
+        types = await self._column_types(table)
+        if missing := [name for name in columns if name not in types]:
+            raise Transient(
+                f"ClickHouse table {table}: expected the columns {', '.join(missing)}, got none. Run `streamapp init`."
+            )
+        settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
+        names = [types[name] for name in columns]
+        client = await self._guarded(f"insert into {table}", self._connected)
+        try:
+            await self._guarded(
+                f"insert into {table}",
+                lambda: client.insert(table, rows, column_names=columns, column_type_names=names, settings=settings),
+            )
+        except _CLIENT_ERRORS as error:
+            raise Unusable("does_not_fit", f"{table}: {type(error).__name__}: {error}"[:500]) from error
+
+    async def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _column_types(self, table: str) -> dict[str, str]:
+        # Asked once: a migration adds columns and never changes the type of one.
+        if table not in self._types:
+            rows = await self.query(f"DESCRIBE TABLE {table}")
+            self._types[table] = {row["name"]: row["type"] for row in rows}
+        return self._types[table]
+
+    async def _guarded(self, what: str, run: Callable[[], Awaitable[Any]]) -> Any:
+        limit_s = self._settings.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await run()
+        except TimeoutError:
+            raise Transient(f"ClickHouse {what}: expected an answer within {limit_s:g} s, got none") from None
+        except DataError:
+            raise
+        except ClickHouseError as error:
+            raise _translated(what, error) from error
+        except OSError as error:  # aiohttp's connection errors are OSErrors, where the driver lets one through
+            raise Transient(f"ClickHouse {what}: {type(error).__name__}: {error}"[:500]) from error
+
+    async def _connected(self) -> Any:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+            return self._client
+
+    async def _connect(self) -> Any:
+        return await _open(self._settings, self._url, self._database)
+
+
+async def open_client(settings: Settings) -> Any:
+    """Return clickhouse-connect's own asynchronous client, of no database; the caller closes it.
+
+    Raises:
+        ClickHouseError: the driver's own errors, as of every call on it.
+    """
+    return await _open(settings.clickhouse, settings.clickhouse_url, None)
+
+
+async def _open(settings: ClickHouseSettings, url: str, database: str | None) -> Any:
+    address = urlsplit(url)
+    return await get_async_client(
+        host=address.hostname,
+        port=address.port,
+        interface=address.scheme,
+        username=settings.user,
+        password=secret(settings.password_file) or "",
+        database=database,
+        connect_timeout=settings.timeout_s,
+        send_receive_timeout=settings.timeout_s,
+        autogenerate_session_id=False,  # with a session, two queries at once are an error
+        tz_mode="aware",
+        client_name="streamapp",
+    )
+
+
+def _translated(what: str, error: ClickHouseError) -> Exception:
+    code = getattr(error, "code", None)
+    text = f"ClickHouse {what}: {error}"[:500]
+    if code in ROW_ERRORS:
+        return Unusable(ROW_ERRORS[code], text)
+    return Transient(text)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from streamapp.clickhouse import migrations as module
+from streamapp.clickhouse.client import ClickHouse
+from streamapp.clickhouse.migrations import Migration, migrate, migrations, pending
+from streamapp.clickhouse.rows import MODELS, columns
+from streamapp.errors import ConfigurationError
+from streamapp.messages.signal import NAMES
+from streamapp.settings import ExecutionSettings, Settings
+
+_OURS = ["0001_tables", "0002_trading_signals"]
+
+
+async def _columns(client: ClickHouse, table: str) -> set[str]:
+    return {row["name"] for row in await client.query(f"DESCRIBE TABLE {table}")}
+
+
+async def test_a_second_migration_finds_nothing_to_do(settings: Settings) -> None:
+    assert await pending(settings) == _OURS
+    assert await migrate(settings) == _OURS
+    assert await pending(settings) == []
+    assert await migrate(settings) == []
+
+
+async def test_looking_at_what_is_pending_changes_nothing(settings: Settings) -> None:
+    assert await pending(settings) == _OURS
+    assert await pending(settings) == _OURS
+
+
+async def test_an_interrupted_migration_is_applied_again(settings: Settings, clickhouse: ClickHouse) -> None:
+    await clickhouse.command("TRUNCATE TABLE schema_migrations")
+    await clickhouse.command("DROP TABLE executions")
+    assert await migrate(settings) == _OURS
+    assert "fill_id" in await _columns(clickhouse, "executions")
+
+
+async def test_a_changed_migration_is_an_error_that_names_it(
+    settings: Settings, clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tuple(Migration(found.number, found.name, found.text + "-- more\n") for found in migrations())
+    monkeypatch.setattr(module, "migrations", lambda: changed)
+    with pytest.raises(ConfigurationError, match="0001_tables: expected the text that was applied"):
+        await migrate(settings)
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(
+    settings: Settings, clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "migrations", lambda: migrations()[:1])
+    with pytest.raises(ConfigurationError, match="Start the newer streamapp"):
+        await pending(settings)
+
+
+@pytest.mark.parametrize("table", MODELS)
+async def test_every_field_of_a_message_has_its_column(table: str, clickhouse: ClickHouse) -> None:
+    assert set(columns(table)) | {"ingested_at"} == await _columns(clickhouse, table)
+
+
+@pytest.mark.parametrize("table", MODELS)
+def test_the_checked_words_are_the_words_of_the_messages(table: str) -> None:
+    text = migrations()[0].text.split(f"CREATE TABLE IF NOT EXISTS {table}\n")[1].split("ENGINE")[0]
+    for name, field in MODELS[table].model_fields.items():
+        words = _words(field.annotation)
+        if words and name != "schema_":
+            assert f"IN ({', '.join(repr(word) for word in words)})" in text, name
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    parts = get_args(annotation)
+    if parts and all(isinstance(part, str) for part in parts):
+        return parts
+    return next((found for part in parts if (found := _words(part))), ())
+
+
+async def test_the_risk_engines_table_carries_its_own_names(settings: Settings) -> None:
+    names = {"volume": "size", "side": "direction`s"}
+    other = settings.model_copy(update={"execution": ExecutionSettings(field_names=names)})
+    await migrate(other)
+    client = ClickHouse.of(other)
+    expected = {names.get(name, name) for name in NAMES} | {"written_at"}
+    assert await _columns(client, "trading_signals") == expected
+    assert await pending(settings) == []
+    await client.close()
+
+
+async def test_the_risk_engines_table_is_left_as_it_is_where_it_exists(settings: Settings) -> None:
+    server = ClickHouse(settings.clickhouse, settings.clickhouse_url, database=None)
+    database = settings.clickhouse.database
+    await server.command(f"CREATE DATABASE {database} ENGINE = Atomic")
+    await server.command(f"CREATE TABLE {database}.trading_signals (signal_id String) ENGINE = Memory")
+    await migrate(settings)
+    client = ClickHouse.of(settings)
+    assert await _columns(client, "trading_signals") == {"signal_id"}
+    await client.close()
+    await server.close()
