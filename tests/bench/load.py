@@ -1,0 +1,105 @@
+"""Sends good signals at a fixed rate and hears what becomes of them, on one clock: everything runs on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.client import Client
+
+from streamapp import subjects
+from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
+
+
+@dataclass
+class Heard:
+    """Times of each signal, in seconds of the wall clock."""
+
+    published: dict[str, float] = field(default_factory=dict)
+    filled: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    final: set[str] = field(default_factory=set)
+
+    def to_order_send(self) -> list[float]:
+        """Return the times from before the publish to the terminal's order_send."""
+        return [self._sent_at(order) - self.published[key] for key, (_, order) in self.filled.items()]
+
+    def to_filled(self) -> list[float]:
+        """Return the times from before the publish to the filled message, the broker's own time taken out."""
+        return [at - self.published[key] - self._broker_s(order) for key, (at, order) in self.filled.items()]
+
+    @staticmethod
+    def _sent_at(order: dict[str, Any]) -> float:
+        return datetime.fromisoformat(order["submitted_at"]).timestamp()
+
+    @staticmethod
+    def _broker_s(order: dict[str, Any]) -> float:
+        # The market runs without its latency model here, so its own time is within the noise of the measurement.
+        del order
+        return 0.0
+
+
+class Load:
+    """One sender and one listener."""
+
+    def __init__(self, nats: Client, accounts: Sequence[str]) -> None:
+        self._nats = nats
+        self._accounts = accounts
+        self._number = 0
+        self.heard = Heard()
+
+    async def listen(self) -> None:
+        """Hear every order's end."""
+        for status in FINAL_STATUSES:
+            await self._nats.subscribe(f"orders.{status}.>", cb=self._on_order)
+        await self._nats.flush()
+
+    async def _on_order(self, message: Any) -> None:
+        at = time.time()
+        order = json.loads(message.data)
+        signal_id = order["signal_id"]
+        self.heard.final.add(signal_id)
+        if order["status"] == "filled":
+            self.heard.filled.setdefault(signal_id, (at, order))
+
+    async def send(self, run: str, rate: float, seconds: float) -> Heard:
+        """Send at ``rate`` a second; a late one is not left out (no coordinated omission). Return a fresh record."""
+        self.heard = Heard()
+        js = self._nats.jetstream()
+        begin, pending = time.monotonic(), []
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
+            signal_id, payload = self._signal(run)
+            self.heard.published[signal_id] = time.time()
+            pending.append(asyncio.create_task(js.publish(subjects.signal_approved("EURUSD"), payload)))
+        await asyncio.gather(*pending)
+        return self.heard
+
+    async def drained(self, within_s: float) -> bool:
+        """Return whether every signal sent has come to a final status within ``within_s``."""
+        deadline = time.monotonic() + within_s
+        while len(self.heard.final) < len(self.heard.published):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    def _signal(self, run: str) -> tuple[str, bytes]:
+        self._number += 1
+        signal_id = f"{run}-{self._number:07d}"
+        signal = {
+            "signal_id": signal_id,
+            "status": "approved",
+            "account": self._accounts[self._number % len(self._accounts)],
+            "symbol": "EURUSD",
+            # By turns, so that netting positions stay small and the margin never ends.
+            "side": ("buy", "sell")[self._number // len(self._accounts) % 2],
+            "order_type": "market",
+            "volume": "0.01",
+            "approved_at": time_text(datetime.now(UTC)),
+        }
+        return signal_id, json.dumps(signal).encode()
