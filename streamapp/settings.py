@@ -257,8 +257,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the order of precedence: arguments, environment, file."""
-        file = Path(os.environ.get("STREAMAPP_CONFIG", "streamapp.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
 
     @property
     def ports(self) -> Ports:
@@ -294,6 +293,11 @@ class Settings(BaseSettings):
     def is_executor(self) -> bool:
         """Whether this deployment has terminals of its own."""
         return self.role != "execution"
+
+
+def settings_file() -> Path:
+    """Return where the settings file is, absolute; there need not be one."""
+    return Path(os.environ.get("STREAMAPP_CONFIG", "streamapp.toml")).absolute()
 
 
 @cache

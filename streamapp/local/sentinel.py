@@ -1,8 +1,8 @@
 """Kills what a supervisor leaves behind when it is killed itself: a process beside each supervisor.
 
 It reads ``+GROUP`` and ``-GROUP`` lines; the end of its input means that the supervisor is gone, however it went. So a
-killed supervisor's processes end with their children, on macOS too. Killing both at the same moment leaves orphans, which
-the next start finds in the state file.
+killed supervisor's processes end with their children, on macOS too. Killing both at once leaves orphans; the next start
+finds them in the state file.
 """
 
 from __future__ import annotations

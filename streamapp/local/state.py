@@ -97,13 +97,10 @@ class StackFolder:
                 self._file.unlink(missing_ok=True)
 
     def end_orphans(self) -> list[str]:
-        """Kill what a dead supervisor has left, and return its names. The time of creation tells them from others' pids."""
+        """Kill what a dead supervisor has left, and return its names; a recycled pid has another time of creation."""
         state = self.read()
-        left = (
-            []
-            if state is None
-            else [(name, pid) for name, (pid, born) in state.processes.items() if is_same(pid, born)]
-        )
+        processes = {} if state is None else state.processes
+        left = [(name, pid) for name, (pid, created) in processes.items() if is_same(pid, created)]
         for _, pid in left:
             kill_group(pid)
         self._file.unlink(missing_ok=True)

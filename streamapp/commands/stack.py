@@ -1,0 +1,134 @@
+"""``streamapp up`` and ``streamapp down``: the whole stack on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from streamapp.errors import ConfigurationError
+from streamapp.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streamapp.local.process import ProcessSpec
+    from streamapp.local.stack import Stack
+    from streamapp.local.state import StackFolder
+    from streamapp.local.supervisor import Supervisor
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(down)
+
+
+def up() -> None:
+    """Start everything that has no address in the settings, keep it running, and stop it all on Ctrl-C or SIGTERM.
+
+    State stays in local.data (default .local): the next `up` continues with it.
+    """
+    settings = load_settings()
+    _require_posix()
+    from streamapp.local.stack import Stack
+    from streamapp.local.state import StackFolder
+
+    folder, stack = StackFolder(settings.local.data), Stack(settings)
+    signal.signal(signal.SIGTERM, _interrupt)
+    # Ctrl-C while nothing runs yet (a download): as clean an end as later.
+    with contextlib.suppress(KeyboardInterrupt), folder.owned():
+        asyncio.run(_run(settings, stack, folder))
+
+
+def down() -> None:
+    """Stop the stack that `up` runs over local.data, wherever it was started."""
+    settings = load_settings()
+    _require_posix()
+    from streamapp.local.state import StackFolder
+
+    state = StackFolder(settings.local.data).stop()
+    _say("nothing runs here" if state is None else f"stopped pid {state.pid}")
+
+
+async def _run(settings: Settings, stack: Stack, folder: StackFolder) -> None:
+    from streamapp.local.state import StackState, born
+    from streamapp.local.supervisor import Supervisor
+
+    def write_state() -> None:
+        processes = {name: (process.pid, born(process.pid)) for name, process in supervisor.processes.items()}
+        folder.write(StackState(os.getpid(), stack.addresses(), processes))
+
+    started = time.monotonic()
+    stack.require_free_ports()
+    if settings.kafka.bootstrap is None:
+        _say("looking for Kafka's jars (the first time: 45 MB to download)")
+    servers = stack.servers()
+    supervisor = Supervisor(stack.logs, _say, write_state)
+    told_to_stop = _stop_signal()
+    try:
+        starting = asyncio.create_task(_start(settings, stack, supervisor, servers))
+        await asyncio.wait({starting, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            _say(_welcome(stack, time.monotonic() - started))
+            await told_to_stop
+        starting.cancel()
+    finally:
+        _say("stopping")
+        await supervisor.stop()
+        _say("stopped")
+
+
+async def _start(settings: Settings, stack: Stack, supervisor: Supervisor, servers: list[ProcessSpec]) -> None:
+    from streamapp.commands.init import initialise
+
+    await supervisor.start(servers)
+    began = time.monotonic()
+    await asyncio.to_thread(initialise, settings)
+    _say(f"topics, streams and tables are there ({time.monotonic() - began:.1f} s)")
+    await supervisor.start(stack.workers())
+    await supervisor.start(stack.trading())
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """Return what is done when SIGINT, SIGTERM or SIGHUP has come; a second one hurries nothing."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not told.done():
+            told.set_result(None)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, tell)
+    return told
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _require_posix() -> None:
+    if os.name != "posix":
+        raise ConfigurationError(
+            "expected Linux or macOS for the local stack, got Windows: here runs only `python -m streamapp.terminal`"
+        )
+
+
+def _welcome(stack: Stack, seconds: float) -> str:
+    addresses = "\n".join(f"  {name:<12} {address}" for name, address in stack.addresses().items())
+    return (
+        f"\nall ready in {seconds:.0f} s\n{addresses}\n  {'logs':<12} {stack.logs}\n\n"
+        "Send a signal:  streamapp signal EURUSD buy 0.10 --account demo-hedging\n"
+        "Stop:           Ctrl-C here, or `streamapp down` anywhere\n"
+    )
+
+
+def _say(line: str) -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)

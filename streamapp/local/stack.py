@@ -1,0 +1,178 @@
+"""The local stack by the settings: which processes it has, in which order, and where they are.
+
+What has an address in the settings is somebody else's to run and is not started.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from streamapp.local import clickhouse, kafka, nats
+from streamapp.local.ports import LOOPBACK, require_free
+from streamapp.local.process import ProcessSpec
+from streamapp.local.readiness import http_answers
+from streamapp.settings import Settings, settings_file
+
+# A first start imports everything from a cold disk, and trading may rebuild its tables from the changelogs (107 s for a
+# million records): ready within 400 s is the promise of `up`.
+_READY_WITHIN_S = 300.0
+
+# Three stages stop one after another and everything is to be gone within 30 s.
+_STOP_WITHIN_S = 8.0
+
+
+class Stack:
+    """The processes of the local stack. Making it starts nothing; ``servers`` may download and format."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._data = settings.local.data.absolute()
+        self._ports = settings.ports
+        self._environment = _environment(settings, self._data)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the logs, one a process."""
+        return self._data / "logs"
+
+    def require_free_ports(self) -> None:
+        """Return if every port of what will be started is free.
+
+        Raises:
+            ConfigurationError: naming the first that is not, and who has it.
+        """
+        for name, port in self._listeners().items():
+            require_free(port, name)
+
+    def servers(self) -> list[ProcessSpec]:
+        """Return Kafka, NATS, the ClickHouse engine and the market, as far as they are ours to run.
+
+        Raises:
+            ConfigurationError: something can't be downloaded or prepared.
+        """
+        settings, ports = self._settings, self._ports
+        specs: list[ProcessSpec] = []
+        if settings.kafka.bootstrap is None:
+            specs.append(kafka.prepare(self._data / "kafka", ports.kafka, ports.kafka_controller))
+        if settings.nats.url is None:
+            specs.append(nats.prepare(self._data / "nats", ports.nats, ports.nats_monitor))
+        if settings.clickhouse.url is None:
+            specs.append(clickhouse.prepare(self._data / "clickhouse", ports.clickhouse))
+        if self._has_market:
+            specs.append(self._market())
+        return specs
+
+    def workers(self) -> list[ProcessSpec]:
+        """Return the processes beside trading."""
+        ports = self._ports
+        specs = [
+            self._module("mirror", ports.mirror),
+            self._faust("publisher", ports.publisher),
+            self._faust("warehouse", ports.warehouse),
+        ]
+        return [*specs, self._module("terminals", ports.terminals)] if self._settings.is_executor else specs
+
+    def trading(self) -> list[ProcessSpec]:
+        """Return the trading worker; ready means that all is ready."""
+        return [self._faust("trading", self._ports.trading())]
+
+    def addresses(self) -> dict[str, str]:
+        """Return where everything is, configured or local."""
+        settings, ports = self._settings, self._ports
+        ours = {"mirror": ports.mirror, "publisher": ports.publisher, "warehouse": ports.warehouse}
+        if settings.is_executor:
+            ours["terminals"] = ports.terminals
+        market = {"market": f"http://{settings.market_address}"} if self._is_simulated else {}
+        return {
+            "trading": f"http://{LOOPBACK}:{ports.trading()}",
+            "nats": settings.nats_url,
+            "kafka": settings.kafka_bootstrap,
+            "clickhouse": settings.clickhouse_url,
+            **market,
+            **{name: f"http://{LOOPBACK}:{port}" for name, port in ours.items()},
+        }
+
+    @property
+    def _is_simulated(self) -> bool:
+        accounts = self._settings.accounts.values()
+        return self._settings.is_executor and any(account.module == "simulated" for account in accounts)
+
+    @property
+    def _has_market(self) -> bool:
+        return self._is_simulated and self._settings.simulator_address is None
+
+    def _listeners(self) -> dict[str, int]:
+        settings, ports = self._settings, self._ports
+        found = {"mirror": ports.mirror, "publisher": ports.publisher, "warehouse": ports.warehouse}
+        found["trading"] = ports.trading()
+        if settings.kafka.bootstrap is None:
+            found |= {"Kafka": ports.kafka, "Kafka's controller": ports.kafka_controller}
+        if settings.nats.url is None:
+            found |= {"NATS": ports.nats, "NATS' monitor": ports.nats_monitor}
+        if settings.clickhouse.url is None:
+            found["ClickHouse"] = ports.clickhouse
+        if self._has_market:
+            found["the market"] = ports.market
+        if settings.is_executor:
+            found["terminals"] = ports.terminals
+        return found
+
+    def _market(self) -> ProcessSpec:
+        folder = self._data / "market"
+        folder.mkdir(parents=True, exist_ok=True)
+        accounts = folder / "accounts.json"
+        accounts.write_text(json.dumps(_simulated_accounts(self._settings), indent=1), encoding="utf-8")
+        options = ("--port", str(self._ports.market), "--data", str(folder), "--accounts", str(accounts))
+        return self._ours("market", ("-m", "streamapp.simulator", *options), self._ports.market)
+
+    def _module(self, name: str, port: int) -> ProcessSpec:
+        module = {"mirror": "streamapp.mirror", "terminals": "streamapp.terminal"}[name]
+        return self._ours(name, ("-m", module), port)
+
+    def _faust(self, name: str, port: int) -> ProcessSpec:
+        application = ("-m", "faust", "-A", f"streamapp.{name}", "--datadir", str(self._data / name))
+        worker = ("worker", "-l", "info", "--web-host", LOOPBACK, "--web-port", str(port))
+        return self._ours(name, (*application, *worker), port)
+
+    def _ours(self, name: str, arguments: tuple[str, ...], port: int) -> ProcessSpec:
+        return ProcessSpec(
+            name=name,
+            argv=(sys.executable, *arguments),
+            ready=http_answers(port, "/health"),
+            environment=self._environment,
+            address=f"http://{LOOPBACK}:{port}",
+            ready_within_s=_READY_WITHIN_S,
+            stop_within_s=_STOP_WITHIN_S,
+        )
+
+
+def _environment(settings: Settings, data: Path) -> Mapping[str, str]:
+    """What a process needs to find the same settings from the repository's root, wherever the command was typed."""
+    file = settings_file()
+    found = {
+        "STREAMAPP_LOCAL__DATA": str(data),
+        "STREAMAPP_WORKER": "1",
+        "STREAMAPP_SIMULATOR_ADDRESS": settings.market_address,
+        "PYTHONUNBUFFERED": "1",  # the last words of a process that dies must be in its log
+    }
+    return found | ({"STREAMAPP_CONFIG": str(file)} if file.is_file() else {})
+
+
+def _simulated_accounts(settings: Settings) -> list[dict[str, object]]:
+    return [
+        {
+            "name": name,
+            "login": account.login,
+            "server": account.server,
+            "profile": account.profile,
+            "balance": str(account.balance),
+            "currency": account.currency,
+            "leverage": account.leverage,
+            "margin_mode": account.margin_mode,
+        }
+        for name, account in settings.accounts.items()
+        if account.module == "simulated"
+    ]
