@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.dead_letters import dead_record
+from agents.facts import fact_record
 from agents.incoming import Incoming
 from agents.readings import Reading, read
 from agents.rows import RowGate
 from streamapp import subjects, topics
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
-from streamapp.domain.facts import Fact, OrderCreated, make_fact
+from streamapp.domain.facts import OrderCreated, make_fact
 from streamapp.domain.guards import Limits
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import parameters_hash
@@ -33,7 +34,6 @@ from streamapp.errors import Unusable
 from streamapp.kafka.producer import Producer, Record
 from streamapp.messages.command import SubmitOrder
 from streamapp.messages.decision import DecisionMessage, RefusedMessage
-from streamapp.messages.fact import FactMessage
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings
 from tables.durable import DurableTable
@@ -264,11 +264,6 @@ def order_records(row: SignalRow, incoming: Incoming) -> list[Record]:
         fact_record(fact, partition, incoming.trace),
         Record(topics.ORDER_COMMANDS, key, command.encode(), incoming.trace, partition),
     ]
-
-
-def fact_record(fact: Fact, partition: int, trace: dict[str, bytes] | None = None) -> Record:
-    """Return the record that says a fact in the archive."""
-    return Record(topics.ARCHIVE, fact.account.encode(), FactMessage.of(fact).encode(), trace or {}, partition)
 
 
 def _hash_of(reading: Reading) -> str | None:

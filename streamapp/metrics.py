@@ -39,7 +39,6 @@ class TradingMetrics(_Metrics):
         self.foreign_orders = self._counter("foreign_orders", "Orders of somebody else's execution service.", "outcome")
         self.submits = self._counter("submits", "Submit requests to terminals by answer.", "answer")
         self.submit_seconds = self._histogram("submit_seconds", "From submit to the terminal's answer.")
-        self.claim_seconds = self._histogram("claim_seconds", "From the approval's stream time to the durable claim.")
         self.submissions = self._gauge("submissions", "Rows that wait for a terminal's answer.", "account", "state")
         self.unknown = self._counter("outcome_unknown", "Doubts that the broker agent declared.", "why")
         self.breaker_open = self._gauge("breaker_open", "1 while nothing new is claimed for an account.", "account")
@@ -54,6 +53,7 @@ class SinkMetrics(_Metrics):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dead_letters = self._counter("dead_letters", "Records nobody could use.", "topic", "reason")
         self.published = self._counter("published", "Messages that JetStream acknowledged.", "schema")
         self.publish_retries = self._counter("publish_retries", "Publications that had to be tried again.")
         self.rows = self._counter("rows_inserted", "Rows that ClickHouse took.", "table")
