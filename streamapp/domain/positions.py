@@ -1,0 +1,92 @@
+"""Positions: a fold of deals, ours or not, keyed by (account, position_id) (design: order-status, last paragraph).
+
+A deal's side alone decides what it does: with the position it adds, against it it reduces, beyond it it reverses.
+``in``, ``out``, ``inout`` and ``out_by`` all come out right by that, and so does who knows only ``in``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from decimal import Decimal
+
+from streamapp.domain.facts import Filled
+from streamapp.domain.orders import EXACT, Deal
+from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
+
+_AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
+
+
+class PositionState(Frozen):
+    """What deals add up to. ``net`` is signed lots, positive long; ``average_price`` is of what is open, None if flat.
+
+    ``realized_profit`` is what the broker booked: profit, commission, swap and fee of every deal, those that opened
+    included, so it is what the position has done to the balance so far.
+    """
+
+    symbol: str = ""
+    net: Money = Decimal(0)
+    average_price: Money | None = None
+    realized_profit: Money = Decimal(0)
+    currency: str = ""
+    at: UtcTime | None = None
+
+    @property
+    def side(self) -> Side | None:
+        """Long is buy, short is sell, flat is None."""
+        return None if self.net == 0 else ("buy" if self.net > 0 else "sell")
+
+    @property
+    def volume(self) -> Decimal:
+        """The open lots."""
+        return abs(self.net)
+
+
+def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> PositionState:
+    """Return the position that ``deals`` make, in whatever order they are given: they count by time, then deal ticket.
+
+    Args:
+        deals: One for each deal ticket, merged with its corrections; what was taken back counts nothing.
+        base: A position to start from, made of deals that come before all of these.
+    """
+    standing = [deal.filled for deal in deals if deal.filled is not None and deal.stands]
+    state = base or PositionState()
+    for filled in sorted(standing, key=lambda filled: (filled.time, filled.deal)):
+        state = _booked(state, filled)
+    return state
+
+
+def symbol_position_id(account: str, symbol: str) -> int:
+    """Return the position id for a foreign fill that names none: one net position for each symbol.
+
+    It has 52 bits, so that JSON readers with binary floats keep it exact, and the highest set, which no ticket reaches.
+    """
+    digest = hashlib.sha256(f"position\x00{account}\x00{symbol}".encode()).digest()
+    return 1 << 51 | int.from_bytes(digest[:6], "big")
+
+
+def _booked(state: PositionState, filled: Filled) -> PositionState:
+    net = EXACT.add(state.net, filled.volume if filled.side == "buy" else EXACT.minus(filled.volume))
+    money = state.realized_profit
+    for amount in (filled.profit, filled.commission, filled.swap, filled.fee):
+        money = EXACT.add(money, amount)
+    return PositionState.model_construct(
+        symbol=filled.symbol,
+        net=net,
+        average_price=_average(state, filled, net),
+        realized_profit=money,
+        currency=filled.currency or state.currency,
+        at=filled.time if state.at is None else max(state.at, filled.time),
+    )
+
+
+def _average(state: PositionState, filled: Filled, net: Decimal) -> Decimal | None:
+    if net == 0:
+        return None
+    before = state.average_price
+    if before is None or (net > 0) != (state.net > 0):  # opened, or reversed: all that is open is this deal's
+        return filled.price
+    if abs(net) < abs(state.net) or before == filled.price:  # reducing leaves the average where it was
+        return before
+    value = EXACT.fma(before, state.volume, EXACT.multiply(filled.price, filled.volume))
+    return EXACT.divide(value, abs(net)).quantize(_AVERAGE, context=EXACT)

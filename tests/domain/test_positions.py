@@ -1,0 +1,92 @@
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamapp.domain.orders import Deal
+from streamapp.domain.positions import PositionState, fold_deals, symbol_position_id
+from tests.domain.examples import at, deal
+
+
+def booked(number: int, volume: str, price: str, side: str = "buy", **more: Any) -> Deal:
+    return Deal(filled=deal(number, volume, price, seconds=number, side=side, **more), revision=0)
+
+
+def test_adding_averages_by_volume() -> None:
+    # (1 * 1.10 + 3 * 1.20) / 4 = 1.175
+    state = fold_deals([booked(1, "1", "1.10"), booked(2, "3", "1.20")])
+    assert (state.side, state.volume, state.average_price) == ("buy", Decimal(4), Decimal("1.175"))
+    assert state.at == at(2)
+
+
+def test_reducing_keeps_the_average_and_books_what_the_broker_says() -> None:
+    opened = booked(1, "1", "1.10", commission=Decimal("-3.5"))
+    closed = booked(2, "0.4", "1.20", "sell", entry="out", profit=Decimal(4000), swap=Decimal(-2), fee=Decimal("-0.1"))
+    state = fold_deals([opened, closed])
+    assert (state.side, state.volume, state.average_price) == ("buy", Decimal("0.6"), Decimal("1.10"))
+    assert state.realized_profit == Decimal("3994.4")
+
+
+def test_reversing_opens_at_the_price_of_the_deal() -> None:
+    state = fold_deals([booked(1, "1", "1.10"), booked(2, "3", "1.20", "sell", entry="inout")])
+    assert (state.side, state.volume, state.average_price) == ("sell", Decimal(2), Decimal("1.20"))
+
+
+def test_closing_by_an_opposite_position_leaves_it_flat() -> None:
+    state = fold_deals([booked(1, "1", "1.10", "sell"), booked(2, "1", "1.20", "buy", entry="out_by")])
+    assert (state.side, state.volume, state.average_price) == (None, Decimal(0), None)
+
+
+def test_adding_to_a_short_position_at_the_same_price_keeps_its_spelling() -> None:
+    state = fold_deals([booked(1, "1", "1.10", "sell"), booked(2, "1", "1.10", "sell")])
+    assert (str(state.net), str(state.average_price)) == ("-2", "1.10")
+
+
+def test_a_busted_deal_counts_nothing_and_a_corrected_one_as_corrected() -> None:
+    first, second = booked(1, "1", "1.10"), booked(2, "1", "1.20")
+    corrected = second.merged(Deal(filled=deal(2, "0.5", "1.30", seconds=2), revision=1))
+    state = fold_deals([first.merged(Deal(busted=1)), corrected])
+    assert (state.volume, state.average_price) == (Decimal("0.5"), Decimal("1.30"))
+    assert fold_deals([Deal(busted=1)]) == PositionState()
+
+
+def test_a_currency_once_known_is_kept() -> None:
+    state = fold_deals([booked(1, "1", "1.10", currency="USD"), booked(2, "1", "1.10")])
+    assert state.currency == "USD"
+
+
+_deals = st.lists(
+    st.tuples(st.decimals("0.01", "5", places=2), st.decimals("1", "2", places=5), st.sampled_from(["buy", "sell"])),
+    max_size=12,
+).map(lambda rows: [booked(i // 2 + 1 + 100 * i, str(v), str(p), s) for i, (v, p, s) in enumerate(rows)])
+
+
+@given(_deals, st.randoms())
+def test_a_position_is_the_same_whatever_order_its_deals_came_in(deals: list[Deal], chance: Any) -> None:
+    shuffled = list(deals)
+    chance.shuffle(shuffled)
+    assert fold_deals(shuffled) == fold_deals(deals)
+
+
+@given(_deals)
+def test_a_position_is_the_signed_sum_of_its_fills(deals: list[Deal]) -> None:
+    fills = [known.filled for known in deals if known.filled is not None]
+    total = sum((f.volume if f.side == "buy" else -f.volume for f in fills), Decimal(0))
+    state = fold_deals(deals)
+    assert state.net == total
+    assert (state.average_price is None) == (total == 0) == (state.side is None)
+    if fills and state.average_price is not None:
+        assert min(f.price for f in fills) <= state.average_price <= max(f.price for f in fills)
+
+
+@given(_deals, st.integers(0, 12))
+def test_later_deals_may_be_added_to_the_fold_of_earlier_ones(deals: list[Deal], cut: int) -> None:
+    assert fold_deals(deals[cut:], fold_deals(deals[:cut])) == fold_deals(deals)
+
+
+def test_a_foreign_fill_without_a_position_gets_one_for_its_symbol() -> None:
+    one = symbol_position_id("demo", "EURUSD")
+    assert one == symbol_position_id("demo", "EURUSD")
+    assert len({one, symbol_position_id("demo", "GBPUSD"), symbol_position_id("other", "EURUSD")}) == 3
+    assert 2**51 <= one < 2**52
