@@ -1,0 +1,61 @@
+# `make` alone prints what there is. Needs Python 3.11+, make and the internet the first time; no Docker, no root, no Java.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CHECKED := streamapp tables agents tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down clean test lint types imports docs-check unit bench lock
+
+help: ## Print this.
+	@echo "streamapp: approved signals in; orders, fills and positions out; no order twice."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Start a stack of its own, play approved signals for a minute, check that everyone agrees, stop.
+	@$(BIN)/streamapp demo
+
+up: $(READY) ## Start everything and keep it running until Ctrl-C; state stays in .local.
+	@$(BIN)/streamapp up
+
+down: $(READY) ## Stop what `make up` runs, from another terminal.
+	@$(BIN)/streamapp down
+
+clean: ## Stop it and remove .local, nothing else.
+	@if [ -x $(BIN)/streamapp ]; then \
+	    for data in .local .local/demo; do \
+	        if [ -d $$data ]; then STREAMAPP_LOCAL__DATA=$$data $(BIN)/streamapp down || exit 1; fi; \
+	    done; \
+	fi
+	rm -rf .local
+
+test: lint types imports docs-check unit ## All checks and tests: what CI runs.
+
+lint: $(READY) ## Style (ruff).
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+types: $(READY) ## Types (mypy, strict).
+	$(BIN)/mypy
+
+imports: $(READY) ## Which package may import which (import-linter).
+	$(BIN)/lint-imports
+
+docs-check: $(READY) ## The generated pages are what the code says.
+	$(BIN)/python -m streamapp.docs --check
+
+unit: $(READY) ## The tests; every branch of the domain must be covered.
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --include='streamapp/domain/*' --fail-under=100
+
+bench: $(READY) ## Measure latency and throughput on a stack of its own (several minutes).
+	@$(BIN)/python -m streamapp.bench
+
+lock: ## Resolve requirements.txt anew from pyproject.toml, for all platforms (needs uv).
+	@command -v uv >/dev/null 2>&1 || { echo "make: expected uv to resolve the lock, got none: install it (pip install uv)" >&2; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    --all-extras --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
+
+$(READY): requirements.txt pyproject.toml
+	@.ci/make-venv
+	@touch $@
