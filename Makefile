@@ -49,7 +49,7 @@ unit: $(READY) ## The tests; every branch of the domain must be covered.
 	$(BIN)/coverage report --include='streamapp/domain/*' --fail-under=100
 
 bench: $(READY) ## Measure latency and throughput on a stack of its own (several minutes).
-	@$(BIN)/python -m streamapp.bench
+	@$(BIN)/python -m tests.bench
 
 lock: ## Resolve requirements.txt anew from pyproject.toml, for all platforms (needs uv).
 	@command -v uv >/dev/null 2>&1 || { echo "make: expected uv to resolve the lock, got none: install it (pip install uv)" >&2; exit 1; }
