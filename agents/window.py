@@ -41,7 +41,8 @@ class Batches:
         handler: Gets a list of 1 to ``limit`` events. It must be ready to see any of them again.
         limit: Events of one batch at most.
         linger_s: How long the first event waits for others. For sinks that suffer from small batches.
-        deadline_s: For each call of the handler.
+        deadline_s: For each call of the handler; None for a sink that may wait for ever, and then calls ``abandon``
+            when its stream ends.
         on_failure: As of :class:`agents.lanes.Lanes`.
     """
 
@@ -52,7 +53,7 @@ class Batches:
         *,
         limit: int = LIMIT,
         linger_s: float = LINGER_S,
-        deadline_s: float = DEADLINE_S,
+        deadline_s: float | None = DEADLINE_S,
         on_failure: Callable[[BaseException], None] = end_worker,
     ) -> None:
         self._acknowledge = acknowledge
@@ -95,6 +96,12 @@ class Batches:
         while len(self):
             await self._wait()
         self._check()
+
+    def abandon(self) -> None:
+        """Stop now and acknowledge nothing more: the partition has another owner, to whom all of it comes again."""
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
 
     async def _wait(self) -> None:
         self._check()

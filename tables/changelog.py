@@ -88,7 +88,11 @@ class Changelog(Protocol):
         ...
 
     def read(self, partition: int | None, key: bytes) -> bytes | None:
-        """Return the durable row of ``key`` in ``partition``, or in any that this worker owns if that is None."""
+        """Return the durable row of ``key`` in ``partition``, or in any that this worker owns if that is None.
+
+        Raises:
+            Transient: This worker does not own the partition, or is not recovered: "no row" would be a lie.
+        """
         ...
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
@@ -113,7 +117,9 @@ class FencedTable(faust.Table):
         options |= {"key_type": bytes, "value_type": bytes, "options": {**STORE_OPTIONS, "driver": "rocksdict"}}
         super().__init__(app, name=name, partitions=partitions or app.conf.topic_partitions, **options)
         self._listener: Listener = _Deaf()
-        self._next: dict[int, int] = {}
+        self._next: dict[int, int] | None = (
+            None  # by partition that is ours and recovered; None between two assignments
+        )
         self._overwritten: defaultdict[int, set[bytes]] = defaultdict(set)
 
     def attach(self, listener: Listener) -> None:
@@ -130,8 +136,9 @@ class FencedTable(faust.Table):
     def append(self, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
         """See :class:`Changelog`. The offset is counted in the same step as the record enters the one send queue."""
         self.app.pulse.check()
-        self._check(partition, key, value)
-        expected = self._next[partition]
+        self._check_size(key, value)
+        following = self._recovered(partition)
+        expected = following[partition]
         receipt: asyncio.Future[Any] = self.changelog_topic.send_soon(
             key=key,
             value=EXPECTED.pack(expected) + value,
@@ -140,22 +147,27 @@ class FencedTable(faust.Table):
             value_serializer="raw",
             callback=self._on_changelog_sent,
         )
-        self._next[partition] = expected + 1
+        following[partition] = expected + 1
         return receipt
 
-    def _check(self, partition: int, key: bytes, value: bytes) -> None:
+    def _check_size(self, key: bytes, value: bytes) -> None:
         if len(key) + len(value) > MAX_RECORD_BYTES:
             raise Definite(
                 f"a row of table {self.name} has {len(key) + len(value)} bytes, expected {MAX_RECORD_BYTES} at most: "
                 "nothing was written"
             )
+
+    def _recovered(self, partition: int | None) -> dict[int, int]:
+        """Return the expected offsets, or raise Transient: between assignments and at shutdown nothing is known."""
         event = current_event()
         stale = event is not None and event.message.generation_id != self.app.consumer_generation_id
-        if partition not in self._next or stale:
+        following = self._next
+        if following is None or stale or not (partition is None or partition in following):
             raise Transient(
                 f"expected to own partition {partition} of table {self.name}, but it was reassigned or is not "
                 "recovered yet: let this end the worker, the event comes again to whoever owns it"
             )
+        return following
 
     def _on_changelog_sent(self, receipt: Any) -> None:
         try:
@@ -188,9 +200,9 @@ class FencedTable(faust.Table):
 
     def read(self, partition: int | None, key: bytes) -> bytes | None:
         """See :class:`Changelog`."""
-        dbs = self.data._dbs
-        candidates = list(dbs.values()) if partition is None else [dbs[partition]] if partition in dbs else []
-        return next((value for db in candidates if (value := db.get(key)) is not None), None)
+        owned = self._recovered(partition)
+        candidates = owned if partition is None else (partition,)
+        return next((value for each in candidates if (value := self.data._dbs[each].get(key)) is not None), None)
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """See :class:`Changelog`."""
@@ -202,7 +214,7 @@ class FencedTable(faust.Table):
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
         """Stop writing, and drop the local copy of every new partition that carries a mark, before it is opened."""
-        self._next.clear()
+        self._next = None
         lost = self._mine(revoked)
         for partition in lost:
             self._overwritten.pop(partition, None)
@@ -244,10 +256,11 @@ class FencedTable(faust.Table):
         """Take up the offsets where recovery ended, send the surviving rows, then let work start."""
         try:
             highwaters = self.app.tables.recovery.active_highwaters
-            self._next = {tp.partition: highwaters[tp] + 1 for tp in active_tps}
-            for partition in self._next:
+            owned = {tp.partition: highwaters[tp] + 1 for tp in active_tps}
+            self._next = owned
+            for partition in owned:
                 await self._send_survivors(partition)
-            self._listener.recovered(sorted(self._next))
+            self._listener.recovered(sorted(owned))
         except Exception as error:  # noqa: BLE001  Faust would swallow it and start to work
             leave(f"table {self.name} could not be recovered", cause=error)
         await super().on_recovery_completed(active_tps, standby_tps)
@@ -260,6 +273,12 @@ class FencedTable(faust.Table):
             await settle(receipts, timeout_s=RESEND_TIMEOUT_S)
         self._overwritten.pop(partition, None)
         self._mark_path(partition).unlink(missing_ok=True)
+
+    async def on_stop(self) -> None:
+        """Read and write nothing more: at a crash lanes may still be at work while the local copy is being closed."""
+        self._next = None
+        self._listener.revoked(())
+        await super().on_stop()
 
     # --- the mark
 

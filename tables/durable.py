@@ -72,14 +72,22 @@ class DurableTable(Generic[RowT]):
     # --- reading
 
     def get(self, key: bytes, *, partition: int | None = None) -> RowT | None:
-        """Return the row of ``key``, our own unconfirmed write before the durable row; None if there is none."""
+        """Return the row of ``key``, our own unconfirmed write before the durable row; None if there is none.
+
+        Raises:
+            Transient: This worker does not own the partition, or is not recovered: it can't know whether there is one.
+        """
         where = self._log.here() if partition is None else partition
         if where is not None and (ahead := self._ahead.get((where, key))):
             return ahead[0]
         return self.confirmed(key, partition=where)
 
     def confirmed(self, key: bytes, *, partition: int | None = None) -> RowT | None:
-        """Return the durable row of ``key``; without event and partition all of this worker's are searched."""
+        """Return the durable row of ``key``; without event and partition all of this worker's are searched.
+
+        Raises:
+            Transient: As of ``get``.
+        """
         value = self._log.read(self._log.here() if partition is None else partition, key)
         return None if value is None else self._model.model_validate_json(value)
 

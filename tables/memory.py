@@ -47,8 +47,7 @@ class MemoryChangelog:
 
     def append(self, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
         """Keep the row and acknowledge it on the loop's next turn, or fail or stay silent as told."""
-        if partition not in self._owned:
-            raise Transient(f"expected to own partition {partition} of table {self.name}")
+        self._check(partition)
         if len(key) + len(value) > MAX_RECORD_BYTES:
             raise Definite(
                 f"a row of table {self.name} has {len(key) + len(value)} bytes, expected {MAX_RECORD_BYTES} at most"
@@ -66,9 +65,14 @@ class MemoryChangelog:
         self._rows[partition][key] = value
         receipt.set_result(len(self.appended) - 1)
 
+    def _check(self, partition: int | None) -> None:
+        if partition is not None and partition not in self._owned:
+            raise Transient(f"expected to own partition {partition} of table {self.name}")
+
     def read(self, partition: int | None, key: bytes) -> bytes | None:
         """Look in one partition, or in all owned ones."""
-        candidates = self._owned if partition is None else self._owned & {partition}
+        self._check(partition)
+        candidates = self._owned if partition is None else (partition,)
         return next((self._rows[owned][key] for owned in candidates if key in self._rows[owned]), None)
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:

@@ -11,8 +11,8 @@ from yarl import URL
 class Assignment:
     """What the last rebalance decided, as every worker of the group was told by it.
 
-    A worker that was killed stays in it until its session ends, so whoever asks a worker must be ready for no answer. Only groups with
-    tables have one: Faust gives the others Kafka's own assignor, which knows no addresses.
+    A worker that was killed stays in it until its session ends, so whoever asks a worker must be ready for no answer.
+    Only groups with tables have one: Faust gives the others Kafka's own assignor, which knows no addresses.
     """
 
     def __init__(self, app: Any) -> None:
@@ -21,7 +21,8 @@ class Assignment:
     def owner(self, topic: str, partition: int) -> URL | None:
         """Return the web address of the worker that owns ``partition`` of ``topic``, None while that is not known.
 
-        Topics of one app with the same number of partitions are assigned together: the owner of a partition of one is the owner of that
+        Topics of one app with the same number of partitions are assigned together: the owner of a partition of one is
+            the owner of that
         partition of all, changelogs included.
         """
         tp = TP(topic, partition)

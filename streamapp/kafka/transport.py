@@ -22,8 +22,9 @@ PRODUCER_BACKLOG = 10_000
 class IdempotentProducer(driver.Producer):
     """A producer whose own retries never write a record twice nor out of order, acknowledged by all replicas."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    async def on_start(self) -> None:
+        """Start with a send buffer that holds more than Faust allows."""
+        await super().on_start()
         self.buffer.max_messages = PRODUCER_BACKLOG
 
     def _settings_extra(self) -> Mapping[str, Any]:

@@ -153,7 +153,7 @@ class Watchdog(Service):
         self._limit(
             "waiting for Kafka to say where our partitions end", self._answers.unchanged_s(self._answered), silence_s
         )
-        if lag:
+        if lag and not self._app.waits():
             self._limit(f"{lag} records wait and none is committed", self._reading.unchanged_s(committed), stall_s)
         else:
             self._reading.reset()
