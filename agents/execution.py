@@ -250,7 +250,7 @@ def order_records(row: SignalRow, incoming: Incoming) -> list[Record]:
     command = SubmitOrder(
         order_id=order_id,
         account=row.account,
-        signal_id=row.signal_id,
+        signal_id=created.signal_id,
         parameters=created.parameters,
         parameters_hash=created.parameters_hash,
         not_after=created.not_after,
