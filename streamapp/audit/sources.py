@@ -30,8 +30,10 @@ from streamapp.audit.evidence import (
 )
 from streamapp.clickhouse.client import open_client
 from streamapp.domain import facts as f
-from streamapp.domain.fold import OrderState, apply
+from streamapp.domain.fold import apply
 from streamapp.domain.identifiers import fill_id_for, magic_of
+from streamapp.domain.orders import OrderState
+from streamapp.domain.status import average_price_of, detail_of, filled_of, status_of
 from streamapp.messages.fact import FactMessage
 from streamapp.settings import Settings
 from streamapp.subjects import EXECUTION_IN, EXECUTION_OUT
@@ -98,7 +100,7 @@ async def _up_to(consumer: AIOKafkaConsumer, left: dict[TopicPartition, int]) ->
 
 async def archive_witness(settings: Settings) -> Witness:
     """Return the orders and fills that the archive makes, by our own fold."""
-    states: dict[str, OrderState] = {}
+    states: dict[tuple[str, str], OrderState] = {}
     fills: dict[str, FillView] = {}
     seen: set[str] = set()
     for value in await read_topic(settings, topics.ARCHIVE):
@@ -109,22 +111,23 @@ async def archive_witness(settings: Settings) -> Witness:
                 fill_id, fact.order_id, fact.body.position_id, fact.body.volume.normalize(), fact.body.price.normalize()
             )
         if fact.order_id is not None and fact.fact_id not in seen:
-            states[fact.order_id] = apply(states.get(fact.order_id, OrderState()), fact)
+            key = (fact.account, fact.order_id)
+            states[key] = apply(states.get(key, OrderState()), fact)
         seen.add(fact.fact_id)
-    return Witness("archive", {key: _view_of(key, state) for key, state in states.items()}, fills)
+    return Witness("archive", {key[1]: _view_of(*key, state) for key, state in states.items()}, fills)
 
 
-def _view_of(order_id: str, state: OrderState) -> OrderView:
+def _view_of(account: str, order_id: str, state: OrderState) -> OrderView:
     created = state.created
     return OrderView(
         order_id=order_id,
-        account=state.account or "",
+        account=account,
         signal_id=created.signal_id if created else "",
-        status=state.status,
-        detail=state.detail,
-        filled_volume=state.filled_volume.normalize(),
-        average_price=_plain(state.average_price),
-        rev=state.rev,
+        status=status_of(state),
+        detail=detail_of(state),
+        filled_volume=filled_of(state).normalize(),
+        average_price=_plain(average_price_of(state)),
+        rev=len(state.facts),
         magic=magic_of(order_id),
     )
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from streamapp.commands.life import Life
 from streamapp.commands.signals import HEARD
 from streamapp.local.own import OwnStack
+from streamapp.local.state import StackFolder
 from streamapp.settings import Settings, load_settings
 
 _PORT_OFFSET = 500
@@ -49,8 +50,9 @@ def demo(
 def _own_stack(base: Settings) -> OwnStack:
     """Return the demonstration's stack: nothing but local, wiped first, beside a running ``up``."""
     data = (base.local.data / "demo").absolute()
-    refuse_if_running(data)
-    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True, exist_ok=True)
+    with StackFolder(data).owned():  # says so, with pid and addresses, where one runs
+        shutil.rmtree(data)
     return OwnStack(data, base.local.port_offset + _PORT_OFFSET)
 
 

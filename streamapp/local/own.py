@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -14,30 +13,16 @@ import time
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.ports import LOOPBACK
 from streamapp.local.process import POLL_S, REPOSITORY, kill_group, last_lines
 from streamapp.local.readiness import http_answers
+from streamapp.local.state import StackFolder
 from streamapp.ports import Ports
 from streamapp.settings import Settings, settings_from
 
 START_DEADLINE_S = 400.0  # the first start of all downloads Kafka's jars
 _STOP_DEADLINE_S = 45.0  # `up` gives its processes 30 s, then kills them
-
-_MARKS = {
-    "kafka": "kafka.Kafka",
-    "nats": "nats-server",
-    "clickhouse": "streamapp.local.clickhouse",
-    "market": "streamapp.simulator",
-    "mirror": "streamapp.mirror",
-    "publisher": "streamapp.publisher",
-    "warehouse": "streamapp.warehouse",
-    "terminals": "streamapp.terminal",
-    "trading": "streamapp.trading",
-}
-"""What stands in the command line of each process that `up` starts."""
 
 
 class OwnStack:
@@ -98,13 +83,10 @@ class OwnStack:
         Raises:
             Transient: it is not running at this moment.
         """
-        if self._up is None:
-            raise Transient("expected a started stack, got none")
-        for child in psutil.Process(self._up.pid).children():
-            with contextlib.suppress(psutil.Error):
-                if any(_MARKS[name] in word for word in child.cmdline()):
-                    return child.pid
-        raise Transient(f"expected {name} to run, got no such process")
+        state = StackFolder(self.data).read()
+        if state is None or name not in state.processes:
+            raise Transient(f"expected {name} to run, got no such process")
+        return state.processes[name][0]
 
     def stop(self) -> int:
         """Stop it as Ctrl-C would, and return its exit code; what is left after its time is killed."""

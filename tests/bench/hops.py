@@ -27,7 +27,10 @@ async def measure(settings: Settings, nats: Client, folder: Path, *, rate: float
     NATS publish → pull consumer → Kafka (acks=all) → consumer → Kafka → consumer → NATS request → SQLite (FULL).
     """
     await create_topics(
-        settings.kafka_bootstrap, [TopicSpec(name) for name in _TOPICS], partitions=settings.kafka.partitions
+        settings.kafka_bootstrap,
+        [TopicSpec(name) for name in _TOPICS],
+        partitions=settings.kafka.partitions,
+        replication_factor=1,
     )
     js = nats.jetstream()
     await js.add_stream(StreamConfig(name=_STREAM, subjects=["bench.hops"], retention=RetentionPolicy.LIMITS))
