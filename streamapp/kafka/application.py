@@ -79,6 +79,11 @@ class StreamApp(faust.App):
         self.consumer.stop_flow()
         self.flow_control.suspend()
 
+    def _create_directories(self) -> None:
+        # Faust makes the last folder of the path alone; a first start may have none of it.
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        super()._create_directories()
+
     def _new_transport(self) -> Any:
         return Transport(self.conf.broker_consumer, self)
 
