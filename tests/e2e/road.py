@@ -11,12 +11,12 @@ from streamapp.audit.agreement import disagreements, unsettled
 from streamapp.audit.evidence import Evidence
 from streamapp.audit.sources import settled_evidence
 from streamapp.demo.player import Player
-from streamapp.demo.signals import Script
+from streamapp.demo.signals import Kind, Script
 from streamapp.nats.connection import connect
 from streamapp.settings import Settings
 
 # Of 500: 5 % repeated, 5 % bad in every way that a signal can be bad.
-SHARES = {"good": 90, "repeated": 5, "conflicting": 1, "refused": 1, "rejected": 1, "broken": 2}
+SHARES: dict[Kind, int] = {"good": 90, "repeated": 5, "conflicting": 1, "refused": 1, "rejected": 1, "broken": 2}
 SETTLE_WITHIN_S = 120.0
 
 
