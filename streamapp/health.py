@@ -1,0 +1,62 @@
+"""``/health`` and ``/metrics`` of a process without a web framework: GET only, one answer a connection, loopback by default."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+HealthView = Callable[[], tuple[bool, dict[str, Any]]]
+"""Returns whether all is well, and what ``/health`` says: ``{"status": "ok" | "starting" | ..., "reasons": [...]}``."""
+MetricsView = Callable[[], str]
+"""Returns the text of ``/metrics`` (Prometheus, version 0.0.4)."""
+
+REQUEST_DEADLINE_S = 5.0
+"""A client that has not sent its request by then is gone; nobody here types by hand."""
+LONGEST_HEAD = 16384
+
+
+async def serve(port: int, health: HealthView, metrics: MetricsView, *, host: str = "127.0.0.1") -> asyncio.Server:
+    """Return a server that answers GET /health (200, or 503 with the reasons) and GET /metrics; close it with ``server.close()``.
+
+    Raises:
+        OSError: the port is in use.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_DEADLINE_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_response(head, health, metrics))
+                await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+            return  # a client that does not speak HTTP, or left: nothing to tell it
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(answer, host, port, limit=LONGEST_HEAD)
+
+
+def _response(head: bytes, health: HealthView, metrics: MetricsView) -> bytes:
+    method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    path = rest.partition(" ")[0].partition("?")[0]
+    if method != "GET":
+        return _message(
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "application/json",
+            json.dumps({"error": f"expected GET, got {method}"[:100]}),
+        )
+    if path == "/health":
+        well, body = health()
+        return _message(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, "application/json", json.dumps(body))
+    if path == "/metrics":
+        return _message(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", metrics())
+    return _message(HTTPStatus.NOT_FOUND, "application/json", json.dumps({"error": "expected /health or /metrics"}))
+
+
+def _message(status: HTTPStatus, content_type: str, text: str) -> bytes:
+    body = text.encode()
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body

@@ -1,0 +1,113 @@
+"""Calls of the MT5 module as they must be made: one after another in one thread, the error read before anything else is called."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from streamapp.errors import Transient
+from streamapp.terminal.classify import IPC_ERRORS
+
+_VOLATILE = frozenset(
+    {
+        "ping_last",
+        "retransmission",
+        "profit",
+        "equity",
+        "margin",
+        "margin_free",
+        "margin_level",
+        "balance",
+        "price_current",
+        "swap",
+        "time_update",
+        "time_update_msc",
+        "assets",
+        "liabilities",
+    }
+)
+"""What moves with every tick: not in the broker log, or each look at an account would be an entry."""
+
+
+class NotConnectedError(Transient):
+    """After an IPC error nothing may be asked before ``initialize``: the replies may be one out of phase (reference mt5 §1.1)."""
+
+
+class Calls:
+    """The module, with every exchange noted for the broker log and every IPC error remembered.
+
+    Attributes:
+        broken: The IPC error after which nothing but ``initialize`` may be called.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._noted: list[dict[str, Any]] = []
+        self._last_answers: dict[str, Any] = {}
+        self.broken: tuple[int, str] | None = (-10004, "not initialised")
+        self.error: tuple[int, str] = (1, "")
+
+    def call(self, function: str, *args: Any, request: Any = None, log: bool = False, **named: Any) -> Any:
+        """Return what a function of the module answers, as JSON-ready values; ``error`` is its last_error.
+
+        Args:
+            function: Its name.
+            args: Its arguments.
+            request: What stands in the log as the request (never a password).
+            log: Always an entry in the broker log; otherwise not at all (see :meth:`note_change`).
+            named: Its named arguments.
+
+        Raises:
+            NotConnectedError: an IPC error came before, and no ``initialize`` since.
+        """
+        if self.broken and function not in {"initialize", "shutdown"}:
+            raise NotConnectedError(f"expected an initialised module, got {self.broken[1]} ({self.broken[0]})")
+        at, began = time.time(), time.perf_counter_ns()
+        answer = plain(getattr(self._module, function)(*args, **named))
+        duration_us = (time.perf_counter_ns() - began) // 1000
+        code, text = self._module.last_error()
+        self.error = (int(code), str(text))
+        if self.error[0] in IPC_ERRORS and not answer:
+            self.broken = self.error
+        if log:
+            self._note(function, request, answer, at, duration_us)
+        return answer
+
+    def note_change(self, function: str, request: dict[str, Any] | None, answer: Any) -> None:
+        """Note a read whose answer is another one than last time, apart from what moves with every tick."""
+        key, stable = f"{function}:{request}", _stable(answer)
+        if self._last_answers.get(key, self) != stable:
+            self._last_answers[key] = stable
+            self._note(function, request, answer, time.time(), 0)
+
+    def _note(self, function: str, request: Any, answer: Any, at: float, duration_us: int) -> None:
+        self._noted.append(
+            {
+                "function": function,
+                "request": request,
+                "response": answer,
+                "last_error": self.error,
+                "at": at,
+                "duration_us": duration_us,
+            }
+        )
+
+    def taken_notes(self) -> list[dict[str, Any]]:
+        """Return the entries since the last time."""
+        notes, self._noted = self._noted, []
+        return notes
+
+
+def plain(value: Any) -> Any:
+    """Return a struct of the module as a dict, a tuple of them as a list, anything else as it is."""
+    if hasattr(value, "_asdict"):
+        return {name: plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def _stable(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return {name: _stable(part) for name, part in answer.items() if name not in _VOLATILE}
+    return [_stable(part) for part in answer] if isinstance(answer, list) else answer

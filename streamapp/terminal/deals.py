@@ -1,0 +1,78 @@
+"""The broker's deals and orders in our words: Decimal, UTC, names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamapp.domain.facts import BrokerCancelled, BrokerExpired, BrokerRejected, CancelReason, Filled
+from streamapp.domain.vocabulary import DealEntry, DealReason, Side
+from streamapp.terminal.request import FILLING_FOK, FILLING_IOC, number
+from streamapp.terminal.servertime import ServerTime
+
+ENTRIES: dict[int, DealEntry] = {0: "in", 1: "out", 2: "inout", 3: "out_by"}
+REASONS: dict[int, DealReason] = {
+    0: "client",
+    1: "mobile",
+    2: "web",
+    3: "expert",
+    4: "sl",
+    5: "tp",
+    6: "so",
+    7: "rollover",
+    8: "vmargin",
+    9: "split",
+}
+SIDES: tuple[Side, Side] = ("buy", "sell")
+STATE_CANCELED, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED = 2, 4, 5, 6
+REJECTED_LATER = 10006
+"""History has no retcode: a request that was placed and then refused is the plain rejection."""
+
+
+def filled(deal: dict[str, Any], currency: str, time: ServerTime) -> Filled:
+    """Return a deal of the module's, type buy or sell, as the body of its fact."""
+    return Filled(
+        deal=deal["ticket"],
+        ticket=deal["order"],
+        position_id=deal["position_id"],
+        symbol=deal["symbol"],
+        side=SIDES[deal["type"]],
+        entry=ENTRIES[deal["entry"]],
+        reason=REASONS.get(deal["reason"], "other"),
+        volume=number(deal["volume"]),
+        price=number(deal["price"]),
+        commission=number(deal["commission"]),
+        swap=number(deal["swap"]),
+        fee=number(deal["fee"]),
+        profit=number(deal["profit"]),
+        currency=currency,
+        magic=deal["magic"],
+        comment=deal["comment"],
+        time=time.utc(deal["time_msc"]),
+    )
+
+
+def end_of(order: dict[str, Any], attempt: int) -> BrokerCancelled | BrokerExpired | BrokerRejected | None:
+    """Return what a history order's final state says about its ticket; None: done with all of its volume."""
+    ticket, state = order["ticket"], order["state"]
+    if state == STATE_REJECTED:
+        return BrokerRejected(
+            attempt=attempt,
+            retcode=REJECTED_LATER,
+            retcode_name="reject",
+            message="rejected after it was placed",
+            ticket=ticket,
+        )
+    if state == STATE_EXPIRED:
+        return BrokerExpired(ticket=ticket)
+    if state == STATE_CANCELED or (state == STATE_FILLED and order["volume_current"] > 0):
+        return BrokerCancelled(ticket=ticket, reason=_cancel_reason(order))
+    return None
+
+
+def _cancel_reason(order: dict[str, Any]) -> CancelReason:
+    if order["type"] in (0, 1):  # a market order ends by its filling mode
+        if order["type_filling"] == FILLING_IOC:
+            return "ioc_remainder"
+        if order["type_filling"] == FILLING_FOK:
+            return "fok"
+    return "broker"

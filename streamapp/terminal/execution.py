@@ -1,0 +1,238 @@
+"""The queue of recorded orders: judged, STARTED, sent once, classified (submission, steps 5 to 8, 10)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from streamapp import crashpoints
+from streamapp.clock import Clock
+from streamapp.domain.facts import (
+    BrokerRejected,
+    OutcomeUnknown,
+    RefusedReason,
+    SubmitRefused,
+    SubmitReturned,
+    SubmitStarted,
+)
+from streamapp.messages.terminal import SubmitRequest
+from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
+from streamapp.terminal import brokerlog
+from streamapp.terminal.book import Book
+from streamapp.terminal.classify import Verdict, classify
+from streamapp.terminal.connection import BrokerConnection
+from streamapp.terminal.journal import Journal
+from streamapp.terminal.link import ORDER, Answer, NotHandedOverError, WorkerLostError
+from streamapp.terminal.request import Prepared, RefusedError, build, fillings, judge, number, refuse_unless_connected
+
+logger = logging.getLogger(__name__)
+
+CHECK_PASSED = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the orders of one account are judged by."""
+
+    account: AccountSettings
+    guards: GuardSettings
+    terminal: TerminalSettings
+
+
+class Execution:
+    """Carries out recorded orders one after another, in order of arrival.
+
+    Guarantees:
+        ``order_send`` is called at most once for an order in all lives of the journal: only after a durable STARTED that this life made.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        connection: BrokerConnection,
+        limits: Limits,
+        *,
+        clock: Clock,
+        on_accepted: Callable[[str, int, Decimal, int], None],
+    ) -> None:
+        """``on_accepted`` is told (order_id, ticket, volume, attempt) once the acceptance is durable."""
+        self._journal = journal
+        self._connection = connection
+        self._limits = limits
+        self._clock = clock
+        self._on_accepted = on_accepted
+        self._waiting: asyncio.Queue[SubmitRequest] = asyncio.Queue()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.counts: dict[str, int] = {}
+
+    def add(self, order: SubmitRequest) -> None:
+        """Take a recorded order."""
+        self._waiting.put_nowait(order)
+
+    @property
+    def depth(self) -> int:
+        """How many recorded orders wait."""
+        return self._waiting.qsize()
+
+    async def run(self) -> None:
+        """Carry orders out, for ever."""
+        while True:
+            order = await self._waiting.get()
+            self.idle.clear()
+            try:
+                await self._execute(order)
+            except RefusedError as refused:
+                await self._refuse(order, refused.reason, refused.message)
+            finally:
+                self.idle.set()
+
+    async def _execute(self, order: SubmitRequest) -> None:
+        prepared, request = await self._judged(order)
+        started = self._started(order, prepared)
+        if not await self._journal.write(lambda book: book.start(order.order_id, started)):
+            logger.warning("order %s: not started, its row is no longer recorded", order.order_id)
+            return
+        crashpoints.reach("terminal.after_started")
+        await self._send(order, request)
+
+    async def _judged(self, order: SubmitRequest) -> tuple[Prepared, dict[str, Any]]:
+        """Return what the market shows and the request; while the connection is being made, for as long as the order is valid.
+
+        Raises:
+            RefusedError: it may not be sent.
+        """
+        while True:
+            if self._clock() >= order.not_after:
+                raise RefusedError("stale", f"not after {order.not_after.isoformat()}")
+            if not await self._connection.settled(order.not_after):
+                raise RefusedError(
+                    "stale", f"still {self._connection.health.connection} at {order.not_after.isoformat()}"
+                )
+            if self._connection.health.connection != "ready":
+                raise RefusedError(
+                    "not_connected", f"{self._connection.health.connection}: {self._connection.health.detail}"
+                )
+            try:
+                prepared = Prepared(
+                    **(await self._connection.ask("prepare", urgency=ORDER, symbol=order.parameters.symbol)).value
+                )
+                refuse_unless_connected(prepared, self._limits.account)
+                judge(order, prepared, self._limits.account, self._limits.guards, self._connection.time, self._clock())
+                return prepared, await self._request(order, prepared)
+            except (NotHandedOverError, WorkerLostError) as error:
+                logger.warning("order %s: nothing was sent, judging it again: %s", order.order_id, error)
+
+    async def _request(self, order: SubmitRequest, prepared: Prepared) -> dict[str, Any]:
+        assert prepared.symbol is not None
+        choices = fillings(order.parameters, prepared.symbol)
+        requests = [build(order, prepared, filling) for filling in choices]
+        if len(requests) == 1:
+            return requests[0]
+        for request in requests:  # asked, never tried by sending
+            check = (await self._connection.ask("check", urgency=ORDER, request=request)).value
+            if check is not None and check["retcode"] == CHECK_PASSED:
+                return request
+        raise RefusedError(
+            "invalid", f"expected a filling mode that {order.parameters.symbol} allows, order_check took none"
+        )
+
+    def _started(self, order: SubmitRequest, prepared: Prepared) -> SubmitStarted:
+        assert prepared.symbol is not None
+        assert prepared.tick is not None
+        return SubmitStarted(
+            attempt=order.attempt,
+            bid=prepared.bid,
+            ask=prepared.ask,
+            quote_at=self._connection.time.utc(prepared.tick["time_msc"]),
+            point=number(prepared.symbol["point"]),
+            contract_size=number(prepared.symbol["trade_contract_size"]),
+            account_rate=number(prepared.rate or 0),
+            currency=self._connection.currency,
+            sent_at=self._clock(),
+        )
+
+    async def _send(self, order: SubmitRequest, request: dict[str, Any]) -> None:
+        try:
+            answer = await self._connection.ask(
+                "send",
+                urgency=ORDER,
+                deadline_s=self._limits.terminal.order_send_deadline_s,
+                logged=False,
+                request=request,
+                not_after=order.not_after.timestamp(),
+            )
+        except NotHandedOverError as error:
+            await self._refuse(order, "not_connected", f"never handed to the worker: {error}")
+        except WorkerLostError as error:
+            await self._doubt(order, "deadline" if error.deadline else "worker_lost", str(error))
+        else:
+            await self._settle(order, answer)
+
+    async def _settle(self, order: SubmitRequest, answer: Answer) -> None:
+        if not answer.value["sent"]:
+            await self._refuse(
+                order, "stale", f"not after {order.not_after.isoformat()}, seen immediately before order_send"
+            )
+            return
+        result = answer.value["result"] or {}
+        verdict = classify(result.get("retcode"), result.get("order", 0), result.get("comment", ""), answer.error)
+        returned = SubmitReturned(
+            attempt=order.attempt,
+            retcode=result.get("retcode"),
+            retcode_name=verdict.name,
+            request_id=result.get("request_id", 0),
+            returned_at=datetime.fromtimestamp(answer.value["at"], UTC),
+            raw={**result, "last_error": list(answer.error)},
+        )
+        await self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
+        self._count(verdict.outcome)
+        crashpoints.reach("terminal.after_result")
+        if verdict.outcome == "accepted":
+            self._on_accepted(order.order_id, verdict.ticket, order.parameters.volume, order.attempt)
+
+    async def _refuse(self, order: SubmitRequest, reason: RefusedReason, message: str) -> None:
+        body = SubmitRefused(attempt=order.attempt, reason=reason, message=message)
+        await self._journal.write(lambda book: book.refuse(order.order_id, body))
+        self._count("refused")
+
+    async def _doubt(self, order: SubmitRequest, why: str, message: str) -> None:
+        logger.error("order %s is in doubt: %s", order.order_id, message)
+        body = OutcomeUnknown(attempt=order.attempt, why=why, message=message)
+        await self._journal.write(lambda book: book.doubt(order.order_id, body))
+        self._count("doubt")
+
+    def _count(self, outcome: str) -> None:
+        self.counts[outcome] = self.counts.get(outcome, 0) + 1
+
+
+def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: Verdict, answer: Answer) -> None:
+    """Write an answer and what it means: one transaction, so that no report is without its row."""
+    order_id, attempt = order.order_id, order.attempt
+    brokerlog.append(book, answer.log, order_id)
+    book.returned(order_id, returned)
+    match verdict.outcome:
+        case "accepted":
+            book.accept(order_id, verdict.ticket)
+        case "rejected":
+            retcode = returned.retcode or 0
+            book.reject(
+                order_id,
+                BrokerRejected(attempt=attempt, retcode=retcode, retcode_name=verdict.name, message=verdict.message),
+            )
+        case "not_sent":
+            reason: RefusedReason = "invalid" if verdict.name == "invalid_params" else "not_connected"
+            book.refuse(
+                order_id, SubmitRefused(attempt=attempt, reason=reason, message=f"{verdict.name}: {verdict.message}")
+            )
+        case "doubt":
+            logger.error("order %s is in doubt: %s %s", order_id, verdict.name, verdict.message)
+            book.doubt(
+                order_id,
+                OutcomeUnknown(attempt=attempt, why="ambiguous_answer", message=f"{verdict.name}: {verdict.message}"),
+            )

@@ -1,0 +1,109 @@
+"""Positions and account as they are now, on ``mt5.snapshot.{account}``: the latest is all that counts, so a lost one is not missed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+
+from streamapp import subjects
+from streamapp.clock import Clock
+from streamapp.messages.account import AccountMessage, SnapshotMessage, SnapshotPosition
+from streamapp.settings import TerminalSettings
+from streamapp.terminal.connection import BrokerConnection
+from streamapp.terminal.deals import SIDES
+from streamapp.terminal.journal import Journal
+from streamapp.terminal.link import NotHandedOverError, WorkerLostError
+from streamapp.terminal.request import number
+
+logger = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """Says every ``snapshot_interval_s`` what the terminal sees; while it sees nothing, how the connection is."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        connection: BrokerConnection,
+        settings: TerminalSettings,
+        deployment: str,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._journal = journal
+        self._connection = connection
+        self._settings = settings
+        self._origin = subjects.origin(deployment, "terminal")
+        self._clock = clock
+
+    async def run(self, client: Client) -> None:
+        """Say it, for ever."""
+        subject = subjects.snapshot(self._journal.book.account)
+        while True:
+            try:
+                if (snapshot := await self._taken()) is not None:
+                    await client.publish(subject, snapshot.encode(), headers={subjects.ORIGIN_HEADER: self._origin})
+            except (nats.errors.Error, OSError) as error:
+                logger.debug("no snapshot this time: %s", type(error).__name__)
+            await asyncio.sleep(self._settings.snapshot_interval_s)
+
+    async def _taken(self) -> SnapshotMessage | None:
+        """Return what is to be seen; None: it should be seen and was not, and no positions is not the same as none known."""
+        rows: list[dict[str, Any]] | None = None
+        info = None
+        if self._connection.health.connection not in {"connecting", "disconnected", "wrong_account", "hung"}:
+            try:
+                rows = (await self._connection.ask("positions")).value
+                info = self._connection.account_info
+            except (NotHandedOverError, WorkerLostError) as error:
+                logger.debug("no positions this time: %s", error)
+            if rows is None:
+                return None
+        account = self._journal.book.account
+        at = self._clock()
+        return SnapshotMessage(
+            account=account,
+            state=self._state(account, info, at),
+            positions=tuple(_position(row) for row in rows or ()),
+            deals_seen=await self._journal.write(lambda book: book.deals_seen()),
+            at=at,
+        )
+
+    def _state(self, account: str, info: dict[str, Any] | None, at: Any) -> AccountMessage:
+        health = self._connection.health
+        money = (
+            {name: number(info[name]) for name in ("balance", "equity", "margin", "margin_free", "margin_level")}
+            if info
+            else {}
+        )
+        return AccountMessage(
+            account=account,
+            connection=health.connection,
+            detail=health.detail,
+            trading="open" if health.connection == "ready" else "not_ready",
+            currency=info["currency"] if info else None,
+            leverage=info["leverage"] if info else None,
+            epoch=self._journal.book.epoch,
+            at=at,
+            **money,
+        )
+
+
+def _position(row: dict[str, Any]) -> SnapshotPosition:
+    return SnapshotPosition(
+        position_id=row["identifier"],
+        ticket=row["ticket"],
+        symbol=row["symbol"],
+        side=SIDES[row["type"]],
+        volume=number(row["volume"]),
+        open_price=number(row["price_open"]),
+        stop_loss=number(row["sl"]) if row["sl"] else None,
+        take_profit=number(row["tp"]) if row["tp"] else None,
+        profit=number(row["profit"]),
+        swap=number(row["swap"]),
+        magic=row["magic"],
+    )

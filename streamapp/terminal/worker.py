@@ -1,0 +1,252 @@
+"""The process that holds the MT5 module: it reads a frame, makes the calls, writes a frame, and knows nothing else.
+
+A process of its own because the module holds the GIL for a whole call and has no timeout: only from outside can it be watched and ended
+(reference mt5 §1.1). Everything it writes on its standard output is a frame; whatever the module prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from streamapp import crashpoints
+from streamapp.terminal import frames
+from streamapp.terminal.calls import Calls, NotConnectedError
+from streamapp.terminal.lifetime import FileLock, die_with_parent
+
+MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
+TERMINAL_FRESH_S = 1.0
+"""How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the broker checks them
+itself; login and quote are read for every order."""
+RATE_FRESH_S = 5.0
+"""How old the rate of a currency may be: it only values slippage, and moves by less than a hundredth of a percent in that time."""
+RATE_LOTS = 100.0
+"""Lots in the calculation that gives the rate: the answer is rounded to cents, which must not matter."""
+DEAL_TYPES = (0, 1)
+"""Buy and sell; the others (balance, credit, ...) are no trades."""
+DEALS_AT_ONCE = 500
+"""Most deals in one frame: parsing a day's 20,000 at once would stop the terminal's event loop for longer than an order may wait."""
+VOLUME_NOISE = 1e-8
+"""Volumes are floats here; the smallest step of any broker is a thousand times larger."""
+
+
+class Worker:
+    """The operations that the terminal may ask for; each answers one JSON-ready value."""
+
+    def __init__(self, module: Any) -> None:
+        self.calls = Calls(module)
+        self._fresh: dict[str, tuple[float, Any]] = {}
+        self._told_deals: dict[int, Any] = {}
+        self._untold_deals: list[Any] = []
+        self._counted = (0, -1)
+        self._reference: str | None = None
+
+    def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the frame that answers a request: value or error, the module's last error, and what the broker log must hold."""
+        value, failure = None, None
+        try:
+            value = getattr(self, f"do_{operation}")(**arguments)
+        except NotConnectedError as error:
+            failure = str(error)
+        return {
+            "value": value,
+            "failure": failure,
+            "broken": self.calls.broken,
+            "error": self.calls.error,
+            "log": self.calls.taken_notes(),
+        }
+
+    def do_initialize(
+        self, path: str | None, login: int, server: str, password: str | None, timeout_ms: int
+    ) -> dict[str, Any]:
+        """Connect to the terminal program and its account, closing whatever was there; the password stays out of the log."""
+        self.calls.call("shutdown")
+        self._fresh.clear()
+        self._told_deals.clear()
+        self._untold_deals.clear()
+        self._counted = (0, -1)
+        self._reference = None
+        named: dict[str, Any] = {"login": login, "server": server, "timeout": timeout_ms}
+        request = {**named, "path": path}
+        if password is not None:
+            named["password"] = password
+        done = self.calls.call("initialize", *([path] if path else []), request=request, log=True, **named)
+        self.calls.broken = None if done else self.calls.error
+        return {"done": bool(done)}
+
+    def do_pulse(self) -> dict[str, Any]:
+        """Read permissions, account and the newest tick."""
+        terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
+        self.calls.note_change("terminal_info", None, terminal)
+        self.calls.note_change("account_info", None, account)
+        self._fresh["terminal"] = (time.monotonic(), terminal)
+        return {"terminal": terminal, "account": account, "tick": self._newest_tick()}
+
+    def _newest_tick(self) -> Any:
+        if self._reference is None:
+            symbols = [s for s in self.calls.call("symbols_get") or [] if s["time"] and s["select"]]
+            if not symbols:
+                return None
+            self._reference = max(symbols, key=lambda symbol: symbol["time"])["name"]
+        return self.calls.call("symbol_info_tick", self._reference)
+
+    def do_prepare(self, symbol: str) -> dict[str, Any]:
+        """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency."""
+        spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
+        return {
+            "terminal": self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info")),
+            "account": self.calls.call("account_info"),
+            "symbol": spec,
+            "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
+            "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
+        }
+
+    def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
+        at, value = self._fresh.get(key, (0.0, None))
+        if value is None or time.monotonic() - at > fresh_s:
+            value = read()
+            self._fresh[key] = (time.monotonic(), value)
+        return value
+
+    def _symbol(self, symbol: str) -> Any:
+        spec = self.calls.call("symbol_info", symbol)
+        if spec is not None and not spec["select"]:
+            self.calls.call("symbol_select", symbol, True)
+            spec = self.calls.call("symbol_info", symbol)
+        return spec
+
+    def _rate(self, spec: dict[str, Any]) -> float | None:
+        # Money of one lot for a move of one: in the account's currency by the module itself, in the symbol's by its contract.
+        price, contract = spec["bid"], spec["trade_contract_size"]
+        if price > 0 and contract > 0:
+            profit = self.calls.call("order_calc_profit", 0, spec["name"], RATE_LOTS, price, 2 * price)
+            if profit:
+                return float(profit) / (price * contract * RATE_LOTS)
+        size = spec["trade_tick_size"] * contract
+        return float(spec["trade_tick_value"] / size) if size else None
+
+    def do_check(self, request: dict[str, Any]) -> Any:
+        """Ask the terminal whether it would take a request; nothing is sent."""
+        return self.calls.call("order_check", request, request=request, log=True)
+
+    def do_send(self, request: dict[str, Any], not_after: float) -> dict[str, Any]:
+        """Make the one ``order_send`` of an order, unless its time is over."""
+        if time.time() >= not_after:
+            return {"sent": False}
+        result = self.calls.call("order_send", request, request=request, log=True)
+        crashpoints.reach("terminal.in_order_send")
+        return {"sent": True, "result": result, "last_error": self.calls.error, "at": time.time()}
+
+    def do_deals(self, wide_from: int, near_from: int, settled_until: int, until: int, wide: bool) -> dict[str, Any]:
+        """Return the deals that are new or other than when they were last told.
+
+        Args:
+            wide_from: Where the whole interval begins, in the server's seconds.
+            near_from: Where deals that are newer than the known ones can begin.
+            settled_until: Up to where the digest goes.
+            until: Where both end.
+            wide: Read the whole interval. Otherwise only when the number of deals changed, and then its near end, unless that does not
+                explain the change.
+
+        Returns:
+            ``read``: whether the module answered; ``deals``; ``more``: ask :meth:`do_more_deals` for the rest; ``digest`` of the whole
+            interval, if that was read.
+        """
+        total = self.calls.call("history_deals_total", wide_from, until)
+        if total is None:
+            return {"read": False, "deals": [], "more": False, "digest": None}
+        before = self._counted
+        if not wide and before == (wide_from, total):
+            return {"read": True, "deals": [], "more": False, "digest": None}
+        rows, digest = None, None
+        if not wide and before[0] == wide_from:
+            rows = self.calls.call("history_deals_get", near_from, until)
+            if rows is not None and before[1] + sum(row["ticket"] not in self._told_deals for row in rows) < total:
+                rows = None
+        if rows is None:
+            rows = self.calls.call("history_deals_get", wide_from, until)
+            if rows is None:
+                return {"read": False, "deals": [], "more": False, "digest": None}
+            digest = hash(tuple(tuple(row.values()) for row in rows if row["time"] <= settled_until))
+        self._counted = (wide_from, total)
+        self._untold_deals += [row for row in rows if self._told_deals.get(row["ticket"]) != row]
+        self._told_deals.update((row["ticket"], row) for row in rows)
+        return {"read": True, "digest": digest, **self.do_more_deals()}
+
+    def do_more_deals(self) -> dict[str, Any]:
+        """Return the next deals that were not told yet."""
+        part, self._untold_deals = self._untold_deals[:DEALS_AT_ONCE], self._untold_deals[DEALS_AT_ONCE:]
+        if part:
+            self.calls.note_change("history_deals_get", None, part)
+        trades = [row for row in part if row["type"] in DEAL_TYPES]
+        return {"deals": trades, "more": bool(self._untold_deals)}
+
+    def do_ticket(self, ticket: int, volume: float, since: int, until: int, hedging: bool) -> dict[str, Any]:
+        """Return the deals of an order ticket and, unless they make up its ``volume``, its order from history or the live table."""
+        rows = (self.calls.call("history_deals_get", position=ticket) if hedging else None) or []
+        deals = _of_ticket(rows, ticket) or _of_ticket(self.calls.call("history_deals_get", since, until) or [], ticket)
+        order, done = None, False
+        if sum(row["volume"] for row in deals) < volume - VOLUME_NOISE:
+            history = self.calls.call("history_orders_get", ticket=ticket) or []
+            live = [] if history else self.calls.call("orders_get", ticket=ticket) or []
+            order, done = (history or live or [None])[0], bool(history)
+        if deals or order:
+            self.calls.note_change("history_orders_get", {"ticket": ticket}, {"order": order, "deals": deals})
+        return {"deals": deals, "order": order, "done": done}
+
+    def do_positions(self) -> Any:
+        """Return the open positions; None: not known."""
+        rows = self.calls.call("positions_get")
+        self.calls.note_change("positions_get", None, rows)
+        return rows
+
+    def do_orders(self) -> Any:
+        """Return the orders that work at the broker; None: not known."""
+        rows = self.calls.call("orders_get")
+        self.calls.note_change("orders_get", None, rows)
+        return rows
+
+    def do_symbols(self) -> Any:
+        """Return every symbol of the broker."""
+        return self.calls.call("symbols_get")
+
+    def do_quote(self, symbol: str) -> Any:
+        """Return a symbol's last tick."""
+        return self.calls.call("symbol_info_tick", symbol)
+
+    def do_stop(self) -> None:
+        """Give the connection back."""
+        self.calls.call("shutdown")
+
+
+def _of_ticket(rows: list[Any], ticket: int) -> list[Any]:
+    return [row for row in rows if row["order"] == ticket and row["type"] in DEAL_TYPES]
+
+
+def main() -> None:
+    """Serve the parent until it closes our standard input or ends."""
+    die_with_parent(int(sys.argv[1]))
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a person's Ctrl-C reaches the whole group; the parent says when we stop
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    setup = frames.read(requests)
+    lock = FileLock(Path(setup["lock"]))
+    crashpoints.arm(setup["crash_at"])
+    worker = Worker(importlib.import_module(MODULES[setup["module"]]))
+    while (frame := frames.read(requests)) is not None:
+        answers.write(frames.encode(worker.answer(frame["operation"], frame["arguments"])))
+        answers.flush()
+    worker.do_stop()
+    lock.release()
+
+
+if __name__ == "__main__":
+    main()
