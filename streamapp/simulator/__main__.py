@@ -1,7 +1,9 @@
+# ruff: noqa: T201  # a command prints
 """Starts the simulated market: `python -m streamapp.simulator`."""
 
 import argparse
 import asyncio
+import json
 import sqlite3
 import sys
 from pathlib import Path
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--sessions", action="store_true", help="keep trading hours (default: always open)")
     line.add_argument("--no-slippage", action="store_true", help="fill market orders at the quote")
     line.add_argument("--release-gil", action="store_true", help="let other threads run during a call, unlike MT5")
+    line.add_argument("--faults", type=Path, metavar="FILE", help="JSON file of faults, as POST /faults takes them")
     line.add_argument("--replay", type=Path, metavar="CSV", help="ticks (symbol,time_msc,bid,ask) in place of a walk")
     line.add_argument("--virtual-clock", action="store_true", help="time moves only by orders and POST /clock")
     return line
@@ -64,6 +67,8 @@ def build(options: argparse.Namespace) -> Market:
     )
     if options.replay:
         market.feed.replay(options.replay, clock.utc_ms())
+    if options.faults:
+        market.faults.add(json.loads(options.faults.read_text("utf-8")))
     return market
 
 

@@ -23,7 +23,7 @@ WRONG_COUNT = "Invalid number of arguments"
 INVALID = "Invalid arguments"
 
 
-class BadArgument(Exception):
+class BadArgument(Exception):  # noqa: N818  # it reads as what it is
     """The call is refused by the module itself: nothing was sent. Its words are those of last_error()."""
 
 

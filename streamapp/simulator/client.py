@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from streamapp.simulator.codes import ERROR_TEXT
-from streamapp.simulator.rpc import COMMANDS, HEAD, MAGIC, request_frame
+from streamapp.simulator.rpc import COMMANDS, EXIT_CODE, HEAD, MAGIC, request_frame
 
 Answer = tuple[int, str, Any]
 """A code of last_error(), its words, and the result."""
 
-# A reply with this code is no reply: the fault `crash_client` ends the process before its caller learns anything.
-EXIT_CODE = 0
+# What a process ends with that the fault `crash_client` struck.
 EXIT_STATUS = 70
 
 Receive = Callable[[int], bytes]
@@ -67,15 +66,15 @@ class Pipe:
             OSError: nobody listens there.
         """
         self.close()
-        self._socket = socket.create_connection((host, port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(MAGIC)
-        self._receive = self._socket.recv
+        connection = self._socket = socket.create_connection((host, port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(MAGIC)
+        self._receive = connection.recv
         code, text, told = self.call("hello")
         if code != 1:
             raise ConnectionError(f"expected a simulated market at {host}:{port}, got {text}")
-        if self._socket is not None and told["hold_gil"]:
-            self._receive = holding_recv(self._socket.fileno())
+        if told["hold_gil"]:
+            self._receive = holding_recv(connection.fileno())
 
     def close(self) -> None:
         """Disconnects."""

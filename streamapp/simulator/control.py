@@ -78,12 +78,15 @@ class Control:
         """Controls `market`."""
         self._market = market
         self._routes: dict[str, Callable[[HttpRequest], str]] = {
-            "GET /health": lambda request: json.dumps(market.health()),
+            "GET /health": self._health,
             "GET /ledger": self._ledger,
             "GET /quotes": self._quote,
             "POST /quotes": self._pin,
             "DELETE /quotes": self._release,
-            "GET /clock": lambda request: self._time(),
+            "GET /faults": self._show_faults,
+            "POST /faults": self._add_faults,
+            "DELETE /faults": self._clear_faults,
+            "GET /clock": self._clock,
             "POST /clock": self._advance,
         }
 
@@ -141,6 +144,28 @@ class Control:
         name = self._symbol(request)
         self._market.feed.release(name, self._market.clock.utc_ms())
         return json.dumps(self._shown(name))
+
+    def _show_faults(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
+        return json.dumps([fault.shown() for fault in self._market.faults.active])
+
+    def _add_faults(self, request: HttpRequest) -> str:
+        """One fault, an array of them, or {"faults": [...], "replace": true}."""
+        body = request.json()
+        wrapped = body if isinstance(body, dict) and "faults" in body else {"faults": body}
+        rows = wrapped["faults"] if isinstance(wrapped["faults"], list) else [wrapped["faults"]]
+        if wrapped.get("replace"):
+            self._market.faults.clear()
+        return json.dumps([fault.shown() for fault in self._market.faults.add(rows)])
+
+    def _clear_faults(self, request: HttpRequest) -> str:
+        self._market.faults.clear()
+        return self._show_faults(request)
+
+    def _health(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
+        return json.dumps(self._market.health())
+
+    def _clock(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
+        return self._time()
 
     def _time(self) -> str:
         clock = self._market.clock

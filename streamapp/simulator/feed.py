@@ -47,17 +47,21 @@ class Quoted:
         self.ticks.append((utc_ms, bid, ask))
 
 
+def _unheard(quoted: Quoted) -> None:
+    """Nobody listens yet."""
+
+
 class Feed:
     """Holds all quotes and moves them in time. The same seed and the same times give the same ticks."""
 
     def __init__(self, symbols: dict[str, Symbol], seed: int, now_ms: int) -> None:
         """Every symbol starts at its `price`, quoted once at `now_ms`."""
         self._seed = seed
-        self._common = random.Random(f"{seed}:usd")
+        self._common = random.Random(f"{seed}:usd")  # noqa: S311  # repeatable on purpose
         self._factor, self._factor_ms = 0.0, now_ms
         self._replay: Iterator[tuple[int, str, Decimal, Decimal]] | None = None
         self._replayed: tuple[int, str, Decimal, Decimal] | None = None
-        self.on_tick: Callable[[Quoted], None] = lambda quoted: None
+        self.on_tick: Callable[[Quoted], None] = _unheard
         self.quotes = {name: self._begin(symbol, now_ms) for name, symbol in symbols.items()}
 
     def _begin(self, symbol: Symbol, now_ms: int) -> Quoted:
@@ -70,7 +74,7 @@ class Feed:
             high=(symbol.price, symbol.price + spread),
             low=(symbol.price, symbol.price + spread),
             mid=float(symbol.price + spread / 2),
-            random=random.Random(f"{self._seed}:{symbol.name}"),
+            random=random.Random(f"{self._seed}:{symbol.name}"),  # noqa: S311  # repeatable on purpose
             next_ms=now_ms + symbol.tick_ms,
         )
         quoted.ticks.append((now_ms, quoted.bid, quoted.ask))

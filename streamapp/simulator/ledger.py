@@ -24,6 +24,7 @@ class Ledger:
         self._lines: dict[str, list[str]] = defaultdict(list)
         self._orders: dict[tuple[str, int], int] = defaultdict(int)
         self._repeated: dict[tuple[str, int], int] = {}
+        self._rewritten: dict[int, tuple[int, str]] = {}
 
     def restore(self, account: str, line: str) -> None:
         """Takes back a line that an earlier life of the market wrote."""
@@ -43,11 +44,16 @@ class Ledger:
             price=str(order.price_open), reason=REASONS[order.reason], type=order.type,
         )  # fmt: skip
 
+    def rewritten(self, order: Order) -> None:
+        """Keeps magic and comment of an order whose broker is about to change them, for its deals."""
+        self._rewritten[order.ticket] = (order.magic, order.comment)
+
     def deal(self, account: str, at: str, deal: Deal) -> None:
-        """Notes an execution."""
+        """Notes an execution, with magic and comment as the client gave them."""
+        magic, comment = self._rewritten.get(deal.order, (deal.magic, deal.comment))
         self._append(
             at=at, account=account, kind="deal", ticket=deal.ticket, position_id=deal.position_id,
-            magic=deal.magic, comment=deal.comment, symbol=deal.symbol,
+            magic=magic, comment=comment, symbol=deal.symbol,
             side="sell" if deal.type == mt5.DEAL_TYPE_SELL else "buy", volume=str(deal.volume),
             price=str(deal.price), reason=REASONS[deal.reason], order=deal.order, entry=ENTRIES[deal.entry],
             profit=str(deal.profit), commission=str(deal.commission), swap=str(deal.swap),

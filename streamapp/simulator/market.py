@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,14 +11,19 @@ from typing import Any
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import MARGIN_MODES, Account, AccountSettings
 from streamapp.simulator.clock import Action, Agenda, Clock, VirtualClock
+from streamapp.simulator.deeds import Deeds
+from streamapp.simulator.expiry import expires_ms
+from streamapp.simulator.faults import Faults
 from streamapp.simulator.feed import Feed, Quoted
 from streamapp.simulator.ledger import Ledger
-from streamapp.simulator.matching import Matching
+from streamapp.simulator.matching import EXCHANGE_FILL_MS, Matching
 from streamapp.simulator.money import BUY, ZERO, Conversion
 from streamapp.simulator.positions import Positions
+from streamapp.simulator.rollover import Rollover
 from streamapp.simulator.rows import Deal, Order, Position, dump, load
 from streamapp.simulator.storage import NoStore, Store
 from streamapp.simulator.symbols import Profile, Symbol, read_profiles, read_symbols
+from streamapp.simulator.triggers import Triggers
 
 # Tickets begin where no test confuses them with a count, and orders and deals never share a number by accident.
 FIRST_ORDER, FIRST_DEAL = 100_000_001, 700_000_001
@@ -55,7 +59,7 @@ class Market:
         self.clock = clock or Clock()
         self.agenda = Agenda()
         self.store: Store = store or NoStore()
-        self.random = random.Random(f"{self.settings.seed}:market")
+        self.random = random.Random(f"{self.settings.seed}:market")  # noqa: S311  # repeatable on purpose
         self.symbols = symbols or read_symbols()
         self.feed = Feed(self.symbols, self.settings.seed, self.clock.utc_ms())
         self.feed.on_tick = self._on_tick
@@ -63,7 +67,10 @@ class Market:
         self.ledger = Ledger(self.store.append)
         self.positions = Positions(self)
         self.matching = Matching(self)
-        self.lag_ms: Callable[[Account, str], int] = lambda account, table: 0
+        self._triggers = Triggers(self)
+        self.faults = Faults(self)
+        self.deeds = Deeds(self)
+        self.sessions: dict[int, tuple[Account, Action]] = {}
         self._orders, self._deals = itertools.count(FIRST_ORDER), itertools.count(FIRST_DEAL)
         self._requests = itertools.count(1)
         self._dirty: dict[tuple[str, str, int], Order | Position | Deal] = {}
@@ -72,6 +79,7 @@ class Market:
         self.accounts = {entry.name: self._account(entry, known) for entry in accounts}
         self._restore()
         self.commit()
+        Rollover(self).schedule()
 
     # ---- accounts
 
@@ -104,6 +112,34 @@ class Market:
         profit = account.round(profit)
         return account.balance + account.credit + profit + swap, account.margin(), profit
 
+    def floating(self, account: Account, position: Position) -> Decimal:
+        """A position's floating profit in the account's currency, without swap."""
+        price = close_price(position.side, *self.feed.quote(account.symbols[position.symbol].feed))
+        return self.positions.profit(
+            account, position.symbol, position.side, position.volume, position.price_open, price
+        )
+
+    # ---- terminals
+
+    def join(self, session: int, account: Account, hang_up: Action) -> None:
+        """A terminal is logged in; `hang_up` ends its connection."""
+        self.sessions[session] = (account, hang_up)
+        self.faults.reconnected(account)
+
+    def leave(self, session: int) -> None:
+        """A terminal is gone."""
+        self.sessions.pop(session, None)
+
+    def has_session(self, account: Account) -> bool:
+        """Whether some terminal is logged in."""
+        return any(joined is account for joined, _ in self.sessions.values())
+
+    def hang_up(self, accounts: list[Account]) -> None:
+        """Ends the connections of all terminals of some accounts."""
+        for account, end in list(self.sessions.values()):
+            if account in accounts:
+                end()
+
     # ---- numbers
 
     def next_ticket(self) -> int:
@@ -122,7 +158,7 @@ class Market:
 
     def before(self, account: Account, table: str, ticket: int) -> None:
         """Is called before a row of a table changes, so that lagging terminals go on seeing it as it was."""
-        lag = self.lag_ms(account, table)
+        lag = self.faults.lag_ms(account, table)
         if lag:
             getattr(account, table).keep_before(ticket, self.clock.utc_ms() + lag)
 
@@ -136,6 +172,12 @@ class Market:
         account.orders.put(order.ticket, order)
         account.pending.setdefault(order.symbol, {})[order.ticket] = order
         self.save("order", account, order)
+
+    def watch_expiry(self, account: Account, order: Order) -> None:
+        """Has an order expire in time."""
+        due = expires_ms(order)
+        if due is not None:
+            self.agenda.at(due - self.clock.offset_ms(), lambda: self.matching.expire(account, order))
 
     def finish(self, account: Account, order: Order, state: int) -> None:
         """Moves an order to the history, in its last state."""
@@ -183,6 +225,10 @@ class Market:
         self._touched.clear()
         self.store.commit()
 
+    def has_changes(self) -> bool:
+        """Whether something waits for a commit."""
+        return bool(self._dirty or self._touched)
+
     def save_quotes(self) -> None:
         """Keeps the present prices for the next start."""
         prices = {n: [str(q.bid), str(q.ask), q.pinned] for n, q in self.feed.quotes.items()}
@@ -224,6 +270,7 @@ class Market:
                 else:
                     account.orders.put(ticket, order)
                     account.pending.setdefault(order.symbol, {})[ticket] = order
+                    self._resume(account, order)
         for account, order in sorted(done, key=lambda entry: (entry[1].time_done_msc, entry[1].ticket)):
             account.history_orders.add(order.ticket, order, order.time_done_msc, order.position_id)
         for name, ticket, body in self.store.rows("deal"):
@@ -236,6 +283,12 @@ class Market:
             if account := self.accounts.get(name):
                 self._restore_position(account, load(Position, body))
         self._orders, self._deals = itertools.count(last_order + 1), itertools.count(last_deal + 1)
+
+    def _resume(self, account: Account, order: Order) -> None:
+        """An order that was working when the market ended goes on working."""
+        self.watch_expiry(account, order)
+        if order.type <= mt5.ORDER_TYPE_SELL and account.symbols[order.symbol].liquidity is None:
+            self.after(EXCHANGE_FILL_MS, lambda: self.matching.go_on(account, order, order.volume_current))
 
     def _restore_position(self, account: Account, position: Position) -> None:
         account.positions.put(position.ticket, position)
@@ -287,7 +340,7 @@ class Market:
 
     def _on_tick(self, quoted: Quoted) -> None:
         self._move(quoted.utc_ms)
-        self.matching.on_tick(quoted)
+        self._triggers.on_tick(quoted)
 
     def health(self) -> dict[str, Any]:
         """What GET /health says."""
@@ -307,6 +360,7 @@ class Market:
                 for name, account in self.accounts.items()
             },
             "invariants": self.ledger.invariants(),
+            "faults": [fault.shown() for fault in self.faults.active],
         }
 
 

@@ -1,18 +1,41 @@
-"""Executes trade requests and what prices set off: stop-loss, take-profit, stop-out, pending orders."""
+"""Executes trade requests: market and pending orders, changes, cancels, close-by."""
 
-from decimal import Decimal
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
-from streamapp.simulator.feed import Quoted
+from streamapp.simulator.clock import Action
+from streamapp.simulator.expiry import expires_ms
 from streamapp.simulator.money import BUY, ZERO
 from streamapp.simulator.requests import Request, Result
 from streamapp.simulator.rows import Order, Position
+from streamapp.simulator.symbols import Symbol
 from streamapp.simulator.validation import SERVER_CHECKS, Intake, intake, refusal
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market
+
+# How long an exchange takes to fill what it said it had placed.
+EXCHANGE_FILL_MS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How the broker treats one order, where that is not as it should be."""
+
+    share: Decimal | None = None
+    rest_after_ms: int | None = None
+    placed_ms: int | None = None
+    placed_is_rejected: bool = False
+    without_stops: bool = False
+    added_steps: int = 0
+    magic_zeroed: bool = False
+    comment: tuple[str, str | int] | None = None
+
+
+AS_IT_SHOULD = Handling()
 
 
 class Matching:
@@ -22,71 +45,139 @@ class Matching:
         """Deals for the accounts of `market`."""
         self._market = market
 
-    def handle(self, account: Account, request: Request) -> Result:
+    def handle(self, account: Account, request: Request, handling: Handling = AS_IT_SHOULD) -> Result:
         """Executes a request that passed the terminal's checks, at the prices of now."""
         it = intake(self._market, account, request)
         code = refusal(it, SERVER_CHECKS)
         if code:
             return self.answer(it, code)
+        if request.action == mt5.TRADE_ACTION_DEAL:
+            return self._deal(it, handling)
+        if request.action == mt5.TRADE_ACTION_PENDING:
+            return self._place(it, handling)
         actions = {
-            mt5.TRADE_ACTION_DEAL: self._deal,
             mt5.TRADE_ACTION_SLTP: self._change_stops,
+            mt5.TRADE_ACTION_MODIFY: self._modify,
+            mt5.TRADE_ACTION_REMOVE: self._remove,
+            mt5.TRADE_ACTION_CLOSE_BY: self._close_by,
         }
-        action = actions.get(request.action)
-        return action(it) if action else self.answer(it, mt5.TRADE_RETCODE_INVALID)
+        return actions[request.action](it)
 
     def answer(self, it: Intake, code: int) -> Result:
         """An answer of the server: with a request id, and the quote where the symbol is known."""
         bid, ask = it.quote() if it.symbol else (ZERO, ZERO)
         return Result(code, bid=bid, ask=ask, request_id=self._market.next_request())
 
-    # ---- requests
+    # ---- market orders
 
-    def _deal(self, it: Intake) -> Result:
-        account, request = it.account, it.request
-        price = self._fill_price(it)
-        if it.known.exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
-            if abs(price - request.price) > request.deviation * it.known.point:
-                return self.answer(it, mt5.TRADE_RETCODE_REQUOTE)
-        order = self.new_order(account, request)
+    def _deal(self, it: Intake, handling: Handling) -> Result:
+        account, request, symbol = it.account, it.request, it.known
+        price = self.market_price(account, symbol, request.side)
+        moved = abs(price - request.price) > request.deviation * symbol.point
+        if moved and symbol.exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
+            return self.answer(it, mt5.TRADE_RETCODE_REQUOTE)
+        volume = self._first_volume(symbol, request, handling)
+        if not volume:
+            return self.answer(it, mt5.TRADE_RETCODE_REJECT)
+        order = self._new_order(request, handling, symbol)
         target = it.position if account.hedging else None
         order.position_id = target.identifier if target else 0
         self._market.place(account, order)
-        deal = self._market.positions.execute(account, order, request.side, request.volume, price, target)
-        order.volume_current, order.price_current = ZERO, price
-        self._market.finish(account, order, mt5.ORDER_STATE_FILLED)
+        self._rewrite(order, handling)
+        placed_ms = EXCHANGE_FILL_MS if account.profile.placed_first else handling.placed_ms
+        if placed_ms is not None:
+            return self._placed(it, order, placed_ms, rejected=handling.placed_is_rejected)
+        deal = self.fill(account, order, min(volume, order.volume_current), price, target)
         result = self.answer(it, mt5.TRADE_RETCODE_DONE)
-        result.deal, result.order, result.volume, result.price = deal.ticket, order.ticket, request.volume, price
+        result.deal, result.order, result.price = deal, order.ticket, price
+        result.volume = order.volume_initial - order.volume_current
+        if order.volume_current:
+            result.retcode = mt5.TRADE_RETCODE_DONE_PARTIAL
+            self._rest(account, order, handling)
         return result
 
-    def _change_stops(self, it: Intake) -> Result:
-        position = it.position
-        if position is None:
-            return self.answer(it, mt5.TRADE_RETCODE_POSITION_CLOSED)
-        if (position.sl, position.tp) == (it.request.sl, it.request.tp):
-            return self.answer(it, mt5.TRADE_RETCODE_NO_CHANGES)
-        self._market.positions.change_stops(it.account, position, it.request.sl, it.request.tp)
-        return Result(mt5.TRADE_RETCODE_DONE, request_id=self._market.next_request())
+    def _first_volume(self, symbol: Symbol, request: Request, handling: Handling) -> Decimal:
+        """What is filled at once: all of it, unless liquidity or the broker says otherwise; 0 if FOK must fail."""
+        volume = request.volume
+        if handling.share is not None:
+            steps = (volume * handling.share / symbol.volume_step).quantize(Decimal(1), ROUND_DOWN)
+            return max(symbol.volume_min, steps * symbol.volume_step)
+        if symbol.liquidity is not None and volume > symbol.liquidity:
+            return ZERO if request.type_filling == mt5.ORDER_FILLING_FOK else symbol.liquidity
+        return volume + handling.added_steps * symbol.volume_step
 
-    def new_order(self, account: Account, request: Request) -> Order:
-        """An order that is not yet in any table."""
-        return Order(
-            ticket=self._market.next_ticket(), symbol=request.symbol, type=request.type,
-            state=mt5.ORDER_STATE_STARTED, magic=request.magic, comment=request.comment, reason=request.reason,
-            volume_initial=request.volume, volume_current=request.volume, price_open=request.price,
-            sl=request.sl, tp=request.tp, time_setup_msc=self._market.clock.server_ms(),
-            type_filling=request.type_filling, stoplimit=request.stoplimit, type_time=request.type_time,
-            expiration=request.expiration,
-        )  # fmt: skip
+    def _rest(self, account: Account, order: Order, handling: Handling) -> None:
+        """What was not filled: cancelled with IOC, working with RETURN or where the broker goes on filling."""
+        if handling.rest_after_ms is not None:
+            self._market.after(handling.rest_after_ms, self._later(account, order))
+        elif order.type_filling != mt5.ORDER_FILLING_RETURN:
+            self._market.finish(account, order, mt5.ORDER_STATE_PARTIAL)
+            return
+        order.state = mt5.ORDER_STATE_PARTIAL
+        self._market.save("order", account, order)
 
-    def _fill_price(self, it: Intake) -> Decimal:
-        """The market's price now, with slippage where the price moves by itself."""
-        price, symbol = it.market_price(), it.known
-        if self._market.feed.quotes[symbol.feed].pinned or not self._market.settings.slippage:
+    def _placed(self, it: Intake, order: Order, delay_ms: int, *, rejected: bool) -> Result:
+        """10008: the order works, its fill or its rejection comes later."""
+        order.state = mt5.ORDER_STATE_PLACED
+        ending = self._rejection(it.account, order) if rejected else self._later(it.account, order)
+        self._market.after(delay_ms, ending)
+        result = self.answer(it, mt5.TRADE_RETCODE_PLACED)
+        result.order, result.volume = order.ticket, order.volume_initial
+        return result
+
+    def _later(self, account: Account, order: Order) -> Action:
+        return lambda: self.go_on(account, order, order.volume_current)
+
+    def go_on(self, account: Account, order: Order, volume: Decimal) -> None:
+        """Fills up to `volume` more of a working market order, at the price of now."""
+        if order.ticket not in account.orders.live:
+            return
+        target = self._target(account, order)
+        closes = account.hedging and order.position_id not in (0, order.ticket)
+        if closes and target is None:
+            self._market.finish(account, order, mt5.ORDER_STATE_CANCELED)
+            return
+        if closes and target is not None:
+            volume = min(volume, target.volume)
+        price = self.market_price(account, account.symbols[order.symbol], order.type % 2)
+        self.fill(account, order, min(volume, order.volume_current), price, target)
+
+    def _rejection(self, account: Account, order: Order) -> Action:
+        def act() -> None:
+            if order.ticket in account.orders.live:
+                self._market.finish(account, order, mt5.ORDER_STATE_REJECTED)
+
+        return act
+
+    def _target(self, account: Account, order: Order) -> Position | None:
+        """The position that a working order on a hedging account closes or goes on filling."""
+        held = account.positions.live.values()
+        return next((p for p in held if p.identifier == order.position_id and order.position_id), None)
+
+    def fill(
+        self, account: Account, order: Order, volume: Decimal, price: Decimal, target: Position | None = None
+    ) -> int:
+        """Executes a part of an order, or all; gives the deal's ticket."""
+        self._market.before(account, "orders", order.ticket)
+        deal = self._market.positions.execute(account, order, order.type % 2, volume, price, target)
+        order.volume_current -= volume
+        order.price_current = price
+        if order.volume_current <= ZERO:
+            self._market.finish(account, order, mt5.ORDER_STATE_FILLED)
+        else:
+            order.state = mt5.ORDER_STATE_PARTIAL
+            self._market.save("order", account, order)
+        return deal.ticket
+
+    def market_price(self, account: Account, symbol: Symbol, side: int) -> Decimal:
+        """What a market order gets now: the quote, with slippage where the price moves by itself."""
+        quoted = self._market.feed.quotes[symbol.feed]
+        price = quoted.ask if side == BUY else quoted.bid
+        if quoted.pinned or not self._market.settings.slippage:
             return price
-        return price + self.slipped_points(it.account) * symbol.tick_size * (1 if it.request.side == BUY else -1)
+        return price + self._slipped_points(account) * symbol.tick_size * (1 if side == BUY else -1)
 
-    def slipped_points(self, account: Account) -> int:
+    def _slipped_points(self, account: Account) -> int:
         """Points of slippage: mostly none, sometimes some, positive is worse for the client."""
         none, adverse, favourable = account.profile.slippage
         draw = self._market.random.random()
@@ -98,35 +189,106 @@ class Matching:
             return -1
         return 3 + int(self._market.random.expovariate(0.3))
 
-    # ---- prices
+    # ---- pending orders
 
-    def on_tick(self, quoted: Quoted) -> None:
-        """Does what a new price of a symbol sets off."""
-        for account in self._market.accounts.values():
-            name = quoted.symbol.name + account.profile.suffix
-            for position in list(account.stops.get(name, {}).values()):
-                self._try_stops(account, position, quoted)
+    def _place(self, it: Intake, handling: Handling) -> Result:
+        order = self._new_order(it.request, handling, it.known)
+        order.state = mt5.ORDER_STATE_PLACED
+        self._market.before(it.account, "orders", order.ticket)
+        self._market.place(it.account, order)
+        self._rewrite(order, handling)
+        self._market.watch_expiry(it.account, order)
+        return Result(
+            mt5.TRADE_RETCODE_DONE, order=order.ticket, volume=order.volume_initial, comment=order.comment,
+            request_id=self._market.next_request(),
+        )  # fmt: skip
 
-    def _try_stops(self, account: Account, position: Position, quoted: Quoted) -> None:
-        price = quoted.bid if position.side == BUY else quoted.ask
-        sign = 1 if position.side == BUY else -1
-        if position.sl and (price - position.sl) * sign <= 0:
-            text = f"[sl {position.sl:.{quoted.symbol.digits}f}]"
-            self.close(account, position, price, mt5.ORDER_REASON_SL, text)
-        elif position.tp and (price - position.tp) * sign >= 0:
-            text = f"[tp {position.tp:.{quoted.symbol.digits}f}]"
-            self.close(account, position, position.tp, mt5.ORDER_REASON_TP, text)
+    def _modify(self, it: Intake) -> Result:
+        order, request = it.order, it.request
+        if order is None:
+            return self.answer(it, mt5.TRADE_RETCODE_INVALID_ORDER)
+        old = (order.price_open, order.sl, order.tp, order.stoplimit, order.type_time, order.expiration)
+        new = (request.price, request.sl, request.tp, request.stoplimit, request.type_time, request.expiration)
+        if old == new:
+            return self.answer(it, mt5.TRADE_RETCODE_NO_CHANGES)
+        self._market.before(it.account, "orders", order.ticket)
+        order.price_open, order.sl, order.tp, order.stoplimit, order.type_time, order.expiration = new
+        self._market.work(it.account, order)
+        self._market.watch_expiry(it.account, order)
+        return Result(mt5.TRADE_RETCODE_DONE, order=order.ticket, request_id=self._market.next_request())
+
+    def _remove(self, it: Intake) -> Result:
+        if it.order is None:
+            return self.answer(it, mt5.TRADE_RETCODE_INVALID_ORDER)
+        self._market.finish(it.account, it.order, mt5.ORDER_STATE_CANCELED)
+        return Result(mt5.TRADE_RETCODE_DONE, order=it.order.ticket, request_id=self._market.next_request())
+
+    def expire(self, account: Account, order: Order) -> None:
+        """Ends an order whose time is over; one that was changed or is gone stays as it is."""
+        due = expires_ms(order)
+        if order.ticket in account.orders.live and due is not None and due <= self._market.clock.server_ms():
+            self._market.finish(account, order, mt5.ORDER_STATE_EXPIRED)
+
+    # ---- positions
+
+    def _change_stops(self, it: Intake) -> Result:
+        position = it.position
+        if position is None:
+            return self.answer(it, mt5.TRADE_RETCODE_POSITION_CLOSED)
+        if (position.sl, position.tp) == (it.request.sl, it.request.tp):
+            return self.answer(it, mt5.TRADE_RETCODE_NO_CHANGES)
+        self._market.positions.change_stops(it.account, position, it.request.sl, it.request.tp)
+        return Result(mt5.TRADE_RETCODE_DONE, request_id=self._market.next_request())
+
+    def _close_by(self, it: Intake) -> Result:
+        position, other = it.position, it.account.positions.live.get(it.request.position_by)
+        if position is None or other is None:
+            return self.answer(it, mt5.TRADE_RETCODE_POSITION_CLOSED)
+        order = self._new_order(it.request, AS_IT_SHOULD, it.known)
+        order.symbol, order.type, order.volume_current = position.symbol, mt5.ORDER_TYPE_CLOSE_BY, ZERO
+        order.volume_initial, order.price_open = min(position.volume, other.volume), other.price_open
+        order.position_id, order.position_by_id = position.identifier, other.identifier
+        self._market.place(it.account, order)
+        deal = self._market.positions.close_by(it.account, order, position, other)
+        self._market.finish(it.account, order, mt5.ORDER_STATE_FILLED)
+        result = self.answer(it, mt5.TRADE_RETCODE_DONE)
+        result.deal, result.order, result.volume, result.price = deal.ticket, order.ticket, deal.volume, deal.price
+        return result
 
     def close(self, account: Account, position: Position, price: Decimal, reason: int, comment: str) -> None:
-        """The server itself closes a whole position."""
-        now = self._market.clock.server_ms()
+        """The server, or somebody else, closes a whole position."""
         order = Order(
             ticket=self._market.next_ticket(), symbol=position.symbol, type=1 - position.side,
             state=mt5.ORDER_STATE_STARTED, magic=position.magic if account.profile.stops_magic else 0,
-            comment=comment, reason=reason, volume_initial=position.volume, volume_current=ZERO,
-            price_open=price, sl=ZERO, tp=ZERO, time_setup_msc=now, type_filling=mt5.ORDER_FILLING_FOK,
-            position_id=position.identifier, price_current=price,
+            comment=comment, reason=reason, volume_initial=position.volume, volume_current=position.volume,
+            price_open=price, sl=ZERO, tp=ZERO, time_setup_msc=self._market.clock.server_ms(),
+            type_filling=mt5.ORDER_FILLING_FOK, position_id=position.identifier, price_current=price,
         )  # fmt: skip
         self._market.place(account, order)
-        self._market.positions.execute(account, order, order.type, position.volume, price, position)
-        self._market.finish(account, order, mt5.ORDER_STATE_FILLED)
+        self.fill(account, order, position.volume, price, position)
+
+    # ---- orders
+
+    def _new_order(self, request: Request, handling: Handling, symbol: Symbol) -> Order:
+        """An order that is not yet in any table."""
+        volume = request.volume + handling.added_steps * symbol.volume_step
+        keep = not handling.without_stops
+        return Order(
+            ticket=self._market.next_ticket(), symbol=symbol.name, type=request.type,
+            state=mt5.ORDER_STATE_STARTED, magic=request.magic, comment=request.comment, reason=request.reason,
+            volume_initial=volume, volume_current=volume, price_open=request.price,
+            sl=request.sl if keep else ZERO, tp=request.tp if keep else ZERO,
+            time_setup_msc=self._market.clock.server_ms(), type_filling=request.type_filling,
+            stoplimit=request.stoplimit, type_time=request.type_time, expiration=request.expiration,
+        )  # fmt: skip
+
+    def _rewrite(self, order: Order, handling: Handling) -> None:
+        """What some brokers make of magic and comment, after the ledger has the true ones."""
+        if not handling.magic_zeroed and handling.comment is None:
+            return
+        self._market.ledger.rewritten(order)
+        order.magic = 0 if handling.magic_zeroed else order.magic
+        if handling.comment is not None:
+            how, value = handling.comment
+            changed = {"append": f"{order.comment}{value}", "replace": str(value), "empty": ""}
+            order.comment = order.comment[: int(value)] if how == "truncate" else changed[how]

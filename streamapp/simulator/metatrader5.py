@@ -1,3 +1,4 @@
+# ruff: noqa: D402, N802  # the forms of a call are what its reader looks for, and the names are the original's
 """The module: a stand-in for ``import MetaTrader5 as mt5`` that talks to a simulated market.
 
 Functions, constants, struct types, argument rules, results and `last_error` are those of MetaTrader5 5.0.6231. Like
@@ -68,7 +69,7 @@ def _api(refused: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _note(code: int, text: str) -> None:
-    global _last_error
+    global _last_error  # noqa: PLW0603  # one a process, as in the original
     _last_error = (code, text)
 
 
@@ -243,9 +244,9 @@ _NUMBER = (int, float)
 def _array(rows: Any, dtype: list[tuple[str, str]]) -> Any:
     if rows is None:
         return None
-    import numpy  # optional: the rest of the module works without it
+    import numpy as np  # optional: the rest of the module works without it
 
-    return numpy.array([tuple(row) for row in rows], dtype=dtype)
+    return np.array([tuple(row) for row in rows], dtype=dtype)
 
 
 @_api(None)
@@ -425,7 +426,7 @@ _TRIES = 10
 _AGAIN = (TRADE_RETCODE_REQUOTE, TRADE_RETCODE_PRICE_OFF)
 
 
-def _send_at(kind: int, symbol: str, volume: float, price: float, comment: str | None, ticket: int | None) -> Any:
+def _send_at(kind: int, symbol: str, volume: float, price: float, *, comment: str | None, ticket: int | None) -> Any:
     request: dict[str, Any] = {"action": TRADE_ACTION_DEAL, "symbol": symbol, "volume": volume, "type": kind}
     request.update(price=price, deviation=10)
     if comment is not None:
@@ -435,14 +436,15 @@ def _send_at(kind: int, symbol: str, volume: float, price: float, comment: str |
     return order_send(request)
 
 
-def _send_at_market(kind: int, symbol: str, volume: float, comment: str | None, ticket: int | None) -> Any:
+def _send_at_market(kind: int, symbol: str, volume: float, *, comment: str | None, ticket: int | None) -> Any:
     """Sends up to ten times while the answer is a requote: the reason why a gateway must not use these helpers."""
     result = None
     for _ in range(_TRIES):
         tick = symbol_info_tick(symbol)
         if tick is None:
             return None
-        result = _send_at(kind, symbol, volume, tick.ask if kind == ORDER_TYPE_BUY else tick.bid, comment, ticket)
+        price = tick.ask if kind == ORDER_TYPE_BUY else tick.bid
+        result = _send_at(kind, symbol, volume, price, comment=comment, ticket=ticket)
         if result is None or result.retcode not in _AGAIN:
             break
     return result
@@ -453,8 +455,8 @@ def Buy(
 ) -> Any:
     """Buys at a price, or at the market's."""
     if price is not None:
-        return _send_at(ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
-    return _send_at_market(ORDER_TYPE_BUY, symbol, volume, comment, ticket)
+        return _send_at(ORDER_TYPE_BUY, symbol, volume, price, comment=comment, ticket=ticket)
+    return _send_at_market(ORDER_TYPE_BUY, symbol, volume, comment=comment, ticket=ticket)
 
 
 def Sell(
@@ -462,17 +464,17 @@ def Sell(
 ) -> Any:
     """Sells at a price, or at the market's."""
     if price is not None:
-        return _send_at(ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
-    return _send_at_market(ORDER_TYPE_SELL, symbol, volume, comment, ticket)
+        return _send_at(ORDER_TYPE_SELL, symbol, volume, price, comment=comment, ticket=ticket)
+    return _send_at_market(ORDER_TYPE_SELL, symbol, volume, comment=comment, ticket=ticket)
 
 
-def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None) -> bool | str | None:  # noqa: N802
+def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None) -> bool | str | None:
     """Closes the positions of a symbol, or one: True, "Partially", False, or None after a failed call."""
     positions = positions_get(ticket=ticket) if ticket is not None else positions_get(symbol=symbol)
     done = 0
     for position in positions:
         kind = ORDER_TYPE_SELL if position.type == ORDER_TYPE_BUY else ORDER_TYPE_BUY
-        result = _send_at_market(kind, symbol, position.volume, comment, position.ticket)
+        result = _send_at_market(kind, symbol, position.volume, comment=comment, ticket=position.ticket)
         if result is None:
             return None
         done += result.retcode == TRADE_RETCODE_DONE

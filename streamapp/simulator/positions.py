@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917  # account, order, side, volume, price: the words of every execution, in one order
 """What an execution does to positions, balance and history, on hedging and on netting accounts."""
 
 from decimal import Decimal
@@ -74,10 +75,6 @@ class Positions:
 
     def _open(self, account: Account, order: Order, side: int, volume: Decimal, price: Decimal) -> Deal:
         now = self._market.clock.server_ms()
-        # A partly filled order goes on filling the position that its first deal opened.
-        grown = account.positions.live.get(order.ticket) if account.hedging else None
-        if grown is not None and grown.identifier == order.ticket:
-            return self._increase(account, order, grown, volume, price)
         order.position_id = order.ticket
         margin = self.margin(account, order.symbol, side, volume, price)
         position = Position(

@@ -54,7 +54,8 @@ class Request:
 
 def request_from(values: list[Any]) -> Request:
     """Reads the values that the module sent: numbers are plain, money is float."""
-    return Request(*(exact(value) if isinstance(value, float) else value for value in values))
+    read: list[Any] = [exact(value) if isinstance(value, float) else value for value in values]
+    return Request(*read)
 
 
 @dataclass(slots=True)

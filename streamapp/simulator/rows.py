@@ -124,5 +124,6 @@ def dump(row: Order | Position | Deal) -> str:
 
 def load(kind: type[Row], text: str) -> Row:
     """The row that `dump` wrote."""
-    values = json.loads(text)
-    return kind(*(Decimal(value) if money else value for value, (_, money) in zip(values, _FIELDS[kind], strict=True)))
+    pairs = zip(json.loads(text), _FIELDS[kind], strict=True)
+    values: list[Any] = [Decimal(value) if money else value for value, (_, money) in pairs]
+    return kind(*values)

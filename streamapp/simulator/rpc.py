@@ -18,6 +18,9 @@ ADDRESS_VARIABLE = "STREAMAPP_SIMULATOR_ADDRESS"
 # Far above the largest history that fits in a test, far below what would exhaust memory by a stray first byte.
 MAX_FRAME = 1 << 28
 
+# A reply with this code is no reply: the fault `crash_client` ends the process before its caller learns anything.
+EXIT_CODE = 0
+
 COMMANDS = {
     name: number
     for number, name in enumerate(

@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.codes import ERROR_TEXT
 from streamapp.simulator.control import Control, HttpError, http_reply, parse_http
 from streamapp.simulator.market import Market
 from streamapp.simulator.rpc import HEAD, MAGIC, MAX_FRAME, reply_frame
@@ -25,7 +27,9 @@ class Server:
         self.market = market
         self.control = Control(market)
         self.infos = SymbolInfos(market)
+        self.clients = 0
         self._outbox: list[tuple[asyncio.Transport, bytes, bool]] = []
+        self._flush_is_due = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.TimerHandle | None = None
 
@@ -47,12 +51,28 @@ class Server:
         self.market.close()
 
     def send(self, transport: asyncio.Transport, data: bytes, *, close: bool = False) -> None:
-        """Has data leave at the end of this turn."""
-        if not self._outbox and self._loop is not None:
-            self._loop.call_soon(self._flush)
+        """Has data leave once everything so far is durable: at the end of this turn at the latest."""
         self._outbox.append((transport, data, close))
+        if not self._flush_is_due and self._loop is not None:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def serve(self, calls: Callable[[], None]) -> None:
+        """Serves what one client sent; its replies do not wait for the others of this turn if there are none."""
+        waiting, self._flush_is_due = self._flush_is_due, True
+        try:
+            calls()
+        finally:
+            self._flush_is_due = waiting
+        if self._outbox and not waiting:
+            if self.clients <= 1 or not self.market.has_changes():
+                self._flush()
+            elif self._loop is not None:
+                self._flush_is_due = True
+                self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flush_is_due = False
         self.market.commit()
         outbox, self._outbox = self._outbox, []
         for transport, data, close in outbox:
@@ -93,6 +113,8 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._session: Session | None = None
         self._is_http = False
+        # Out of phase, each reply is held back and the one before it is sent: the first is -10000.
+        self._late: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remembers where to answer."""
@@ -108,21 +130,22 @@ class Connection(asyncio.Protocol):
                 return
             if self._buffer.startswith(MAGIC):
                 del self._buffer[: len(MAGIC)]
-                self._session = Session(self._server.market, self._server.infos)
+                self._session = Session(self._server.market, self._server.infos, self._hang_up)
+                self._server.clients += 1
             else:
                 self._is_http = True
-        if self._session is not None:
-            self._serve_calls(self._session)
-        else:
-            self._serve_http()
+        self._server.serve(self._serve_calls if self._session is not None else self._serve_http)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the signature of asyncio
         """The client is gone; what it had sent stays sent."""
         self._transport = None
+        if self._session is not None:
+            self._session.end()
+            self._server.clients -= 1
 
-    def _serve_calls(self, session: Session) -> None:
-        buffer = self._buffer
-        while len(buffer) >= HEAD.size:
+    def _serve_calls(self) -> None:
+        buffer, session = self._buffer, self._session
+        while session is not None and len(buffer) >= HEAD.size:
             (length,) = HEAD.unpack_from(buffer)
             if length > MAX_FRAME:
                 raise ValueError(f"expected a frame of at most {MAX_FRAME} bytes, got {length}")
@@ -134,10 +157,19 @@ class Connection(asyncio.Protocol):
 
     def _replier(self, command: int) -> Callable[[int, str, str], None]:
         def reply(code: int, text: str, result: str) -> None:
+            data = reply_frame(command, code, text, result)
+            if self._session is not None and self._session.out_of_phase:
+                late, self._late = self._late, data
+                failed = mt5.RES_E_INTERNAL_FAIL
+                data = late or reply_frame(command, failed, ERROR_TEXT[failed], "null")
             if self._transport is not None:
-                self._server.send(self._transport, reply_frame(command, code, text, result))
+                self._server.send(self._transport, data)
 
         return reply
+
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._server.send(self._transport, b"", close=True)
 
     def _serve_http(self) -> None:
         try:

@@ -6,25 +6,38 @@ A method gives its result as JSON text, in the shape that the module turns into 
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.codes import ERROR_TEXT
+from streamapp.simulator.constants import RES_S_OK
+from streamapp.simulator.dealing import Dealing, Struck
 from streamapp.simulator.market import Market, close_price
 from streamapp.simulator.requests import Result, exact, request_from
 from streamapp.simulator.rows import Position
+from streamapp.simulator.rpc import EXIT_CODE
 from streamapp.simulator.symbol_info import SymbolInfos
 from streamapp.simulator.validation import SERVER_CHECKS, TERMINAL_CHECKS, intake, refusal
 
 BUILD = 6199
 BUILD_DATE = "16 Sep 2026"
 
+# The functions that answer at once, by name. order_send may take its time.
+CALLS = (
+    "hello", "initialize", "login", "version", "terminal_info", "account_info", "symbols_total", "symbols_get",
+    "symbol_info", "symbol_info_tick", "symbol_select", "orders_total", "orders_get", "positions_total",
+    "positions_get", "history_orders_total", "history_orders_get", "history_deals_total", "history_deals_get",
+    "order_check", "order_calc_margin", "order_calc_profit",
+)  # fmt: skip
+
+Row = TypeVar("Row")
+
 Reply = Callable[[int, str, str], None]
 """Takes a code of last_error(), its text, and the result as JSON."""
 
 
-class CallFailed(Exception):
+class CallFailed(Exception):  # noqa: N818  # it reads as what it is
     """The terminal refuses a call: `None` for the caller, with a code and words for last_error()."""
 
     def __init__(self, code: int, text: str | None = None) -> None:
@@ -37,47 +50,82 @@ class CallFailed(Exception):
 class Session:
     """One connected client. Its account is chosen by initialize or login."""
 
-    def __init__(self, market: Market, infos: SymbolInfos) -> None:
-        """A session that is not logged in."""
+    def __init__(self, market: Market, infos: SymbolInfos, hang_up: Callable[[], None]) -> None:
+        """A session that is not logged in; `hang_up` ends its connection."""
         self.market = market
         self.infos = infos
+        self.out_of_phase = False
+        self._hang_up = hang_up
+        self._dealing = Dealing(market)
         self._account: Account | None = None
+        self._joined_ms = 0
         self._path = "C:\\Program Files\\MetaTrader 5"
         self._hidden: set[str] = set()
-        self._calls: dict[str, Callable[..., str]] = {
-            name: getattr(self, name)
-            for name in (
-                "hello", "initialize", "login", "version", "terminal_info", "account_info", "symbols_total",
-                "symbols_get", "symbol_info", "symbol_info_tick", "symbol_select", "orders_total", "orders_get",
-                "positions_total", "positions_get", "history_orders_total", "history_orders_get",
-                "history_deals_total", "history_deals_get", "order_check", "order_calc_margin",
-                "order_calc_profit",
-            )
-        }  # fmt: skip
+        self._calls: dict[str, Callable[..., str]] = {name: getattr(self, name) for name in CALLS}
 
     @property
     def account(self) -> Account:
-        """The account that is logged in."""
+        """The account that the terminal shows: the one that is logged in, unless somebody switched it."""
         if self._account is None:
             raise CallFailed(mt5.RES_E_AUTH_FAILED)
+        if self.market.faults.active:
+            switched = self.market.faults.standing(self._account, "account_switched")
+            if switched is not None:
+                return self.market.find(switched.params.get("login", "")) or self._account
         return self._account
 
     def call(self, method: str, arguments: list[Any], reply: Reply) -> None:
-        """Does one call of the module and answers it, now or later."""
+        """Does one call of the module and answers it, now, later or, where a fault says so, never."""
         try:
+            struck: Struck = {}
+            if self.market.faults.active and self._account is not None:
+                struck = self.market.faults.strike(self._account, method)
+                reply = self._on_the_way(struck, reply)
+            if "drop_before" in struck:
+                raise CallFailed(mt5.RES_E_INTERNAL_FAIL_SEND)
             if method == "order_send":
-                self.order_send(arguments, reply)
+                self.order_send(arguments[0], struck, reply)
                 return
             function = self._calls.get(method)
             if function is None:
                 raise CallFailed(mt5.RES_E_UNSUPPORTED)
-            reply(1, "Success", function(*arguments))
+            reply(RES_S_OK, "Success", function(*arguments))
         except CallFailed as failed:
             reply(failed.code, failed.text, "null")
+
+    def _on_the_way(self, struck: Struck, reply: Reply) -> Reply:
+        """What happens to the reply of a call, after it was executed."""
+        if not struck:
+            return reply
+
+        def twisted(code: int, text: str, result: str) -> None:
+            if "terminal_restart" in struck or "terminal_update" in struck:
+                self._hang_up()
+            elif "drop_after" in struck:
+                reply(mt5.RES_E_INTERNAL_FAIL_RECEIVE, ERROR_TEXT[mt5.RES_E_INTERNAL_FAIL_RECEIVE], "null")
+            elif "crash_client" in struck:
+                reply(EXIT_CODE, "", "null")
+            elif "hang" in struck:
+                delay = struck["hang"].params.get("ms")
+                if delay is not None:
+                    self.market.wait(float(delay), lambda: reply(code, text, result))
+            else:
+                self.out_of_phase = self.out_of_phase or "desync" in struck
+                reply(code, text, result)
+
+        return twisted
+
+    def end(self) -> None:
+        """The client is gone."""
+        self.market.leave(id(self))
 
     def now(self) -> int:
         """The time by which tables are shown."""
         return self.market.clock.utc_ms()
+
+    def _join(self, account: Account) -> None:
+        self._account, self._joined_ms = account, self.now()
+        self.market.join(id(self), account, self._hang_up)
 
     # ---- connection
 
@@ -91,10 +139,10 @@ class Session:
         if login:
             return self.login(login, password, server)
         name = path.replace("\\", "/").rsplit("/", 1)[-1]
-        self._account = self.market.accounts.get(name) or next(iter(self.market.accounts.values()), None)
-        if self._account is None or self._account.settings.password is not None:
+        account = self.market.accounts.get(name) or next(iter(self.market.accounts.values()), None)
+        if account is None or account.settings.password is not None:
             raise CallFailed(mt5.RES_E_AUTH_FAILED)
-        return "true"
+        return self._log_in(account)
 
     def login(self, login: int, password: str, server: str) -> str:
         """Logs in. A password that the account does not have is not looked at."""
@@ -103,7 +151,14 @@ class Session:
             raise CallFailed(mt5.RES_E_AUTH_FAILED)
         if account.settings.password is not None and password != account.settings.password:
             raise CallFailed(mt5.RES_E_AUTH_FAILED)
-        self._account = account
+        return self._log_in(account)
+
+    def _log_in(self, account: Account) -> str:
+        """A terminal that is restarting is not there to log in."""
+        for kind in ("terminal_restart", "terminal_update"):
+            if self.market.faults.standing(account, kind) is not None:
+                raise CallFailed(mt5.RES_E_INTERNAL_FAIL_TIMEOUT)
+        self._join(account)
         return "true"
 
     def version(self) -> str:
@@ -112,10 +167,16 @@ class Session:
 
     def terminal_info(self) -> str:
         """The values of a TerminalInfo."""
+        account, stands = self.account, self._stands
         return json.dumps([
-            False, False, True, False, True, False, False, False, False, False, BUILD, 100000, 0, 45000, 0.0, 0.0,
-            self.account.profile.company, "MetaTrader 5", "English", self._path, self._path, self._path,
+            False, False, not stands("disconnect"), False, not stands("autotrading_off"), stands("api_disabled"),
+            False, False, False, False, BUILD, 100000, 0, 45000, 0.0, 0.0, account.profile.company,
+            "MetaTrader 5", "English", self._path, self._path, self._path,
         ])  # fmt: skip
+
+    def _stands(self, kind: str) -> bool:
+        faults = self.market.faults
+        return bool(faults.active) and faults.standing(self.account, kind) is not None
 
     def account_info(self) -> str:
         """The values of an AccountInfo."""
@@ -124,8 +185,9 @@ class Session:
         equity, margin, profit = self.market.money(account)
         return json.dumps([
             entry.login, entry.trade_mode, account.leverage, profile.limit_orders, int(profile.stop_out_in_money),
-            True, True, account.margin_mode, account.digits, profile.fifo_close, float(account.balance),
-            float(account.credit), float(profit), float(equity), float(margin), float(equity - margin),
+            not self._stands("investor"), not self._stands("server_disables_ea"), account.margin_mode,
+            account.digits, profile.fifo_close, float(account.balance), float(account.credit), float(profit),
+            float(equity), float(margin), float(equity - margin),
             round(float(account.margin_level(equity, margin)), 2), float(profile.margin_call),
             float(profile.stop_out), 0.0, 0.0, 0.0, 0.0, 0.0, entry.name, entry.server, entry.currency,
             profile.company,
@@ -151,7 +213,9 @@ class Session:
         """The last tick of a symbol in the Market Watch."""
         if name not in self.account.symbols or name in self._hidden:
             raise CallFailed(mt5.RES_E_NOT_FOUND)
-        return self.infos.tick(self.account.symbols[name])
+        symbol = self.account.symbols[name]
+        off = self.market.faults.standing(self.account, "disconnect") if self.market.faults.active else None
+        return self.infos.tick(symbol, off.quotes[symbol.feed] if off else None)
 
     def symbol_select(self, name: str, enable: bool) -> str:
         """Shows or hides a symbol in the Market Watch; one with positions or orders stays."""
@@ -203,18 +267,27 @@ class Session:
             row = history.seen_row(ticket, self.now())
             return array([row.wire()] if row else [])
         if position:
-            return array(row.wire() for row in history.of_position(position, self.now()))
-        return array(row.wire() for row in history.between(date_from * 1000, date_to * 1000 + 999, self.now()))
+            return array(row.wire() for row in self._loaded(history.of_position(position, self.now())))
+        found = history.between(date_from * 1000, date_to * 1000 + 999, self.now())
+        return array(row.wire() for row in self._loaded(found))
 
     def history_deals_get(self, date_from: int, date_to: int, ticket: int, position: int) -> str:
         """Deals: by order ticket (at most one), by position, or of a span of server time in seconds."""
         history = self.account.history_deals
         if ticket:
-            found = (row for _, row in history.seen(self.now()) if row.order == ticket)
-            return array(row.wire() for row in list(found)[:1])
+            of_order = [row for _, row in history.seen(self.now()) if row.order == ticket]
+            return array(row.wire() for row in of_order[:1])
         if position:
-            return array(row.wire() for row in history.of_position(position, self.now()))
-        return array(row.wire() for row in history.between(date_from * 1000, date_to * 1000 + 999, self.now()))
+            return array(row.wire() for row in self._loaded(history.of_position(position, self.now())))
+        found = history.between(date_from * 1000, date_to * 1000 + 999, self.now())
+        return array(row.wire() for row in self._loaded(found))
+
+    def _loaded(self, rows: list[Row]) -> list[Row]:
+        """The part of a history that the terminal has already fetched: without a fault, all of it."""
+        partial = self.market.faults.standing(self.account, "history_partial") if self.market.faults.active else None
+        if partial is None or self.now() >= self._joined_ms + int(partial.params.get("after_login_ms", 1 << 50)):
+            return rows
+        return rows[: int(len(rows) * float(partial.params.get("share", 0.5)))]
 
     def _position(self, row: Position) -> str:
         symbol = self.account.symbols[row.symbol]
@@ -253,19 +326,12 @@ class Session:
         projected = [float(n) for n in numbers] if not code else [0.0] * 6
         return json.dumps([code, *projected, Result(code).text()])
 
-    def order_send(self, values: list[Any], reply: Reply) -> None:
+    def order_send(self, values: list[Any], struck: Struck, reply: Reply) -> None:
         """Sends a request through the terminal's checks to the server and answers with its result."""
-        account = self.account
-        request = request_from(values[0])
-        code = refusal(intake(self.market, account, request), TERMINAL_CHECKS)
-        if code:
-            reply(1, "Success", Result(code).wire())
-            return
-
-        def execute() -> None:
-            reply(1, "Success", self.market.matching.handle(account, request).wire())
-
-        self.market.wait(self.market.draw_latency_ms(), execute)
+        if self._stands("api_disabled"):
+            raise CallFailed(mt5.RES_E_AUTO_TRADING_DISABLED)
+        request = request_from(values)
+        self._dealing.send(self.account, request, struck, lambda result: reply(RES_S_OK, "Success", result.wire()))
 
 
 def array(rows: Iterable[str]) -> str:

@@ -56,7 +56,7 @@ class NoStore:
     def commit(self) -> None:
         """Has nothing to do."""
 
-    def rows(self, kind: str) -> Iterator[tuple[str, int, str]]:
+    def rows(self, kind: str) -> Iterator[tuple[str, int, str]]:  # noqa: ARG002  # the protocol's
         """Nothing was kept."""
         return iter(())
 

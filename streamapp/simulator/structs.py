@@ -6,7 +6,7 @@ They have `_asdict`, `n_fields`, `n_sequence_fields`, `n_unnamed_fields` and `__
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from streamapp.simulator.fields import FIELDS
 
@@ -20,7 +20,7 @@ class Struct(tuple[Any, ...]):
     n_unnamed_fields = 0
     __match_args__: tuple[str, ...] = ()
 
-    def __new__(cls, sequence: Iterable[Any]) -> "Struct":
+    def __new__(cls, sequence: Iterable[Any]) -> Self:
         """Takes exactly as many values as there are fields."""
         values = tuple(sequence)
         if len(values) != cls.n_fields:

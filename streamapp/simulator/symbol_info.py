@@ -1,6 +1,7 @@
 """The 96 values of a SymbolInfo: the fixed ones are laid out once, the moving ones put in at each call."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from streamapp.simulator import constants as mt5
@@ -42,13 +43,14 @@ class SymbolInfos:
             values[index] = value
         return json.dumps(values)
 
-    def tick(self, symbol: Symbol) -> str:
-        """The values of a Tick as a JSON array."""
+    def tick(self, symbol: Symbol, frozen: tuple[int, Decimal, Decimal] | None = None) -> str:
+        """The values of a Tick as a JSON array: the last one, or the one that a cut connection left."""
         quoted = self._market.feed.quotes[symbol.feed]
-        at = quoted.utc_ms + self._market.clock.offset_ms()
+        utc_ms, bid, ask = frozen or (quoted.utc_ms, quoted.bid, quoted.ask)
+        at = utc_ms + self._market.clock.offset_ms()
         traded = symbol.exemode == mt5.SYMBOL_TRADE_EXECUTION_EXCHANGE
-        last = float(quoted.bid) if traded else 0.0
-        return json.dumps([at // 1000, float(quoted.bid), float(quoted.ask), last, 0, at, TICK_FLAGS, 0.0])
+        last = float(bid) if traded else 0.0
+        return json.dumps([at // 1000, float(bid), float(ask), last, 0, at, TICK_FLAGS, 0.0])
 
     def _lay_out(self, account: Account, symbol: Symbol) -> list[Any]:
         known: dict[str, Any] = {

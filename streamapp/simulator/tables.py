@@ -45,6 +45,11 @@ class Table(Generic[R]):
         """Whether some row may still be shown as it was."""
         return bool(self._before)
 
+    def release(self, until_ms: int) -> None:
+        """What is still shown as it was stays so until then and no longer."""
+        for kept in self._before.values():
+            kept[:] = [(min(due, until_ms), row) for due, row in kept]
+
     def _past(self, ticket: int, now_ms: int) -> tuple[int, R | None] | None:
         kept = self._before.get(ticket)
         if kept is None:

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0911  # a check returns where its rule refuses
 """Whether a trade request can be executed: the checks of terminal and server, in their order, as data.
 
 A check gives the return code of its refusal, or 0. The terminal's own refusals carry no numbers at all; those of the
@@ -298,22 +299,29 @@ def _check_close_by(it: Intake) -> int:
     return 0 if fits else mt5.TRADE_RETCODE_INVALID
 
 
+def lacks_money(it: Intake, side: int, volume: Decimal) -> bool:
+    """Whether the free margin is less than what `volume` more lots on `side` need."""
+    account, name = it.account, it.known.name
+    bid, ask = it.quote()
+    price = ask if side == BUY else bid
+    held = None if account.hedging else account.net_position(name)
+    if held is not None and held.side != side:
+        # A reversal first frees what the old side holds.
+        excess = max(volume - held.volume, ZERO)
+        needed = it.market.positions.margin(account, name, side, excess, price) - held.margin
+    else:
+        exposure = account.exposure(name)
+        margin = it.market.positions.margin(account, name, side, volume, price)
+        needed = exposure.held(it.known, side, volume, margin) - exposure.held(it.known)
+    equity, used, _ = it.market.money(account)
+    return needed > ZERO and needed > equity - used
+
+
 def check_money(it: Intake) -> int:
     """The margin of what is opened is free."""
-    request, account = it.request, it.account
-    if request.action != mt5.TRADE_ACTION_DEAL or not it.opens:
+    if it.request.action != mt5.TRADE_ACTION_DEAL or not it.opens:
         return 0
-    price, volume = it.market_price(), request.volume
-    exposure = account.exposure(it.known.name)
-    if it.position is not None and it.position.side != request.side:
-        # A reversal first frees what the old side holds.
-        volume -= it.position.volume
-        needed = it.market.positions.margin(account, it.known.name, request.side, volume, price) - it.position.margin
-    else:
-        margin = it.market.positions.margin(account, it.known.name, request.side, volume, price)
-        needed = exposure.held(it.known, request.side, volume, margin) - exposure.held(it.known)
-    equity, held, _ = it.market.money(account)
-    return mt5.TRADE_RETCODE_NO_MONEY if needed > ZERO and needed > equity - held else 0
+    return mt5.TRADE_RETCODE_NO_MONEY if lacks_money(it, it.request.side, it.request.volume) else 0
 
 
 def check_session(it: Intake) -> int:
