@@ -41,9 +41,12 @@ def up() -> None:
 
     folder, stack = StackFolder(settings.local.data), Stack(settings)
     signal.signal(signal.SIGTERM, _interrupt)
-    # Ctrl-C while nothing runs yet (a download): as clean an end as later.
+    # Ctrl-C while nothing runs yet (a download of a minute): as clean an end as later.
     with contextlib.suppress(KeyboardInterrupt), folder.owned():
-        asyncio.run(_run(settings, stack, folder))
+        stack.require_free_ports()
+        if settings.kafka.bootstrap is None:
+            _say("looking for Kafka's jars (the first time: 45 MB to download)")
+        asyncio.run(_run(settings, stack, folder, stack.servers()))
 
 
 def down() -> None:
@@ -56,7 +59,7 @@ def down() -> None:
     _say("nothing runs here" if state is None else f"stopped pid {state.pid}")
 
 
-async def _run(settings: Settings, stack: Stack, folder: StackFolder) -> None:
+async def _run(settings: Settings, stack: Stack, folder: StackFolder, servers: list[ProcessSpec]) -> None:
     from streamapp.local.state import StackState, born
     from streamapp.local.supervisor import Supervisor
 
@@ -65,10 +68,6 @@ async def _run(settings: Settings, stack: Stack, folder: StackFolder) -> None:
         folder.write(StackState(os.getpid(), stack.addresses(), processes))
 
     started = time.monotonic()
-    stack.require_free_ports()
-    if settings.kafka.bootstrap is None:
-        _say("looking for Kafka's jars (the first time: 45 MB to download)")
-    servers = stack.servers()
     supervisor = Supervisor(stack.logs, _say, write_state)
     told_to_stop = _stop_signal()
     try:

@@ -32,7 +32,7 @@ def prepare(data: Path, port: int, monitor_port: int) -> ProcessSpec:
     """
     data.mkdir(parents=True, exist_ok=True)
     settings = data / "nats.conf"
-    store = str(data.resolve() / "jetstream").replace("\\", "\\\\").replace('"', '\\"')
+    store = str(data.resolve()).replace("\\", "\\\\").replace('"', '\\"')
     settings.write_text(
         _SETTINGS.format(host=LOOPBACK, port=port, monitor_port=monitor_port, store=f'"{store}"'), encoding="utf-8"
     )

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streamapp.cli import app
+from streamapp.local.process import REPOSITORY
+
+
+def streamapp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "streamapp.cli", *arguments],
+        cwd=REPOSITORY,
+        env={"PATH": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_every_command_says_what_it_does() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for command in ("up", "down", "demo", "status", "signal", "watch", "orders", "order", "check"):
+        assert f"│ {command} " in shown
+
+
+def test_a_wrong_setting_is_one_sentence_and_exit_2() -> None:
+    done = streamapp("down", STREAMAPP_CONFIG="/no/such/file.toml")
+    assert done.returncode == 2
+    assert done.stderr.startswith("streamapp: STREAMAPP_CONFIG: expected a file, got /no/such/file.toml")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_down_where_nothing_runs_is_no_error(tmp_path: Path) -> None:
+    done = streamapp("down", STREAMAPP_LOCAL__DATA=str(tmp_path))
+    assert (done.returncode, done.stdout.strip()) == (0, "nothing runs here")
+
+
+@pytest.mark.parametrize("offset", ["-1", "seven"])
+def test_a_wrong_port_offset_names_the_setting(offset: str) -> None:
+    done = streamapp("down", STREAMAPP_LOCAL__PORT_OFFSET=offset)
+    assert done.returncode == 2
+    assert "local.port_offset" in done.stderr
