@@ -56,4 +56,5 @@ def reach(name: str) -> None:
         if _left[name] <= 0:
             if sys.platform == "win32":
                 os._exit(137)
-            os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)

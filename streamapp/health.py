@@ -1,4 +1,4 @@
-"""``/health`` and ``/metrics`` of a process without a web framework: GET only, one answer a connection, loopback by default."""
+"""``/health`` and ``/metrics`` without a web framework: GET only, one answer a connection, loopback by default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_HEAD = 16384
 
 
 async def serve(port: int, health: HealthView, metrics: MetricsView, *, host: str = "127.0.0.1") -> asyncio.Server:
-    """Return a server that answers GET /health (200, or 503 with the reasons) and GET /metrics; close it with ``server.close()``.
+    """Return a server that answers GET /health (200, or 503 with the reasons) and GET /metrics; its owner closes it.
 
     Raises:
         OSError: the port is in use.
@@ -58,5 +58,10 @@ def _response(head: bytes, health: HealthView, metrics: MetricsView) -> bytes:
 
 def _message(status: HTTPStatus, content_type: str, text: str) -> bytes:
     body = text.encode()
-    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body

@@ -57,7 +57,7 @@ def main() -> int:
     try:
         return asyncio.run(run(arguments.account, arguments.port))
     except ConfigurationError as error:
-        logger.error("%s", error)
+        logger.critical("%s", error)
         return 2
 
 

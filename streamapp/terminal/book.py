@@ -1,4 +1,6 @@
-"""What stands in the journal: rows, tickets, deals and the outbox. Every method runs inside one transaction of the journal's thread.
+"""What stands in the journal: rows, tickets, deals and the outbox.
+
+Every method runs inside one transaction of the journal's thread.
 
 A row's states, by the words of the wire (in submission's words: INTENT is ``recorded``)::
 
@@ -61,7 +63,7 @@ class Book:
     # -- rows
 
     def submit(self, request: SubmitRequest) -> SubmitReply:
-        """Answer a submit from the journal, recording the order if it is new; may be repeated for ever (submission, step 3)."""
+        """Answer a submit, recording the order if it is new; may be repeated for ever (submission, step 3)."""
         row = self.row(request.order_id)
         if row is None:
             row = self._first_seen(request)
@@ -209,7 +211,7 @@ class Book:
     # -- tickets and deals
 
     def record_deal(self, body: facts.Filled) -> bool:
-        """Report a deal if its ticket is not in the journal yet, or a correction if it changed; True if anything was reported."""
+        """Report a deal that is not in the journal yet, or the correction of one; True if anything was reported."""
         text = body.model_dump_json()
         known = self.db.execute("SELECT order_id, revision, body FROM deals WHERE deal = ?", (body.deal,)).fetchone()
         if known is None:
@@ -269,9 +271,10 @@ class Book:
         )
 
     def live_tickets(self, limit: int) -> list[tuple[int, str, str, int]]:
-        """Return (ticket, order_id, volume, attempt) of tickets whose end was not seen yet, those looked at longest ago first."""
+        """Return (ticket, order_id, volume, attempt) of tickets without an end, looked at longest ago first."""
         found = self.db.execute(
-            "SELECT t.ticket, t.order_id, t.volume, r.attempt FROM tickets t JOIN rows r USING (order_id) WHERE t.state = 'live' "
+            "SELECT t.ticket, t.order_id, t.volume, r.attempt FROM tickets t JOIN rows r USING (order_id) "
+            "WHERE t.state = 'live' "
             "ORDER BY t.ticket > ? DESC, t.ticket LIMIT ?",
             (self._looked_at, limit),
         ).fetchall()
@@ -291,7 +294,7 @@ class Book:
         order_id: str,
         body: facts.BrokerCancelled | facts.BrokerExpired | facts.BrokerRejected | None,
     ) -> bool:
-        """The broker's history shows the ticket in a final state; None: done with all of its volume. True the first time."""
+        """History shows the ticket in a final state (None: done with all of its volume); True the first time."""
         kinds: dict[type, ReportKind] = {
             facts.BrokerCancelled: "cancelled",
             facts.BrokerExpired: "expired",

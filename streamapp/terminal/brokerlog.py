@@ -1,4 +1,4 @@
-"""The account's broker log in the journal: a hash chain with its own seq (messages/log.py), released by JetStream's ack."""
+"""The account's broker log in the journal: a hash chain with its own seq, released by JetStream's ack."""
 
 from __future__ import annotations
 

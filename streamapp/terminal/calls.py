@@ -1,4 +1,4 @@
-"""Calls of the MT5 module as they must be made: one after another in one thread, the error read before anything else is called."""
+"""Calls of the MT5 module as they must be made: one after another in one thread, each error read at once."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ _VOLATILE = frozenset(
 )
 """What moves with every tick: not in the broker log, or each look at an account would be an entry."""
 
+ROWS_AN_ENTRY = 500
+"""Most rows in one entry of the log: about 150 kB, far below the 1 MB that NATS takes."""
+
 
 class NotConnectedError(Transient):
-    """After an IPC error nothing may be asked before ``initialize``: the replies may be one out of phase (reference mt5 §1.1)."""
+    """After an IPC error nothing is asked before ``initialize``: replies may be out of phase (reference mt5 §1.1)."""
 
 
 class Calls:
@@ -79,6 +82,19 @@ class Calls:
         if self._last_answers.get(key, self) != stable:
             self._last_answers[key] = stable
             self._note(function, request, answer, time.time(), 0)
+
+    def note_rows(self, function: str, rows: list[dict[str, Any]] | None) -> None:
+        """Note what changed in a table since last time: rows that are new or other, tickets that are gone."""
+        before: dict[int, Any] = self._last_answers.get(function, {})
+        after = {row["ticket"]: _stable(row) for row in rows or ()}
+        if rows is None or after == before:
+            return
+        self._last_answers[function] = after
+        changed = [row for row in rows if before.get(row["ticket"]) != after[row["ticket"]]]
+        gone = [ticket for ticket in before if ticket not in after]
+        for at in range(0, max(len(changed), 1), ROWS_AN_ENTRY):
+            self._note(function, None, {"rows": changed[at : at + ROWS_AN_ENTRY], "gone": gone}, time.time(), 0)
+            gone = []
 
     def _note(self, function: str, request: Any, answer: Any, at: float, duration_us: int) -> None:
         self._noted.append(

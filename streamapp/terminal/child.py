@@ -1,4 +1,4 @@
-"""One account's terminal: the composition root of the service process. ``python -m streamapp.terminal.child --account X``."""
+"""One account's terminal, the composition root: ``python -m streamapp.terminal.child --account X``."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ class Terminal:
         """Work until ``stop`` is set.
 
         Raises:
-            Exception: whatever ended a part that must not end; nothing is half done, the next start goes on from the journal.
+            Exception: whatever ended a part that must not end; nothing is half done, the next start goes on from the
+            journal.
         """
         self.start(self.journal.run(), "journal")
         for order_id in await self.journal.write(lambda book: book.recover()):
@@ -195,7 +196,7 @@ class Terminal:
         try:
             await asyncio.wait_for(self.execution.idle.wait(), FINISH_DEADLINE_S)
         except TimeoutError:
-            logger.error("an order is still being sent; it is a doubt at the next start")
+            logger.warning("an order is still being sent; it is a doubt at the next start")
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
@@ -236,7 +237,7 @@ async def main(account: str) -> int:
     try:
         await Terminal(settings, account).run(stop, say)
     except ConfigurationError as error:
-        logger.error("%s", error)
+        logger.critical("%s", error)
         return 2
     return 0
 

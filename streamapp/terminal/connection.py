@@ -1,4 +1,4 @@
-"""The account's connection to the broker through the worker: made, verified, watched, made again; and its state in one word."""
+"""The account's connection to the broker: made, verified, watched, made again; and its state in one word."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ logger = logging.getLogger(__name__)
 WHAT_TO_DO: dict[Connection, str] = {
     "connecting": "nothing: it is being connected",
     "ready": "",
-    "no_algo_trading": "press Algo Trading in the terminal, allow it for the Python API in its options, and log in with the trading password",
+    "no_algo_trading": "press Algo Trading in the terminal, allow its Python API, log in with the trading password",
     "wrong_account": "log the terminal in to the configured account, or mend login, server and password_file",
     "disconnected": "see that the terminal program runs and shows a connection; it is tried again by itself",
-    "hung": "nothing: the worker was ended and is started again; if it repeats, look at the terminal program (a dialog, an update)",
+    "hung": "nothing: the worker was ended and starts again; if it repeats, look at the terminal program",
 }
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 30.0
-"""Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start together."""
+"""Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
+together."""
 INITIALIZE_TIMEOUT_SHARE = 0.5
-"""The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it does not count."""
+"""The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it
+does not count."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class BrokerConnection:
         logged: bool = True,
         **arguments: Any,
     ) -> Answer:
-        """Return the worker's answer; what it exchanged goes into the broker log, unless the caller keeps it himself (``logged``).
+        """Return the worker's answer; what it exchanged goes into the broker log, unless the caller keeps it himself.
 
         Raises:
             NotHandedOverError: it did not happen; the connection is being made again.
@@ -101,7 +103,7 @@ class BrokerConnection:
                 operation, arguments, deadline_s=deadline_s or self._terminal.read_deadline_s, urgency=urgency
             )
         except WorkerLostError as error:
-            logger.error("%s", error)
+            logger.warning("%s", error)
             if error.deadline:
                 await self._become("hung")
             self._lost.set()

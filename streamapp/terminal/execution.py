@@ -28,7 +28,7 @@ from streamapp.terminal.classify import Verdict, classify
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, Answer, NotHandedOverError, WorkerLostError
-from streamapp.terminal.request import Prepared, RefusedError, build, fillings, judge, number, refuse_unless_connected
+from streamapp.terminal.request import Prepared, RefusedError, build, fillings, judge, number
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class Execution:
     """Carries out recorded orders one after another, in order of arrival.
 
     Guarantees:
-        ``order_send`` is called at most once for an order in all lives of the journal: only after a durable STARTED that this life made.
+        ``order_send`` is called at most once for an order in all lives of the journal: only after a durable STARTED
+        that this life made.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Execution:
         await self._send(order, request)
 
     async def _judged(self, order: SubmitRequest) -> tuple[Prepared, dict[str, Any]]:
-        """Return what the market shows and the request; while the connection is being made, for as long as the order is valid.
+        """Return what the market shows and the request, waiting for a connection as long as the order is valid.
 
         Raises:
             RefusedError: it may not be sent.
@@ -122,8 +123,14 @@ class Execution:
                 prepared = Prepared(
                     **(await self._connection.ask("prepare", urgency=ORDER, symbol=order.parameters.symbol)).value
                 )
-                refuse_unless_connected(prepared, self._limits.account)
-                judge(order, prepared, self._limits.account, self._limits.guards, self._connection.time, self._clock())
+                judge(
+                    order,
+                    prepared,
+                    self._limits.account,
+                    self._limits.guards,
+                    time=self._connection.time,
+                    now=self._clock(),
+                )
                 return prepared, await self._request(order, prepared)
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("order %s: nothing was sent, judging it again: %s", order.order_id, error)

@@ -1,7 +1,7 @@
 """The journal's file: its lock, its schema, and group commit. What is written in it: book.py.
 
-Every write is a function of the :class:`~streamapp.terminal.book.Book`. Those that wait at the same time are one transaction, and so one
-fsync; each is answered after it (SQLite, WAL, synchronous=FULL).
+Every write is a function of the :class:`~streamapp.terminal.book.Book`. Those that wait at the same time are one
+transaction, and so one fsync; each is answered after it (SQLite, WAL, synchronous=FULL).
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ T = TypeVar("T")
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
-    position INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, hash TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL,
-    magic INTEGER NOT NULL, not_after TEXT NOT NULL, recorded_at TEXT NOT NULL, boot TEXT, reason TEXT, ticket INTEGER, request BLOB NOT NULL);
+    position INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE, hash TEXT NOT NULL, state TEXT NOT NULL, attempt
+    INTEGER NOT NULL, magic INTEGER NOT NULL, not_after TEXT NOT NULL, recorded_at TEXT NOT NULL, boot TEXT, reason
+    TEXT, ticket INTEGER, request BLOB NOT NULL);
 CREATE INDEX rows_by_magic ON rows (magic);
 CREATE INDEX rows_unfinished ON rows (state) WHERE state IN ('recorded', 'started', 'doubt');
 CREATE TABLE tickets (ticket INTEGER PRIMARY KEY, order_id TEXT NOT NULL, volume TEXT NOT NULL, state TEXT NOT NULL);
 CREATE INDEX tickets_live ON tickets (state) WHERE state = 'live';
 CREATE TABLE deals (
-    deal INTEGER PRIMARY KEY, ticket INTEGER NOT NULL, magic INTEGER NOT NULL, expert INTEGER NOT NULL, order_id TEXT, at TEXT NOT NULL,
-    volume TEXT NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL);
+    deal INTEGER PRIMARY KEY, ticket INTEGER NOT NULL, magic INTEGER NOT NULL, expert INTEGER NOT NULL, order_id TEXT,
+    at TEXT NOT NULL, volume TEXT NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE INDEX deals_by_ticket ON deals (ticket);
 CREATE INDEX deals_by_magic ON deals (magic);
 CREATE INDEX deals_by_time ON deals (at);
@@ -43,8 +44,9 @@ CREATE TABLE log (seq INTEGER PRIMARY KEY, payload BLOB NOT NULL);
 """
 SCHEMA_VERSION = 1
 CHECKPOINT_COMMITS = 500
-"""The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside somebody's commit, which
-would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15 MB."""
+"""The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
+somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15
+MB."""
 CHECKPOINT_COMMITS_BUSY = 5000
 """The same where there never is such a moment."""
 
@@ -58,8 +60,8 @@ class Journal:
     """One account's journal, owned by this process for life.
 
     Guarantees:
-        What :meth:`write` returned is on disk. Writes happen in the order in which they were asked for. A function that raises changes
-        nothing, and hurts no other one of its transaction.
+        What :meth:`write` returned is on disk. Writes happen in the order in which they were asked for. A function that
+        raises changes nothing, and hurts no other one of its transaction.
     """
 
     def __init__(self, path: Path, account: str, *, clock: Clock = utc_now) -> None:
@@ -72,7 +74,8 @@ class Journal:
             self._lock = FileLock(path.with_name(path.name + ".lock"))
         except LockHeldError as held:
             raise ConfigurationError(
-                f"expected to be the only terminal of account {account}, got a journal that process {held.pid} owns: {path}. "
+                f"expected to be the only terminal of account {account}, "
+                f"got a journal that another one owns (process {held.pid}): {path}. "
                 "Stop that terminal first; one account has one terminal and one journal"
             ) from None
         self.path = path
@@ -93,7 +96,8 @@ class Journal:
         """Commit what waits, for ever.
 
         Raises:
-            sqlite3.Error: the journal can't be written; nothing of that transaction was answered, and the process must end.
+            sqlite3.Error: the journal can't be written; nothing of that transaction was answered, and the process must
+            end.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -171,7 +175,8 @@ def _open(path: Path, account: str) -> sqlite3.Connection:
     meta = dict(db.execute("SELECT key, value FROM meta"))
     if meta.get("account") != account or meta.get("schema") != str(SCHEMA_VERSION):
         raise ConfigurationError(
-            f"expected the journal of account {account} in format {SCHEMA_VERSION}, got account {meta.get('account')} in format "
+            f"expected the journal of account {account} in format {SCHEMA_VERSION}, "
+            f"got account {meta.get('account')} in format "
             f"{meta.get('schema')}: {path}. Journals are never copied or renamed"
         )
     return db

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -20,8 +21,8 @@ else:
 _FAR = 1 << 30
 """The byte that Windows locks: far behind the pid in the file, because a locked byte can't be read by others there."""
 _PARENT_CHECK_S = 0.2
-"""Where the system tells a child nothing (macOS): five looks a second cost nothing, and a worker that lives 0.2 s longer is ended by
-its lock file before anything is resolved."""
+"""Where the system tells a child nothing (macOS): five looks a second cost nothing, and a worker that lives 0.2 s
+longer is ended by its lock file before anything is resolved."""
 
 
 class LockHeldError(ConfigurationError):
@@ -75,7 +76,8 @@ def _pid_in(path: Path) -> int:
 def end_holder(path: Path, deadline_s: float = 10.0) -> int | None:
     """End the process that holds the lock at ``path``; return its pid, or None where nobody held it.
 
-    The lock itself proves that the pid in the file is the holder's: a number that was given to another process since can't be hit.
+    The lock itself proves that the pid in the file is the holder's: a number that was given to another process since
+    can't be hit.
 
     Raises:
         ConfigurationError: it could not be ended within ``deadline_s``.
@@ -96,28 +98,26 @@ def end_holder(path: Path, deadline_s: float = 10.0) -> int | None:
 
 def kill(pid: int) -> None:
     """End a process at once, without asking it."""
-    try:
-        os.kill(
-            pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
-        )  # on Windows this is TerminateProcess
-    except ProcessLookupError:
-        return
+    with contextlib.suppress(ProcessLookupError):
+        if sys.platform == "win32":
+            os.kill(pid, signal.SIGTERM)  # TerminateProcess there
+        else:
+            os.kill(pid, signal.SIGKILL)
 
 
 def die_with_parent(parent: int) -> None:
     """Make this process end when its parent does, also when that is killed; end now if it is already gone.
 
-    Linux: the kernel's parent death signal. macOS: a thread that looks. Windows: nothing to do here, the parent's job object
-    (:func:`keep_children`) does it.
+    Linux: the kernel's parent death signal. macOS: a thread that looks. Windows: nothing to do here, the parent's job
+    object (:func:`keep_children`) does it.
     """
-    if sys.platform == "win32":
-        return
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    else:
-        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:
-        os._exit(1)
+    if sys.platform != "win32":
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        else:
+            threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _watch_parent(parent: int) -> None:
@@ -127,7 +127,7 @@ def _watch_parent(parent: int) -> None:
 
 
 def keep_children() -> None:
-    """Windows: put this process into a job whose members end when its last handle, ours, closes. Elsewhere children do it themselves."""
+    """Windows: enter a job whose members end when its last handle, ours, closes. Elsewhere children see to it."""
     if sys.platform == "win32":
         _enter_job()
 
@@ -146,6 +146,7 @@ if sys.platform == "win32":
             raise ctypes.WinError(ctypes.get_last_error())
 
 
-# JOBOBJECT_EXTENDED_LIMIT_INFORMATION: LimitFlags stands behind two LARGE_INTEGER; 144 bytes on 64-bit Windows, 112 on 32-bit.
+# JOBOBJECT_EXTENDED_LIMIT_INFORMATION: LimitFlags stands behind two LARGE_INTEGER; 144 bytes on 64-bit Windows, 112 on
+# 32-bit.
 _LIMIT_FLAGS_AT = 16
 _LIMITS_SIZE = 144 if ctypes.sizeof(ctypes.c_void_p) == 8 else 112

@@ -1,8 +1,9 @@
-"""The terminal's end of the pipe to its worker: one request at a time, orders before reads, and a deadline watched from here."""
+"""The terminal's end of the pipe to its worker: one request at a time, orders first, deadlines watched here."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import sys
@@ -16,12 +17,13 @@ from streamapp.terminal import frames
 ORDER, READ = 0, 1
 """Which request goes first when several wait."""
 START_DEADLINE_S = 30.0
-"""How long a worker may take to import the module and to end on being asked; a cold Windows machine needs several seconds."""
+"""How long a worker may take to import the module and to end on being asked; a cold Windows machine needs several
+seconds."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the worker answered. ``failure``: the call could not be made; ``broken``: only ``initialize`` can be called now."""
+    """What the worker answered. ``failure``: no call could be made; ``broken``: only ``initialize`` can be now."""
 
     value: Any
     failure: str | None
@@ -67,7 +69,8 @@ class WorkerLink:
     """One worker process after another; requests wait in order of urgency, then of arrival.
 
     Guarantees:
-        A request is handed to at most one worker, once. After a deadline or a broken pipe that worker is dead before the caller hears of it.
+        A request is handed to at most one worker, once. After a deadline or a broken pipe that worker is dead before
+        the caller hears of it.
     """
 
     def __init__(
@@ -158,10 +161,8 @@ class WorkerLink:
         if process is None:
             return
         if process.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            except ProcessLookupError:
-                pass
         await process.wait()
 
     async def stop(self) -> None:

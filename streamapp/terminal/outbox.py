@@ -1,4 +1,4 @@
-"""From the journal to JetStream: reports and broker log, each in order of seq, pipelined, said again until they are acknowledged."""
+"""From the journal to JetStream: reports and broker log, in order of seq, pipelined, repeated until acknowledged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from streamapp.terminal.journal import Journal
 logger = logging.getLogger(__name__)
 
 WINDOW = 256
-"""Most messages on their way at once: at 1 ms a round trip far more than one account makes, and little enough to say again."""
+"""Most messages on their way at once: at 1 ms a round trip far more than one account makes, and little enough to say
+again."""
 RETRY_S = 0.25
 """Between a failure and the next try. While NATS is away, every try fails at once."""
 RELEASE_EVERY_S = 1.0
@@ -94,7 +95,7 @@ def _fail(future: asyncio.Future[None], message: str) -> None:
 
 @dataclass(frozen=True)
 class Shelf:
-    """What one :class:`Speaker` says: where it is read from, its subject, its id, and what is done once JetStream has it."""
+    """What a :class:`Speaker` says: its source, subject and ids, and what is done once JetStream has it."""
 
     read: Callable[[Book, int, int], list[tuple[int, bytes]]]
     subject: str
@@ -106,8 +107,8 @@ class Speaker:
     """Says everything on its shelf in order of seq, for ever.
 
     Guarantees:
-        Nothing is passed over: after a failure it goes back to the first message that was not acknowledged. Saying one twice is harmless,
-        its id is the same.
+        Nothing is passed over: after a failure it goes back to the first message that was not acknowledged. Saying one
+        twice is harmless, its id is the same.
     """
 
     def __init__(self, journal: Journal, out: Acknowledged, shelf: Shelf, name: str) -> None:

@@ -1,7 +1,7 @@
-"""From an order's parameters to the one request that is sent, judged against the live account and symbol (submission, step 5).
+"""From an order's parameters to the one request that is sent, judged by the live symbol (submission, step 5).
 
-Everything here is a function of its arguments. A :class:`RefusedError` is proof that nothing was sent. Numbers become floats only in
-the request itself.
+Everything here is a function of its arguments. A :class:`RefusedError` is proof that nothing was sent. Numbers become
+floats only in the request itself.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ EXECUTION_REQUEST, EXECUTION_INSTANT, EXECUTION_MARKET, EXECUTION_EXCHANGE = ran
 TRADE_MODES = {0: "disabled", 1: "long only", 2: "short only", 3: "close only", 4: "full"}
 MODE_MARKET = 1
 DEVIATION_POINTS = 20
-"""How far an instant execution may be from the price asked for when the signal names no limit: two pips of a five-digit pair, so that an
-ordinary tick between quote and arrival is not a requote. Market and exchange execution ignore it."""
+"""How far an instant execution may be from the price asked for when the signal names no limit: two pips of a five-digit
+pair, so that an ordinary tick between quote and arrival is not a requote. Market and exchange execution ignore it."""
 
 
 class RefusedError(Definite):
@@ -46,7 +46,7 @@ def number(value: float) -> Decimal:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the module showed immediately before an order: terminal_info, account_info, symbol_info, tick, all as dicts, and the rate."""
+    """What the module showed immediately before an order, its structs as dicts, and the rate of the currency."""
 
     terminal: dict[str, Any] | None
     account: dict[str, Any] | None
@@ -65,11 +65,12 @@ class Prepared:
         return number((self.tick or {}).get("ask", 0))
 
 
-def judge(  # noqa: PLR0912 - a list of conditions, each with its sentence
+def judge(
     order: SubmitRequest,
     seen: Prepared,
     account: AccountSettings,
     guards: GuardSettings,
+    *,
     time: ServerTime,
     now: datetime,
 ) -> None:
@@ -177,7 +178,7 @@ def _refuse_slippage(order: SubmitRequest, seen: Prepared) -> None:
 
 
 def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]:
-    """Return the filling modes to choose from: one, or several where the symbol says nothing and only ``order_check`` can tell.
+    """Return the filling modes to choose from: one, or several where only ``order_check`` can tell.
 
     Raises:
         RefusedError: the symbol does not allow the policy that was asked for.
@@ -201,7 +202,7 @@ def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]
 
 
 def build(order: SubmitRequest, seen: Prepared, filling: int) -> dict[str, Any]:
-    """Return the request for ``order_send``: exactly the keys that it knows, with the types that it takes (reference mt5 §1.4)."""
+    """Return the request for ``order_send``: the keys that it knows, the types that it takes (reference mt5 §1.4)."""
     assert seen.symbol is not None
     wanted = order.parameters
     buys = wanted.side == "buy"

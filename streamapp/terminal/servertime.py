@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 _STEP_S = 1800
 """Servers differ from UTC by whole half hours."""
 _PLAUSIBLE_S = 60.0
-"""A single tick is believed if it is so near to a whole half hour: a stale one would be by chance in 1 of 15 cases, and is then corrected
-by the first ticks that move."""
+"""A single tick is believed if it is so near to a whole half hour: a stale one would be by chance in 1 of 15 cases, and
+is then corrected by the first ticks that move."""
 _FARTHEST_S = 14 * 3600
 """No time zone is further from UTC. A tick of last Friday is."""
 
@@ -24,8 +24,8 @@ class ServerTime:
     def observe(self, tick_ms: int, now: datetime) -> bool:
         """Learn from a tick that was read just now; True if the offset changed.
 
-        A tick that moved since the last look is fresh. Another offset than the known one is believed from the second such tick on (the
-        change of a server to summer time).
+        A tick that moved since the last look is fresh. Another offset than the known one is believed from the second
+        such tick on (the change of a server to summer time).
         """
         moved = self._last_ms and tick_ms > self._last_ms
         self._last_ms = max(self._last_ms, tick_ms)

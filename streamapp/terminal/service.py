@@ -1,4 +1,4 @@
-"""The account's request subjects on NATS: submit, hello, replay, ack, and simple reads (design: messages "Between agent and terminal")."""
+"""The account's request subjects on NATS: submit, hello, replay, ack, and simple reads (design: messages)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Service:
     """Answers the requests of one account.
 
     Guarantees:
-        Submits are recorded in order of arrival; those that wait at the same time share one commit, and each is answered after it.
+        Submits are recorded in order of arrival; those that wait at the same time share one commit, and each is
+        answered after it.
     """
 
     def __init__(

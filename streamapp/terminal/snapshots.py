@@ -1,4 +1,4 @@
-"""Positions and account as they are now, on ``mt5.snapshot.{account}``: the latest is all that counts, so a lost one is not missed."""
+"""Positions and account as they are now, on ``mt5.snapshot.{account}``; only the latest counts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.request import number
 
 logger = logging.getLogger(__name__)
+
+REST_SHARE = 20
+"""Between two snapshots at least so many times the duration of one: thousands of positions cost the worker 5 % of its
+time at most."""
 
 
 class Snapshots:
@@ -43,16 +47,18 @@ class Snapshots:
     async def run(self, client: Client) -> None:
         """Say it, for ever."""
         subject = subjects.snapshot(self._journal.book.account)
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 if (snapshot := await self._taken()) is not None:
                     await client.publish(subject, snapshot.encode(), headers={subjects.ORIGIN_HEADER: self._origin})
             except (nats.errors.Error, OSError) as error:
                 logger.debug("no snapshot this time: %s", type(error).__name__)
-            await asyncio.sleep(self._settings.snapshot_interval_s)
+            await asyncio.sleep(max(self._settings.snapshot_interval_s, (loop.time() - began) * REST_SHARE))
 
     async def _taken(self) -> SnapshotMessage | None:
-        """Return what is to be seen; None: it should be seen and was not, and no positions is not the same as none known."""
+        """Return what is to be seen; None: it should be and was not, and none is not the same as not known."""
         rows: list[dict[str, Any]] | None = None
         info = None
         if self._connection.health.connection not in {"connecting", "disconnected", "wrong_account", "hung"}:

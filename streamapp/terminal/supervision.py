@@ -1,4 +1,4 @@
-"""The parent of the terminals: one child for each account, started again with back-off, and the health of all of them in one place."""
+"""The parent of the terminals: one child for each account, restarted with back-off, all their health in one place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ STEADY_S = 30.0
 SILENT_S = 10.0
 """A child says every half second how it is; this long without a word and it is not well."""
 STOP_DEADLINE_S = 20.0
-"""How long children may take to finish the order in their hands; then they are ended. Less than the 30 s of a whole stack's stop."""
+"""How long children may take to finish the order in their hands; then they are ended. Less than the 30 s of a whole
+stack's stop."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What happens at the broker, seen by looking: the deals of accepted tickets at once, all deals continuously, tickets until their end."""
+"""What happens at the broker, seen by looking: deals of new tickets at once, all deals always, tickets to their end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 logger = logging.getLogger(__name__)
 
 CONFIRM_WAITS_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""After an acceptance the deal is there at once or, by the terminal's visibility lag, within a second or so; the watch finds what is later."""
+"""After an acceptance the deal is there at once or, by the terminal's visibility lag, within a second or so; the watch
+finds what is later."""
 OVERLAP = timedelta(days=1)
 """How far before the watermark history is read: a deal that the server shows late is dated when it happened."""
 FUTURE = timedelta(days=2)
@@ -104,7 +105,8 @@ class Watch:
         )
         order, done = answer.value["order"], answer.value["done"]
         bodies = self._bodies(answer.value["deals"])
-        # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from deals.
+        # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
+        # deals.
         final = end_of(order, attempt) if done else None
 
         def record(book: Book) -> bool:

@@ -1,7 +1,8 @@
 """The process that holds the MT5 module: it reads a frame, makes the calls, writes a frame, and knows nothing else.
 
-A process of its own because the module holds the GIL for a whole call and has no timeout: only from outside can it be watched and ended
-(reference mt5 §1.1). Everything it writes on its standard output is a frame; whatever the module prints goes to standard error.
+A process of its own because the module holds the GIL for a whole call and has no timeout: only from outside can it be
+watched and ended (reference mt5 §1.1). Everything it writes on its standard output is a frame; whatever the module
+prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from streamapp.terminal.lifetime import FileLock, die_with_parent
 
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
-"""How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the broker checks them
-itself; login and quote are read for every order."""
+"""How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
+broker checks them itself; login and quote are read for every order."""
 RATE_FRESH_S = 5.0
-"""How old the rate of a currency may be: it only values slippage, and moves by less than a hundredth of a percent in that time."""
+"""How old the rate of a currency may be: it only values slippage, and moves by less than a hundredth of a percent in
+that time."""
 RATE_LOTS = 100.0
 """Lots in the calculation that gives the rate: the answer is rounded to cents, which must not matter."""
 DEAL_TYPES = (0, 1)
 """Buy and sell; the others (balance, credit, ...) are no trades."""
 DEALS_AT_ONCE = 500
-"""Most deals in one frame: parsing a day's 20,000 at once would stop the terminal's event loop for longer than an order may wait."""
+"""Most deals in one frame: parsing a day's 20,000 at once would stop the terminal's event loop for longer than an order
+may wait."""
 VOLUME_NOISE = 1e-8
 """Volumes are floats here; the smallest step of any broker is a thousand times larger."""
 
@@ -47,7 +50,7 @@ class Worker:
         self._reference: str | None = None
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the frame that answers a request: value or error, the module's last error, and what the broker log must hold."""
+        """Return the frame that answers a request: value or failure, last error, and what the broker log must hold."""
         value, failure = None, None
         try:
             value = getattr(self, f"do_{operation}")(**arguments)
@@ -64,7 +67,7 @@ class Worker:
     def do_initialize(
         self, path: str | None, login: int, server: str, password: str | None, timeout_ms: int
     ) -> dict[str, Any]:
-        """Connect to the terminal program and its account, closing whatever was there; the password stays out of the log."""
+        """Connect to the terminal program and its account; the password stays out of the log."""
         self.calls.call("shutdown")
         self._fresh.clear()
         self._told_deals.clear()
@@ -121,14 +124,15 @@ class Worker:
         return spec
 
     def _rate(self, spec: dict[str, Any]) -> float | None:
-        # Money of one lot for a move of one: in the account's currency by the module itself, in the symbol's by its contract.
-        price, contract = spec["bid"], spec["trade_contract_size"]
+        # Money of one lot for a move of one: in the account's currency by the module itself, in the symbol's by its
+        # contract.
+        price, contract = float(spec["bid"]), float(spec["trade_contract_size"])
         if price > 0 and contract > 0:
             profit = self.calls.call("order_calc_profit", 0, spec["name"], RATE_LOTS, price, 2 * price)
             if profit:
                 return float(profit) / (price * contract * RATE_LOTS)
-        size = spec["trade_tick_size"] * contract
-        return float(spec["trade_tick_value"] / size) if size else None
+        size = float(spec["trade_tick_size"]) * contract
+        return float(spec["trade_tick_value"]) / size if size else None
 
     def do_check(self, request: dict[str, Any]) -> Any:
         """Ask the terminal whether it would take a request; nothing is sent."""
@@ -150,12 +154,13 @@ class Worker:
             near_from: Where deals that are newer than the known ones can begin.
             settled_until: Up to where the digest goes.
             until: Where both end.
-            wide: Read the whole interval. Otherwise only when the number of deals changed, and then its near end, unless that does not
+            wide: Read the whole interval. Otherwise only when the number of deals changed, and then its near end,
+                unless that does not
                 explain the change.
 
         Returns:
-            ``read``: whether the module answered; ``deals``; ``more``: ask :meth:`do_more_deals` for the rest; ``digest`` of the whole
-            interval, if that was read.
+            ``read``: whether the module answered; ``deals``; ``more``: ask :meth:`do_more_deals` for the rest;
+            ``digest`` of the whole interval, if that was read.
         """
         total = self.calls.call("history_deals_total", wide_from, until)
         if total is None:
@@ -187,7 +192,7 @@ class Worker:
         return {"deals": trades, "more": bool(self._untold_deals)}
 
     def do_ticket(self, ticket: int, volume: float, since: int, until: int, hedging: bool) -> dict[str, Any]:
-        """Return the deals of an order ticket and, unless they make up its ``volume``, its order from history or the live table."""
+        """Return the deals of an order ticket and, unless they make up its ``volume``, its order."""
         rows = (self.calls.call("history_deals_get", position=ticket) if hedging else None) or []
         deals = _of_ticket(rows, ticket) or _of_ticket(self.calls.call("history_deals_get", since, until) or [], ticket)
         order, done = None, False
@@ -202,13 +207,13 @@ class Worker:
     def do_positions(self) -> Any:
         """Return the open positions; None: not known."""
         rows = self.calls.call("positions_get")
-        self.calls.note_change("positions_get", None, rows)
+        self.calls.note_rows("positions_get", rows)
         return rows
 
     def do_orders(self) -> Any:
         """Return the orders that work at the broker; None: not known."""
         rows = self.calls.call("orders_get")
-        self.calls.note_change("orders_get", None, rows)
+        self.calls.note_rows("orders_get", rows)
         return rows
 
     def do_symbols(self) -> Any:
