@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 
-import psutil
-
 from streamapp.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
@@ -36,6 +34,8 @@ def is_free(port: int) -> bool:
 
 def listener(port: int) -> str:
     """Return who listens on the port, as far as this user may see it: ``java (pid 4711)``."""
+    import psutil
+
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:  # macOS shows other processes' sockets to root only
