@@ -121,13 +121,20 @@ async def connect(
     try:
         async with asyncio.timeout(wait_s):
             await client.connect(**_options(settings, name, watch))
+    except asyncio.CancelledError:
+        await _close(client)
+        raise
     except (OSError, nats.errors.Error) as error:
-        with contextlib.suppress(OSError, nats.errors.Error):
-            await client.close()
+        await _close(client)
         raise _reason(settings.nats_url, watch.state.error or str(error), wait_s) from None
     watch.connected()
     await _check_version(client)
     return client
+
+
+async def _close(client: Client) -> None:
+    with contextlib.suppress(OSError, nats.errors.Error):
+        await client.close()
 
 
 def _options(settings: Settings, name: str, watch: _Watch) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""``python -m streamapp.mirror``: JetStream → Kafka, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from streamapp import crashpoints
+from streamapp.errors import ConfigurationError
+from streamapp.mirror.service import run
+from streamapp.settings import load_settings
+
+
+def main() -> int:
+    """Run the mirror of the settings; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # the roads say themselves when Kafka is away
+    try:
+        settings = load_settings()
+        crashpoints.arm(settings.crash_at)
+        asyncio.run(run(settings))
+    except ConfigurationError as error:
+        logging.getLogger(__name__).critical("%s", error)
+        return 78  # sysexits' EX_CONFIG
+    except OSError as error:
+        logging.getLogger(__name__).critical("the mirror can't run: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""One stream's way into Kafka, in order.
+
+The promise: a record of a message is in Kafka for the first time only when the records of all earlier messages of its
+stream are. It holds
+over crashes, freezes and two mirrors that both think they are the active one, because of what one session does:
+
+1. It sets the consumer back to its ack floor F. A message is acknowledged only when Kafka has it, so everything up to F
+is in Kafka. 2. It takes messages only without a gap, in the consumer's count and in the stream's: F+1, F+2, ... If one
+is missing (another mirror's
+   fetch got it, or the connection broke while it was on its way) or comes again, the session ends and the next one
+   begins at 1.
+3. It writes group after group, each awaited whole, with one batch a partition (:mod:`streamapp.mirror.kafka`): a group
+on its way means that
+   everything before it is in Kafka.
+4. Then it acknowledges the group.
+
+The interleaving that this is made for, A frozen with m5-m8 in its hands and B taking over::
+
+    A  fetch m5-m8                                        wakes: write m5-m8
+    B                 reset to m4, fetch m5-m20, write m5 m6 .......... m7-m20
+
+Kafka has m5 m6 (B) m5-m8 (A) m7-m20 (B): the first sight of each is in order, since A's group began where everything
+before was in Kafka. The seconds are harmless, every reader drops them by id. If A wakes in its fetch instead and is
+given m21-m30, A's lease has run out and it drops them; B sees the gap after m20 and begins anew at m21. A's late
+acknowledgements are of messages that Kafka has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from streamapp import crashpoints, topics
+from streamapp.errors import StreamappError, Transient
+from streamapp.mirror.gauges import Gauges
+from streamapp.mirror.kafka import TooLarge, Writer
+from streamapp.mirror.lease import Lease
+from streamapp.mirror.sorting import Arrival, Dropped, MirrorRecord, Rules, dead_letter, sort
+
+logger = logging.getLogger(__name__)
+
+GROUP = 200
+"""Messages of one group at most, far below max_ack_pending: a fetch of more than is free waits for its whole
+timeout."""
+FETCH_S = 1.0
+"""How long an idle fetch waits. Below the lease's five seconds: a dead mirror's pull is over before its lease is."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+_T = TypeVar("_T")
+_NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
+
+
+class _Gap(Exception):  # noqa: N818  not an error: the session begins anew at once
+    pass
+
+
+@dataclass
+class _Expected:
+    """The next message by both counts; ``stream`` None: the first one tells."""
+
+    consumer: int = 1
+    stream: int | None = None
+
+
+class Road:
+    """Carries one stream into Kafka while the lease is held.
+
+    Args:
+        js: The connection's JetStream.
+        stream: Its name.
+        durable: The consumer's name.
+        is_contiguous: Whether the stream keeps every message until it expires; False where a newer one replaces an
+        older one. writer: Makes a producer for a session.
+        rules: For sorting.
+        lease: Whether we are the active mirror.
+        gauges: Where everything is counted.
+    """
+
+    def __init__(
+        self,
+        js: JetStreamContext,
+        stream: str,
+        durable: str,
+        *,
+        is_contiguous: bool,
+        writer: Callable[[], Writer],
+        rules: Rules,
+        lease: Lease,
+        gauges: Gauges,
+    ) -> None:
+        self.stream = stream
+        self.is_contiguous = is_contiguous
+        self.mirrored: int | None = None
+        """The last sequence that Kafka has and we acknowledged."""
+        self._js, self._durable, self._writer = js, durable, writer
+        self._rules, self._lease, self._gauges = rules, lease, gauges
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish the group at hand and end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Carry messages until ``stop``; whatever fails is tried again, with a growing pause, from the ack floor."""
+        pause_s = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            await self._or_stop(self._lease.wait())
+            if self._stopping.is_set():
+                return
+            began_s = time.monotonic()
+            try:
+                await self._session()
+            except _Gap as gap:
+                logger.info("%s: %s; beginning anew at the ack floor", self.stream, gap)
+                pause_s = FIRST_PAUSE_S
+            except (StreamappError, *_NATS_ERRORS) as error:
+                self._trouble(str(error) or repr(error))
+            if time.monotonic() - began_s > LONGEST_PAUSE_S:
+                pause_s = FIRST_PAUSE_S
+            await self._or_stop(asyncio.sleep(pause_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _trouble(self, text: str) -> None:
+        if self._gauges.troubles[self.stream] != text:
+            logger.warning("%s: stopped, trying again: %s", self.stream, text)
+        self._gauges.troubles[self.stream] = text
+
+    async def _or_stop(self, waiting: Coroutine[Any, Any, _T]) -> _T | None:
+        """Return what ``waiting`` does, or None as soon as it is to stop."""
+        task = asyncio.ensure_future(waiting)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            for left in (task, stop):
+                left.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
+
+    async def _session(self) -> None:
+        async with self._writer() as writer:
+            subscription = await self._js.pull_subscribe_bind(consumer=self._durable, stream=self.stream)
+            try:
+                expected = await self._begin()
+                while self._lease.is_held and not self._stopping.is_set():
+                    if messages := await self._or_stop(_fetch(subscription)):
+                        self._check(messages, expected)
+                        await self._carry(messages, writer)
+            finally:
+                with contextlib.suppress(*_NATS_ERRORS):
+                    await subscription.unsubscribe()
+
+    async def _begin(self) -> _Expected:
+        """Set the consumer back to its ack floor."""
+        reset = await self._js.reset_consumer(self.stream, self._durable)
+        state = (await self._js.stream_info(self.stream)).state
+        self.note_expired(state.first_seq)
+        self._gauges.resets.labels(self.stream).inc()
+        if self._gauges.troubles[self.stream]:
+            logger.info("%s: carrying on from message %d", self.stream, reset.reset_seq)
+        self._gauges.troubles[self.stream] = ""
+        return _Expected()
+
+    def note_expired(self, first_seq: int) -> None:
+        """Raise the alarm if the stream's first message is beyond what is mirrored plus one: those between are lost."""
+        last = self.mirrored if self.mirrored is not None else self._lease.found.get(self.stream)
+        if not self.is_contiguous or last is None or first_seq <= last + 1:
+            return
+        count = first_seq - last - 1
+        logger.critical("%s: %d messages from %d on expired before they were mirrored", self.stream, count, last + 1)
+        self._gauges.count_lost(self.stream, count)
+        self.mirrored = first_seq - 1
+
+    def _check(self, messages: Sequence[Msg], expected: _Expected) -> None:
+        """End the session if a message is missing or comes again, or if the lease ran out while we waited for them."""
+        if not self._lease.is_held:
+            raise Transient("the lease ran out; standing by")
+        for message in messages:
+            metadata = message.metadata
+            sequence = metadata.sequence
+            if metadata.num_delivered > 1:
+                self._gauges.redelivered.labels(self.stream).inc()
+            if sequence.consumer != expected.consumer or (
+                self.is_contiguous and expected.stream is not None and sequence.stream != expected.stream
+            ):
+                raise _Gap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
+            expected.consumer, expected.stream = sequence.consumer + 1, sequence.stream + 1
+
+    async def _carry(self, messages: Sequence[Msg], writer: Writer) -> None:
+        arrivals = [_arrival(message) for message in messages]
+        outcomes = [sort(arrival, self._rules) for arrival in arrivals]
+        records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
+        await self._write(writer, records, arrivals)
+        if records:
+            crashpoints.reach("mirror.after_kafka_ack")
+        for message in messages:
+            await message.ack()
+        self.mirrored = arrivals[-1].sequence
+        self._count(outcomes)
+
+    async def _write(self, writer: Writer, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
+        while records:
+            try:
+                await writer.write(records)
+            except TooLarge as error:
+                at = next(index for index, record in enumerate(records) if record is error.record)
+                sequence = error.record.headers.get(topics.NATS_SEQUENCE)
+                arrival = next(a for a in arrivals if str(a.sequence).encode() == sequence)
+                records[at] = dead_letter(arrival, "too_long", str(error), self._rules.partitions)
+            else:
+                return
+
+    def _count(self, outcomes: Sequence[MirrorRecord | Dropped]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Dropped):
+                self._gauges.dropped.labels(self.stream, outcome.reason).inc()
+                continue
+            self._gauges.mirrored.labels(self.stream, outcome.topic).inc()
+            if outcome.reason is not None:
+                self._gauges.dead_letters.labels(self.stream, outcome.reason).inc()
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+    try:
+        return await subscription.fetch(GROUP, timeout=FETCH_S)
+    except TimeoutError:
+        return []
+
+
+def _arrival(message: Msg) -> Arrival:
+    metadata = message.metadata
+    return Arrival(
+        message.subject,
+        message.data,
+        metadata.stream,
+        metadata.sequence.stream,
+        metadata.timestamp,
+        message.headers or {},
+    )
