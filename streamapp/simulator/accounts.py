@@ -66,7 +66,7 @@ def settings_from(row: dict[str, Any]) -> AccountSettings:
         profile=row.get("profile", "default"),
         balance=Decimal(str(row.get("balance", "1000000"))),
         currency=row.get("currency", "USD"),
-        leverage=int(row["leverage"]) if "leverage" in row else None,
+        leverage=int(row["leverage"]) if row.get("leverage") is not None else None,
         margin_mode=mode,
         trade_mode=int(row.get("trade_mode", mt5.ACCOUNT_TRADE_MODE_DEMO)),
     )

@@ -92,7 +92,8 @@ class Control:
 
     def answer(self, request: HttpRequest) -> bytes:
         """The response to a request; what is wrong with it is said in JSON {error}."""
-        route = f"{request.method} /{request.path.strip('/').partition('/')[0]}"
+        first, _, rest = request.path.strip("/").partition("/")
+        route = f"{request.method} /{first}" if not rest or first == "quotes" else request.path
         try:
             if route not in self._routes:
                 raise HttpError(404, f"expected one of {sorted(self._routes)}, got {request.method} {request.path}")

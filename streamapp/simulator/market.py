@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -359,6 +360,7 @@ class Market:
                 }
                 for name, account in self.accounts.items()
             },
+            "terminals": dict(Counter(account.name for account, _ in self.sessions.values())),
             "invariants": self.ledger.invariants(),
             "faults": [fault.shown() for fault in self.faults.active],
         }

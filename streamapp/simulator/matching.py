@@ -104,7 +104,11 @@ class Matching:
             return max(symbol.volume_min, steps * symbol.volume_step)
         if symbol.liquidity is not None and volume > symbol.liquidity:
             return ZERO if request.type_filling == mt5.ORDER_FILLING_FOK else symbol.liquidity
-        return volume + handling.added_steps * symbol.volume_step
+        return self._adjusted(request, handling, symbol)
+
+    def _adjusted(self, request: Request, handling: Handling, symbol: Symbol) -> Decimal:
+        steps = handling.added_steps
+        return request.volume + steps * symbol.volume_step if steps else request.volume
 
     def _rest(self, account: Account, order: Order, handling: Handling) -> None:
         """What was not filled: cancelled with IOC, working with RETURN or where the broker goes on filling."""
@@ -271,7 +275,7 @@ class Matching:
 
     def _new_order(self, request: Request, handling: Handling, symbol: Symbol) -> Order:
         """An order that is not yet in any table."""
-        volume = request.volume + handling.added_steps * symbol.volume_step
+        volume = self._adjusted(request, handling, symbol)
         keep = not handling.without_stops
         return Order(
             ticket=self._market.next_ticket(), symbol=symbol.name, type=request.type,

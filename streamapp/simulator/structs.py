@@ -55,9 +55,10 @@ def _type(name: str) -> type[Struct]:
     return type(name, (Struct,), body)
 
 
-STRUCTS: dict[str, type[Struct]] = {name: _type(name) for name in FIELDS}
+STRUCTS: dict[str, Any] = {name: _type(name) for name in FIELDS}
 
 
 def struct(name: str, values: Iterable[Any]) -> Struct:
     """A struct from values that are known to be as many as its fields."""
-    return tuple.__new__(STRUCTS[name], values)
+    made: Struct = tuple.__new__(STRUCTS[name], values)
+    return made

@@ -118,6 +118,9 @@ def check_trade_mode(it: Intake) -> int:
 def check_order_type(it: Intake) -> int:
     """The order type fits the action and is allowed for the symbol."""
     request = it.request
+    if request.action == mt5.TRADE_ACTION_CLOSE_BY:
+        barred = it.symbol and not it.symbol.order_mode & ORDER_MODE_BITS[mt5.ORDER_TYPE_CLOSE_BY]
+        return mt5.TRADE_RETCODE_INVALID_ORDER if barred else 0
     if request.action not in PLACING:
         return 0
     fits = request.type in PENDING_TYPES if request.action == mt5.TRADE_ACTION_PENDING else request.type < 2

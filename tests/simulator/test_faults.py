@@ -1,0 +1,339 @@
+"""Each fault: what the client sees, and what truly happened."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamapp.simulator.metatrader5 as mt5
+from streamapp.simulator.client import EXIT_STATUS
+from streamapp.simulator.faults import KINDS
+from tests.simulator.conftest import HEDGING, NETTING, MarketProcess, environment, send
+
+MAGICS = iter(range(5_000_000, 6_000_000))
+SOON_S = 5.0
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    """Waits for something that the market does by itself, and gives it."""
+    deadline = time.monotonic() + SOON_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+    return found
+
+
+def orders(market: MarketProcess, magic: int) -> list[dict[str, Any]]:
+    return [row for row in market.ledger(kind="order") if row["magic"] == magic]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "text", "executed"),
+    [
+        ("drop_before", -10001, "IPC send failed", 0),
+        ("drop_after", -10002, "IPC recv failed", 1),
+        ("desync", -10000, "IPC call failed", 1),
+        ("api_disabled", -8, "Auto-Trading using Python API disabled in Terminal", 0),
+        ("terminal_restart", -10002, "IPC recv failed", 1),
+    ],
+)
+def test_a_lost_reply_is_none_with_its_error(  # noqa: PLR0917  # its parameters are a table's columns
+    hedging: MarketProcess, connect: Any, kind: str, code: int, text: str, executed: int
+) -> None:
+    hedging.fault(kind, nth=1, params={"ms": 10_000} if kind == "api_disabled" else {"ms": 20})
+    magic = next(MAGICS)
+    assert send(magic=magic) is None
+    assert mt5.last_error() == (code, text)
+    assert len(orders(hedging, magic)) == executed
+    hedging.http("DELETE", "/faults")
+    connect(hedging)
+    assert send(magic=next(MAGICS)).retcode == mt5.TRADE_RETCODE_DONE
+
+
+@pytest.mark.parametrize(
+    ("kind", "retcode", "executed", "from_terminal"),
+    [
+        ("timeout_executed", 10012, 1, False),
+        ("timeout_lost", 10012, 0, False),
+        ("conn_executed", 10031, 1, False),
+        ("conn_lost", 10031, 0, False),
+        ("autotrading_off", 10027, 0, True),
+        ("investor", 10017, 0, True),
+        ("server_disables_ea", 10026, 0, True),
+        ("disconnect", 10031, 0, True),
+        ("market_closed", 10018, 0, False),
+        ("off_quotes", 10021, 0, False),
+        ("requote", 10004, 0, False),
+        ("price_changed", 10020, 0, False),
+        ("too_many_requests", 10024, 0, False),
+        ("locked", 10028, 0, False),
+        ("frozen", 10029, 0, False),
+        ("reject", 10006, 0, False),
+    ],
+)
+def test_an_answer_without_an_execution_or_the_reverse(  # its parameters are a table's columns
+    hedging: MarketProcess, kind: str, retcode: int, executed: int, from_terminal: bool
+) -> None:
+    hedging.fault(kind, nth=1)
+    magic = next(MAGICS)
+    result = send(magic=magic)
+    assert (result.retcode, result.deal, result.order) == (retcode, 0, 0)
+    assert (result.request_id == 0) is from_terminal
+    assert len(orders(hedging, magic)) == executed
+
+
+def test_a_late_execution_comes_after_the_timeout(hedging: MarketProcess) -> None:
+    hedging.fault("timeout_late", nth=1, params={"ms": 150})
+    magic = next(MAGICS)
+    assert send(magic=magic).retcode == mt5.TRADE_RETCODE_TIMEOUT
+    assert eventually(lambda: orders(hedging, magic))
+    assert [p.magic for p in mt5.positions_get() if p.magic == magic] == [magic]
+
+
+def test_after_a_desync_each_reply_belongs_to_the_call_before(hedging: MarketProcess, connect: Any) -> None:
+    hedging.fault("desync", on="positions_total", nth=1)
+    assert mt5.positions_total() is None
+    send(magic=next(MAGICS))
+    assert mt5.last_error()[0] == -10000
+    total = mt5.account_info()
+    assert total is None
+    assert mt5.last_error()[0] == -10000
+    first = mt5.symbol_info_tick("EURUSD")
+    assert first is None
+    assert mt5.symbol_info_tick("USDJPY").bid == 1.1
+    connect(hedging)
+    assert mt5.symbol_info_tick("USDJPY").bid == 150.0
+
+
+def test_a_crash_ends_the_process_after_the_execution(market: MarketProcess) -> None:
+    magic = next(MAGICS)
+    market.fault("crash_client", nth=1)
+    code = (
+        "import streamapp.simulator.metatrader5 as mt5\n"
+        f"mt5.initialize(login={HEDGING})\n"
+        f"mt5.order_send(action=1, symbol='EURUSD', volume=0.1, type_filling=1, magic={magic})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(market), timeout=30, check=False)
+    assert done.returncode == EXIT_STATUS
+    assert len(orders(market, magic)) == 1
+
+
+def test_a_hang_lasts_until_the_process_is_killed_and_the_order_stays(market: MarketProcess) -> None:
+    magic = next(MAGICS)
+    market.fault("hang", nth=1)
+    code = (
+        "import streamapp.simulator.metatrader5 as mt5\n"
+        f"mt5.initialize(login={HEDGING})\n"
+        f"mt5.order_send(action=1, symbol='EURUSD', volume=0.1, type_filling=1, magic={magic})\n"
+    )
+    client = subprocess.Popen([sys.executable, "-c", code], env=environment(market))
+    eventually(lambda: orders(market, magic))
+    assert client.poll() is None
+    client.kill()
+    client.wait(10)
+    assert len(orders(market, magic)) == 1
+
+
+def test_a_script_strikes_the_nth_call_of_its_account_only(hedging: MarketProcess) -> None:
+    hedging.fault("drop_after", account="demo-hedging", nth=3)
+    hedging.fault("drop_after", account="demo-netting", nth=1)
+    answers = [send(magic=next(MAGICS)) for _ in range(4)]
+    assert [answer is None for answer in answers] == [False, False, True, False]
+    assert mt5.login(NETTING)
+    assert send(magic=next(MAGICS)) is None
+    shown = hedging.http("GET", "/faults")
+    assert [(row["calls"], row["hits"]) for row in shown] == [(4, 1), (1, 1)]
+
+
+def test_a_probability_strikes_some_calls_and_times_limits_it(hedging: MarketProcess) -> None:
+    hedging.fault("requote", probability=0.5)
+    codes = {send().retcode for _ in range(30)}
+    assert codes == {mt5.TRADE_RETCODE_REQUOTE, mt5.TRADE_RETCODE_DONE}
+    hedging.http("POST", "/faults", {"faults": [{"kind": "requote", "times": 2}], "replace": True})
+    assert [send().retcode for _ in range(4)] == [10004, 10004, 10009, 10009]
+
+
+@pytest.mark.parametrize("table", ["positions", "hist_deals", "hist_orders"])
+def test_each_table_has_its_own_visibility_lag(hedging: MarketProcess, table: str) -> None:
+    hedging.fault("visibility_lag", params={table: 300})
+    result = send(magic=next(MAGICS))
+    get: dict[str, Callable[[], Any]] = {
+        "positions": lambda: mt5.positions_get(ticket=result.order),
+        "hist_deals": lambda: mt5.history_deals_get(position=result.order),
+        "hist_orders": lambda: mt5.history_orders_get(ticket=result.order),
+    }
+    assert {name for name, read in get.items() if not read()} == {table}
+    assert eventually(get[table])
+    closing = send(type=1, position=result.order)
+    assert closing.retcode == mt5.TRADE_RETCODE_DONE
+    if table == "positions":
+        assert len(get["positions"]()) == 1
+        eventually(lambda: not get["positions"]())
+
+
+def test_a_disconnected_terminal_shows_the_past(hedging: MarketProcess, connect: Any) -> None:
+    opened = send()
+    hedging.fault("disconnect", account="demo-hedging")
+    assert mt5.terminal_info().connected is False
+    hedging.pin("EURUSD", "1.20000", "1.20010")
+    hedging.http("POST", "/faults", {"kind": "foreign_activity", "params": {"position": opened.order}})
+    assert mt5.symbol_info_tick("EURUSD").bid == 1.1
+    assert len(mt5.positions_get(ticket=opened.order)) == 1
+    hedging.http("DELETE", "/faults")
+    assert mt5.terminal_info().connected is True
+    assert mt5.positions_get(ticket=opened.order) == ()
+    assert mt5.symbol_info_tick("EURUSD").bid == 1.2
+
+
+def test_a_disconnection_ends_by_itself(hedging: MarketProcess) -> None:
+    hedging.fault("disconnect", nth=1, params={"ms": 100})
+    assert send().retcode == 10031
+    eventually(lambda: mt5.terminal_info().connected)
+    assert send().retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_a_terminal_that_came_back_is_stale_for_a_while(hedging: MarketProcess, connect: Any) -> None:
+    opened = send()
+    hedging.fault("stale_after_reconnect", account="demo-hedging", params={"ms": 300})
+    mt5.shutdown()
+    eventually(lambda: not any(s for s in [hedging.http("GET", "/health")["terminals"].get("demo-hedging")]))
+    hedging.http("POST", "/faults", {"kind": "foreign_activity", "params": {"position": opened.order}})
+    connect(hedging)
+    assert len(mt5.positions_get(ticket=opened.order)) == 1
+    assert eventually(lambda: mt5.positions_get(ticket=opened.order) == ())
+
+
+def test_a_partial_history_is_a_success_with_rows_missing(hedging: MarketProcess) -> None:
+    result = send()
+    hedging.fault("history_partial", params={"share": 0.5})
+    assert result.deal not in [deal.ticket for deal in mt5.history_deals_get(1000, 2**31 - 1)]
+    assert mt5.last_error() == (1, "Success")
+    hedging.http("DELETE", "/faults")
+    assert result.deal in [deal.ticket for deal in mt5.history_deals_get(1000, 2**31 - 1)]
+
+
+def test_a_restarting_terminal_is_away_for_its_time(hedging: MarketProcess) -> None:
+    hedging.fault("terminal_restart", account="demo-hedging", params={"ms": 200})
+    assert mt5.positions_total() is None
+    assert mt5.last_error()[0] in (-10001, -10002)
+    assert mt5.initialize(login=HEDGING) is False
+    assert mt5.last_error() == (-10005, "IPC timeout")
+    assert eventually(lambda: mt5.initialize(login=HEDGING))
+
+
+def test_a_switched_account_shows_another_login(hedging: MarketProcess) -> None:
+    hedging.fault("account_switched", account="demo-hedging", params={"login": NETTING})
+    assert mt5.account_info().login == NETTING
+
+
+def test_permissions_are_shown_where_the_terminal_shows_them(hedging: MarketProcess) -> None:
+    for kind in ("autotrading_off", "api_disabled", "investor", "server_disables_ea"):
+        hedging.fault(kind)
+    terminal, account = mt5.terminal_info(), mt5.account_info()
+    assert (terminal.trade_allowed, terminal.tradeapi_disabled) == (False, True)
+    assert (account.trade_allowed, account.trade_expert) == (False, False)
+
+
+@pytest.mark.parametrize(("kind", "state"), [("placed_then_fill", 4), ("placed_then_reject", 5)])
+def test_placed_is_not_yet_an_outcome(hedging: MarketProcess, kind: str, state: int) -> None:
+    hedging.fault(kind, nth=1, params={"ms": 100})
+    result = send(magic=next(MAGICS))
+    assert (result.retcode, result.deal) == (mt5.TRADE_RETCODE_PLACED, 0)
+    (working,) = mt5.orders_get(ticket=result.order)
+    assert working.state == mt5.ORDER_STATE_PLACED
+    (done,) = eventually(lambda: mt5.history_orders_get(ticket=result.order))
+    assert done.state == state
+    assert bool(mt5.positions_get(ticket=result.order)) == (state == mt5.ORDER_STATE_FILLED)
+
+
+def test_a_partial_fill_cancels_or_works_the_rest(hedging: MarketProcess) -> None:
+    hedging.fault("partial", nth=1, params={"share": 0.3})
+    result = send()
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE_PARTIAL, 0.03)
+    assert mt5.history_orders_get(ticket=result.order)[0].volume_current == 0.07
+    hedging.fault("partial_then_rest", nth=1, params={"share": 0.3, "ms": 100})
+    result = send(magic=next(MAGICS))
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE_PARTIAL, 0.03)
+    deals = eventually(lambda: len(found := mt5.history_deals_get(position=result.order)) == 2 and found)
+    assert [deal.volume for deal in deals] == [0.03, 0.07]
+    (position,) = mt5.positions_get(ticket=result.order)
+    assert position.volume == 0.1
+
+
+def test_done_without_deal_has_to_be_looked_up(hedging: MarketProcess) -> None:
+    hedging.fault("done_without_deal", nth=1)
+    magic = next(MAGICS)
+    result = send(magic=magic)
+    assert (result.retcode, result.deal, result.order) == (mt5.TRADE_RETCODE_DONE, 0, 0)
+    assert [p.magic for p in mt5.positions_get() if p.magic == magic] == [magic]
+
+
+@pytest.mark.parametrize(
+    ("params", "comment"),
+    [
+        ({"how": "truncate", "length": 4}, "g1ab"),
+        ({"how": "append", "text": "/p7"}, "g1abcdef/p7"),
+        ({"how": "replace", "text": "desk"}, "desk"),
+        ({"how": "empty"}, ""),
+    ],
+)
+def test_the_ledger_keeps_what_the_broker_rewrites(hedging: MarketProcess, params: Any, comment: str) -> None:
+    hedging.fault("comment_rewrite", nth=1, params=params)
+    hedging.fault("magic_zeroed", nth=1)
+    magic = next(MAGICS)
+    result = send(magic=magic, comment="g1abcdef")
+    (position,) = mt5.positions_get(ticket=result.order)
+    (deal,) = mt5.history_deals_get(position=result.order)
+    assert (position.comment, position.magic, deal.comment, deal.magic) == (comment, 0, comment, 0)
+    lines = [row for row in hedging.ledger() if row["magic"] == magic]
+    assert [(row["kind"], row["comment"]) for row in lines] == [("order", "g1abcdef"), ("deal", "g1abcdef")]
+
+
+def test_broker_quirks_of_stops_volume_and_tickets(hedging: MarketProcess) -> None:
+    hedging.fault("sl_tp_ignored_on_open", nth=1)
+    hedging.fault("volume_adjusted", nth=1, params={"steps": 2})
+    result = send(sl=1.09, tp=1.12)
+    (position,) = mt5.positions_get(ticket=result.order)
+    assert (position.sl, position.tp, position.volume) == (0.0, 0.0, 0.12)
+    hedging.fault("ticket_reopen", account="demo-hedging", params={"position": result.order})
+    assert mt5.positions_get(ticket=result.order) == ()
+    (position,) = [p for p in mt5.positions_get() if p.identifier == result.order]
+    assert position.ticket != result.order
+
+
+def test_a_broker_that_executes_twice_is_seen_by_the_invariant(hedging: MarketProcess) -> None:
+    hedging.fault("duplicate_fill", nth=1)
+    magic = next(MAGICS)
+    assert send(magic=magic).retcode == mt5.TRADE_RETCODE_DONE
+    assert len(orders(hedging, magic)) == 2
+    invariants = hedging.http("GET", "/health")["invariants"]
+    assert {"account": "demo-hedging", "magic": magic, "orders": 2} in invariants["violations"]
+
+
+@pytest.mark.parametrize(("action", "left"), [("close", 0), ("modify", 1), ("duplicate", 2)])
+def test_somebody_else_is_active_after_an_order(hedging: MarketProcess, action: str, left: int) -> None:
+    hedging.fault("foreign_activity", nth=1, params={"action": action, "sl": 1.05, "tp": 1.15})
+    magic = next(MAGICS)
+    send(magic=magic)
+    found = [p for p in mt5.positions_get() if p.magic == magic]
+    assert len(found) == left
+    if action == "modify":
+        assert (found[0].sl, found[0].tp) == (1.05, 1.15)
+    if action == "close":
+        closing = [row for row in hedging.ledger(kind="order") if row["magic"] == magic][-1]
+        assert closing["reason"] == "mobile"
+
+
+def test_a_wrong_fault_says_what_there_is(market: MarketProcess) -> None:
+    for wrong in ({"kind": "nothing"}, {"kind": "hang", "colour": 1}, {"kind": "hang", "account": "x"}):
+        assert "expected" in market.http("POST", "/faults", wrong)["error"]
+    assert market.http("GET", "/faults") == []
+
+
+def test_every_kind_of_fault_is_tried_in_this_file() -> None:
+    text = Path(__file__).read_text("utf-8")
+    assert [kind for kind in KINDS if f'"{kind}"' not in text and kind != "terminal_update"] == []
