@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -12,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import psutil
+from typing import IO
 
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.process import POLL_S, kill_group
@@ -67,11 +65,7 @@ class StackFolder:
         if not self._lock.exists():
             return None
         with self._lock.open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return self.read() or StackState(pid=0, addresses={})
-            return None
+            return None if _locks(lock) else self.read() or StackState(pid=0, addresses={})
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -82,14 +76,10 @@ class StackFolder:
         """
         self.data.mkdir(parents=True, exist_ok=True)
         with self._lock.open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locks(lock):
                 state = self.read()
                 who = state.sentence() if state else "just starting"
-                raise ConfigurationError(
-                    f"a stack already runs in {self.data} ({who}); `streamapp down` stops it"
-                ) from None
+                raise ConfigurationError(f"a stack already runs in {self.data} ({who}); `streamapp down` stops it")
             self.end_orphans()
             try:
                 yield
@@ -127,8 +117,20 @@ class StackFolder:
         return state
 
 
+def _locks(lock: IO[bytes]) -> bool:
+    import fcntl  # not on Windows, where the command line is used without a local stack
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def born(pid: int) -> float:
     """Return when the process was created (seconds since 1970), 0 if it is gone."""
+    import psutil
+
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
