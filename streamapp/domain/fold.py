@@ -40,9 +40,14 @@ def apply(state: OrderState, fact: Fact) -> OrderState:
     known = state.facts.get(fact.fact_id)
     if known is None:
         return _added(state, fact, content)
-    if known != content and isinstance(fact.body, _WEIGHTY) and fact.fact_id not in state.conflicts:
+    if contradicts(known, fact) and fact.fact_id not in state.conflicts:
         return state.model_copy(update={"conflicts": tuple(sorted((*state.conflicts, fact.fact_id)))})
     return state
+
+
+def contradicts(known: str, fact: Fact) -> bool:
+    """Return whether ``fact`` differs, where money hangs on it, from the content that stands under its id."""
+    return isinstance(fact.body, _WEIGHTY) and content_digest(fact.body) != known
 
 
 def facts_digest(state: OrderState) -> str:

@@ -20,9 +20,12 @@ class Quote(Frozen):
 
 
 class Cost(Frozen):
-    """A cost against one benchmark; positive is adverse. ``money`` is in the account's currency."""
+    """A cost against one benchmark; positive is adverse. ``money`` is in the account's currency.
 
-    points: Money
+    ``points`` and ``money`` are None from a foreign connector: it shows neither the symbol's point nor a rate.
+    """
+
+    points: Money | None = None
     bps: Money
     money: Money | None = None
 

@@ -1,0 +1,198 @@
+"""One group of facts of an account, folded: the rows as they are after it, and what each fact made to be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agents.incoming import Incoming
+from streamapp.domain import facts
+from streamapp.domain.facts import Fact
+from streamapp.domain.fold import content_digest, contradicts, deal_of
+from streamapp.domain.orders import Deal
+from tables.orders import WHOLE, OrderRow, Revision
+from tables.positions import PositionRevision, PositionRow, Said
+
+DEALS = (facts.Filled, facts.FillCorrected, facts.FillBusted)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of the archive, read; ``text`` is the record's value, kept in rows as it came."""
+
+    incoming: Incoming
+    offset: int
+    text: str
+    fact: Fact
+
+
+@dataclass(slots=True)
+class Told:
+    """What one entry makes us say: revisions of its order and of its position."""
+
+    entry: Entry
+    order: OrderRow | None = None
+    revisions: list[Revision] = field(default_factory=list)
+    position: PositionRow | None = None
+    moves: list[PositionRevision] = field(default_factory=list)
+
+
+class Change(NamedTuple):
+    """An order's row before and after a group."""
+
+    before: OrderRow
+    after: OrderRow
+    new: tuple[Fact, ...]
+
+
+def groups_of(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Return the entries in their order, parted so that none brings more than ``WHOLE`` facts to one order or position.
+
+    A row keeps that many facts whole, so what was put and not yet told can always be refolded from it.
+    """
+    groups: list[list[Entry]] = []
+    counts: Counter[object] = Counter()
+    for entry in entries:
+        names = _rows_of(entry.fact)
+        if not groups or any(counts[name] >= WHOLE for name in names):
+            groups.append([])
+            counts.clear()
+        counts.update(names)
+        groups[-1].append(entry)
+    return groups
+
+
+def _rows_of(fact: Fact) -> list[object]:
+    names: list[object] = [] if fact.order_id is None else [fact.order_id]
+    match fact.body:
+        case facts.Filled(position_id=position) | facts.FillCorrected(deal=facts.Filled(position_id=position)):
+            names.append(position)
+    return names
+
+
+@dataclass(slots=True)
+class _OrderDraft:
+    before: OrderRow
+    numbers: dict[str, int]
+    digests: dict[str, str]
+    new: list[tuple[str, Fact]] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    wanted: list[tuple[int, set[int]]] = field(default_factory=list)
+    offset: int = -1
+
+    @classmethod
+    def of(cls, row: OrderRow) -> _OrderDraft:
+        known = row.state.facts
+        return cls(row, {fact_id: rev for rev, fact_id in enumerate(known, start=1)}, dict(known))
+
+    def add(self, place: int, entry: Entry) -> None:
+        fact, digest = entry.fact, content_digest(entry.fact.body)
+        rev = self.numbers.setdefault(fact.fact_id, len(self.numbers) + 1)
+        if fact.fact_id not in self.digests:
+            self.digests[fact.fact_id] = digest
+            self.new.append((entry.text, fact))
+        elif contradicts(self.digests[fact.fact_id], fact):
+            self.conflicts.append(fact.fact_id)
+        # With OrderCreated everything that waited for it is told; a later one of the group tells only itself.
+        told = range(1, rev + 1) if isinstance(fact.body, facts.OrderCreated) else (rev,)
+        self.wanted.append((place, set(told)))
+        self.offset = max(self.offset, entry.offset)
+
+    def after(self) -> OrderRow:
+        return self.before.extended(self.new, offset=self.offset, conflicts=self.conflicts)
+
+
+@dataclass(slots=True)
+class _PositionDraft:
+    before: PositionRow
+    new: dict[str, Said] = field(default_factory=dict)
+    wanted: list[tuple[int, str]] = field(default_factory=list)
+    offset: int = -1
+
+    def add(self, place: int, said: Said, offset: int) -> None:
+        if said.fact_id not in self.before.known:
+            self.new.setdefault(said.fact_id, said)
+        self.wanted.append((place, said.fact_id))
+        self.offset = max(self.offset, offset)
+
+
+class Group:
+    """A group of entries, folded at once when it is made.
+
+    Args:
+        entries: Of one account and partition; see :func:`groups_of`.
+        order: Returns the row of an order, an empty one where there is none.
+        position: The same for a position.
+
+    Attributes:
+        changes: Each order of the group.
+        positions: The row of each position after the group.
+        told: What each entry makes us say, in their order.
+    """
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        order: Callable[[str], OrderRow],
+        position: Callable[[int], PositionRow],
+    ) -> None:
+        self.told = [Told(entry) for entry in entries]
+        self.changes: list[Change] = []
+        self.positions: list[PositionRow] = []
+        self._position = position
+        self._fold_orders(order)
+        self._fold_positions()
+
+    def _fold_orders(self, order: Callable[[str], OrderRow]) -> None:
+        drafts: dict[str, _OrderDraft] = {}
+        for place, told in enumerate(self.told):
+            if (order_id := told.entry.fact.order_id) is not None:
+                if order_id not in drafts:
+                    drafts[order_id] = _OrderDraft.of(order(order_id))
+                drafts[order_id].add(place, told.entry)
+        for draft in drafts.values():
+            after = draft.after()
+            self.changes.append(Change(draft.before, after, tuple(fact for _, fact in draft.new)))
+            made = {one.rev: one for one in after.revisions(set().union(*(revs for _, revs in draft.wanted)))}
+            for place, revs in draft.wanted:
+                told = self.told[place]
+                told.order = after
+                told.revisions = [made.pop(rev) for rev in sorted(revs) if rev in made]
+
+    def _fold_positions(self) -> None:
+        drafts: dict[int, _PositionDraft] = {}
+        for place, told in enumerate(self.told):
+            if isinstance(told.entry.fact.body, DEALS):
+                for position_id, said in _said_of(told):
+                    if position_id not in drafts:
+                        drafts[position_id] = _PositionDraft(self._position(position_id))
+                    drafts[position_id].add(place, said, told.entry.offset)
+        for draft in drafts.values():
+            after = draft.before.extended(draft.new.values(), offset=draft.offset)
+            self.positions.append(after)
+            made = {one.said.fact_id: one for one in after.revisions({fact_id for _, fact_id in draft.wanted})}
+            for place, fact_id in draft.wanted:
+                self.told[place].position = after
+                if fact_id in made:
+                    self.told[place].moves.append(made.pop(fact_id))
+
+
+def _said_of(told: Told) -> list[tuple[int, Said]]:
+    """Return what an entry says of a position: its deal, and the bust that came before the deal, if one did.
+
+    A bust names no position: only the order that it came for knows which one the deal belongs to.
+    """
+    fact = told.entry.fact
+    number, deal = deal_of(fact)
+    known = Deal() if told.order is None else told.order.state.deals.get(number, Deal())
+    filled = deal.filled or known.filled
+    if filled is None or filled.position_id == 0:
+        return []
+    name = fact.fact_id.removeprefix(f"{fact.account}:deal:")
+    several = [Said(fact_id=name, number=number, deal=deal)]
+    if known.busted >= 0 and deal.busted < 0:
+        taken_back = Deal(busted=known.busted)
+        several.append(Said(fact_id=f"{number}:busted:{known.busted}", number=number, deal=taken_back))
+    return [(filled.position_id, said) for said in several]

@@ -1,0 +1,153 @@
+"""Table ``positions``: each position as the ledger has folded it from its deals. Written by the ledger alone.
+
+A row knows its own deals and judges one by itself: whether it is new is never asked of an order's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pydantic import PrivateAttr
+
+from streamapp.domain.orders import Deal
+from streamapp.domain.positions import PositionState, fold_deals
+from streamapp.domain.vocabulary import Frozen
+
+NAME = "positions"
+WHOLE = 64
+"""Deals that a row keeps whole: more than the 50 that may be in it without having been told, and so far back
+a late deal still counts at its own time."""
+REMEMBERED = 50_000
+"""Ids of older deals at most, 600 kB: only a lost journal reports so far back again, and then one day of history."""
+
+
+class Said(Frozen):
+    """One thing said of a deal: the fact's id within the account, the deal's ticket, and what was said."""
+
+    fact_id: str
+    number: int
+    deal: Deal
+
+
+class PositionRow(Frozen):
+    """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest ones whole.
+
+    ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away
+    already: their difference is not in the position, which is a break.
+    """
+
+    account: str
+    position_id: int
+    offset: int
+    rev: int = 0
+    base: PositionState | None = None
+    older: tuple[str, ...] = ()
+    newest: tuple[Said, ...] = ()
+    missed: int = 0
+
+    _known: frozenset[str] | None = PrivateAttr(None)
+    _folded: frozenset[str] | None = PrivateAttr(None)
+    _states: dict[str, PositionState] = PrivateAttr(default_factory=dict)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The ids of all facts in it."""
+        if self._known is None:
+            self._known = frozenset((*self.older, *(said.fact_id for said in self.newest)))
+        return self._known
+
+    @property
+    def _gone(self) -> frozenset[str]:
+        if self._folded is None:
+            self._folded = frozenset(fact_id.partition(":")[0] for fact_id in self.older)
+        return self._folded
+
+    @property
+    def state(self) -> PositionState:
+        """The position now."""
+        return self._at(len(self.newest) - 1) if self.newest else self.base or PositionState()
+
+    def extended(self, new: Iterable[Said], *, offset: int) -> PositionRow:
+        """Return the row with more deals in it, none of which it has yet; older ones are folded away."""
+        said = tuple(new)
+        added = tuple(self._counting(one) for one in said)
+        newest = (*self.newest, *added)
+        away = _foldable(newest, len(newest) - max(WHOLE, len(added)))
+        row = PositionRow(
+            account=self.account,
+            position_id=self.position_id,
+            offset=max(offset, self.offset),
+            rev=self.rev + len(added),
+            base=self._after(newest[:away]) if away else self.base,
+            older=(*self.older, *(one.fact_id for one in newest[:away]))[-REMEMBERED:] if away else self.older,
+            newest=newest[away:],
+            missed=self.missed + sum(one is not other for one, other in zip(said, added, strict=True)),
+        )
+        row._known = self.known | {one.fact_id for one in added}
+        row._folded = self._gone | {str(one.number) for one in newest[:away]}
+        row._states = self._states_after(added)
+        return row
+
+    def revisions(self, wanted: Iterable[str]) -> list[PositionRevision]:
+        """Return the revisions that some facts made, ascending; those folded away are left out: they have been told."""
+        ids = set(wanted)
+        first = self.rev - len(self.newest) + 1
+        return [
+            PositionRevision(first + place, said, self._at(place))
+            for place, said in enumerate(self.newest)
+            if said.fact_id in ids
+        ]
+
+    def _counting(self, said: Said) -> Said:
+        """Return it as it counts: not at all if its deal was folded away, whose old content nobody knows any more."""
+        return said.model_copy(update={"deal": Deal()}) if str(said.number) in self._gone else said
+
+    def _states_after(self, added: tuple[Said, ...]) -> dict[str, PositionState]:
+        """Return the position after each of ``added``: one step from the last where a deal is the latest of all."""
+        states, state, whole = {}, self.state, list(self.newest)
+        for said in added:
+            latest = all(_moment(one) < _moment(said) and one.number != said.number for one in whole)
+            whole.append(said)
+            state = fold_deals([said.deal], state) if latest else self._after(whole)
+            states[said.fact_id] = state
+        return states
+
+    def _at(self, place: int) -> PositionState:
+        known = self._states.get(self.newest[place].fact_id)
+        return self._after(self.newest[: place + 1]) if known is None else known
+
+    def _after(self, several: Iterable[Said]) -> PositionState:
+        deals: dict[int, Deal] = {}
+        for said in several:
+            known = deals.get(said.number)
+            deals[said.number] = said.deal if known is None else known.merged(said.deal)
+        return fold_deals(deals.values(), self.base)
+
+
+class PositionRevision(NamedTuple):
+    """What one fact made of a position."""
+
+    rev: int
+    said: Said
+    state: PositionState
+
+
+def _moment(said: Said) -> tuple[float, int]:
+    """Return what deals are ordered by; what is said of a deal again, or takes it back, is never the latest."""
+    filled = said.deal.filled
+    return (0.0 if filled is None else filled.time.timestamp(), said.number)
+
+
+def _foldable(newest: tuple[Said, ...], most: int) -> int:
+    """Return how many of the oldest, at most, may be folded away without parting a deal from what corrected it."""
+    for count in range(max(0, most), 0, -1):
+        kept = {said.number for said in newest[count:]}
+        if all(said.number not in kept for said in newest[:count]):
+            return count
+    return 0
+
+
+def position_key(account: str, position_id: int) -> bytes:
+    """Return the row's key: the number first, so that no account's name can be taken for part of it."""
+    return f"{position_id}/{account}".encode()
