@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -9,6 +10,8 @@ from agents.ports import Terminals
 from streamapp.clock import Clock
 from streamapp.domain.vocabulary import Connection
 from streamapp.metrics import TradingMetrics
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +88,10 @@ class Breakers:
         self._set(account, replace(self.link(account), fault=fault, asked=True, silent=True))
 
     def _set(self, account: str, link: Link) -> None:
+        before = self.link(account)
+        if link.fault is not None and (link.fault != before.fault or not before.asked):
+            logger.warning("account %s: nothing new is claimed: %s", account, link.fault)
+        elif link.ready and (not before.ready or before.epoch != link.epoch):
+            logger.info("account %s: its terminal answers, journal epoch %s", account, link.epoch)
         self._links[account] = link
         self._metrics.breaker_open.labels(account).set(0 if link.ready else 1)

@@ -24,6 +24,7 @@ from agents.dead_letters import dead_record
 from agents.facts import fact_record
 from agents.incoming import Incoming
 from agents.ports import Terminals
+from agents.readings import require_place
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
 from streamapp.domain.facts import Body, OutcomeUnknown, SubmitClaimed, SubmitRefused, make_fact
@@ -60,7 +61,7 @@ class Task:
 
 
 def read_commands(
-    events: list[Any], metrics: TradingMetrics
+    events: list[Any], partitions: int, metrics: TradingMetrics
 ) -> tuple[list[tuple[SubmitOrder | CheckSubmission, Incoming]], list[Record]]:
     """Return the commands of a group, the first of each order, and dead letters for what is none.
 
@@ -71,6 +72,7 @@ def read_commands(
     for incoming in map(Incoming.of, events):
         try:
             command = decode_command(incoming.payload)
+            require_place(incoming, command.account, partitions)
         except Unusable as error:
             letters.append(dead_record(incoming.dead(error.reason, error.detail), incoming.key, incoming.partition))
             metrics.dead_letters.labels(incoming.topic, error.reason).inc()
@@ -113,6 +115,7 @@ class Broker:
         self._breakers = breakers
         self._order_status = order_status
         self._deadline_s = settings.broker.submit_deadline_s
+        self._partitions = settings.kafka.partitions
         self._skew_s = settings.execution.max_clock_skew_s
         self._clock = clock
         self._metrics = metrics
@@ -123,7 +126,7 @@ class Broker:
         Raises:
             Ambiguous, Definite, Transient: Kafka did not take something. Let it end the worker.
         """
-        commands, letters = read_commands(events, self._metrics)
+        commands, letters = read_commands(events, self._partitions, self._metrics)
         tasks = [task for command, incoming in commands if (task := await self._task(command, incoming))]
         await self._table.put_all((_key(task), task.row) for task in tasks if task.step not in {"repeat", "examine"})
         if any(task.step == "claim" for task in tasks):

@@ -60,13 +60,18 @@ class Checks:
         Raises:
             Ambiguous, Definite: Kafka did not take them.
         """
-        accounts = sorted(self._accounts | self._index.accounts())
-        links = await asyncio.gather(*(self._link(account) for account in accounts))
-        due = [record for account, link in zip(accounts, links, strict=True) for record in self._due(account, link)]
+        links = await self.greet()
+        due = [record for account, link in links.items() for record in self._due(account, link)]
         await self._producer.send_all(due)
         self._forget()
         self._count()
         return len(due)
+
+    async def greet(self) -> dict[str, Link | None]:
+        """Say hello to every account's terminal, at the same time, and return what is known of each."""
+        accounts = sorted(self._accounts | self._index.accounts())
+        links = await asyncio.gather(*(self._link(account) for account in accounts))
+        return dict(zip(accounts, links, strict=True))
 
     async def _link(self, account: str) -> Link | None:
         return None if self._breakers is None else await self._breakers.probe(account)

@@ -44,13 +44,14 @@ class Handover:
         self._table = table
         self._producer = producer
         self._order_status = order_status
+        self._partitions = settings.kafka.partitions
         self._skew = timedelta(seconds=settings.execution.max_clock_skew_s)
         self._clock = clock
         self._metrics = metrics
 
     async def handle(self, events: list[Any]) -> None:
         """Claim, or look at, orders of one account; everything is durable on return. Errors as of ``Broker.handle``."""
-        commands, letters = read_commands(events, self._metrics)
+        commands, letters = read_commands(events, self._partitions, self._metrics)
         tasks = [task for command, incoming in commands if (task := self._task(command, incoming))]
         changed = [(submission_key(row.command.order_id), row) for step, row, _ in tasks if step in {"claim", "refuse"}]
         await self._table.put_all(changed)

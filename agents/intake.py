@@ -14,11 +14,10 @@ from agents.dead_letters import dead_record
 from agents.errors import error_record
 from agents.execution import order_records, rules_of
 from agents.incoming import ACCOUNT, COMPLETED, Incoming
-from agents.readings import SHOWN_SYMBOL
+from agents.readings import SHOWN_SYMBOL, require_place
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
 from streamapp.domain.facts import OrderCreated
-from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import ACCEPTED, Verdict, fingerprint_of, judge, judge_again, not_after, signal_time
 from streamapp.errors import Unusable
 from streamapp.kafka.producer import Producer, Record
@@ -119,8 +118,7 @@ class Intake:
         account = account_of(named)
         if account is None:
             raise Unusable("no_account", "account: expected a name")
-        if partition_of(account, self._settings.kafka.partitions) != incoming.partition:
-            raise Unusable("wrong_partition", f"expected the partition of account {account!r:.80}")
+        require_place(incoming, account, self._settings.kafka.partitions)
         signal, fault = _signal(named, order_id, account)
         digest = hashlib.sha256(incoming.payload).hexdigest()
         fingerprint = fingerprint_of(signal, digest)

@@ -53,10 +53,7 @@ def read(incoming: Incoming, settings: Settings) -> Reading:
     account = account_of(named) if named.get("account") is not None else incoming.text(ACCOUNT)
     if account is None:
         raise Unusable("no_account", "account: expected a name; send signals without one to topic incomplete")
-    if partition_of(account, settings.kafka.partitions) != incoming.partition:
-        raise Unusable(
-            "wrong_partition", f"expected the partition of account {account!r:.80}, got {incoming.partition}"
-        )
+    require_place(incoming, account, settings.kafka.partitions)
     signal, fault = _signal(named | {"account": named.get("account", account)})
     digest = hashlib.sha256(incoming.payload).hexdigest()
     symbol, strategy = named.get("symbol"), named.get("strategy")
@@ -70,6 +67,22 @@ def read(incoming: Incoming, settings: Settings) -> Reading:
         fault,
         fingerprint_of(signal, digest),
     )
+
+
+def require_place(incoming: Incoming, account: str, partitions: int) -> None:
+    """Return if a record stands where its account's records stand: only there one after another is handled.
+
+    Raises:
+        Unusable: ``wrong_key`` or ``wrong_partition``.
+    """
+    if incoming.key != account.encode():
+        raise Unusable(
+            "wrong_key", f"expected the account {account!r:.80} as the record's key, got {incoming.key!r:.80}"
+        )
+    if partition_of(account, partitions) != incoming.partition:
+        raise Unusable(
+            "wrong_partition", f"expected the partition of account {account!r:.80}, got {incoming.partition}"
+        )
 
 
 def _completed(named: dict[str, Any], incoming: Incoming) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class NatsTerminals:
             return reply.decode(answer.data)
         except (nats.errors.Error, TimeoutError, ConnectionError) as error:
             # No responder is silence too: the request may still stand in a buffer on its way.
-            logger.info("%s: no answer within %s s (%s)", subject, timeout_s, type(error).__name__)
+            logger.debug("%s: no answer within %s s (%s)", subject, timeout_s, type(error).__name__)
         except Unusable as error:
             logger.warning("%s: the answer can't be read: %s", subject, error)
         return None

@@ -81,13 +81,18 @@ class SubmissionIndex:
             self.forget(order_id)
 
     def forget(self, order_id: str) -> None:
-        """Look at an order no more: it is over."""
+        """Drop an order from the index."""
         if (place := self._places.pop(order_id, None)) is None:
             return
         account, epoch, _ = place
         rows: dict[str, Waiting] | dict[str, tuple[datetime, int]]
         rows = self._recorded[account, epoch] if epoch else self._waiting[account]
         rows.pop(order_id, None)
+
+    def settled(self, order_id: str) -> None:
+        """The order is over: a recorded row of it needs no more looking, whatever epoch comes."""
+        if (place := self._places.get(order_id)) is not None and place[1]:
+            self.forget(order_id)
 
     # --- asked by the timer, web and metrics
 

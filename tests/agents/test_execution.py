@@ -173,7 +173,7 @@ async def test_a_bad_field_is_refused_and_the_next_good_signal_passes(house: Hou
         (b"5", "not_an_object"),
         (payload(signal_id="a b"), "no_signal_id"),
         (payload(account=None), "no_account"),
-        (payload(account=ELSEWHERE), "wrong_partition"),
+        (payload(account=ELSEWHERE), "wrong_key"),
     ],
 )
 async def test_what_names_no_signal_of_this_partition_is_a_dead_letter(house: House, value: bytes, reason: str) -> None:
