@@ -11,6 +11,7 @@ A row's states, by the words of the wire (in submission's words: INTENT is ``rec
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from datetime import datetime
 from decimal import Decimal
@@ -23,6 +24,8 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import Report, ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow, SubmitReply, SubmitRequest, SubmitState
+
+logger = logging.getLogger(__name__)
 
 MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
     "started": ("recorded",),
@@ -189,6 +192,7 @@ class Book:
         if not self._move(order_id, "result", reason="accepted", ticket=ticket):
             self.db.execute("UPDATE rows SET ticket = ? WHERE order_id = ? AND ticket IS NULL", (ticket, order_id))
         if new:
+            self._alarm_second(order_id, ticket)
             self.report("accepted", order_id, facts.BrokerAccepted(ticket=ticket))
             for deal, body in self.db.execute(
                 "SELECT deal, body FROM deals WHERE ticket = ? AND order_id IS NULL", (ticket,)
@@ -197,6 +201,11 @@ class Book:
                 self.report("deal", order_id, facts.Filled.model_validate_json(body))
             self._end_when_filled(ticket)
         return new
+
+    def _alarm_second(self, order_id: str, ticket: int) -> None:
+        others = self.db.execute("SELECT ticket FROM tickets WHERE order_id = ? AND ticket <> ?", (order_id, ticket))
+        if tickets := [other for (other,) in others]:
+            logger.error("order %s: DUPLICATE at the broker: ticket %s beside %s", order_id, ticket, tickets)
 
     def recover(self) -> list[str]:
         """At start-up: whatever was STARTED in an earlier life is a doubt. Return their order ids."""

@@ -79,7 +79,7 @@ IPC_ERRORS = frozenset(range(-10005, -9999))
 
 @dataclass(frozen=True)
 class Verdict:
-    """What we know after ``order_send``. ``ticket`` is > 0 exactly when the outcome is accepted."""
+    """What we know after ``order_send``. ``ticket`` is the answer's; it is > 0 when the outcome is accepted."""
 
     outcome: Outcome
     name: str
@@ -102,7 +102,7 @@ def classify(retcode: int | None, ticket: int, comment: str, last_error: tuple[i
         return Verdict(outcome, name, f"{text} ({code})")
     name, outcome = RETCODES.get(retcode, (f"retcode_{retcode}", "doubt"))
     if outcome != "accepted":
-        return Verdict(outcome, name, comment)
+        return Verdict(outcome, name, comment, ticket)
     if ticket <= 0:
         return Verdict("doubt", name, "expected an order ticket with a retcode of success, got 0")
     return Verdict("accepted", name, comment, ticket)

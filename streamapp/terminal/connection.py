@@ -30,7 +30,7 @@ WHAT_TO_DO: dict[Connection, str] = {
     "disconnected": "see that the terminal program runs and shows a connection; it is tried again by itself",
     "hung": "nothing: the worker was ended and starts again; if it repeats, look at the terminal program",
 }
-FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 30.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 """Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
 together."""
 INITIALIZE_TIMEOUT_SHARE = 0.5
@@ -117,6 +117,8 @@ class BrokerConnection:
             self._lost.set()
         if answer.failure:
             raise NotHandedOverError(answer.failure)
+        if answer.broken and operation not in {"initialize", "send"}:  # what was read before it broke is not believed
+            raise NotHandedOverError(f"{operation}: {answer.broken[1]} ({answer.broken[0]})")
         return answer
 
     async def settled(self, until: datetime) -> bool:

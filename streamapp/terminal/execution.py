@@ -230,7 +230,13 @@ def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict:
             retcode = returned.retcode or 0
             book.reject(
                 order_id,
-                BrokerRejected(attempt=attempt, retcode=retcode, retcode_name=verdict.name, message=verdict.message),
+                BrokerRejected(
+                    attempt=attempt,
+                    retcode=retcode,
+                    retcode_name=verdict.name,
+                    message=verdict.message,
+                    ticket=verdict.ticket or None,
+                ),
             )
         case "not_sent":
             reason: RefusedReason = "invalid" if verdict.name == "invalid_params" else "not_connected"
