@@ -8,6 +8,7 @@ from decimal import InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
+from aiohttp import ClientError
 from clickhouse_connect import get_async_client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
@@ -64,7 +65,10 @@ class ClickHouse:
     async def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows as dicts; ``parameters`` are bound by the server (``{name:Type}``), times are UTC-aware."""
         client = await self._guarded("query", self._connected)
-        result = await self._guarded("query", lambda: client.query(sql, parameters=parameters))
+        try:
+            result = await self._guarded("query", lambda: client.query(sql, parameters=parameters))
+        except _CLIENT_ERRORS as error:  # an answer that can't be read is none
+            raise Transient(f"ClickHouse query: {type(error).__name__}: {error}"[:500]) from error
         return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
     async def command(self, sql: str, settings: dict[str, Any] | None = None) -> None:
@@ -118,7 +122,7 @@ class ClickHouse:
             raise
         except ClickHouseError as error:
             raise _translated(what, error) from error
-        except OSError as error:  # aiohttp's connection errors are OSErrors, where the driver lets one through
+        except (OSError, ClientError) as error:  # of the transport, where the driver lets one through
             raise Transient(f"ClickHouse {what}: {type(error).__name__}: {error}"[:500]) from error
 
     async def _connected(self) -> Any:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.rows import JSON_COLUMNS, columns, nested_model
 from streamapp.domain.parameters import plain
-from streamapp.domain.vocabulary import time_text
+from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
@@ -72,9 +72,18 @@ class Reader:
         self, *, status: str | None = None, symbol: str | None = None, account: str | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
         """Return orders as order/1 objects, the last changed first."""
-        given = {"status": status, "symbol": symbol, "account": account}
+        return await self._orders("true", {"status": status, "symbol": symbol, "account": account}, limit)
+
+    async def closed_orders(
+        self, *, status: str | None = None, symbol: str | None = None, account: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the orders that are over; otherwise as :meth:`orders`."""
+        closed = f"status IN ({', '.join(repr(word) for word in sorted(FINAL_STATUSES))})"
+        return await self._orders(closed, {"status": status, "symbol": symbol, "account": account}, limit)
+
+    async def _orders(self, first: str, given: dict[str, str | None], limit: int) -> list[dict[str, Any]]:
         wanted = {name: value for name, value in given.items() if value is not None}
-        where = " AND ".join(f"{name} = {{{name}:String}}" for name in wanted) or "true"
+        where = " AND ".join((first, *(f"{name} = {{{name}:String}}" for name in wanted)))
         rest = "ORDER BY updated_at DESC, order_id LIMIT {limit:UInt32}"
         return await self._messages(OrderMessage, "orders", where, rest, {**wanted, "limit": limit})
 
@@ -88,6 +97,11 @@ class Reader:
     async def accounts(self) -> list[dict[str, Any]]:
         """Return the newest account/1 object of each account."""
         return await self._messages(AccountMessage, "accounts", "true", "ORDER BY account", {})
+
+    async def account(self, account: str) -> dict[str, Any] | None:
+        """Return the newest account/1 object of one account, None if there is none."""
+        found = await self._messages(AccountMessage, "accounts", "account = {account:String}", "", {"account": account})
+        return found[0] if found else None
 
     async def facts(self, order_id: str, *, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the facts of an order as fact/1 objects, in the archive's order."""

@@ -1,0 +1,236 @@
+"""Answers for the whole group: asked of an owner, of everybody and of ClickHouse, and honest about who was silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from yarl import URL
+
+from streamapp.domain.identifiers import partition_of, partition_of_order
+from streamapp.domain.vocabulary import FINAL_STATUSES
+from streamapp.errors import Transient
+from streamapp.web.local import Answer, Filter, Local
+from streamapp.web.peers import Peers, Reply
+
+CLICKHOUSE = "clickhouse"
+"""Who answered, or did not, when it was no worker."""
+CLICKHOUSE_DEADLINE_S = 3.0
+"""A person waits for these pages; the client's own deadline is for the sink."""
+
+
+class Rows(Protocol):
+    """What the answers need of ClickHouse (:class:`streamapp.clickhouse.reader.Reader`)."""
+
+    async def order(self, order_id: str) -> Answer | None: ...  # noqa: D102
+
+    async def facts(self, order_id: str, *, limit: int = 1000) -> list[Answer]: ...  # noqa: D102
+
+    async def closed_orders(  # noqa: D102
+        self, *, status: str | None, symbol: str | None, account: str | None, limit: int
+    ) -> list[Answer]: ...
+
+    async def account(self, account: str) -> Answer | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer and who gave it."""
+
+    body: Answer
+    by: str
+
+
+class Unanswered(Transient):
+    """Somebody who might know it did not answer: neither found nor "there is none"."""
+
+    def __init__(self, what: str, missing: Iterable[str]) -> None:
+        self.missing = sorted(missing)
+        super().__init__(f"{what}: no answer from {', '.join(self.missing)}; try again")
+
+
+class Answers:
+    """Answers every view, whichever worker is asked.
+
+    Raises (every method):
+        Unanswered: as above; nothing is ever said not to exist while somebody who might have it is silent.
+    """
+
+    def __init__(self, local: Local, peers: Peers, rows: Rows, partitions: int) -> None:
+        self._local = local
+        self._peers = peers
+        self._rows = rows
+        self._partitions = partitions
+
+    async def order(self, order_id: str) -> Found | None:
+        """Return order/1 with its ``facts``, None if nobody knows the order."""
+        path = f"/orders/{quote(order_id, safe='')}"
+        partition = partition_of_order(order_id, self._partitions)
+        found, missing = await self._one(path, partition, lambda: self._local.order(order_id))
+        if found is not None:
+            return await self._with_older_facts(found)
+        try:
+            kept = await self._clickhouse(self._rows.order(order_id))
+            if kept is not None:
+                facts = await self._clickhouse(self._rows.facts(order_id))
+                # The row of a worker that kept silent may be newer.
+                return Found({**kept, "facts": facts, **_gaps(missing)}, CLICKHOUSE)
+        except Transient:
+            missing = [*missing, CLICKHOUSE]
+        if missing:
+            raise Unanswered(f"order {order_id}", missing)
+        return None
+
+    async def account(self, account: str) -> Found | None:
+        """Return account/1, None if nobody has heard of the account's terminal."""
+        path = f"/accounts/{quote(account, safe='')}"
+        partition = partition_of(account, self._partitions)
+        found, missing = await self._one(path, partition, lambda: self._local.account(account))
+        if found is not None:
+            return found
+        try:
+            kept = await self._clickhouse(self._rows.account(account))
+            if kept is not None:
+                return Found({**kept, **_gaps(missing)}, CLICKHOUSE)
+        except Transient:
+            missing = [*missing, CLICKHOUSE]
+        if missing:
+            raise Unanswered(f"account {account}", missing)
+        return None
+
+    async def orders(self, wanted: Filter) -> Found:
+        """Return ``{"orders": [...], "incomplete": ..., "missing": [...]}``, the last changed first.
+
+        Open orders come from the workers, closed ones from ClickHouse (some tenths of a second later).
+        """
+        lists: list[list[Answer]] = []
+        missing: list[str] = []
+        if wanted.status not in FINAL_STATUSES:
+            lists, missing = await self._all("/orders", "orders", wanted, self._local.orders(wanted))
+        if wanted.status is None or wanted.status in FINAL_STATUSES:
+            try:
+                lists.append(await self._clickhouse(self._rows.closed_orders(**_named(wanted))))
+            except Transient:
+                missing.append(CLICKHOUSE)
+        if not lists:
+            raise Unanswered("orders", missing)
+        orders = _newest(order for some in lists for order in some)
+        orders.sort(key=lambda order: str(order.get("updated_at")), reverse=True)
+        return self._list("orders", orders[: wanted.limit], missing)
+
+    async def positions(self, wanted: Filter) -> Found:
+        """Return ``{"positions": [...], "incomplete": ..., "missing": [...]}``: the open ones."""
+        lists, missing = await self._all("/positions", "positions", wanted, _now(lambda: self._local.positions(wanted)))
+        if not lists:
+            raise Unanswered("positions", missing)
+        positions = sorted((row for some in lists for row in some), key=lambda row: (row["account"], row["symbol"]))
+        return self._list("positions", positions, missing)
+
+    async def accounts(self) -> Found:
+        """Return ``{"accounts": [...], "incomplete": ..., "missing": [...]}``."""
+        lists, missing = await self._all("/accounts", "accounts", Filter(), _now(self._local.accounts))
+        if not lists:
+            raise Unanswered("accounts", missing)
+        accounts = sorted((row for some in lists for row in some), key=lambda row: str(row["account"]))
+        return self._list("accounts", accounts, missing)
+
+    async def _one(
+        self, path: str, partition: int | None, look: Callable[[], Answer | None]
+    ) -> tuple[Found | None, list[str]]:
+        """Ask the owner of a partition, then everybody else: an id may only look like ours."""
+        owner = None if partition is None else self._peers.owner(partition)
+        first = [owner] if owner is not None else []
+        rest = [worker for worker in (self._peers.here(), *self._peers.others()) if worker not in first]
+        missing: list[str] = []
+        for workers in (first, rest):
+            replies = await asyncio.gather(*(self._ask(worker, path, look) for worker in workers))
+            for worker, reply in zip(workers, replies, strict=True):
+                if reply is None:
+                    missing.append(str(worker))
+                elif reply.body is not None:
+                    return Found(reply.body, str(worker)), missing
+        return None, missing
+
+    async def _ask(self, worker: URL, path: str, look: Callable[[], Answer | None]) -> Reply | None:
+        if worker != self._peers.here():
+            return await self._peers.ask(worker, path, {})
+        try:
+            return Reply(worker, look())
+        except Transient:
+            return None
+
+    async def _all(
+        self, path: str, name: str, wanted: Filter, own: Awaitable[list[Answer]]
+    ) -> tuple[list[list[Answer]], list[str]]:
+        """Ask everybody for a list; return the lists that came and who did not answer."""
+        query = {key: str(value) for key, value in _named(wanted).items() if value is not None}
+        workers = self._peers.others()
+        asked = (self._peers.ask(worker, path, query) for worker in workers)
+        here, replies = await asyncio.gather(_caught(own), asyncio.gather(*asked))
+        lists = [] if here is None else [here]
+        missing = [str(self._peers.here())] if here is None else []
+        for worker, reply in zip(workers, replies, strict=True):
+            found = None if reply is None or reply.body is None else reply.body.get(name)
+            if isinstance(found, list):
+                lists.append(found)
+            else:
+                missing.append(str(worker))
+        return lists, missing
+
+    async def _with_older_facts(self, found: Found) -> Found:
+        body = dict(found.body)
+        if not body.pop("older_facts", 0):
+            return Found(body, found.by)
+        try:
+            older = await self._clickhouse(self._rows.facts(body["order_id"]))
+        except Transient:
+            return Found(body | _gaps([CLICKHOUSE]), found.by)
+        known = {fact["fact_id"] for fact in body["facts"]}
+        body["facts"] = [*(fact for fact in older if fact["fact_id"] not in known), *body["facts"]]
+        return Found(body, found.by)
+
+    async def _clickhouse(self, query: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(CLICKHOUSE_DEADLINE_S):
+                return await query
+        except TimeoutError:
+            raise Transient(f"ClickHouse: expected an answer within {CLICKHOUSE_DEADLINE_S:g} s, got none") from None
+
+    def _list(self, name: str, rows: list[Answer], missing: list[str]) -> Found:
+        return Found({name: rows, "incomplete": bool(missing), "missing": sorted(missing)}, str(self._peers.here()))
+
+
+def _gaps(missing: list[str]) -> Answer:
+    return {"incomplete": True, "missing": sorted(missing)} if missing else {}
+
+
+def _named(wanted: Filter) -> dict[str, Any]:
+    return {
+        "status": wanted.status,
+        "symbol": wanted.symbol,
+        "account": wanted.account,
+        "limit": wanted.limit,
+    }
+
+
+def _newest(orders: Iterable[Answer]) -> list[Answer]:
+    found: dict[str, Answer] = {}
+    for order in orders:
+        known = found.get(order["order_id"])
+        if known is None or order["rev"] > known["rev"]:
+            found[order["order_id"]] = order
+    return list(found.values())
+
+
+async def _caught(rows: Awaitable[list[Answer]]) -> list[Answer] | None:
+    try:
+        return await rows
+    except Transient:
+        return None
+
+
+async def _now(look: Callable[[], list[Answer]]) -> list[Answer]:
+    return look()

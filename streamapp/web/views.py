@@ -1,0 +1,159 @@
+"""The views of a trading worker: any worker answers any question. Read-only, JSON, without a login, so on loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, get_args
+
+from aiohttp import web
+
+from streamapp.domain.vocabulary import Status
+from streamapp.errors import Transient, Unusable
+from streamapp.web.answers import Answers, Found
+from streamapp.web.local import Answer, Filter, Local
+from streamapp.web.page import index
+from streamapp.web.peers import LOCAL
+
+ANSWERED_BY = "Streamapp-Answered-By"
+HealthView = Callable[[], tuple[bool, dict[str, Any]]]
+MetricsView = Callable[[], str]
+
+MOST_ROWS = 1000
+_STATUSES = get_args(Status)
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+
+
+class Views:
+    """The handlers.
+
+    Args:
+        local: What this worker knows.
+        answers: What the group knows.
+        health: Whether all is well, and what ``/health`` says.
+        metrics: The text of ``/metrics``.
+    """
+
+    def __init__(self, local: Local, answers: Answers, health: HealthView, metrics: MetricsView) -> None:
+        self._local = local
+        self._answers = answers
+        self._health = health
+        self._metrics = metrics
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/", self._index),
+            web.get("/health", self._say_health),
+            web.get("/metrics", self._say_metrics),
+            web.get("/orders", _guarded(self._orders)),
+            web.get("/orders/{order_id}", _guarded(self._order)),
+            web.get("/positions", _guarded(self._positions)),
+            web.get("/accounts", _guarded(self._accounts)),
+            web.get("/accounts/{account}", _guarded(self._account)),
+        ]
+
+    async def _order(self, request: web.Request) -> web.Response:
+        order_id = _name(request, "order_id")
+        if _is_inner(request):
+            return _maybe(self._local.order(order_id), f"order {order_id}")
+        return _found(await self._answers.order(order_id), f"order {order_id}")
+
+    async def _orders(self, request: web.Request) -> web.Response:
+        wanted = _filter(request, "status", "symbol", "account", "limit")
+        if _is_inner(request):
+            return _json({"orders": await self._local.orders(wanted)})
+        return _found(await self._answers.orders(wanted), "orders")
+
+    async def _positions(self, request: web.Request) -> web.Response:
+        wanted = _filter(request, "symbol", "account", "limit")
+        if _is_inner(request):
+            return _json({"positions": self._local.positions(wanted)})
+        return _found(await self._answers.positions(wanted), "positions")
+
+    async def _accounts(self, request: web.Request) -> web.Response:
+        _filter(request, "limit")
+        if _is_inner(request):
+            return _json({"accounts": self._local.accounts()})
+        return _found(await self._answers.accounts(), "accounts")
+
+    async def _account(self, request: web.Request) -> web.Response:
+        account = _name(request, "account")
+        if _is_inner(request):
+            return _maybe(self._local.account(account), f"account {account}")
+        return _found(await self._answers.account(account), f"account {account}")
+
+    async def _say_health(self, _: web.Request) -> web.Response:
+        well, body = self._health()
+        return _json(body, status=200 if well else 503)
+
+    async def _say_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._metrics(), content_type="text/plain")
+
+    async def _index(self, _: web.Request) -> web.Response:
+        well, body = self._health()
+        return web.Response(text=index(well, body), content_type="text/html")
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Turn our errors into their answers: a bad question is 400, a question nobody can answer now is 503."""
+
+    async def guarded(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except Unusable as error:
+            return _json({"error": error.detail}, status=400)
+        except Transient as error:
+            return _json({"error": str(error), "missing": getattr(error, "missing", [])}, status=503)
+
+    return guarded
+
+
+def _filter(request: web.Request, *allowed: str) -> Filter:
+    given = {name: value for name, value in request.query.items() if name != LOCAL}
+    if unknown := given.keys() - set(allowed):
+        raise Unusable("bad_query", f"expected only {', '.join(allowed)}, got {', '.join(sorted(unknown))}"[:300])
+    for name, value in given.items():
+        if not _NAME.fullmatch(value):
+            raise Unusable("bad_query", f"{name}: expected 1 to 128 characters, got {value!r:.140}")
+    if (status := given.get("status")) is not None and status not in _STATUSES:
+        raise Unusable("bad_query", f"status: expected one of {', '.join(_STATUSES)}, got {status!r:.140}")
+    return Filter(status, given.get("symbol"), given.get("account"), _limit(given.get("limit", "100")))
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_ROWS:
+        raise Unusable("bad_query", f"limit: expected 1 to {MOST_ROWS}, got {text!r:.140}")
+    return int(text)
+
+
+def _name(request: web.Request, part: str) -> str:
+    value = request.match_info[part]
+    if not _NAME.fullmatch(value):
+        raise Unusable("bad_query", f"{part}: expected 1 to 128 characters, got {value!r:.140}")
+    return value
+
+
+def _is_inner(request: web.Request) -> bool:
+    return request.query.get(LOCAL) == "1"
+
+
+def _found(found: Found | None, what: str) -> web.Response:
+    if found is None:
+        return _json({"error": f"{what}: nobody knows of it"}, status=404)
+    return _json(found.body, by=found.by)
+
+
+def _maybe(body: Answer | None, what: str) -> web.Response:
+    return _json({"error": f"{what}: not here"}, status=404) if body is None else _json(body)
+
+
+def _json(body: Any, *, status: int = 200, by: str | None = None) -> web.Response:
+    headers = {} if by is None else {ANSWERED_BY: by}
+    return web.json_response(
+        body, status=status, headers=headers, dumps=lambda value: json.dumps(value, ensure_ascii=False)
+    )

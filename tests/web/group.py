@@ -1,0 +1,209 @@
+"""Workers of one process that ask each other over real HTTP, over tables in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+from streamapp.domain.facts import Body, Fact, Filled, OrderCreated, SubmitClaimed, make_fact
+from streamapp.domain.identifiers import order_id_for, partition_of
+from streamapp.domain.orders import Deal
+from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.errors import Transient
+from streamapp.messages.account import AccountMessage
+from streamapp.messages.fact import FactMessage
+from streamapp.web.answers import Answers
+from streamapp.web.local import Local
+from streamapp.web.peers import HttpPeers
+from streamapp.web.views import Views
+from tables.accounts import AccountRow, AccountStateRow, WatermarkRow, account_key, watermark_key
+from tables.memory import memory_table
+from tables.orders import OrderIndex, OrderRow, order_key
+from tables.positions import PositionRow, Said
+
+PARTITIONS = 4
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+class Rows:
+    """ClickHouse as the answers see it; ``away`` makes it silent."""
+
+    def __init__(self) -> None:
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.told_facts: list[dict[str, Any]] = []
+        self.away = False
+
+    async def order(self, order_id: str) -> dict[str, Any] | None:
+        self._check()
+        return self.orders.get(order_id)
+
+    async def facts(self, order_id: str, *, limit: int = 1000) -> list[dict[str, Any]]:
+        self._check()
+        return self.told_facts
+
+    async def closed_orders(self, **wanted: Any) -> list[dict[str, Any]]:
+        self._check()
+        status = wanted["status"]
+        return [order for order in self.orders.values() if status is None or order["status"] == status]
+
+    async def account(self, account: str) -> dict[str, Any] | None:
+        self._check()
+        return None
+
+    def _check(self) -> None:
+        if self.away:
+            raise Transient("ClickHouse is away")
+
+
+@dataclass
+class Worker:
+    """One worker: its tables, its server, and which partitions it owns."""
+
+    group: Group
+    partitions: set[int]
+    url: URL = field(default=URL())
+    well: bool = True
+
+    def __post_init__(self) -> None:
+        self.orders, self.order_log = memory_table("orders", OrderRow, partitions=PARTITIONS)
+        self.positions, self.position_log = memory_table("positions", PositionRow, partitions=PARTITIONS)
+        self.accounts, self.account_log = memory_table("accounts", AccountRow, partitions=PARTITIONS)
+        index = OrderIndex()
+        self.orders.watch(index)
+        local = Local(self.orders, index, self.positions, self.accounts)
+        self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
+        answers = Answers(local, self.peers, self.group.rows, PARTITIONS)
+        self.app = web.Application()
+        self.app.add_routes(Views(local, answers, self._health, lambda: "figures 1\n").routes())
+
+    def _health(self) -> tuple[bool, dict[str, Any]]:
+        return self.well, {"status": "ok" if self.well else "starting", "reasons": [] if self.well else ["<cold>"]}
+
+    async def recover(self) -> None:
+        for log in (self.order_log, self.position_log, self.account_log):
+            log.event_partition = None
+            log.recover(self.partitions)
+        for table in (self.orders, self.positions, self.accounts):
+            await table.indexed.wait()
+
+    # What streamapp.kafka.assignment.Assignment says.
+
+    def here(self) -> URL:
+        return self.url
+
+    def workers(self) -> frozenset[URL]:
+        return frozenset(worker.url for worker in self.group.workers)
+
+    def owner(self, topic: str, partition: int) -> URL | None:
+        return next((worker.url for worker in self.group.workers if partition in worker.partitions), None)
+
+
+class Group:
+    """Two workers and the ClickHouse beside them."""
+
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.workers = [Worker(self, {0, 1}), Worker(self, {2, 3})]
+        self.servers: list[TestServer] = []
+
+    def owner_of(self, account: str) -> Worker:
+        partition = partition_of(account, PARTITIONS)
+        return next(worker for worker in self.workers if partition in worker.partitions)
+
+    async def put_order(self, row: OrderRow) -> None:
+        partition = partition_of(row.account, PARTITIONS)
+        await self.owner_of(row.account).orders.put(order_key(row.order_id), row, partition=partition)
+
+    async def put_position(self, account: str, position_id: int, *sides: str) -> None:
+        said = [Said(fact_id=f"{number}", number=number, deal=deal(number, side)) for number, side in enumerate(sides)]
+        row = PositionRow(account=account, position_id=position_id, offset=0).extended(said, offset=1)
+        key = f"{account}\x00{position_id}".encode()
+        await self.owner_of(account).positions.put(key, row, partition=partition_of(account, PARTITIONS))
+
+    async def put_account(self, account: str) -> None:
+        state = AccountMessage(account=account, connection="ready", balance=Decimal(100), at=AT)
+        rows = [
+            (account_key(account), AccountRow(AccountStateRow(account=account, state=state, at=AT))),
+            (watermark_key(account), AccountRow(WatermarkRow(account=account, epoch="e", watermark=3))),
+        ]
+        await self.owner_of(account).accounts.put_all(rows, partition=partition_of(account, PARTITIONS))
+
+    async def get(self, worker: Worker, path: str) -> tuple[int, Any, str | None]:
+        async with aiohttp.ClientSession() as session, session.get(worker.url.join(URL(path, encoded=True))) as answer:
+            return answer.status, await answer.json(), answer.headers.get("Streamapp-Answered-By")
+
+    async def stop(self, worker: Worker) -> None:
+        await self.servers[self.workers.index(worker)].close()
+
+
+@asynccontextmanager
+async def running_group() -> AsyncIterator[Group]:
+    group = Group()
+    for worker in group.workers:
+        server = TestServer(worker.app)
+        await server.start_server()
+        worker.url = server.make_url("/")
+        group.servers.append(server)
+        await worker.recover()
+    try:
+        yield group
+    finally:
+        for worker in group.workers:
+            await worker.peers.close()
+        await asyncio.gather(*(server.close() for server in group.servers))
+
+
+def facts_of(order_id: str, account: str, *, symbol: str = "EURUSD", claims: int = 1) -> list[Fact]:
+    parameters = OrderParameters(symbol=symbol, side="buy", order_type="market", volume=Decimal("0.10"))
+    created = OrderCreated(
+        parameters=parameters,
+        parameters_hash=parameters_hash(parameters),
+        signal_id="s-1",
+        signal_at=AT,
+        not_after=AT + timedelta(seconds=30),
+        executor="streamapp",
+    )
+    claimed: list[Body] = [SubmitClaimed(attempt=1 + number, epoch="e", not_after=AT) for number in range(claims)]
+    return [make_fact(account, order_id, body, at=AT, causation_id="test") for body in (created, *claimed)]
+
+
+def order_row(order_id: str, account: str, **options: Any) -> OrderRow:
+    facts = facts_of(order_id, account, **options)
+    row = OrderRow(order_id=order_id, account=account, offset=0)
+    for offset, fact in enumerate(facts):
+        row = row.extended([(FactMessage.of(fact).encode().decode(), fact)], offset=offset)
+    return row
+
+
+def deal(number: int, side: str) -> Deal:
+    filled = Filled(
+        deal=number,
+        ticket=number,
+        position_id=1,
+        symbol="EURUSD",
+        side=side,
+        entry="in",
+        reason="expert",
+        volume=Decimal("0.10"),
+        price=Decimal("1.1"),
+        time=AT + timedelta(seconds=number),
+    )
+    return Deal(filled=filled, revision=0)
+
+
+def ids(accounts: list[str], many: int) -> list[tuple[str, str]]:
+    """Return (order_id, account) pairs spread over accounts."""
+    return [
+        (order_id_for("test", accounts[number % len(accounts)], f"s-{number}"), accounts[number % len(accounts)])
+        for number in range(many)
+    ]

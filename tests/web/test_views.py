@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from streamapp.domain.identifiers import partition_of
+from streamapp.messages.order import OrderMessage
+from tests.web.group import PARTITIONS, Group, Worker, ids, order_row, running_group
+
+ACCOUNTS = [f"account-{number}" for number in range(8)]
+
+
+@pytest.fixture
+async def group() -> AsyncIterator[Group]:
+    async with running_group() as started:
+        assert {started.workers.index(started.owner_of(account)) for account in ACCOUNTS} == {0, 1}
+        yield started
+
+
+def kept(order_id: str, **changes: Any) -> dict[str, Any]:
+    return {"order_id": order_id, "status": "filled", "rev": 9, "updated_at": "2026-11-20T12:00:09.000000Z", **changes}
+
+
+def account_of(group: Group, worker: Worker) -> str:
+    return next(account for account in ACCOUNTS if group.owner_of(account) is worker)
+
+
+async def test_every_order_is_found_by_asking_any_worker(group: Group) -> None:
+    orders = ids(ACCOUNTS, 60)
+    for order_id, account in orders:
+        await group.put_order(order_row(order_id, account))
+    for worker in group.workers:
+        for order_id, account in orders:
+            status, body, by = await group.get(worker, f"/orders/{order_id}")
+            assert (status, body["order_id"], body["account"]) == (200, order_id, account)
+            assert by == str(group.owner_of(account).url)
+            assert [fact["fact"] for fact in body["facts"]] == ["OrderCreated", "SubmitClaimed"]
+            assert OrderMessage.model_validate(body).status == "submitted"
+
+
+@pytest.mark.parametrize("order_id", ["foreign-7", "a/b c?d#e%41ü", str(uuid.UUID(int=8 << 76 | 2 << 62))])
+async def test_a_foreign_id_is_found_wherever_it_is(group: Group, order_id: str) -> None:
+    from urllib.parse import quote
+
+    for worker in group.workers:
+        account = account_of(group, worker)
+        await group.put_order(order_row(order_id, account))
+        for asked in group.workers:
+            status, body, _ = await group.get(asked, f"/orders/{quote(order_id, safe='')}")
+            assert (status, body["order_id"]) == (200, order_id)
+        worker.order_log._rows.clear()
+
+
+async def test_what_no_table_holds_is_read_from_clickhouse(group: Group) -> None:
+    group.rows.orders["old"] = kept("old")
+    group.rows.told_facts = [{"fact_id": "old:created"}]
+    status, body, by = await group.get(group.workers[0], "/orders/old")
+    assert (status, by, body["facts"]) == (200, "clickhouse", [{"fact_id": "old:created"}])
+    assert "incomplete" not in body
+
+
+async def test_an_order_that_nobody_knows_is_404(group: Group) -> None:
+    status, body, _ = await group.get(group.workers[0], f"/orders/{ids(ACCOUNTS, 1)[0][0]}")
+    assert status == 404
+    assert "error" in body
+
+
+async def test_silence_is_never_read_as_not_found(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    owner = group.owner_of(account)
+    other = next(worker for worker in group.workers if worker is not owner)
+    await group.stop(owner)
+    status, body, _ = await group.get(other, f"/orders/{order_id}")
+    assert (status, body["missing"]) == (503, [str(owner.url)])
+    group.rows.orders[order_id] = kept(order_id)
+    status, body, by = await group.get(other, f"/orders/{order_id}")
+    assert (status, by, body["incomplete"], body["missing"]) == (200, "clickhouse", True, [str(owner.url)])
+
+
+async def test_clickhouse_that_is_away_is_not_not_found(group: Group) -> None:
+    group.rows.away = True
+    status, body, _ = await group.get(group.workers[0], "/orders/whatever")
+    assert (status, body["missing"]) == (503, ["clickhouse"])
+
+
+async def test_an_order_with_more_facts_than_a_row_keeps_has_all_of_them(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    row = order_row(order_id, account, claims=70)
+    assert len(row.texts) < row.rev == 71
+    await group.put_order(row)
+    group.rows.told_facts = [{"fact_id": f"{order_id}:created"}, {"fact_id": f"{order_id}:SubmitClaimed:70"}]
+    _, body, _ = await group.get(group.workers[0], f"/orders/{order_id}")
+    told = [fact["fact_id"] for fact in body["facts"]]
+    assert told[0] == f"{order_id}:created"
+    assert len(told) == len(set(told)) == len(row.texts) + 1
+    group.rows.away = True
+    _, body, _ = await group.get(group.workers[0], f"/orders/{order_id}")
+    assert (body["incomplete"], body["missing"], len(body["facts"])) == (True, ["clickhouse"], len(row.texts))
+
+
+async def test_lists_come_from_all_workers_and_clickhouse(group: Group) -> None:
+    orders = ids(ACCOUNTS, 20)
+    for order_id, account in orders:
+        await group.put_order(order_row(order_id, account, symbol="XAUUSD" if account == ACCOUNTS[0] else "EURUSD"))
+    group.rows.orders["old"] = kept("old")
+    for worker in group.workers:
+        status, body, _ = await group.get(worker, "/orders")
+        assert (status, body["incomplete"], body["missing"]) == (200, False, [])
+        assert body["orders"][0]["order_id"] == "old"
+        assert {order["order_id"] for order in body["orders"]} == {"old", *(order_id for order_id, _ in orders)}
+        _, body, _ = await group.get(worker, f"/orders?status=submitted&symbol=XAUUSD&account={ACCOUNTS[0]}")
+        assert {order["account"] for order in body["orders"]} == {ACCOUNTS[0]}
+        assert len(body["orders"]) == 3
+        _, body, _ = await group.get(worker, "/orders?status=filled")
+        assert [order["order_id"] for order in body["orders"]] == ["old"]
+        _, body, _ = await group.get(worker, "/orders?limit=5")
+        assert len(body["orders"]) == 5
+
+
+async def test_an_order_that_closed_meanwhile_is_listed_once_and_as_closed(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    await group.put_order(order_row(order_id, account))
+    group.rows.orders[order_id] = kept(order_id)
+    _, body, _ = await group.get(group.workers[0], "/orders")
+    assert [(order["order_id"], order["status"]) for order in body["orders"]] == [(order_id, "filled")]
+
+
+async def test_a_list_says_who_did_not_answer(group: Group) -> None:
+    orders = ids(ACCOUNTS, 20)
+    for order_id, account in orders:
+        await group.put_order(order_row(order_id, account))
+    here, gone = group.workers
+    await group.stop(gone)
+    group.rows.away = True
+    for path, name in (("/orders", "orders"), ("/positions", "positions"), ("/accounts", "accounts")):
+        status, body, _ = await group.get(here, path)
+        assert (status, body["incomplete"]) == (200, True)
+        assert str(gone.url) in body["missing"]
+        assert ("clickhouse" in body["missing"]) == (name == "orders")
+    _, body, _ = await group.get(here, "/orders")
+    mine = {order_id for order_id, account in orders if group.owner_of(account) is here}
+    assert {order["order_id"] for order in body["orders"]} == mine
+
+
+async def test_open_positions_are_listed_and_flat_ones_are_not(group: Group) -> None:
+    await group.put_position(ACCOUNTS[0], 1, "buy", "buy")
+    await group.put_position(ACCOUNTS[1], 2, "buy", "sell")
+    await group.put_position(ACCOUNTS[2], 3, "sell")
+    for worker in group.workers:
+        _, body, _ = await group.get(worker, "/positions")
+        seen = [(row["account"], row["position_id"], row["side"], row["volume"]) for row in body["positions"]]
+        assert seen == [(ACCOUNTS[0], 1, "buy", "0.20"), (ACCOUNTS[2], 3, "sell", "0.10")]
+        _, body, _ = await group.get(worker, f"/positions?account={ACCOUNTS[2]}&symbol=EURUSD")
+        assert [row["account"] for row in body["positions"]] == [ACCOUNTS[2]]
+    await group.put_position(ACCOUNTS[0], 1, "buy", "sell")
+    _, body, _ = await group.get(group.workers[0], "/positions")
+    assert [row["account"] for row in body["positions"]] == [ACCOUNTS[2]]
+
+
+async def test_an_account_is_found_by_asking_any_worker(group: Group) -> None:
+    for account in ACCOUNTS:
+        await group.put_account(account)
+    for worker in group.workers:
+        _, body, _ = await group.get(worker, "/accounts")
+        assert [row["account"] for row in body["accounts"]] == ACCOUNTS
+        for account in ACCOUNTS:
+            status, body, by = await group.get(worker, f"/accounts/{account}")
+            assert (status, body["schema"], body["account"]) == (200, "account/1", account)
+            assert by == str(group.owner_of(account).url)
+        assert (await group.get(worker, "/accounts/nobody"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/orders?status=lost",
+        "/orders?colour=red",
+        "/orders?limit=0",
+        "/orders?limit=1001",
+        "/orders?limit=-1",
+        "/orders?limit=%C2%B2",
+        "/orders?symbol=",
+        "/orders?symbol=%00",
+        "/positions?status=filled",
+        "/accounts?symbol=EURUSD",
+        "/orders/%07",
+        "/orders/" + "x" * 129,
+        "/accounts/" + "x" * 129,
+    ],
+)
+async def test_a_bad_question_is_400_and_says_what_was_expected(group: Group, path: str) -> None:
+    status, body, _ = await group.get(group.workers[0], path)
+    assert status == 400
+    assert "expected" in body["error"]
+
+
+async def test_a_worker_that_recovers_says_so_and_the_others_say_it_is_missing(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    await group.put_order(order_row(order_id, account))
+    owner = group.owner_of(account)
+    owner.orders.recovered.clear()
+    owner.orders.indexed.clear()
+    for path in (f"/orders/{order_id}?local=1", "/orders?local=1"):
+        status, body, _ = await group.get(owner, path)
+        assert status == 503
+        assert "recovered" in body["error"]
+    for worker in group.workers:
+        status, body, _ = await group.get(worker, f"/orders/{order_id}")
+        assert (status, body["missing"]) == (503, [str(owner.url)])
+        _, body, _ = await group.get(worker, "/orders")
+        assert body["missing"] == [str(owner.url)]
+
+
+async def test_an_inner_request_is_never_passed_on(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    await group.put_order(order_row(order_id, account))
+    other = next(worker for worker in group.workers if worker is not group.owner_of(account))
+    assert (await group.get(other, f"/orders/{order_id}?local=1"))[0] == 404
+
+
+async def test_rows_of_a_partition_that_went_away_are_listed_no_more(group: Group) -> None:
+    account = account_of(group, group.workers[0])
+    await group.put_position(account, 1, "buy")
+    await group.put_account(account)
+    worker = group.workers[0]
+    worker.partitions.discard(partition_of(account, PARTITIONS))
+    await worker.recover()
+    assert (await group.get(worker, "/positions?local=1"))[1] == {"positions": []}
+    assert (await group.get(worker, "/accounts?local=1"))[1] == {"accounts": []}
+
+
+async def test_health_metrics_and_the_page(group: Group) -> None:
+    worker = group.workers[0]
+    assert (await group.get(worker, "/health"))[:2] == (200, {"status": "ok", "reasons": []})
+    worker.well = False
+    assert (await group.get(worker, "/health"))[0] == 503
+    async with aiohttp.ClientSession() as session:
+        async with session.get(worker.url.join(URL("/metrics"))) as answer:
+            assert await answer.text() == "figures 1\n"
+        async with session.get(worker.url) as answer:
+            page = await answer.text()
+    assert "&lt;cold&gt;" in page
+    assert 'href="/positions"' in page
