@@ -85,6 +85,7 @@ class Journal:
         self._waiting: asyncio.Queue[tuple[Callable[[Book], Any], asyncio.Future[Any]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._commits = 0
+        self._written = False
 
     def write(self, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Return the future of ``action``'s result; it is done when the result is durable."""
@@ -107,14 +108,17 @@ class Journal:
             results = await loop.run_in_executor(self._thread, self._commit, [action for action, _ in batch])
             for (_, future), result in zip(batch, results, strict=True):
                 _resolve(future, result)
-            self.changed.set()
+            if self._written:  # a reader that woke every reader would keep them all awake for ever
+                self.changed.set()
             await self._checkpoint()
 
     def _commit(self, actions: list[Callable[[Book], Any]]) -> list[Any]:
+        before = self._db.total_changes
         self._db.execute("BEGIN")
         try:
             results = [self._one(action) for action in actions]
             self._db.execute("COMMIT")
+            self._written = self._db.total_changes != before
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -136,6 +140,7 @@ class Journal:
         self._commits += 1
         if self._commits >= (CHECKPOINT_COMMITS if self._waiting.empty() else CHECKPOINT_COMMITS_BUSY):
             self._commits = 0
+        self._written = False
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(
                 self._thread, lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
