@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from streamapp.commands import demo, orders, signals, stack, status
+from streamapp.commands import demo, init, orders, signals, stack, status
 from streamapp.errors import StreamappError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for commands in (stack, demo, signals, orders, status):
+for commands in (init, stack, demo, signals, orders, status):
     commands.register(app)
 
 

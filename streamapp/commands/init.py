@@ -1,0 +1,126 @@
+"""``streamapp init``: Kafka's topics, NATS' streams and ClickHouse's tables, created where missing; may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streamapp.errors import ConfigurationError, StreamappError, Transient
+from streamapp.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streamapp.nats.streams import Outcome, Step
+
+_STYLES = {"present": "dim", "created": "green", "updated": "green", "missing": "yellow", "different": "yellow"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``init`` found and did, in order: topics, streams and consumers, migrations."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def missing(self) -> tuple[Step, ...]:
+        """What is not there as it should be; only a dry run leaves any."""
+        return tuple(step for step in self.steps if not step.is_fine)
+
+
+def initialise(settings: Settings, *, dry_run: bool = False) -> Report:
+    """Create what is missing on the three servers, or with ``dry_run`` only look; run it outside of any event loop.
+
+    Each server is asked, also when an earlier one failed.
+
+    Raises:
+        ConfigurationError: A server refuses something, or holds something that can't be changed, such as topics with
+            another number of partitions; names everything that is wrong, on all three.
+        Transient: Only that a server did not answer stands in the way.
+    """
+    return asyncio.run(_initialise(settings, dry_run=dry_run))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(init)
+
+
+def init(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is there and what would be done.")] = False,
+) -> None:
+    """Create Kafka's topics, NATS' streams and ClickHouse's tables where they are missing; may be repeated."""
+    report = initialise(load_settings(), dry_run=dry_run)
+    table = Table(box=None, show_header=False)
+    for step in report.steps:
+        table.add_row(f"[{_STYLES[step.outcome]}]{step.outcome}[/]", step.what, step.detail)
+    console = Console()
+    console.print(table)
+    if report.missing:
+        console.print(
+            f"{len(report.missing)} of {len(report.steps)} are missing or different; without --dry-run they are made."
+        )
+
+
+async def _initialise(settings: Settings, *, dry_run: bool) -> Report:
+    parts: tuple[Callable[[Settings, bool], Awaitable[tuple[Step, ...]]], ...] = (_topics, _streams, _tables)
+    outcomes = await asyncio.gather(*(part(settings, dry_run) for part in parts), return_exceptions=True)
+    errors = []
+    for outcome in outcomes:
+        if isinstance(outcome, StreamappError):
+            errors.append(outcome)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+    if errors:
+        kind = Transient if all(isinstance(error, Transient) for error in errors) else ConfigurationError
+        raise kind("; ".join(str(error) for error in errors)) from errors[0]
+    return Report(tuple(step for steps in outcomes if not isinstance(steps, BaseException) for step in steps))
+
+
+async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
+    from aiokafka.errors import KafkaError
+
+    from streamapp import topics
+    from streamapp.kafka.admin import create_topics, plan_topics
+    from streamapp.nats.streams import Step
+
+    specs = (*topics.TOPICS, *topics.changelogs(settings.deployment))
+    bootstrap, partitions = settings.kafka_bootstrap, settings.kafka.partitions
+    try:
+        if dry_run:
+            plan = await plan_topics(bootstrap, specs, partitions=partitions)
+        else:
+            replicas = settings.kafka.replication_factor
+            plan = await create_topics(bootstrap, specs, partitions=partitions, replication_factor=replicas)
+    except (KafkaError, OSError) as error:
+        raise Transient(
+            f"Kafka at {bootstrap} does not answer ({error!r}). Is it running, and kafka.bootstrap right?"
+        ) from error
+    done: Outcome = "missing" if dry_run else "created"
+    return tuple(Step(f"topic {spec.name}", "present" if spec.name in plan.present else done) for spec in specs)
+
+
+async def _streams(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
+    from streamapp.nats.connection import connect
+    from streamapp.nats.streams import ensure
+
+    client = await connect(settings, "init", wait_s=10.0)
+    try:
+        return await ensure(client.jetstream(), settings, create=not dry_run)
+    finally:
+        await client.close()
+
+
+async def _tables(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
+    from streamapp.clickhouse.migrations import migrate, migrations, pending
+    from streamapp.nats.streams import Step
+
+    names = await (pending(settings) if dry_run else migrate(settings))
+    done: Outcome = "missing" if dry_run else "created"
+    rest = len(migrations()) - len(names)
+    present = (Step(f"{rest} migrations of database {settings.clickhouse.database}", "present"),) if rest else ()
+    return (*present, *(Step(f"migration {name}", done) for name in names))
