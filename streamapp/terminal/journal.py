@@ -140,7 +140,6 @@ class Journal:
         self._commits += 1
         if self._commits >= (CHECKPOINT_COMMITS if self._waiting.empty() else CHECKPOINT_COMMITS_BUSY):
             self._commits = 0
-        self._written = False
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(
                 self._thread, lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
