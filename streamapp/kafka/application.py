@@ -73,7 +73,7 @@ class StreamApp(faust.App):
         """Let no record through between the end of a recovery and the seek to the committed offsets.
 
         Faust resumes the source partitions, seeks, and then clears its queues. A record that comes in between would be
-        cleared away as already read, and not come again before the next start (seen at every tenth restart under load).
+        cleared away as already read, and not come again before the next start.
         Faust resumes the flow itself.
         """
         self.consumer.stop_flow()

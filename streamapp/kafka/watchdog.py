@@ -98,6 +98,7 @@ class Watchdog(Service):
         rebalance_s: float = REBALANCE_S,
         silence_s: float = SILENCE_S,
         check_s: float = CHECK_S,
+        clock: Callable[[], float] = now_s,
         end: Callable[[str], NoReturn] = leave,
         **options: Any,
     ) -> None:
@@ -106,9 +107,7 @@ class Watchdog(Service):
         self._limits_s = (stall_s, rebalance_s, silence_s)
         self._check_s = check_s
         self._end = end
-        self._reading = Progress()
-        self._assigning = Progress()
-        self._answers = Progress()
+        self._reading, self._assigning, self._answers = Progress(clock), Progress(clock), Progress(clock)
         self._answered = 0
 
     async def on_start(self) -> None:
