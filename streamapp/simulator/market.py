@@ -11,6 +11,7 @@ from typing import Any
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import MARGIN_MODES, Account, AccountSettings
+from streamapp.simulator.bars import Bars
 from streamapp.simulator.clock import Action, Agenda, Clock, VirtualClock
 from streamapp.simulator.deeds import Deeds
 from streamapp.simulator.expiry import expires_ms
@@ -63,6 +64,7 @@ class Market:
         self.random = random.Random(f"{self.settings.seed}:market")  # noqa: S311  # repeatable on purpose
         self.symbols = symbols or read_symbols()
         self.feed = Feed(self.symbols, self.settings.seed, self.clock.utc_ms())
+        self.bars = Bars(self.feed, self.settings.seed)
         self.feed.on_tick = self._on_tick
         self.conversion = Conversion(self.symbols, self.feed.quote)
         self.ledger = Ledger(self.store.append)
@@ -341,6 +343,7 @@ class Market:
 
     def _on_tick(self, quoted: Quoted) -> None:
         self._move(quoted.utc_ms)
+        self.bars.add(quoted)
         self._triggers.on_tick(quoted)
 
     def health(self) -> dict[str, Any]:

@@ -10,14 +10,17 @@ from typing import Any, TypeVar
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
+from streamapp.simulator.bars import Bar
 from streamapp.simulator.codes import ERROR_TEXT
 from streamapp.simulator.constants import RES_S_OK
 from streamapp.simulator.dealing import Dealing, Struck
 from streamapp.simulator.market import Market, close_price
+from streamapp.simulator.prices import Prices
 from streamapp.simulator.requests import Result, exact, request_from
 from streamapp.simulator.rows import Position
 from streamapp.simulator.rpc import EXIT_CODE
 from streamapp.simulator.symbol_info import SymbolInfos
+from streamapp.simulator.symbols import Symbol
 from streamapp.simulator.validation import SERVER_CHECKS, TERMINAL_CHECKS, intake, refusal
 
 BUILD = 6199
@@ -28,7 +31,9 @@ CALLS = (
     "hello", "initialize", "login", "version", "terminal_info", "account_info", "symbols_total", "symbols_get",
     "symbol_info", "symbol_info_tick", "symbol_select", "orders_total", "orders_get", "positions_total",
     "positions_get", "history_orders_total", "history_orders_get", "history_deals_total", "history_deals_get",
-    "order_check", "order_calc_margin", "order_calc_profit",
+    "order_check", "order_calc_margin", "order_calc_profit", "copy_rates_from", "copy_rates_from_pos",
+    "copy_rates_range", "copy_ticks_from", "copy_ticks_range", "market_book_add", "market_book_get",
+    "market_book_release",
 )  # fmt: skip
 
 Row = TypeVar("Row")
@@ -61,6 +66,8 @@ class Session:
         self._joined_ms = 0
         self._path = "C:\\Program Files\\MetaTrader 5"
         self._hidden: set[str] = set()
+        self._books: set[str] = set()
+        self._prices = Prices(market)
         self._calls: dict[str, Callable[..., str]] = {name: getattr(self, name) for name in CALLS}
 
     @property
@@ -227,6 +234,60 @@ class Session:
         if name in self.account.exposures or self.account.pending.get(name):
             raise CallFailed(mt5.RES_E_FAIL)
         self._hidden.add(name)
+        return "true"
+
+    # ---- prices of the past, depth of market
+
+    def _bars(self, name: str, timeframe: int) -> list[Bar]:
+        bars = self._prices.bars(self._known(name), timeframe)
+        if bars is None:
+            raise CallFailed(mt5.RES_E_INVALID_PARAMS)
+        return bars
+
+    def _known(self, name: str) -> Symbol:
+        if name not in self.account.symbols:
+            raise CallFailed(mt5.RES_E_NOT_FOUND)
+        return self.account.symbols[name]
+
+    def copy_rates_from(self, name: str, timeframe: int, date_from: int, count: int) -> str:
+        """The last `count` bars that opened by a date."""
+        bars = [bar for bar in self._bars(name, timeframe) if bar[0] <= date_from]
+        return json.dumps(bars[-count:] if count > 0 else [])
+
+    def copy_rates_from_pos(self, name: str, timeframe: int, start: int, count: int) -> str:
+        """`count` bars up to the one that is `start` bars before the present one."""
+        bars = self._bars(name, timeframe)
+        end = len(bars) - start
+        return json.dumps(bars[max(end - count, 0) : max(end, 0)])
+
+    def copy_rates_range(self, name: str, timeframe: int, date_from: int, date_to: int) -> str:
+        """The bars that opened in a span."""
+        return json.dumps([bar for bar in self._bars(name, timeframe) if date_from <= bar[0] <= date_to])
+
+    def copy_ticks_from(self, name: str, date_from: int, count: int, flags: int) -> str:
+        """The first `count` ticks from a date on."""
+        return self._prices.ticks(self._known(name), date_from, 2**31, count, flags)
+
+    def copy_ticks_range(self, name: str, date_from: int, date_to: int, flags: int) -> str:
+        """The ticks of a span."""
+        return self._prices.ticks(self._known(name), date_from, date_to, None, flags)
+
+    def market_book_add(self, name: str) -> str:
+        """Subscribes to a depth of market."""
+        self._books.add(self._known(name).name)
+        return "true"
+
+    def market_book_get(self, name: str) -> str:
+        """A depth of market that was subscribed to."""
+        if name not in self._books:
+            raise CallFailed(mt5.RES_E_NOT_FOUND)
+        return self._prices.book(self._known(name))
+
+    def market_book_release(self, name: str) -> str:
+        """Ends a subscription."""
+        if name not in self._books:
+            raise CallFailed(mt5.RES_E_NOT_FOUND)
+        self._books.discard(name)
         return "true"
 
     # ---- tables

@@ -15,7 +15,18 @@ from streamapp.simulator.faults import KINDS
 from tests.simulator.conftest import HEDGING, NETTING, MarketProcess, environment, send
 
 MAGICS = iter(range(5_000_000, 6_000_000))
-SOON_S = 5.0
+# Generous: a machine that runs other tests beside these stalls for seconds.
+SOON_S = 60.0
+# Longer than any test: such a state ends when the test ends it.
+LONG = {"ms": 3_600_000}
+
+
+@pytest.fixture
+def virtual(start_market: Any, connect: Any) -> MarketProcess:
+    """A market whose time moves only when told to, and the module on its hedging account."""
+    market: MarketProcess = start_market("--virtual-clock")
+    connect(market)
+    return market
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
@@ -159,7 +170,7 @@ def test_a_probability_strikes_some_calls_and_times_limits_it(hedging: MarketPro
 
 @pytest.mark.parametrize("table", ["positions", "hist_deals", "hist_orders"])
 def test_each_table_has_its_own_visibility_lag(hedging: MarketProcess, table: str) -> None:
-    hedging.fault("visibility_lag", params={table: 300})
+    hedging.fault("visibility_lag", params={table: 3_600_000})
     result = send(magic=next(MAGICS))
     get: dict[str, Callable[[], Any]] = {
         "positions": lambda: mt5.positions_get(ticket=result.order),
@@ -167,12 +178,20 @@ def test_each_table_has_its_own_visibility_lag(hedging: MarketProcess, table: st
         "hist_orders": lambda: mt5.history_orders_get(ticket=result.order),
     }
     assert {name for name, read in get.items() if not read()} == {table}
-    assert eventually(get[table])
-    closing = send(type=1, position=result.order)
-    assert closing.retcode == mt5.TRADE_RETCODE_DONE
-    if table == "positions":
-        assert len(get["positions"]()) == 1
-        eventually(lambda: not get["positions"]())
+    hedging.http("DELETE", "/faults")
+    assert get[table]()
+
+
+def test_a_lag_ends_by_itself_and_hides_a_closing_too(virtual: MarketProcess) -> None:
+    virtual.fault("visibility_lag", params={"positions": 300})
+    opened = send()
+    assert mt5.positions_get(ticket=opened.order) == ()
+    virtual.http("POST", "/clock", {"advance_ms": 300})
+    assert len(mt5.positions_get(ticket=opened.order)) == 1
+    assert send(type=1, position=opened.order).retcode == mt5.TRADE_RETCODE_DONE
+    assert len(mt5.positions_get(ticket=opened.order)) == 1
+    virtual.http("POST", "/clock", {"advance_ms": 300})
+    assert mt5.positions_get(ticket=opened.order) == ()
 
 
 def test_a_disconnected_terminal_shows_the_past(hedging: MarketProcess, connect: Any) -> None:
@@ -198,13 +217,14 @@ def test_a_disconnection_ends_by_itself(hedging: MarketProcess) -> None:
 
 def test_a_terminal_that_came_back_is_stale_for_a_while(hedging: MarketProcess, connect: Any) -> None:
     opened = send()
-    hedging.fault("stale_after_reconnect", account="demo-hedging", params={"ms": 300})
+    hedging.fault("stale_after_reconnect", account="demo-hedging", params=LONG)
     mt5.shutdown()
     eventually(lambda: not any(s for s in [hedging.http("GET", "/health")["terminals"].get("demo-hedging")]))
     hedging.http("POST", "/faults", {"kind": "foreign_activity", "params": {"position": opened.order}})
     connect(hedging)
     assert len(mt5.positions_get(ticket=opened.order)) == 1
-    assert eventually(lambda: mt5.positions_get(ticket=opened.order) == ())
+    hedging.http("DELETE", "/faults")
+    assert mt5.positions_get(ticket=opened.order) == ()
 
 
 def test_a_partial_history_is_a_success_with_rows_missing(hedging: MarketProcess) -> None:
@@ -217,12 +237,13 @@ def test_a_partial_history_is_a_success_with_rows_missing(hedging: MarketProcess
 
 
 def test_a_restarting_terminal_is_away_for_its_time(hedging: MarketProcess) -> None:
-    hedging.fault("terminal_restart", account="demo-hedging", params={"ms": 200})
+    hedging.fault("terminal_restart", account="demo-hedging", params=LONG)
     assert mt5.positions_total() is None
     assert mt5.last_error()[0] in (-10001, -10002)
     assert mt5.initialize(login=HEDGING) is False
     assert mt5.last_error() == (-10005, "IPC timeout")
-    assert eventually(lambda: mt5.initialize(login=HEDGING))
+    hedging.http("DELETE", "/faults")
+    assert mt5.initialize(login=HEDGING)
 
 
 def test_a_switched_account_shows_another_login(hedging: MarketProcess) -> None:
@@ -239,13 +260,14 @@ def test_permissions_are_shown_where_the_terminal_shows_them(hedging: MarketProc
 
 
 @pytest.mark.parametrize(("kind", "state"), [("placed_then_fill", 4), ("placed_then_reject", 5)])
-def test_placed_is_not_yet_an_outcome(hedging: MarketProcess, kind: str, state: int) -> None:
-    hedging.fault(kind, nth=1, params={"ms": 100})
+def test_placed_is_not_yet_an_outcome(virtual: MarketProcess, kind: str, state: int) -> None:
+    virtual.fault(kind, nth=1, params={"ms": 100})
     result = send(magic=next(MAGICS))
     assert (result.retcode, result.deal) == (mt5.TRADE_RETCODE_PLACED, 0)
     (working,) = mt5.orders_get(ticket=result.order)
     assert working.state == mt5.ORDER_STATE_PLACED
-    (done,) = eventually(lambda: mt5.history_orders_get(ticket=result.order))
+    virtual.http("POST", "/clock", {"advance_ms": 100})
+    (done,) = mt5.history_orders_get(ticket=result.order)
     assert done.state == state
     assert bool(mt5.positions_get(ticket=result.order)) == (state == mt5.ORDER_STATE_FILLED)
 

@@ -336,3 +336,37 @@ def test_the_helpers_buy_sell_and_close(netting: MarketProcess) -> None:
     assert mt5.Close("AUDUSD") is True
     assert mt5.positions_get(symbol="AUDUSD") == ()
     assert mt5.Close("AUDUSD") is False
+
+
+def test_bars_have_the_originals_columns_and_end_with_the_present(hedging: MarketProcess) -> None:
+    bars = mt5.copy_rates_from_pos("EURUSD", mt5.TIMEFRAME_M1, 0, 100)
+    assert len(bars) == 100
+    assert bars.dtype.names == ("time", "open", "high", "low", "close", "tick_volume", "spread", "real_volume")
+    assert bars["close"][-1] == mt5.symbol_info_tick("EURUSD").bid
+    assert set(bars["time"][1:] - bars["time"][:-1]) == {60}
+    assert (bars["high"] >= bars["low"]).all()
+    hours = mt5.copy_rates_from("EURUSD", mt5.TIMEFRAME_H4, int(bars["time"][-1]), 10)
+    assert set(hours["time"] % (4 * 3600)) == {0}
+    span = mt5.copy_rates_range("EURUSD", mt5.TIMEFRAME_D1, now() - 10 * DAY, now() + DAY)
+    assert 9 <= len(span) <= 11
+    assert mt5.copy_rates_from_pos("EURUSD", 7, 0, 1) is None
+    assert mt5.copy_rates_from_pos("NOSUCH", 1, 0, 1) is None
+    assert mt5.last_error()[0] == -4
+
+
+def test_ticks_have_the_originals_columns(hedging: MarketProcess) -> None:
+    ticks = mt5.copy_ticks_from("EURUSD", now() - DAY, 1000, mt5.COPY_TICKS_ALL)
+    assert ticks.dtype.names == ("time", "bid", "ask", "last", "volume", "time_msc", "flags", "volume_real")
+    assert ticks["bid"][-1] == 1.1
+    assert len(mt5.copy_ticks_range("EURUSD", now() - DAY, now() + DAY, mt5.COPY_TICKS_INFO)) >= len(ticks)
+    assert len(mt5.copy_ticks_range("EURUSD", now() - DAY, now() + DAY, mt5.COPY_TICKS_TRADE)) == 0
+
+
+def test_a_depth_of_market_has_to_be_subscribed_to(hedging: MarketProcess) -> None:
+    assert mt5.market_book_get("EURUSD") is None
+    assert mt5.market_book_add("EURUSD")
+    book = mt5.market_book_get("EURUSD")
+    assert [level.type for level in book] == [mt5.BOOK_TYPE_SELL] * 5 + [mt5.BOOK_TYPE_BUY] * 5
+    assert (book[4].price, book[5].price) == (1.1001, 1.1)
+    assert mt5.market_book_release("EURUSD")
+    assert mt5.market_book_get("EURUSD") is None

@@ -1,0 +1,108 @@
+"""Prices of the past: bars from the ticks since the market began, and before that from a walk backwards."""
+
+import math
+import random
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from streamapp.simulator.feed import YEAR_MS, Feed, Quoted
+from streamapp.simulator.hours import DAY_MS
+
+Bar = tuple[int, float, float, float, float, int, int, int]
+"""Open time in server seconds, open, high, low, close, ticks, spread in points, traded volume."""
+
+MINUTE_MS = 60_000
+# As many minutes as the terminal keeps bars (terminal_info().maxbars); about ten weeks.
+MAX_BARS = 100_000
+_HOURS, _WEEK, _MONTH = 0x4000, 0x8000, 0xC000
+WEEK_S = 7 * DAY_MS // 1000
+# The epoch was a Thursday and MT5's week begins with Sunday.
+_FIRST_SUNDAY_S = 3 * DAY_MS // 1000
+_KNOWN_MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
+_KNOWN_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
+
+
+def is_timeframe(timeframe: int) -> bool:
+    """Whether it is one of the 21 TIMEFRAME constants."""
+    kind, number = timeframe & 0xC000, timeframe & 0x3FFF
+    if kind in (_WEEK, _MONTH):
+        return number == 1
+    return number in (_KNOWN_HOURS if kind == _HOURS else _KNOWN_MINUTES)
+
+
+def opens_at(timeframe: int, server_s: int) -> int:
+    """When the bar of a timeframe begins that a moment belongs to."""
+    kind, number = timeframe & 0xC000, timeframe & 0x3FFF
+    if kind == _WEEK:
+        return server_s - (server_s - _FIRST_SUNDAY_S) % WEEK_S
+    if kind == _MONTH:
+        day = datetime.fromtimestamp(server_s, UTC)
+        return int(datetime(day.year, day.month, 1, tzinfo=UTC).timestamp())
+    return server_s - server_s % (number * (3600 if kind == _HOURS else 60))
+
+
+def gather(minutes: Iterable[Bar], timeframe: int) -> list[Bar]:
+    """Bars of a longer timeframe from minutes in order of time."""
+    bars: list[Bar] = []
+    for minute in minutes:
+        begins = opens_at(timeframe, minute[0])
+        if not bars or bars[-1][0] != begins:
+            bars.append((begins, *minute[1:]))
+            continue
+        _, opened, high, low, _, ticks, spread, volume = bars[-1]
+        merged = (max(high, minute[2]), min(low, minute[3]), minute[4], ticks + minute[5])
+        bars[-1] = (begins, opened, *merged, min(spread, minute[6]), volume)
+    return bars
+
+
+class Bars:
+    """Minute bars of every symbol: those of this run are built tick by tick, older ones are made up when asked for."""
+
+    def __init__(self, feed: Feed, seed: int) -> None:
+        """Starts with the present quotes of `feed`."""
+        self._seed = seed
+        self._live: dict[str, list[list[float]]] = {}
+        self._past: dict[str, list[Bar]] = {}
+        for quoted in feed.quotes.values():
+            self.add(quoted)
+
+    def add(self, quoted: Quoted) -> None:
+        """Takes a tick into the minute that it belongs to."""
+        bars = self._live.setdefault(quoted.symbol.name, [])
+        begins, bid = quoted.utc_ms - quoted.utc_ms % MINUTE_MS, float(quoted.bid)
+        spread = round((quoted.ask - quoted.bid) / quoted.symbol.point)
+        if not bars or bars[-1][0] < begins:
+            bars.append([begins, bid, bid, bid, bid, 1, spread])
+            return
+        bar = bars[-1]
+        bar[2], bar[3], bar[4] = max(bar[2], bid), min(bar[3], bid), bid
+        bar[5], bar[6] = bar[5] + 1, min(bar[6], spread)
+
+    def minutes(self, quoted: Quoted, offset_ms: int) -> list[Bar]:
+        """All minutes of a symbol, oldest first, in server time."""
+        live = self._live[quoted.symbol.name]
+        past = self._past.get(quoted.symbol.name)
+        if past is None:
+            past = self._past[quoted.symbol.name] = self._make_up(quoted, int(live[0][0]), live[0][1])
+        shift = offset_ms // 1000
+        run = [(int(b[0]) // 1000 + shift, b[1], b[2], b[3], b[4], int(b[5]), int(b[6]), 0) for b in live]
+        return [(bar[0] + shift, *bar[1:]) for bar in past] + run
+
+    def _make_up(self, quoted: Quoted, begins_ms: int, price: float) -> list[Bar]:
+        """A walk backwards in time from the first quote of this run."""
+        symbol = quoted.symbol
+        draws = random.Random(f"{self._seed}:{symbol.name}:bars")  # noqa: S311  # repeatable on purpose
+        scale = symbol.sigma * math.sqrt(MINUTE_MS / YEAR_MS)
+        ticks = MINUTE_MS // symbol.tick_ms
+        bars: list[Bar] = []
+        close = price
+        for number in range(1, MAX_BARS + 1):
+            opened = close * math.exp(-scale * draws.gauss(0, 1))
+            reach = close * scale * abs(draws.gauss(0, 0.5))
+            high, low = max(opened, close) + reach, min(opened, close) - reach
+            first, top, bottom, last = (round(value, symbol.digits) for value in (opened, high, low, close))
+            begins_s = (begins_ms - number * MINUTE_MS) // 1000
+            bars.append((begins_s, first, top, bottom, last, ticks, symbol.spread[0], 0))
+            close = opened
+        bars.reverse()
+        return bars
