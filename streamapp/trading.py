@@ -1,0 +1,103 @@
+"""The trading worker: ``faust -A streamapp.trading worker``. Decides, submits, and folds what comes back.
+
+The app is built here at import and connected to nothing; everything happens when the worker starts. The parts are put
+together in :mod:`streamapp.wiring`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agents.breakers import Breakers
+from agents.terminals import NatsTerminals
+from streamapp import crashpoints, topics
+from streamapp.clickhouse.reader import Reader
+from streamapp.clock import utc_now
+from streamapp.kafka.application import StreamApp, build_app
+from streamapp.metrics import TradingMetrics
+from streamapp.settings import Settings, load_settings
+from streamapp.wiring.holdings import Holdings, open_holdings
+from streamapp.wiring.messaging import Messaging
+from streamapp.wiring.readiness import Readiness
+from streamapp.wiring.timers import Timers
+from streamapp.wiring.workers import Surroundings, checks_of, register_agents
+
+
+@dataclass(frozen=True)
+class Trading:
+    """The worker's parts, for the web views and tests."""
+
+    app: StreamApp
+    settings: Settings
+    holdings: Holdings
+    breakers: Breakers
+    messaging: Messaging
+    readiness: Readiness
+    reader: Reader
+    metrics: TradingMetrics
+
+
+def build(settings: Settings) -> Trading:
+    """Return the worker of ``settings``, connected to nothing yet."""
+    crashpoints.arm(settings.crash_at)
+    app = _app(settings)
+    metrics, reader = TradingMetrics(), Reader.of(settings)
+    messaging = Messaging(settings, f"trading-{settings.worker}")
+    terminals = NatsTerminals(messaging)
+    breakers = Breakers(
+        terminals,
+        utc_now,
+        deadline_s=settings.broker.submit_deadline_s,
+        max_skew_s=settings.execution.max_clock_skew_s,
+        metrics=metrics,
+    )
+    holdings = open_holdings(app)
+    readiness = Readiness(app, settings, holdings, messaging, breakers)
+    house = Surroundings(
+        app=app,
+        settings=settings,
+        clock=utc_now,
+        metrics=metrics,
+        holdings=holdings,
+        terminals=terminals,
+        breakers=breakers,
+        signal_rows=reader,
+        order_rows=reader,
+    )
+    register_agents(house)
+    app.add_dependency(messaging)
+    app.add_dependency(Timers(app, checks_of(house), readiness, settings, utc_now))
+    app.on_before_shutdown.connect(lambda *_, **__: reader.close())
+    trading = Trading(app, settings, holdings, breakers, messaging, readiness, reader, metrics)
+    _register_views(trading)
+    return trading
+
+
+def _app(settings: Settings) -> StreamApp:
+    worker = "" if settings.worker == 1 else f"-{settings.worker}"
+    return build_app(
+        topics.app_id(settings.deployment, "trading"),
+        bootstrap=settings.kafka_bootstrap,
+        data_dir=settings.local.data / f"trading{worker}",
+        partitions=settings.kafka.partitions,
+        replication_factor=settings.kafka.replication_factor,
+        session_timeout_s=settings.kafka.session_timeout_s,
+        web_port=settings.ports.trading(settings.worker),
+        web_host=settings.web.bind,
+    )
+
+
+def _register_views(trading: Trading) -> None:
+    @trading.app.page("/health")
+    async def health(view: Any, _request: Any) -> Any:
+        status, body = trading.readiness.health()
+        return view.json(body, status=status)
+
+    @trading.app.page("/metrics")
+    async def numbers(view: Any, _request: Any) -> Any:
+        return view.text(trading.metrics.text(), content_type="text/plain")
+
+
+trading = build(load_settings())
+app = trading.app

@@ -1,0 +1,47 @@
+"""What the trading worker does by the clock: hello to the terminals, checks of what waits, and the warm-up once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mode import Service
+
+from agents.checks import Checks
+from streamapp.clock import Clock
+from streamapp.errors import Ambiguous, Definite
+from streamapp.settings import Settings
+from streamapp.wiring.readiness import Readiness
+from streamapp.wiring.warmup import warm_up
+
+
+class Timers(Service):
+    """Ticks every ``broker.check_interval_s`` for as long as the app runs. Any unexpected error ends the worker."""
+
+    def __init__(
+        self, app: Any, checks: Checks, readiness: Readiness, settings: Settings, clock: Clock, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._app = app
+        self._checks = checks
+        self._readiness = readiness
+        self._settings = settings
+        self._clock = clock
+
+    @Service.task
+    async def _tick(self) -> None:
+        while not self.should_stop:
+            try:
+                await self._once()
+            except (Ambiguous, Definite) as error:
+                # Only checks and hellos: what was not sent is due again at the next tick.
+                self.log.warning("the checks could not be sent: %s", error)
+            await self.sleep(self._settings.broker.check_interval_s)
+
+    async def _once(self) -> None:
+        if not self._readiness.recovered:
+            await self._checks.greet()
+            return
+        if not self._readiness.warmed_up:
+            await warm_up(self._app, self._app.sends, self._settings, self._clock)
+            self._readiness.warmed_up = True
+        await self._checks.tick()
