@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agents.incoming import Incoming
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
-from streamapp.domain.fold import content_digest, contradicts, deal_of
+from streamapp.domain.fold import apply, deal_of
 from streamapp.domain.orders import Deal
 from tables.orders import WHOLE, OrderRow, Revision
 from tables.positions import PositionRevision, PositionRow, Said
@@ -72,36 +72,49 @@ def _rows_of(fact: Fact) -> list[object]:
     return names
 
 
-@dataclass(slots=True)
 class _OrderDraft:
-    before: OrderRow
-    numbers: dict[str, int]
-    digests: dict[str, str]
-    new: list[tuple[str, Fact]] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)
-    wanted: list[tuple[int, set[int]]] = field(default_factory=list)
-    offset: int = -1
+    """One order within a group.
 
-    @classmethod
-    def of(cls, row: OrderRow) -> _OrderDraft:
-        known = row.state.facts
-        return cls(row, {fact_id: rev for rev, fact_id in enumerate(known, start=1)}, dict(known))
+    A fact that is new makes its revision at once. What has to be told again, or was held back until OrderCreated came,
+    is refolded from the row in the end: it is the same then, as a revision is a function of a set of facts.
+    """
+
+    def __init__(self, row: OrderRow) -> None:
+        self.before = row
+        self.state = row.state
+        self.new: list[tuple[str, Fact]] = []
+        self.offset = -1
+        self._made: dict[int, Revision] = {}
+        self._wanted: list[tuple[int, Iterable[int]]] = []
 
     def add(self, place: int, entry: Entry) -> None:
-        fact, digest = entry.fact, content_digest(entry.fact.body)
-        rev = self.numbers.setdefault(fact.fact_id, len(self.numbers) + 1)
-        if fact.fact_id not in self.digests:
-            self.digests[fact.fact_id] = digest
-            self.new.append((entry.text, fact))
-        elif contradicts(self.digests[fact.fact_id], fact):
-            self.conflicts.append(fact.fact_id)
-        # With OrderCreated everything that waited for it is told; a later one of the group tells only itself.
-        told = range(1, rev + 1) if isinstance(fact.body, facts.OrderCreated) else (rev,)
-        self.wanted.append((place, set(told)))
+        """Fold the entry at ``place`` of the group."""
+        fact, before = entry.fact, self.state
+        self.state = apply(before, fact)
         self.offset = max(self.offset, entry.offset)
+        if fact.fact_id in before.facts:
+            rev = list(before.facts).index(fact.fact_id) + 1
+        else:
+            rev = len(self.state.facts)
+            self.new.append((entry.text, fact))
+            if self.state.created is not None and (before.created is not None or rev == 1):
+                self._made[rev] = Revision(rev, fact, before if rev > 1 else None, self.state)
+        # With OrderCreated everything that waited for it is told.
+        is_creation = isinstance(fact.body, facts.OrderCreated)
+        self._wanted.append((place, range(1, rev + 1) if is_creation else (rev,)))
 
-    def after(self) -> OrderRow:
-        return self.before.extended(self.new, offset=self.offset, conflicts=self.conflicts)
+    def finish(self, told: list[Told]) -> OrderRow:
+        """Give every entry what it makes us say, each revision once; return the row after the group."""
+        row = self.before.extended(self.new, self.state, offset=self.offset)
+        missing = {rev for _, revs in self._wanted for rev in revs if rev not in self._made}
+        if self.state.created is None:
+            made = {}
+        else:
+            made = self._made | {revision.rev: revision for revision in (row.revisions(missing) if missing else ())}
+        for place, revs in self._wanted:
+            told[place].order = row
+            told[place].revisions = [made.pop(rev) for rev in revs if rev in made]
+        return row
 
 
 @dataclass(slots=True)
@@ -150,16 +163,11 @@ class Group:
         for place, told in enumerate(self.told):
             if (order_id := told.entry.fact.order_id) is not None:
                 if order_id not in drafts:
-                    drafts[order_id] = _OrderDraft.of(order(order_id))
+                    drafts[order_id] = _OrderDraft(order(order_id))
                 drafts[order_id].add(place, told.entry)
         for draft in drafts.values():
-            after = draft.after()
+            after = draft.finish(self.told)
             self.changes.append(Change(draft.before, after, tuple(fact for _, fact in draft.new)))
-            made = {one.rev: one for one in after.revisions(set().union(*(revs for _, revs in draft.wanted)))}
-            for place, revs in draft.wanted:
-                told = self.told[place]
-                told.order = after
-                told.revisions = [made.pop(rev) for rev in sorted(revs) if rev in made]
 
     def _fold_positions(self) -> None:
         drafts: dict[int, _PositionDraft] = {}

@@ -14,8 +14,6 @@ from streamapp.domain.slippage import Cost, Costs, expected_price, order_slippag
 from streamapp.domain.status import (
     average_price_of,
     detail_of,
-    filled_of,
-    parameters_of,
     reason_of,
     status_of,
 )
@@ -45,15 +43,15 @@ def current_order(row: OrderRow) -> OrderMessage | None:
 def order_message(order: Context, revision: Revision) -> OrderMessage:
     """Return order/1 of a revision; ``causation_id`` is its fact, ``updated_at`` the latest time of any fact so far."""
     state = revision.state
-    created, parameters = state.created, parameters_of(state)
+    created, parameters = state.created, state.parameters
     assert created is not None
     assert parameters is not None
     assert state.created_at is not None
     assert state.latest_at is not None
-    filled, fills, tickets = filled_of(state), state.fills, state.accepted_tickets
+    filled, fills, tickets = state.filled, state.fills, state.accepted_tickets
     expected = expected_price(state)
     claimed = [attempt.claimed_at for attempt in state.attempts.values() if attempt.claimed_at is not None]
-    return OrderMessage.model_construct(
+    return OrderMessage(
         **{name: getattr(parameters, name) for name in type(parameters).model_fields},
         order_id=order.order_id,
         signal_id=created.signal_id,
@@ -91,8 +89,8 @@ def is_news(revision: Revision) -> bool:
     return (
         before is None
         or status_of(before) != status_of(state)
-        or filled_of(before) != filled_of(state)
-        or parameters_of(before) != parameters_of(state)
+        or before.filled != state.filled
+        or (before.parameters is not state.parameters and before.parameters != state.parameters)
     )
 
 
@@ -131,7 +129,7 @@ def error_message(order: Context, revision: Revision) -> ErrorMessage | None:
     if kind is None:
         return None
     state, body = revision.state, revision.fact.body
-    parameters = parameters_of(state)
+    parameters = state.parameters
     assert parameters is not None
     assert state.created is not None
     return ErrorMessage.model_construct(

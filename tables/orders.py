@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from streamapp.domain.anomalies import HALTING, Anomaly, anomalies_of
 from streamapp.domain.facts import Fact, OrderCreated
 from streamapp.domain.fold import apply, fold
-from streamapp.domain.orders import OrderState
+from streamapp.domain.orders import OrderState, replaced
 from streamapp.domain.status import status_of
 from streamapp.domain.vocabulary import FINAL_STATUSES, Frozen, Status
 from streamapp.messages.fact import FactMessage
@@ -66,7 +66,7 @@ class OrderRow(Frozen):
         """The fold of all its facts."""
         if self._state is None:
             state = fold(self.base or OrderState(), self.facts)
-            self._state = state.model_copy(update={"conflicts": self.conflicts}) if self.conflicts else state
+            self._state = replaced(state, conflicts=self.conflicts) if self.conflicts else state
         return self._state
 
     @property
@@ -83,8 +83,8 @@ class OrderRow(Frozen):
     def _folded(self) -> int:
         return 0 if self.base is None else len(self.base.facts)
 
-    def extended(self, new: Iterable[tuple[str, Fact]], *, offset: int, conflicts: Iterable[str] = ()) -> OrderRow:
-        """Return the row with more facts in it, none of which it has yet.
+    def extended(self, new: Iterable[tuple[str, Fact]], state: OrderState, *, offset: int) -> OrderRow:
+        """Return the row with more facts in it, none of which it has yet; ``state`` is the fold of it all.
 
         Facts it had before are folded away, down to ``WHOLE`` together with the new ones: they have been told. As long
         as OrderCreated is not there, nothing has been told, and all are kept.
@@ -92,9 +92,6 @@ class OrderRow(Frozen):
         added = list(new)
         texts = (*self.texts, *(text for text, _ in added))
         whole = (*self.facts, *(fact for _, fact in added))
-        state = fold(self.state, (fact for _, fact in added))
-        noted = tuple(sorted({*state.conflicts, *conflicts}))
-        state = state.model_copy(update={"conflicts": noted}) if noted != state.conflicts else state
         told = len(self.texts) if self.state.created is not None else max(0, len(texts) - HELD)
         away = min(max(0, len(texts) - WHOLE), told)
         base = fold(self.base or OrderState(), whole[:away]) if away else self.base

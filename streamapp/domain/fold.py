@@ -11,7 +11,7 @@ from typing import Any
 
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
-from streamapp.domain.orders import Attempt, Deal, OrderState, Request, Ticket
+from streamapp.domain.orders import Attempt, Deal, OrderState, Request, Ticket, replaced
 from streamapp.domain.parameters import plain
 
 FOREIGN = "foreign:"
@@ -41,7 +41,7 @@ def apply(state: OrderState, fact: Fact) -> OrderState:
     if known is None:
         return _added(state, fact, content)
     if contradicts(known, fact) and fact.fact_id not in state.conflicts:
-        return state.model_copy(update={"conflicts": tuple(sorted((*state.conflicts, fact.fact_id)))})
+        return replaced(state, conflicts=tuple(sorted((*state.conflicts, fact.fact_id))))
     return state
 
 
@@ -86,7 +86,7 @@ def _added(state: OrderState, fact: Fact, content: str) -> OrderState:
     update = _effect(state, fact)
     update["facts"] = {**state.facts, fact.fact_id: content}
     update["latest_at"] = fact.at if state.latest_at is None else max(state.latest_at, fact.at)
-    return state.model_copy(update=update)
+    return replaced(state, **update)
 
 
 def _effect(state: OrderState, fact: Fact) -> dict[str, Any]:
@@ -156,15 +156,15 @@ def deal_of(fact: Fact) -> tuple[int, Deal]:
 
 
 def _attempt(state: OrderState, number: int, **said: Any) -> dict[str, Any]:
-    attempt = state.attempts.get(number, Attempt()).model_copy(update=said)
+    attempt = replaced(state.attempts.get(number, Attempt()), **said)
     return {"attempts": {**state.attempts, number: attempt}}
 
 
 def _ticket(state: OrderState, number: int, **said: Any) -> dict[str, Any]:
-    ticket = state.tickets.get(number, Ticket()).model_copy(update=said)
+    ticket = replaced(state.tickets.get(number, Ticket()), **said)
     return {"tickets": {**state.tickets, number: ticket}}
 
 
 def _request(state: OrderState, number: str, **said: Any) -> dict[str, Any]:
-    request = state.requests.get(number, Request()).model_copy(update=said)
+    request = replaced(state.requests.get(number, Request()), **said)
     return {"requests": {**state.requests, number: request}}

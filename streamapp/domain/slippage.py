@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from streamapp.domain.facts import Filled, SubmitStarted
 from streamapp.domain.orders import EXACT, OrderState
-from streamapp.domain.status import parameters_of
 from streamapp.domain.vocabulary import ExpectedPriceSource, Side
 
 _POINTS = Decimal("0.1")
@@ -70,7 +69,7 @@ def order_slippage(state: OrderState) -> Costs | None:
 
 def slippage(state: OrderState, fills: Sequence[Filled]) -> Costs | None:
     """Return the cost of some of the order's fills together, None without a fill or before OrderCreated."""
-    parameters = parameters_of(state)
+    parameters = state.parameters
     if parameters is None or not fills:
         return None
     market = state.started

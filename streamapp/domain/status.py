@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
-from pydantic import ValidationError
-
-from streamapp.domain.orders import EXACT, Attempt, OrderState, Ticket, filled_volume
+from streamapp.domain.orders import EXACT, Attempt, OrderState, Ticket, modified
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Status
 
@@ -17,18 +14,13 @@ _UNSAID = "foreign_timeout"  # a foreign connector can't show a ticket, so a par
 
 
 def parameters_of(state: OrderState) -> OrderParameters | None:
-    """Return what the order asks for now: as created, then as the broker modified it; None before OrderCreated."""
-    if state.created is None:
-        return None
-    parameters = state.created.parameters
-    for changes in _modifications(state):
-        parameters = _modified(parameters, changes) or parameters
-    return parameters
+    """Return what the order asks for now; None before OrderCreated."""
+    return state.parameters
 
 
 def filled_of(state: OrderState) -> Decimal:
     """Return cum: the lots executed for this order."""
-    return filled_volume(state.fills)
+    return state.filled
 
 
 def average_price_of(state: OrderState) -> Decimal | None:
@@ -41,13 +33,12 @@ def average_price_of(state: OrderState) -> Decimal | None:
     value = Decimal(0)
     for filled in fills:
         value = EXACT.fma(filled.price, filled.volume, value)
-    return EXACT.divide(value, filled_volume(fills)).quantize(_AVERAGE, context=EXACT)
+    return EXACT.divide(value, state.filled).quantize(_AVERAGE, context=EXACT)
 
 
 def status_of(state: OrderState) -> Status:
     """Return the status: the first line that holds."""
-    filled = filled_of(state)
-    parameters = parameters_of(state)
+    filled, parameters = state.filled, state.parameters
     if parameters is not None and filled >= parameters.volume:
         return "filled"
     live = _is_live(state)
@@ -113,15 +104,14 @@ def doubts_of(state: OrderState) -> list[str]:
 
 def is_overfilled(state: OrderState) -> bool:
     """Return whether more was executed than asked for: it is booked all the same, and the account must stop opening."""
-    parameters = parameters_of(state)
-    return parameters is not None and filled_of(state) > parameters.volume
+    return state.parameters is not None and state.filled > state.parameters.volume
 
 
 def bad_modifications(state: OrderState) -> bool:
     """Return whether a Modified fact carries values that no order can have; it is passed over."""
     if state.created is None:
         return False
-    return any(_modified(state.created.parameters, changes) is None for changes in _modifications(state))
+    return any(modified(state.created.parameters, changes) is None for changes in state.modifications)
 
 
 def _answered(why: str, attempt: Attempt, seen: bool) -> bool:
@@ -130,22 +120,6 @@ def _answered(why: str, attempt: Attempt, seen: bool) -> bool:
     if why == _UNSAID:
         return False
     return seen or (why == _AWAITED and attempt.reached_terminal)
-
-
-def _modifications(state: OrderState) -> list[dict[str, Any]]:
-    taken = [
-        (request.modified_at, request_id, request.changes)
-        for request_id, request in state.requests.items()
-        if request.changes is not None and request.modified_at is not None
-    ]
-    return [changes for _, _, changes in sorted(taken, key=lambda item: item[:2])]
-
-
-def _modified(parameters: OrderParameters, changes: dict[str, Any]) -> OrderParameters | None:
-    try:
-        return OrderParameters.model_validate({**parameters.model_dump(), **changes})
-    except ValidationError:
-        return None
 
 
 def _is_live(state: OrderState) -> bool:
