@@ -12,6 +12,7 @@ from streamapp.simulator.market import Market
 
 # A script of faults or a quote is far smaller.
 MAX_BODY = 1 << 20
+TYPES = {"GET /ledger": "application/x-ndjson", "GET /metrics": "text/plain; version=0.0.4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Control:
         self._market = market
         self._routes: dict[str, Callable[[HttpRequest], str]] = {
             "GET /health": self._health,
+            "GET /metrics": self._metrics,
             "GET /ledger": self._ledger,
             "GET /quotes": self._quote,
             "POST /quotes": self._pin,
@@ -103,8 +105,7 @@ class Control:
         except (ValueError, KeyError, TypeError, InvalidOperation) as error:
             text = f"expected a body as the documentation of {route} shows it, got {type(error).__name__}: {error}"
             return http_reply(400, "application/json", json.dumps({"error": text}))
-        kind = "application/x-ndjson" if route == "GET /ledger" else "application/json"
-        return http_reply(200, kind, body)
+        return http_reply(200, TYPES.get(route, "application/json"), body)
 
     def _ledger(self, request: HttpRequest) -> str:
         key = request.query.get("account")
@@ -161,6 +162,9 @@ class Control:
     def _clear_faults(self, request: HttpRequest) -> str:
         self._market.faults.clear()
         return self._show_faults(request)
+
+    def _metrics(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
+        return self._market.metrics()
 
     def _health(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
         return json.dumps(self._market.health())

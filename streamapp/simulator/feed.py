@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from streamapp.simulator.clock import Clock
+from streamapp.simulator.hours import DAY_MS, is_open
 from streamapp.simulator.symbols import Symbol
 
 YEAR_MS = 365 * 24 * 3_600_000
@@ -18,6 +20,13 @@ TICKS_KEPT = 20_000
 
 # After a longer pause (a sleeping machine, a virtual clock that jumps) only the last minute is played tick by tick.
 CATCH_UP_MS = 60_000
+
+# After a pause prices open with a gap, as of this long at most: weekends are quiet.
+LONGEST_GAP_MS = 4 * 3_600_000
+CLOSED_STEP_MS = 30_000
+# Five minutes before and after midnight banks quote little, and wide.
+ROLLOVER_MS = 5 * 60_000
+ROLLOVER_WIDENING = 4
 
 Tick = tuple[int, Decimal, Decimal]
 """UTC milliseconds, bid, ask."""
@@ -54,8 +63,11 @@ def _unheard(quoted: Quoted) -> None:
 class Feed:
     """Holds all quotes and moves them in time. The same seed and the same times give the same ticks."""
 
-    def __init__(self, symbols: dict[str, Symbol], seed: int, now_ms: int) -> None:
-        """Every symbol starts at its `price`, quoted once at `now_ms`."""
+    def __init__(self, symbols: dict[str, Symbol], seed: int, clock: Clock, *, always_open: bool = True) -> None:
+        """Every symbol starts at its `price`, quoted once now; unless `always_open`, it rests while it is closed."""
+        now_ms = clock.utc_ms()
+        self._clock = clock
+        self._always_open = always_open
         self._seed = seed
         self._common = random.Random(f"{seed}:usd")  # noqa: S311  # repeatable on purpose
         self._factor, self._factor_ms = 0.0, now_ms
@@ -117,8 +129,9 @@ class Feed:
             quoted.next_ms = max(quoted.next_ms, now_ms - CATCH_UP_MS)
         while due:
             quoted = min(due, key=lambda q: q.next_ms)
-            self._walk(quoted)
-            self.on_tick(quoted)
+            if self._moves(quoted):
+                self._walk(quoted)
+                self.on_tick(quoted)
             due = [q for q in due if not q.pinned and q.next_ms <= now_ms]
 
     def next_ms(self) -> int | None:
@@ -136,11 +149,26 @@ class Feed:
                 quoted.set(bid, ask, at)
                 self.on_tick(quoted)
 
+    def _moves(self, quoted: Quoted) -> bool:
+        """Whether the symbol's market is open at its next tick; a closed one is looked at again in a while."""
+        server_ms = quoted.next_ms + self._clock.offset_ms()
+        if self._always_open or is_open(quoted.symbol.session, server_ms):
+            return True
+        quoted.next_ms += CLOSED_STEP_MS
+        return False
+
+    def _points(self, quoted: Quoted, at: int) -> float:
+        """A spread in points: most often near the lowest, and wider around the server's midnight."""
+        low, high = quoted.symbol.spread
+        usual = low + (high - low) * min(quoted.random.expovariate(3), 1)
+        time = (at + self._clock.offset_ms() + ROLLOVER_MS) % DAY_MS
+        return usual * ROLLOVER_WIDENING if time < 2 * ROLLOVER_MS else usual
+
     def _walk(self, quoted: Quoted) -> None:
         """One tick: a share of the common USD factor, a share of the symbol's own, and a spread."""
         symbol, at, own = quoted.symbol, quoted.next_ms, quoted.random
         elapsed = max(at - quoted.utc_ms, 1)
-        scale = symbol.sigma * math.sqrt(min(elapsed, 60_000) / YEAR_MS)
+        scale = symbol.sigma * math.sqrt(min(elapsed, LONGEST_GAP_MS) / YEAR_MS)
         if at > self._factor_ms:
             self._factor = self._common.gauss(0, 1)
             self._factor_ms = at
@@ -150,9 +178,7 @@ class Feed:
             step += own.choice((-1, 1)) * scale * 25
         anchor = float(symbol.price)
         quoted.mid *= math.exp(step - 1e-6 * math.log(quoted.mid / anchor))
-        low, high = symbol.spread
-        points = low + (high - low) * min(own.expovariate(3), 1)
-        spread = max(round(points), 1) * symbol.point
+        spread = max(round(self._points(quoted, at)), 1) * symbol.point
         bid = symbol.rounded(Decimal(repr(quoted.mid)) - spread / 2)
         quoted.set(bid, bid + spread, at)
         quoted.next_ms = at + max(1, round(own.expovariate(1 / symbol.tick_ms)))

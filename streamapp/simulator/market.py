@@ -63,7 +63,7 @@ class Market:
         self.store: Store = store or NoStore()
         self.random = random.Random(f"{self.settings.seed}:market")  # noqa: S311  # repeatable on purpose
         self.symbols = symbols or read_symbols()
-        self.feed = Feed(self.symbols, self.settings.seed, self.clock.utc_ms())
+        self.feed = Feed(self.symbols, self.settings.seed, self.clock, always_open=self.always_open)
         self.bars = Bars(self.feed, self.settings.seed)
         self.feed.on_tick = self._on_tick
         self.conversion = Conversion(self.symbols, self.feed.quote)
@@ -345,6 +345,20 @@ class Market:
         self._move(quoted.utc_ms)
         self.bars.add(quoted)
         self._triggers.on_tick(quoted)
+
+    def metrics(self) -> str:
+        """What GET /metrics says, for Prometheus."""
+        lines = []
+        for name, account in self.accounts.items():
+            labels = f'{{account="{name}"}}'
+            lines += [
+                f"streamapp_market_orders_total{labels} {len(account.orders.live) + len(account.history_orders.live)}",
+                f"streamapp_market_deals_total{labels} {len(account.history_deals.live)}",
+                f"streamapp_market_positions{labels} {len(account.positions.live)}",
+            ]
+        lines.append(f"streamapp_market_terminals {len(self.sessions)}")
+        lines.append(f"streamapp_market_repeated_intents {len(self.ledger.invariants()['violations'])}")
+        return "".join(line + "\n" for line in lines)
 
     def health(self) -> dict[str, Any]:
         """What GET /health says."""
