@@ -20,14 +20,14 @@ _STYLE = (
 )
 
 
-def index(well: bool, health: dict[str, Any]) -> str:
+def index(health: dict[str, Any]) -> str:
     """Return the page."""
     rows = "\n".join(f"<tr><td>{_link(path)}</td><td>{text}</td></tr>" for path, text in _VIEWS)
     reasons = "".join(f"<li>{escape(str(reason))}</li>" for reason in health.get("reasons", []))
-    state = "ready" if well else escape(str(health.get("status", "not ready")))
+    state = escape(str(health.get("status", "not_ready")))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>streamapp</title><style>{_STYLE}</style>'
-        f"<h1>streamapp</h1><p>This worker is <strong>{state}</strong>.</p><ul>{reasons}</ul>"
+        f"<h1>streamapp</h1><p>This worker: <strong>{state}</strong></p><ul>{reasons}</ul>"
         f"<table>{rows}</table></html>"
     )
 

@@ -37,21 +37,17 @@ def register(
         positions: Table ``positions``; an index of the views' own is put on it.
         accounts: Table ``accounts``; likewise.
         reader: For what no table holds. Closed with the app.
-        health: Whether the worker is ready, and the body of ``/health``.
+        health: The status code and body of ``/health``.
         metrics: The text of ``/metrics``.
     """
     peers = HttpPeers(Assignment(app))
     local = Local(orders, order_index, positions, accounts)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
-    views = Views(local, answers, health, metrics)
-
-    def add_routes(*_: Any, **__: Any) -> None:
-        # Before Faust adds its own pages, of which "/" would be one; touched at import, the server would pin a loop.
-        app.web.web_app.add_routes(views.routes())
+    # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
+    app.web.web_app.add_routes(Views(local, answers, health, metrics).routes())
 
     async def close(*_: Any, **__: Any) -> None:
         await peers.close()
         await reader.close()
 
-    app.on_worker_init.connect(add_routes)
     app.on_before_shutdown.connect(close)

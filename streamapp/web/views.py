@@ -17,7 +17,8 @@ from streamapp.web.page import index
 from streamapp.web.peers import LOCAL
 
 ANSWERED_BY = "Streamapp-Answered-By"
-HealthView = Callable[[], tuple[bool, dict[str, Any]]]
+HealthView = Callable[[], tuple[int, dict[str, Any]]]
+"""Returns the status code and body of ``/health``."""
 MetricsView = Callable[[], str]
 
 MOST_ROWS = 1000
@@ -31,7 +32,7 @@ class Views:
     Args:
         local: What this worker knows.
         answers: What the group knows.
-        health: Whether all is well, and what ``/health`` says.
+        health: What ``/health`` says, 200 or 503.
         metrics: The text of ``/metrics``.
     """
 
@@ -85,15 +86,14 @@ class Views:
         return _found(await self._answers.account(account), f"account {account}")
 
     async def _say_health(self, _: web.Request) -> web.Response:
-        well, body = self._health()
-        return _json(body, status=200 if well else 503)
+        status, body = self._health()
+        return _json(body, status=status)
 
     async def _say_metrics(self, _: web.Request) -> web.Response:
         return web.Response(text=self._metrics(), content_type="text/plain")
 
     async def _index(self, _: web.Request) -> web.Response:
-        well, body = self._health()
-        return web.Response(text=index(well, body), content_type="text/html")
+        return web.Response(text=index(self._health()[1]), content_type="text/html")
 
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]

@@ -14,7 +14,7 @@ from streamapp.settings import ClickHouseSettings, Settings
 def settings(clickhouse_url: str) -> Settings:
     """Settings with a database of this test's own."""
     database = f"test_{uuid.uuid4().hex[:12]}"
-    return Settings(clickhouse=ClickHouseSettings(url=clickhouse_url, database=database))
+    return Settings(clickhouse=ClickHouseSettings(url=clickhouse_url, database=database, timeout_s=60))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from streamapp.domain.facts import Body, Fact, Filled, OrderCreated, SubmitClaimed, make_fact
+from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.domain.orders import Deal
 from streamapp.domain.parameters import OrderParameters, parameters_hash
@@ -86,8 +87,10 @@ class Worker:
         self.app = web.Application()
         self.app.add_routes(Views(local, answers, self._health, lambda: "figures 1\n").routes())
 
-    def _health(self) -> tuple[bool, dict[str, Any]]:
-        return self.well, {"status": "ok" if self.well else "starting", "reasons": [] if self.well else ["<cold>"]}
+    def _health(self) -> tuple[int, dict[str, Any]]:
+        if self.well:
+            return 200, {"status": "ok", "reasons": []}
+        return 503, {"status": "starting", "reasons": ["<cold>"]}
 
     async def recover(self) -> None:
         for log in (self.order_log, self.position_log, self.account_log):
@@ -181,7 +184,7 @@ def order_row(order_id: str, account: str, **options: Any) -> OrderRow:
     facts = facts_of(order_id, account, **options)
     row = OrderRow(order_id=order_id, account=account, offset=0)
     for offset, fact in enumerate(facts):
-        row = row.extended([(FactMessage.of(fact).encode().decode(), fact)], offset=offset)
+        row = row.extended([(FactMessage.of(fact).encode().decode(), fact)], fold(row.state, [fact]), offset=offset)
     return row
 
 
