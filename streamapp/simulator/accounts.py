@@ -61,7 +61,7 @@ def settings_from(row: dict[str, Any]) -> AccountSettings:
     return AccountSettings(
         name=str(row["name"]),
         login=int(row["login"]),
-        server=row.get("server", "Streamapp-Demo"),
+        server=row.get("server", "Simulated-Demo"),
         password=row.get("password"),
         profile=row.get("profile", "default"),
         balance=Decimal(str(row.get("balance", "1000000"))),

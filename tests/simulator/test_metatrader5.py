@@ -87,7 +87,7 @@ def test_login_changes_the_account_and_a_failed_one_keeps_the_connection(hedging
     assert mt5.account_info().login == NETTING
     assert mt5.login(1) is False
     assert mt5.account_info().login == NETTING
-    assert mt5.login(login=HEDGING, server="Streamapp-Demo")
+    assert mt5.login(login=HEDGING, server="Simulated-Demo")
     assert mt5.account_info().margin_mode == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
 
 

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -230,3 +232,34 @@ def test_strange_bytes_close_their_own_connection_only(market: MarketProcess) ->
             connection.sendall(data)
             assert b"error" in connection.recv(65_536)
     assert market.http("GET", "/health")["status"] == "ok"
+
+
+def test_faults_come_from_a_file_too(start_market: Any, connect: Any, tmp_path: Path) -> None:
+    script = tmp_path / "faults.json"
+    script.write_text('[{"kind": "requote", "account": "demo-hedging", "nth": 2}]')
+    connect(start_market("--faults", str(script)))
+    assert [send().retcode for _ in range(3)] == [10009, 10004, 10009]
+
+
+def test_a_placed_order_is_filled_after_a_restart(start_market: Any, connect: Any, tmp_path: Path) -> None:
+    market = start_market("--data", str(tmp_path / "market"))
+    connect(market, HEDGING)
+    market.fault("placed_then_fill", nth=1, params={"ms": 3_600_000})
+    placed = send(magic=8)
+    assert placed.retcode == mt5.TRADE_RETCODE_PLACED
+    market.kill()
+    market.start()
+    connect(market, HEDGING)
+    deadline = time.monotonic() + 60
+    while not mt5.positions_get(ticket=placed.order):
+        assert time.monotonic() < deadline
+    assert [row["volume"] for row in market.ledger(kind="deal")] == ["0.1"]
+    assert market.http("GET", "/health")["invariants"]["one_order_per_intent"]
+
+
+def test_metrics_count_orders_and_deals(hedging: MarketProcess) -> None:
+    send()
+    with urllib.request.urlopen(f"http://{hedging.address}/metrics", timeout=10) as response:
+        lines = dict(line.rsplit(" ", 1) for line in response.read().decode().splitlines())
+    assert int(lines['streamapp_market_deals_total{account="demo-hedging"}']) > 1
+    assert int(lines["streamapp_market_terminals"]) == 1
