@@ -56,6 +56,7 @@ class SinkMetrics(_Metrics):
         self.dead_letters = self._counter("dead_letters", "Records nobody could use.", "topic", "reason")
         self.published = self._counter("published", "Messages that JetStream acknowledged.", "schema")
         self.publish_retries = self._counter("publish_retries", "Publications that had to be tried again.")
+        self.left_out = self._counter("left_out", "Updates that were not published, by why.", "reason")
         self.rows = self._counter("rows_inserted", "Rows that ClickHouse took.", "table")
         self.insert_seconds = self._histogram("insert_seconds", "One insert.", "table")
         self.lag_seconds = self._gauge("lag_seconds", "Age of the oldest record not delivered.", "topic")
