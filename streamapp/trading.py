@@ -7,7 +7,6 @@ together in :mod:`streamapp.wiring`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from agents.breakers import Breakers
 from agents.terminals import NatsTerminals
@@ -17,6 +16,7 @@ from streamapp.clock import utc_now
 from streamapp.kafka.application import StreamApp, build_app
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings, load_settings
+from streamapp.web.registration import register
 from streamapp.wiring.holdings import Holdings, open_holdings
 from streamapp.wiring.messaging import Messaging
 from streamapp.wiring.readiness import Readiness
@@ -68,10 +68,17 @@ def build(settings: Settings) -> Trading:
     register_agents(house)
     app.add_dependency(messaging)
     app.add_dependency(Timers(app, checks_of(house), readiness, settings, utc_now))
-    app.on_before_shutdown.connect(lambda *_, **__: reader.close())
-    trading = Trading(app, settings, holdings, breakers, messaging, readiness, reader, metrics)
-    _register_views(trading)
-    return trading
+    register(
+        app,
+        orders=holdings.orders,
+        order_index=holdings.open_orders,
+        positions=holdings.positions,
+        accounts=holdings.accounts,
+        reader=reader,
+        health=readiness.health,
+        metrics=metrics.text,
+    )
+    return Trading(app, settings, holdings, breakers, messaging, readiness, reader, metrics)
 
 
 def _app(settings: Settings) -> StreamApp:
@@ -86,17 +93,6 @@ def _app(settings: Settings) -> StreamApp:
         web_port=settings.ports.trading(settings.worker),
         web_host=settings.web.bind,
     )
-
-
-def _register_views(trading: Trading) -> None:
-    @trading.app.page("/health")
-    async def health(view: Any, _request: Any) -> Any:
-        status, body = trading.readiness.health()
-        return view.json(body, status=status)
-
-    @trading.app.page("/metrics")
-    async def numbers(view: Any, _request: Any) -> Any:
-        return view.text(trading.metrics.text(), content_type="text/plain")
 
 
 trading = build(load_settings())
