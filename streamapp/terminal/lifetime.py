@@ -73,7 +73,7 @@ def _pid_in(path: Path) -> int:
         return 0
 
 
-def end_holder(path: Path, deadline_s: float = 10.0) -> int | None:
+def end_holder(path: Path, deadline_s: float = 60.0) -> int | None:
     """End the process that holds the lock at ``path``; return its pid, or None where nobody held it.
 
     The lock itself proves that the pid in the file is the holder's: a number that was given to another process since

@@ -1,0 +1,285 @@
+"""One account's parts on a scripted worker, and the real processes: market, NATS streams, terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from nats.js.errors import NotFoundError
+
+from streamapp import subjects
+from streamapp.clock import utc_now
+from streamapp.local.ports import free_port
+from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.report import Report
+from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
+from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
+from streamapp.terminal.connection import BrokerConnection
+from streamapp.terminal.execution import Execution, Limits
+from streamapp.terminal.journal import Journal
+from streamapp.terminal.watch import Watch
+from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER, ScriptedWorker, submit_request
+
+PATIENCE_S = 60.0
+"""How long a test waits for what must come; the machine may be busy with others."""
+
+
+async def eventually(condition: Callable[[], Any], what: str = "") -> Any:
+    """Return the first true value of ``condition``, which may be a coroutine function."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > until:
+            raise AssertionError(f"did not come: {what or condition}")
+        await asyncio.sleep(0.02 if PATIENCE_S else 0)
+
+
+@dataclass
+class Account:
+    """The parts of one account's terminal, wired as the child does, on a scripted worker."""
+
+    worker: ScriptedWorker
+    journal: Journal
+    connection: BrokerConnection
+    execution: Execution
+    watch: Watch
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    async def submit(self, name: str = "s-1", **changes: Any) -> SubmitRequest:
+        request = submit_request(name, epoch=self.journal.book.epoch, **changes)
+        await self.journal.write(lambda book: book.submit(request))
+        self.execution.add(request)
+        return request
+
+    async def reports(self) -> list[Report]:
+        rows = await self.journal.write(lambda book: book.outbox(0, 10_000))
+        return [report for _, payload in rows if (report := Report.decode(payload)).kind != "connection"]
+
+    async def kinds(self) -> list[str]:
+        return [report.kind for report in await self.reports()]
+
+    async def said(self, *kinds: str) -> list[Report]:
+        async def all_there() -> bool:
+            return await self.kinds() == list(kinds)
+
+        await eventually(all_there, f"{kinds}, got {await self.kinds()}")
+        return await self.reports()
+
+
+@pytest.fixture
+async def account(tmp_path: Path) -> AsyncIterator[Account]:
+    worker = ScriptedWorker()
+    journal = Journal(tmp_path / "journal.sqlite3", ACCOUNT)
+    settings = AccountSettings(login=LOGIN, server=SERVER)
+    terminal = TerminalSettings(poll_interval_s=0.02, order_send_deadline_s=1.0)
+    connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
+    watch = Watch(journal, connection, terminal, clock=utc_now)
+    limits = Limits(settings, GuardSettings(), terminal)
+    execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.confirm)
+    parts = Account(worker, journal, connection, execution, watch)
+    parts.tasks = [asyncio.create_task(part.run()) for part in (journal, connection, execution, watch)]
+    yield parts
+    for task in parts.tasks:
+        task.cancel()
+    await asyncio.gather(*parts.tasks, return_exceptions=True)
+    journal.close()
+
+
+@dataclass(frozen=True)
+class Market:
+    """A simulated market of one test, reached over HTTP."""
+
+    address: str
+
+    def _ask(self, path: str, body: Any = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self.address}{path}", data=data)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            return bytes(response.read())
+
+    def fault(self, kind: str, **fields: Any) -> None:
+        self._ask("/faults", {"kind": kind, **fields})
+
+    def ledger(self, kind: str = "order") -> list[dict[str, Any]]:
+        lines = self._ask(f"/ledger?account={LOGIN}").decode().splitlines()
+        return [row for line in lines if (row := json.loads(line))["kind"] == kind]
+
+    def is_up(self) -> bool:
+        with suppress(OSError):
+            return bool(self._ask("/health"))
+        return False
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Iterator[Market]:
+    yield from _market(tmp_path, "hedging")
+
+
+@pytest.fixture
+def netting_market(tmp_path: Path) -> Iterator[Market]:
+    yield from _market(tmp_path, "netting")
+
+
+def _market(folder: Path, margin_mode: str) -> Iterator[Market]:
+    accounts = folder / "accounts.json"
+    entry = {
+        "name": ACCOUNT,
+        "login": LOGIN,
+        "server": SERVER,
+        "balance": "1000000",
+        "margin_mode": margin_mode,
+        "password": "s3cret",
+    }
+    accounts.write_text(json.dumps([entry]))
+    port = free_port()
+    command = [sys.executable, "-m", "streamapp.simulator", "--port", str(port), "--accounts", str(accounts)]
+    with (folder / "market.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        market = Market(f"127.0.0.1:{port}")
+        until = time.monotonic() + PATIENCE_S
+        while not market.is_up():
+            assert process.poll() is None, (folder / "market.log").read_text()
+            assert time.monotonic() < until
+        yield market
+        process.terminate()
+
+
+@pytest.fixture
+async def client(nats_url: str) -> AsyncIterator[Client]:
+    client = await nats.connect(nats_url)
+    jetstream = client.jetstream()
+    for stream in subjects.STREAMS:
+        try:
+            await jetstream.stream_info(stream.name)
+        except NotFoundError:
+            await jetstream.add_stream(
+                name=stream.name, subjects=list(stream.subjects), max_msgs_per_subject=stream.max_msgs_per_subject
+            )
+    yield client
+    await client.close()
+
+
+class TerminalProcess:
+    """Lives of the real terminal process of one account, and what it says on NATS under a name of its own."""
+
+    def __init__(self, folder: Path, nats_url: str, market: Market, client: Client, account: str) -> None:
+        self.account = account
+        self.log = folder / "terminal.log"
+        self.reports: list[Report] = []
+        self.entries: list[BrokerLogEntry] = []
+        self._client = client
+        self._stack = ExitStack()
+        password = folder / "password"
+        password.write_text("s3cret\n")
+        config = folder / "streamapp.toml"
+        config.write_text(
+            f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
+            "[terminal]\npoll_interval_s = 0.05\nsnapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\n"
+            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
+        )
+        self._environment = {
+            **os.environ,
+            "STREAMAPP_CONFIG": str(config),
+            "STREAMAPP_SIMULATOR_ADDRESS": market.address,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    async def listen(self) -> None:
+        async def on_report(message: Any) -> None:
+            self.reports.append(Report.decode(message.data))
+
+        async def on_entry(message: Any) -> None:
+            self.entries.append(BrokerLogEntry.decode(message.data))
+
+        await self._client.subscribe(subjects.report(self.account), cb=on_report)
+        await self._client.subscribe(subjects.broker_log(self.account), cb=on_entry)
+        await self._client.flush()
+
+    def start(self, *, crash_at: str = "") -> subprocess.Popen[bytes]:
+        log = self._stack.enter_context(self.log.open("ab"))
+        command = [sys.executable, "-m", "streamapp.terminal.child", "--account", self.account]
+        environment = {**self._environment, "STREAMAPP_CRASH_AT": crash_at}
+        self.process = self._stack.enter_context(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment)
+        )
+        return self.process
+
+    async def request(self, operation: str, payload: bytes = b"") -> bytes:
+        subject = subjects.terminal(self.account, operation)
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return (await self._client.request(subject, payload, timeout=PATIENCE_S)).data
+            except nats.errors.NoRespondersError:
+                assert time.monotonic() < until, self.log.read_text()
+                assert self.process is not None
+                assert self.process.poll() is None, self.log.read_text()
+                await asyncio.sleep(0.05 if until else 0)
+
+    async def ready(self) -> HelloReply:
+        async def hello() -> HelloReply | None:
+            reply = HelloReply.decode(await self.request("hello"))
+            return reply if reply.connection == "ready" else None
+
+        reply: HelloReply = await eventually(hello, "ready")
+        return reply
+
+    async def submit(self, request: SubmitRequest) -> SubmitReply:
+        return SubmitReply.decode(await self.request("submit", request.encode()))
+
+    def order(self, name: str, epoch: str, **changes: Any) -> SubmitRequest:
+        return submit_request(name, epoch=epoch, **changes).model_copy(update={"account": self.account})
+
+    def kinds(self, order_id: str) -> list[str]:
+        seen: dict[int, str] = {report.seq: report.kind for report in self.reports if report.order_id == order_id}
+        return [kind for _, kind in sorted(seen.items())]
+
+    async def stop(self) -> int:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return await asyncio.to_thread(self.process.wait, PATIENCE_S)
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        self._stack.close()
+
+
+@pytest.fixture
+async def terminal(tmp_path: Path, nats_url: str, market: Market, client: Client) -> AsyncIterator[TerminalProcess]:
+    terminal = TerminalProcess(
+        tmp_path, nats_url, market, client, f"t{tmp_path.name.encode().hex()[-20:]}{os.getpid()}"
+    )
+    await terminal.listen()
+    yield terminal
+    terminal.end()
+
+
+@pytest.fixture
+async def netting_terminal(
+    tmp_path: Path, nats_url: str, netting_market: Market, client: Client
+) -> AsyncIterator[TerminalProcess]:
+    terminal = TerminalProcess(
+        tmp_path, nats_url, netting_market, client, f"n{tmp_path.name.encode().hex()[-20:]}{os.getpid()}"
+    )
+    await terminal.listen()
+    yield terminal
+    terminal.end()
