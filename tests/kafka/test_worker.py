@@ -13,17 +13,13 @@ from pathlib import Path
 import pytest
 
 from streamapp.kafka.exits import SOFTWARE
-from tests.kafka.workers import PARTITIONS, Group, foreign, new_group, until
+from tests.kafka.workers import PARTITIONS, Group, foreign, in_place, new_group, until
 
 
 @pytest.fixture
 async def group(kafka_bootstrap: str, tmp_path: Path) -> AsyncIterator[Group]:
     async with new_group(kafka_bootstrap, tmp_path, **{"max.message.bytes": "20000"}) as group:
         yield group
-
-
-def in_place(value: bytes, offset: int) -> bool:
-    return bool(struct.unpack_from(">q", value)[0] == offset)
 
 
 async def test_a_foreign_record_ends_the_worker_and_the_next_start_goes_on_without_it(group: Group) -> None:
@@ -51,9 +47,7 @@ async def test_a_foreign_record_ends_the_worker_and_the_next_start_goes_on_witho
     assert after["before"] == "a", "neither the zombie's row nor the unconfirmed one is there"
     assert list(worker.data.rglob("*.drop")) == []
     assert (await worker.ready())["rows"][str(partition)] == {"k": "b"}
-    log = [
-        (each.offset, in_place(each.value, each.offset), each.value[8:]) for each in await group.read(group.changelog)
-    ]
+    log = [(each.offset, in_place(each), each.value[8:]) for each in await group.read(group.changelog)]
     a, b = b'{"value":"a"}', b'{"value":"b"}'
     assert log == [(0, True, a), (1, False, zombie[8:]), (2, False, b), (3, True, a), (4, True, b)]
 
@@ -126,7 +120,7 @@ async def test_killed_at_any_moment_and_started_again_nothing_is_lost(group: Gro
     await until(rows, "every row has its last value")
     worker.kill(signal.SIGTERM)
     assert await worker.ended() == 0
-    assert all(in_place(each.value, each.offset) for each in await group.read(group.changelog))
+    assert all(in_place(each) for each in await group.read(group.changelog))
     seen = [(out["key"], out["value"]) for out in await group.outcomes()]
     assert {(f"{a}:{n % 5}", str(n)) for a in accounts for n in range(per_account)} == set(seen)
     assert sum((await group.committed()).values()) == len(accounts) * per_account

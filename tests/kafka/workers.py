@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -190,6 +191,11 @@ async def new_group(bootstrap: str, folder: Path, **changelog: str) -> AsyncIter
         finally:
             for worker in group.workers:
                 worker.stop()
+
+
+def in_place(record: Any) -> bool:
+    """Return whether a changelog record is at the offset that its writer expected."""
+    return bool(struct.unpack_from(">q", record.value)[0] == record.offset)
 
 
 def foreign(topic: str, partition: int, key: str, value: bytes) -> Record:
