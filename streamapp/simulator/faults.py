@@ -218,6 +218,8 @@ class Faults:
         if ms is not None and fault.kind != "stale_after_reconnect":
             fault.until_ms = self._market.clock.utc_ms() + int(ms)
             self._market.agenda.at(fault.until_ms, lambda: self._end(fault))
+        if fault.kind == "terminal_update":
+            self._market.build += 1
         if fault.kind == "disconnect":
             quotes = self._market.feed.quotes
             fault.quotes = {name: (q.utc_ms, q.bid, q.ask) for name, q in quotes.items()}

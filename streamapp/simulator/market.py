@@ -30,6 +30,9 @@ from streamapp.simulator.triggers import Triggers
 # Tickets begin where no test confuses them with a count, and orders and deals never share a number by accident.
 FIRST_ORDER, FIRST_DEAL = 100_000_001, 700_000_001
 
+# Of the terminal, September 2026. The fault `terminal_update` raises it.
+FIRST_BUILD = 6199
+
 
 @dataclass(frozen=True, slots=True)
 class MarketSettings:
@@ -73,6 +76,7 @@ class Market:
         self._triggers = Triggers(self)
         self.faults = Faults(self)
         self.deeds = Deeds(self)
+        self.build = FIRST_BUILD
         self.sessions: dict[int, tuple[Account, Action]] = {}
         self._orders, self._deals = itertools.count(FIRST_ORDER), itertools.count(FIRST_DEAL)
         self._requests = itertools.count(1)

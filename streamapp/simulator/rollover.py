@@ -34,6 +34,7 @@ class Rollover:
         # The day that has just ended: 1970-01-01 was a Thursday.
         weekday = ((self._market.clock.server_ms() - DAY_MS // 2) // DAY_MS + mt5.DAY_OF_WEEK_THURSDAY) % 7
         for account in self._market.accounts.values():
+            self._end_day(account)
             for position in list(account.positions.live.values()):
                 symbol = account.symbols[position.symbol]
                 amount = self._swap(account, symbol, position, weekday)
@@ -42,6 +43,16 @@ class Rollover:
                 if account.profile.reopen_at_rollover:
                     self._market.positions.reopen(account, position)
         self.schedule()
+
+    def _end_day(self, account: Account) -> None:
+        """Brokers of the daily kind delete pending orders, and some of them the levels of positions too."""
+        daily = (mt5.SYMBOL_ORDERS_DAILY, mt5.SYMBOL_ORDERS_DAILY_NO_STOPS)
+        for order in list(account.orders.live.values()):
+            if account.symbols[order.symbol].gtc_mode in daily and order.type > mt5.ORDER_TYPE_SELL:
+                self._market.finish(account, order, mt5.ORDER_STATE_EXPIRED)
+        for position in list(account.positions.live.values()):
+            if account.symbols[position.symbol].gtc_mode == mt5.SYMBOL_ORDERS_DAILY and (position.sl or position.tp):
+                self._market.positions.change_stops(account, position, ZERO, ZERO)
 
     def _swap(self, account: Account, symbol: Symbol, position: Position, weekday: int) -> Decimal:
         if symbol.swap_mode == mt5.SYMBOL_SWAP_MODE_DISABLED or weekday in (_SATURDAY, _SUNDAY):

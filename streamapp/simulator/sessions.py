@@ -23,7 +23,6 @@ from streamapp.simulator.symbol_info import SymbolInfos
 from streamapp.simulator.symbols import Symbol
 from streamapp.simulator.validation import SERVER_CHECKS, TERMINAL_CHECKS, intake, refusal
 
-BUILD = 6199
 BUILD_DATE = "16 Sep 2026"
 
 # The functions that answer at once, by name. order_send may take its time.
@@ -170,14 +169,14 @@ class Session:
 
     def version(self) -> str:
         """Build of the terminal."""
-        return json.dumps([500, BUILD, BUILD_DATE])
+        return json.dumps([500, self.market.build, BUILD_DATE])
 
     def terminal_info(self) -> str:
         """The values of a TerminalInfo."""
         account, stands = self.account, self._stands
         return json.dumps([
             False, False, not stands("disconnect"), False, not stands("autotrading_off"), stands("api_disabled"),
-            False, False, False, False, BUILD, 100000, 0, 45000, 0.0, 0.0, account.profile.company,
+            False, False, False, False, self.market.build, 100000, 0, 45000, 0.0, 0.0, account.profile.company,
             "MetaTrader 5", "English", self._path, self._path, self._path,
         ])  # fmt: skip
 

@@ -79,9 +79,9 @@ class History(Table[R]):
         self._of_position: dict[int, list[int]] = {}
 
     def add(self, ticket: int, row: R, time_ms: int, position_id: int) -> None:
-        """Adds a row. Times must not go back: server time does not."""
+        """Adds a row. Where the machine's clock went back, it counts as being of the row before."""
         self.put(ticket, row)
-        self._times.append(time_ms)
+        self._times.append(max(time_ms, self._times[-1]) if self._times else time_ms)
         self._tickets.append(ticket)
         self._of_position.setdefault(position_id, []).append(ticket)
 

@@ -289,6 +289,9 @@ def check_existence(it: Intake) -> int:
         return mt5.TRADE_RETCODE_POSITION_CLOSED
     if it.position.symbol != request.symbol or it.position.side == request.side:
         return mt5.TRADE_RETCODE_INVALID
+    working = account.pending.get(request.symbol, {}).values()
+    if any(order.position_id == it.position.identifier != order.ticket for order in working):
+        return mt5.TRADE_RETCODE_CLOSE_ORDER_EXIST
     return mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME if request.volume > it.position.volume else 0
 
 

@@ -246,6 +246,26 @@ def test_a_restarting_terminal_is_away_for_its_time(hedging: MarketProcess) -> N
     assert mt5.initialize(login=HEDGING)
 
 
+def test_an_updated_terminal_has_another_build(hedging: MarketProcess, connect: Any) -> None:
+    build = mt5.version()[1]
+    hedging.fault("terminal_update", on="positions_total", nth=1, params={"ms": 1})
+    assert mt5.positions_total() is None
+    assert mt5.terminal_info() is None
+    assert mt5.last_error() == (-10004, "No IPC connection")
+    assert eventually(lambda: mt5.initialize(login=HEDGING))
+    assert mt5.version()[1] == mt5.terminal_info().build == build + 1
+
+
+def test_a_close_that_works_already_is_not_sent_twice(virtual: MarketProcess) -> None:
+    opened = send()
+    virtual.fault("placed_then_fill", nth=1, params={"ms": 100})
+    assert send(type=1, position=opened.order).retcode == mt5.TRADE_RETCODE_PLACED
+    assert send(type=1, position=opened.order).retcode == mt5.TRADE_RETCODE_CLOSE_ORDER_EXIST
+    virtual.http("POST", "/clock", {"advance_ms": 100})
+    assert mt5.positions_get(ticket=opened.order) == ()
+    assert send(type=1, position=opened.order).retcode == mt5.TRADE_RETCODE_POSITION_CLOSED
+
+
 def test_a_switched_account_shows_another_login(hedging: MarketProcess) -> None:
     hedging.fault("account_switched", account="demo-hedging", params={"login": NETTING})
     assert mt5.account_info().login == NETTING
@@ -358,4 +378,4 @@ def test_a_wrong_fault_says_what_there_is(market: MarketProcess) -> None:
 
 def test_every_kind_of_fault_is_tried_in_this_file() -> None:
     text = Path(__file__).read_text("utf-8")
-    assert [kind for kind in KINDS if f'"{kind}"' not in text and kind != "terminal_update"] == []
+    assert [kind for kind in KINDS if f'"{kind}"' not in text] == []

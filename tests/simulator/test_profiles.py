@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+import pytest
+
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import settings_from
 from streamapp.simulator.clock import NEW_YORK, VirtualClock
@@ -86,6 +88,17 @@ def test_rollover_may_give_positions_new_tickets_and_keeps_their_identifier() ->
     assert position.ticket != opened.order
     assert position.identifier == opened.order
     assert order(market, account, type=1, position=position.ticket).retcode == mt5.TRADE_RETCODE_DONE
+
+
+@pytest.mark.parametrize(("mode", "stops_left"), [(1, False), (2, True)])
+def test_a_broker_of_the_daily_kind_ends_orders_at_midnight(mode: int, stops_left: bool) -> None:
+    market, account = new_market("hedging")
+    account.symbols["EURUSD"] = replace(account.symbols["EURUSD"], gtc_mode=mode)
+    opened = order(market, account, sl=Decimal("1.00"))
+    placed = order(market, account, action=mt5.TRADE_ACTION_PENDING, type=2, price=Decimal("1.05"))
+    market.run_until(market.clock.utc_ms() + 86_400_000)
+    assert account.history_orders.live[placed.order].state == mt5.ORDER_STATE_EXPIRED
+    assert bool(account.positions.live[opened.order].sl) is stops_left
 
 
 def test_the_server_clock_follows_new_york() -> None:
