@@ -141,7 +141,7 @@ class WorkerLink:
             async with asyncio.timeout(deadline_s):
                 process.stdin.write(frames.encode(frame))
                 await process.stdin.drain()
-                return Answer(**await frames.receive(process.stdout))
+                return _answer(await frames.receive(process.stdout))
         except TimeoutError:
             message = f"{frame['operation']}: no answer within {deadline_s:g} s; the worker was ended"
             raise WorkerLostError(message, deadline=True) from None
@@ -176,3 +176,11 @@ class WorkerLink:
                 await self.end()
         self._process = None
         self._fail_waiting()
+
+
+def _answer(frame: dict[str, Any]) -> Answer:
+    code, text = frame["error"]
+    broken = frame["broken"]
+    return Answer(
+        frame["value"], frame["failure"], (broken[0], broken[1]) if broken else None, (code, text), frame["log"]
+    )

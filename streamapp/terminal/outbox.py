@@ -161,13 +161,13 @@ class Speaker:
 
 
 async def replay(journal: Journal, out: Acknowledged, shelf: Shelf, after_seq: int, replay_id: str) -> int:
-    """Say every report after ``after_seq`` again under a new id; return how many.
+    """Say every report after ``after_seq`` again under a new id, up to the last one now; return how many.
 
     Raises:
         Transient: JetStream did not take all of them; the agent asks again.
     """
-    said = 0
-    while rows := await journal.write(lambda book, after=after_seq: shelf.read(book, after, WINDOW)):  # type: ignore[misc]
+    said, last = 0, await journal.write(lambda book: book.last_seq())
+    while rows := await journal.write(partial(_part, shelf, after_seq, last)):
         futures = [
             await out.publish(shelf.subject, payload, f"{shelf.message_id(seq)}:{replay_id}") for seq, payload in rows
         ]
@@ -176,3 +176,7 @@ async def replay(journal: Journal, out: Acknowledged, shelf: Shelf, after_seq: i
                 raise result
         after_seq, said = rows[-1][0], said + len(rows)
     return said
+
+
+def _part(shelf: Shelf, after_seq: int, last_seq: int, book: Book) -> list[tuple[int, bytes]]:
+    return [(seq, payload) for seq, payload in shelf.read(book, after_seq, WINDOW) if seq <= last_seq]

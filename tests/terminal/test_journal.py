@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ async def test_a_row_moves_only_as_drawn_and_each_move_is_reported(journal: Jour
     request = submit_request(epoch=journal.book.epoch)
     await journal.write(lambda book: book.submit(request))
     for step in path:
-        assert await journal.write(lambda book, step=step: moved(book, request.order_id, step))
+        assert await journal.write(partial(moved, order_id=request.order_id, to=step))
     before = len(await reports(journal))
     state = path[-1] if path else "recorded"
     went = await journal.write(lambda book: moved(book, request.order_id, to))
@@ -183,7 +184,7 @@ async def test_an_order_that_was_started_in_an_earlier_life_is_a_doubt(tmp_path:
     async with opened(tmp_path / "a.sqlite3") as journal:
         epoch = journal.book.epoch
         for request in (started, waiting):
-            await journal.write(lambda book, request=request: book.submit(request.model_copy(update={"epoch": epoch})))
+            await journal.write(partial(Book.submit, request=request.model_copy(update={"epoch": epoch})))
         await journal.write(lambda book: book.start(started.order_id, STARTED))
     async with opened(tmp_path / "a.sqlite3") as journal:
         assert journal.book.epoch == epoch
@@ -215,7 +216,7 @@ async def test_accepted_comes_before_the_first_deal_and_once(journal: Journal) -
     assert await journal.write(lambda book: book.accept(request.order_id, 1001))
     assert not await journal.write(lambda book: book.accept(request.order_id, 1001))
     for body in (filled(7, 1001, "0.04"), filled(8, 1001, "0.06"), filled(7, 1001, "0.04")):
-        await journal.write(lambda book, body=body: book.record_deal(body))
+        await journal.write(partial(Book.record_deal, body=body))
     order = request.order_id
     assert await kinds(journal) == [("started", order), ("accepted", order), ("deal", order), ("deal", order)]
     assert not await journal.write(lambda book: book.is_live(1001))
@@ -264,7 +265,7 @@ async def test_a_deal_that_changed_is_a_correction_but_our_clock_is_not(journal:
 async def test_seq_is_contiguous_over_release_and_restart(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.sqlite3") as journal:
         for deal in range(5):
-            await journal.write(lambda book, deal=deal: book.record_deal(filled(deal + 1, 1)))
+            await journal.write(partial(Book.record_deal, body=filled(deal + 1, 1)))
         assert await journal.write(lambda book: book.release(3)) == 3
         assert await journal.write(lambda book: book.release(2)) == 3
         assert [seq for seq, _ in await journal.write(lambda book: book.outbox(0, 10))] == [4, 5]
@@ -298,7 +299,7 @@ async def test_what_waits_together_is_one_commit_in_its_order(journal: Journal) 
     commits: list[str] = []
     journal.book.db.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
     requests = [submit_request(str(number), epoch=journal.book.epoch) for number in range(50)]
-    await asyncio.gather(*(journal.write(lambda book, request=request: book.submit(request)) for request in requests))
+    await asyncio.gather(*(journal.write(partial(Book.submit, request=request)) for request in requests))
     assert len(commits) == 1
     assert await journal.write(lambda book: book.unsent()) == requests
 

@@ -123,7 +123,8 @@ def test_every_volume_on_the_grid_passes_and_is_sent_as_its_float(steps: int) ->
     ],
 )
 def test_stops_on_the_wrong_side_are_invalid(side: str, levels: dict[str, str]) -> None:
-    assert refusal(seen(), side=side, **{name: Decimal(price) for name, price in levels.items()})[0] == "invalid"
+    wanted: dict[str, Any] = {"side": side, **{name: Decimal(price) for name, price in levels.items()}}
+    assert refusal(seen(), **wanted)[0] == "invalid"
 
 
 def test_stops_nearer_than_the_stops_level_are_invalid() -> None:

@@ -53,8 +53,7 @@ async def test_netting_orders_are_confirmed_although_the_position_is_the_first_o
     ]
     for order in orders:
         await netting_terminal.submit(order)
-    for order in orders:
-        await eventually(lambda order=order: netting_terminal.kinds(order.order_id) == ACCEPTED)
+    await eventually(lambda: all(netting_terminal.kinds(order.order_id) == ACCEPTED for order in orders))
     assert len(netting_market.ledger()) == 4
     deals = [report.body for report in netting_terminal.reports if isinstance(report.body, facts.Filled)]
     assert [deal.entry for deal in deals] == ["in", "in", "out", "out"]
