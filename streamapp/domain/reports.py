@@ -1,0 +1,42 @@
+"""How far a terminal's reports are durable with us: a contiguous watermark (design: submission "Reports")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+MOST_AHEAD = 10_000
+"""Numbers beyond a gap that are remembered. What is forgotten comes again with the replay that fills the gap."""
+MOST_EPOCHS = 16
+"""Journals an account had before; each new one means that a person lost or removed the last."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A journal's epoch, the number up to which all its reports are durable, and those durable beyond a gap."""
+
+    epoch: str
+    watermark: int = 0
+    ahead: frozenset[int] = frozenset()
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether a report is missing that comes before one we have."""
+        return bool(self.ahead)
+
+    def seen(self, epoch: str, seq: int) -> Progress:
+        """Return the progress when report ``seq`` of ``epoch`` is durable; one of an earlier journal changes nothing.
+
+        A new journal starts at 1, and the last one is over: what it had not said is lost with it.
+        """
+        if epoch in self.earlier:
+            return self
+        if epoch != self.epoch:
+            return Progress(epoch, earlier=(*self.earlier, self.epoch)[-MOST_EPOCHS:]).seen(epoch, seq)
+        if seq <= self.watermark:
+            return self
+        if seq > self.watermark + 1:
+            return replace(self, ahead=frozenset(sorted({*self.ahead, seq})[:MOST_AHEAD]))
+        while seq + 1 in self.ahead:
+            seq += 1
+        return replace(self, watermark=seq, ahead=frozenset(number for number in self.ahead if number > seq))
