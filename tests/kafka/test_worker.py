@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import signal
 import struct
@@ -206,6 +205,15 @@ async def test_a_worker_without_tables_shares_its_partitions_too(group: Group) -
     assert sum((await group.committed()).values()) == 30
 
 
+@pytest.mark.parametrize("line", ["Starting...", "Joined group", "Recovery complete"])
+async def test_a_shutdown_during_the_start_is_an_orderly_one(group: Group, line: str) -> None:
+    worker = group.worker()
+    worker.start()
+    await until(lambda: worker.log.exists() and line in worker.log.read_text(), f"the log says {line!r}")
+    worker.kill(signal.SIGTERM)
+    assert await worker.ended() == 0
+
+
 async def test_a_shutdown_waits_for_what_was_begun(group: Group) -> None:
     worker = group.worker()
     worker.start()
@@ -213,10 +221,10 @@ async def test_a_shutdown_waits_for_what_was_begun(group: Group) -> None:
     await group.order("acc", "slow", "k", value="a", seconds=2)
 
     async def begun() -> bool:
-        return "acc" in await asyncio.to_thread(worker.log.read_text)
+        return bool((await worker.state())["begun"])
 
-    await asyncio.sleep(1)
+    await until(begun, "the order is being handled")
     worker.kill(signal.SIGTERM)
     assert await worker.ended() == 0
-    assert json.loads((await group.read(f"{group.name}-out"))[0].value)["key"] == "k"
+    assert [out["key"] for out in await group.outcomes()] == ["k"]
     assert (await group.committed())[group.partition("acc")] == 1

@@ -54,10 +54,12 @@ keys = Keys()
 if rows is not None:
     rows.watch(keys)
 assignment = Assignment(app)
+begun: list[str] = []
 
 
 async def handle(event: Any) -> None:
     order = json.loads(event.message.value)
+    begun.append(order["key"])
     await STEPS[order["do"]](event, order["key"].encode(), order)
 
 
@@ -137,6 +139,7 @@ async def state(view: Any, request: Any) -> Any:
             "recovered": rows is None or rows.recovered.is_set(),
             "indexed": rows is None or rows.indexed.is_set(),
             "rows": keys.rows,
+            "begun": len(begun),
             "workers": sorted(map(str, assignment.workers())),
             "owners": [str(assignment.owner(f"{NAME}-in", p)) for p in range(app.conf.topic_partitions)],
             "actives": sorted(map(list, app.consumer.assignment())) if app.consumer else [],
