@@ -19,7 +19,7 @@ from streamapp.simulator.faults import Faults
 from streamapp.simulator.feed import Feed, Quoted
 from streamapp.simulator.ledger import Ledger
 from streamapp.simulator.matching import EXCHANGE_FILL_MS, Matching
-from streamapp.simulator.money import BUY, ZERO, Conversion
+from streamapp.simulator.money import ZERO, Conversion, Valuation
 from streamapp.simulator.positions import Positions
 from streamapp.simulator.rollover import Rollover
 from streamapp.simulator.rows import Deal, Order, Position, dump, load
@@ -119,12 +119,17 @@ class Market:
         profit = account.round(profit)
         return account.balance + account.credit + profit + swap, account.margin(), profit
 
+    def valuation(self, account: Account, name: str) -> Valuation:
+        """How to value the positions of a symbol at the prices of now."""
+        symbol = account.symbols[name]
+        bid, ask = self.feed.quote(symbol.feed)
+        rates = self.conversion.rates(symbol.profit, account.settings.currency)
+        return Valuation(bid, ask, symbol.multiplier, *rates)
+
     def floating(self, account: Account, position: Position) -> Decimal:
         """A position's floating profit in the account's currency, without swap."""
-        price = close_price(position.side, *self.feed.quote(account.symbols[position.symbol].feed))
-        return self.positions.profit(
-            account, position.symbol, position.side, position.volume, position.price_open, price
-        )
+        valuation = self.valuation(account, position.symbol)
+        return account.round(valuation.of(position.side, position.volume, position.price_open)[1])
 
     # ---- terminals
 
@@ -385,8 +390,3 @@ class Market:
             "invariants": self.ledger.invariants(),
             "faults": [fault.shown() for fault in self.faults.active],
         }
-
-
-def close_price(side: int, bid: Decimal, ask: Decimal) -> Decimal:
-    """The price at which a position of this side closes."""
-    return bid if side == BUY else ask

@@ -9,6 +9,9 @@ from streamapp.simulator.symbols import INDEX_LIKE, Symbol
 
 BUY, SELL = 0, 1
 ZERO = Decimal(0)
+ONE = Decimal(1)
+
+_UNITS = {digits: Decimal(1).scaleb(-digits) for digits in range(9)}
 
 Quote = tuple[Decimal, Decimal]
 """Bid and ask."""
@@ -16,7 +19,7 @@ Quote = tuple[Decimal, Decimal]
 
 def rounded(amount: Decimal, digits: int) -> Decimal:
     """Money to a currency's digits, halves away from zero."""
-    return amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return amount.quantize(_UNITS.get(digits) or Decimal(1).scaleb(-digits), ROUND_HALF_UP)
 
 
 def price_profit(symbol: Symbol, side: int, volume: Decimal, opened: Decimal, closed: Decimal) -> Decimal:
@@ -56,6 +59,12 @@ class Conversion:
         """Margin of a purchase converts at Ask, of a sale at Bid."""
         return amount if source == target else amount * self._rate(source, target, side == SELL)
 
+    def rates(self, source: str, target: str) -> tuple[Decimal, Decimal]:
+        """What one unit of profit and what one unit of loss are worth."""
+        if source == target:
+            return ONE, ONE
+        return self._rate(source, target, sells=True), self._rate(source, target, sells=False)
+
     def _rate(self, source: str, target: str, sells: bool) -> Decimal:
         direct = self._direct(source, target, sells)
         if direct is not None:
@@ -73,6 +82,24 @@ class Conversion:
             bid, ask = self._quote(name)
             return 1 / ask if sells else 1 / bid
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Valuation:
+    """What positions of one symbol are worth now: the same sums as `price_profit` and `Conversion.profit`, prepared."""
+
+    bid: Decimal
+    ask: Decimal
+    multiplier: Decimal
+    gain: Decimal
+    loss: Decimal
+
+    def of(self, side: int, volume: Decimal, opened: Decimal) -> tuple[Decimal, Decimal]:
+        """The closing price, and the profit in the account's currency, not rounded."""
+        price = self.bid if side == BUY else self.ask
+        move = price - opened if side == BUY else opened - price
+        amount = move * self.multiplier * volume
+        return price, amount * (self.gain if amount > 0 else self.loss)
 
 
 @dataclass(slots=True)

@@ -194,6 +194,7 @@ class Positions:
         return deal
 
     def _keep(self, account: Account, position: Position) -> None:
+        position.cached = None
         account.positions.put(position.ticket, position)
         account.track_stops(position)
         self._market.save("position", account, position)

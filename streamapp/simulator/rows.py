@@ -1,7 +1,7 @@
 """The rows of a trade server's tables: orders, positions, deals. Money and volume are Decimal."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -36,9 +36,17 @@ class Order:
     position_by_id: int = 0
     price_current: Decimal = ZERO
     external_id: str = ""
+    cached: str | None = field(default=None, repr=False, compare=False)
 
     def wire(self) -> str:
-        """The values of a TradeOrder as a JSON array."""
+        """The values of a TradeOrder as a JSON array; kept once the order is done and can't change."""
+        if self.cached is not None:
+            return self.cached
+        text = self._wire()
+        self.cached = text if self.time_done_msc else None
+        return text
+
+    def _wire(self) -> str:
         return json.dumps([
             self.ticket, self.time_setup_msc // 1000, self.time_setup_msc, self.time_done_msc // 1000,
             self.time_done_msc, self.expiration, self.type, self.type_time, self.type_filling, self.state,
@@ -68,15 +76,19 @@ class Position:
     margin: Decimal
     swap: Decimal = ZERO
     external_id: str = ""
+    cached: tuple[str, str] | None = field(default=None, repr=False, compare=False)
 
     def wire(self, price_current: Decimal, profit: Decimal) -> str:
-        """The values of a TradePosition as a JSON array."""
-        return json.dumps([
-            self.ticket, self.time_msc // 1000, self.time_msc, self.time_update_msc // 1000, self.time_update_msc,
-            self.side, self.magic, self.identifier, self.reason, float(self.volume), float(self.price_open),
-            float(self.sl), float(self.tp), float(price_current), float(self.swap), float(profit), self.symbol,
-            self.comment, self.external_id,
-        ])  # fmt: skip
+        """The values of a TradePosition as a JSON array. What no price moves is kept until the position changes."""
+        if self.cached is None:
+            head = json.dumps([
+                self.ticket, self.time_msc // 1000, self.time_msc, self.time_update_msc // 1000,
+                self.time_update_msc, self.side, self.magic, self.identifier, self.reason, float(self.volume),
+                float(self.price_open), float(self.sl), float(self.tp),
+            ])  # fmt: skip
+            self.cached = (head[:-1], json.dumps([self.symbol, self.comment, self.external_id])[1:])
+        head, tail = self.cached
+        return f"{head}, {float(price_current)!r}, {float(self.swap)!r}, {float(profit)!r}, {tail}"
 
 
 @dataclass(slots=True)
@@ -100,9 +112,15 @@ class Deal:
     symbol: str
     comment: str
     external_id: str = ""
+    cached: str | None = field(default=None, repr=False, compare=False)
 
     def wire(self) -> str:
-        """The values of a TradeDeal as a JSON array."""
+        """The values of a TradeDeal as a JSON array; a deal that is shown does not change any more."""
+        if self.cached is None:
+            self.cached = self._wire()
+        return self.cached
+
+    def _wire(self) -> str:
         return json.dumps([
             self.ticket, self.order, self.time_msc // 1000, self.time_msc, self.type, self.entry, self.magic,
             self.position_id, self.reason, float(self.volume), float(self.price), float(self.commission),
@@ -111,7 +129,7 @@ class Deal:
 
 
 def _names(kind: type[Any]) -> tuple[tuple[str, bool], ...]:
-    return tuple((field.name, field.type is Decimal) for field in fields(kind))
+    return tuple((column.name, column.type is Decimal) for column in fields(kind) if column.name != "cached")
 
 
 _FIELDS = {kind: _names(kind) for kind in (Order, Position, Deal)}

@@ -5,7 +5,7 @@ A method gives its result as JSON text, in the shape that the module turns into 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from streamapp.simulator import constants as mt5
@@ -14,7 +14,8 @@ from streamapp.simulator.bars import Bar
 from streamapp.simulator.codes import ERROR_TEXT
 from streamapp.simulator.constants import RES_S_OK
 from streamapp.simulator.dealing import Dealing, Struck
-from streamapp.simulator.market import Market, close_price
+from streamapp.simulator.market import Market
+from streamapp.simulator.money import Valuation
 from streamapp.simulator.prices import Prices
 from streamapp.simulator.requests import Result, exact, request_from
 from streamapp.simulator.rows import Position
@@ -308,9 +309,20 @@ class Session:
         """Open positions, all or of a symbol or by ticket."""
         if ticket:
             row = self.account.positions.seen_row(ticket, self.now())
-            return array([self._position(row)] if row else [])
+            return array(self._valued([row] if row else []))
         rows = (row for _, row in self.account.positions.seen(self.now()))
-        return array(self._position(row) for row in rows if symbol is None or row.symbol == symbol)
+        return array(self._valued(row for row in rows if symbol is None or row.symbol == symbol))
+
+    def _valued(self, rows: Iterable[Position]) -> Iterator[str]:
+        """Positions at the prices of now; a symbol's rates are looked up once for all of its positions."""
+        valuations: dict[str, Valuation] = {}
+        account = self.account
+        for row in rows:
+            valuation = valuations.get(row.symbol)
+            if valuation is None:
+                valuation = valuations[row.symbol] = self.market.valuation(account, row.symbol)
+            price, profit = valuation.of(row.side, row.volume, row.price_open)
+            yield row.wire(price, account.round(profit))
 
     def history_orders_total(self, date_from: int, date_to: int) -> str:
         """How many orders were done in a span of server time."""
@@ -348,12 +360,6 @@ class Session:
         if partial is None or self.now() >= self._joined_ms + int(partial.params.get("after_login_ms", 1 << 50)):
             return rows
         return rows[: int(len(rows) * float(partial.params.get("share", 0.5)))]
-
-    def _position(self, row: Position) -> str:
-        symbol = self.account.symbols[row.symbol]
-        price = close_price(row.side, *self.market.feed.quote(symbol.feed))
-        profit = self.market.positions.profit(self.account, row.symbol, row.side, row.volume, row.price_open, price)
-        return row.wire(price, profit)
 
     # ---- trading
 
