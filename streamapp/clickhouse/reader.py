@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -32,7 +34,13 @@ class _Shape:
     """A table as it is: its columns by our names, and the word behind its name that shows newest rows only."""
 
     names: dict[str, str]
+    types: dict[str, str]
     final: str
+
+    def text(self, name: str) -> str:
+        """Return a column as text; as it is where it is text, so that its index is used."""
+        column = _quoted(self.names[name])
+        return column if "String" in self.types[name] else f"toString({column})"
 
     def select(self, table: str, where: str, rest: str = "") -> str:
         chosen = ", ".join(f"{_quoted(theirs)} AS {_quoted(ours)}" for ours, theirs in self.names.items())
@@ -148,7 +156,8 @@ class Reader:
         if "signal_id" not in shape.names:
             return []
         rows = await self._clickhouse.query(
-            shape.select("trading_signals", "signal_id = {id:String}", "LIMIT 100"), {"id": signal_id}
+            shape.select("trading_signals", f"{shape.text('signal_id')} = {{id:String}}", "LIMIT 100"),
+            {"id": signal_id},
         )
         said = ({name: value for name, value in row.items() if value is not None and value != ""} for row in rows)
         # The names are ours already; what is left is the words.
@@ -158,16 +167,18 @@ class Reader:
     async def _shape(self, table: str, ours: tuple[str, ...] | list[str]) -> _Shape:
         if table not in self._shapes:
             described = await self._clickhouse.query(f"DESCRIBE TABLE {table}")
-            there = {row["name"] for row in described}
+            there = {row["name"]: row["type"] for row in described}
             engine = await self._clickhouse.query(
                 "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",
                 {"table": table},
             )
             replaces = any("Replacing" in row["engine"] for row in engine)
-            self._shapes[table] = _Shape(self._matched(table, ours, there), " FINAL" if replaces else "")
+            names = self._matched(table, ours, there.keys())
+            types = {name: there[column] for name, column in names.items()}
+            self._shapes[table] = _Shape(names, types, " FINAL" if replaces else "")
         return self._shapes[table]
 
-    def _matched(self, table: str, ours: tuple[str, ...] | list[str], there: set[str]) -> dict[str, str]:
+    def _matched(self, table: str, ours: tuple[str, ...] | list[str], there: AbstractSet[str]) -> dict[str, str]:
         theirs = self._execution.field_names
         # In the risk engine's table its own names come first; in ours they are only a guess where another keeps it.
         if table == "trading_signals":
@@ -198,12 +209,14 @@ def _json_value(name: str, value: Any) -> Any:
     match value:
         case str() if name in JSON_COLUMNS:
             return json.loads(value)
-        case Decimal():
-            return plain(value)
+        case Decimal() | float():
+            return plain(Decimal(str(value)))
         case datetime():
             return time_text(value if value.tzinfo else value.replace(tzinfo=UTC))
-        case float():
-            return plain(Decimal(repr(value)))
+        case bytes():  # FixedString
+            return value.decode("utf-8", "replace").rstrip("\x00")
+        case UUID():
+            return str(value)
         case _:
             return value
 

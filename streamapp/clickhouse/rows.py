@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache
 from typing import Any, get_args
 
@@ -102,8 +102,9 @@ def rows_of(record: Record, role: Role) -> tuple[Row, ...]:
         tables = tuple(table for table in tables if table in _CONNECTOR_TABLES)
     if not tables:
         return ()
-    message = MODELS[tables[0]].decode(record.value)
-    return tuple(Row(table, _values(table, message, record), record) for table in tables)
+    # Tables of one schema have the same columns.
+    values = _values(tables[0], MODELS[tables[0]].decode(record.value), record)
+    return tuple(Row(table, values, record) for table in tables)
 
 
 @cache
@@ -176,8 +177,7 @@ def _json_text(value: Any) -> str:
 def _quantized(value: Decimal, name: str) -> Decimal:
     if abs(value) >= _LARGEST:
         raise Unusable("out_of_range", f"{name}: expected at most 28 digits before the point, got {value:.3E}")
-    with localcontext(_EXACT):
-        return value.quantize(_PLACES)
+    return value.quantize(_PLACES, context=_EXACT)
 
 
 def _in_range(value: datetime, name: str) -> datetime:

@@ -103,6 +103,20 @@ async def test_a_table_of_the_risk_engines_own_making_is_read_as_far_as_it_goes(
     await clickhouse.close()
 
 
+@pytest.mark.parametrize("kind", ["UUID", "FixedString(36)", "LowCardinality(String)"])
+async def test_a_signal_is_found_by_an_id_of_any_type(kind: str, settings: Settings) -> None:
+    await migrate(settings)
+    clickhouse = ClickHouse.of(settings)
+    await clickhouse.command("DROP TABLE trading_signals SYNC")
+    await clickhouse.command(f"CREATE TABLE trading_signals (signal_id {kind}) ENGINE = MergeTree ORDER BY signal_id")
+    signal_id = "6a2f5d1e-0000-8000-8000-000000000001"
+    await put(clickhouse, "trading_signals", signal_id=signal_id)
+    reader = Reader(clickhouse, ExecutionSettings())
+    assert await reader.signal(signal_id) == {"signal_id": signal_id}
+    assert await reader.signal("no-uuid") is None
+    await clickhouse.close()
+
+
 async def test_an_order_that_another_service_keeps_is_read_as_far_as_it_goes(settings: Settings) -> None:
     await migrate(settings)
     clickhouse = ClickHouse.of(settings)

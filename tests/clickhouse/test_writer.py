@@ -40,7 +40,7 @@ def writer_of(clickhouse: Any, role: Any = "both") -> tuple[Writer, Buried]:
 
 async def eventually(holds: Callable[[], bool], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110  what is polled has no event
+        while not holds():
             await asyncio.sleep(0.01)
 
 
