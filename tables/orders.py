@@ -158,7 +158,7 @@ class OrderIndex:
 
     def __init__(self) -> None:
         self._open: dict[str, OpenOrder] = {}
-        self._alarming: dict[str, tuple[str, int, tuple[Anomaly, ...]]] = {}
+        self._halting: dict[str, dict[str, tuple[Anomaly, int]]] = {}
 
     @property
     def open(self) -> Mapping[str, OpenOrder]:
@@ -172,9 +172,8 @@ class OrderIndex:
 
     def halted(self, account: str) -> str | None:
         """Return why ``account`` must not open orders (more was executed than was asked for), None if it may."""
-        for order_id, (owner, _, anomalies) in self._alarming.items():
-            if owner == account and (halting := HALTING.intersection(anomalies)):
-                return f"{min(halting)} on order {order_id}"
+        for order_id, (anomaly, _) in self._halting.get(account, {}).items():
+            return f"{anomaly} on order {order_id}"
         return None
 
     def added(self, key: bytes, row: OrderRow, partition: int) -> None:
@@ -184,12 +183,13 @@ class OrderIndex:
             self._open.pop(order_id, None)
         else:
             self._open[order_id] = OpenOrder(row.account, row.symbol, row.status, partition)
-        if row.anomalies:
-            self._alarming[order_id] = (row.account, partition, row.anomalies)
+        if halting := HALTING.intersection(row.anomalies):
+            self._halting.setdefault(row.account, {})[order_id] = (min(halting), partition)
         else:
-            self._alarming.pop(order_id, None)
+            self._halting.get(row.account, {}).pop(order_id, None)
 
     def dropped(self, partition: int) -> None:
         """Forget the rows of ``partition``: they belong to another worker."""
         self._open = {name: order for name, order in self._open.items() if order.partition != partition}
-        self._alarming = {name: known for name, known in self._alarming.items() if known[1] != partition}
+        for account, orders in self._halting.items():
+            self._halting[account] = {name: known for name, known in orders.items() if known[1] != partition}
