@@ -1,5 +1,6 @@
 """The market as a process: what it keeps, what it says, and that it outlives its clients."""
 
+import os
 import re
 import signal
 import socket
@@ -263,3 +264,18 @@ def test_metrics_count_orders_and_deals(hedging: MarketProcess) -> None:
         lines = dict(line.rsplit(" ", 1) for line in response.read().decode().splitlines())
     assert int(lines['streamapp_market_deals_total{account="demo-hedging"}']) > 1
     assert int(lines["streamapp_market_terminals"]) == 1
+
+
+def test_market_and_module_need_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    root = Path(mt5.__file__).parents[2]
+    for arguments in (["-m", "streamapp.simulator", "--help"], ["-c", "import streamapp.simulator.metatrader5"]):
+        done = subprocess.run(
+            [sys.executable, "-S", *arguments],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
