@@ -102,14 +102,15 @@ class Answers:
         return None
 
     async def orders(self, wanted: Filter) -> Found:
-        """Return ``{"orders": [...], "incomplete": ..., "missing": [...]}``, the last changed first.
+        """Return ``{"orders": [...], "more": ..., "incomplete": ..., "missing": [...]}``, the last changed first.
 
-        Open orders come from the workers, closed ones from ClickHouse (some tenths of a second later).
+        Open orders come from the workers, closed ones from ClickHouse (some tenths of a second later). ``more``: the
+        limit has cut some off.
         """
         lists: list[list[Answer]] = []
         missing: list[str] = []
         if wanted.status not in FINAL_STATUSES:
-            lists, missing = await self._all("/orders", "orders", wanted, self._local.orders(wanted))
+            lists, missing = await self._all("/orders", "orders", _named(wanted), self._local.orders(wanted))
         if wanted.status is None or wanted.status in FINAL_STATUSES:
             try:
                 lists.append(await self._clickhouse(self._rows.closed_orders(**_named(wanted))))
@@ -119,11 +120,13 @@ class Answers:
             raise Unanswered("orders", missing)
         orders = _newest(order for some in lists for order in some)
         orders.sort(key=lambda order: str(order.get("updated_at")), reverse=True)
-        return self._list("orders", orders[: wanted.limit], missing)
+        more = len(orders) > wanted.limit or any(len(some) >= wanted.limit for some in lists)
+        return self._list("orders", orders[: wanted.limit], missing, more=more)
 
     async def positions(self, wanted: Filter) -> Found:
         """Return ``{"positions": [...], "incomplete": ..., "missing": [...]}``: the open ones."""
-        lists, missing = await self._all("/positions", "positions", wanted, _now(lambda: self._local.positions(wanted)))
+        query = {"symbol": wanted.symbol, "account": wanted.account}
+        lists, missing = await self._all("/positions", "positions", query, _now(lambda: self._local.positions(wanted)))
         if not lists:
             raise Unanswered("positions", missing)
         positions = sorted((row for some in lists for row in some), key=lambda row: (row["account"], row["symbol"]))
@@ -131,7 +134,7 @@ class Answers:
 
     async def accounts(self) -> Found:
         """Return ``{"accounts": [...], "incomplete": ..., "missing": [...]}``."""
-        lists, missing = await self._all("/accounts", "accounts", Filter(), _now(self._local.accounts))
+        lists, missing = await self._all("/accounts", "accounts", {}, _now(self._local.accounts))
         if not lists:
             raise Unanswered("accounts", missing)
         accounts = sorted((row for some in lists for row in some), key=lambda row: str(row["account"]))
@@ -163,10 +166,10 @@ class Answers:
             return None
 
     async def _all(
-        self, path: str, name: str, wanted: Filter, own: Awaitable[list[Answer]]
+        self, path: str, name: str, wanted: dict[str, Any], own: Awaitable[list[Answer]]
     ) -> tuple[list[list[Answer]], list[str]]:
         """Ask everybody for a list; return the lists that came and who did not answer."""
-        query = {key: str(value) for key, value in _named(wanted).items() if value is not None}
+        query = {key: str(value) for key, value in wanted.items() if value is not None}
         workers = self._peers.others()
         asked = (self._peers.ask(worker, path, query) for worker in workers)
         here, replies = await asyncio.gather(_caught(own), asyncio.gather(*asked))
@@ -199,8 +202,9 @@ class Answers:
         except TimeoutError:
             raise Transient(f"ClickHouse: expected an answer within {CLICKHOUSE_DEADLINE_S:g} s, got none") from None
 
-    def _list(self, name: str, rows: list[Answer], missing: list[str]) -> Found:
-        return Found({name: rows, "incomplete": bool(missing), "missing": sorted(missing)}, str(self._peers.here()))
+    def _list(self, name: str, rows: list[Answer], missing: list[str], **rest: Any) -> Found:
+        body = {name: rows, **rest, "incomplete": bool(missing), "missing": sorted(missing)}
+        return Found(body, str(self._peers.here()))
 
 
 def _gaps(missing: list[str]) -> Answer:

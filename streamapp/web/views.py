@@ -68,13 +68,13 @@ class Views:
         return _found(await self._answers.orders(wanted), "orders")
 
     async def _positions(self, request: web.Request) -> web.Response:
-        wanted = _filter(request, "symbol", "account", "limit")
+        wanted = _filter(request, "symbol", "account")
         if _is_inner(request):
             return _json({"positions": self._local.positions(wanted)})
         return _found(await self._answers.positions(wanted), "positions")
 
     async def _accounts(self, request: web.Request) -> web.Response:
-        _filter(request, "limit")
+        _filter(request)
         if _is_inner(request):
             return _json({"accounts": self._local.accounts()})
         return _found(await self._answers.accounts(), "accounts")
@@ -116,7 +116,9 @@ def _guarded(handler: Handler) -> Handler:
 def _filter(request: web.Request, *allowed: str) -> Filter:
     given = {name: value for name, value in request.query.items() if name != LOCAL}
     if unknown := given.keys() - set(allowed):
-        raise Unusable("bad_query", f"expected only {', '.join(allowed)}, got {', '.join(sorted(unknown))}"[:300])
+        raise Unusable(
+            "bad_query", f"expected {', '.join(allowed) or 'no parameter'}, got {', '.join(sorted(unknown))}"[:300]
+        )
     for name, value in given.items():
         if not _NAME.fullmatch(value):
             raise Unusable("bad_query", f"{name}: expected 1 to 128 characters, got {value!r:.140}")

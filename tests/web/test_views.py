@@ -110,7 +110,7 @@ async def test_lists_come_from_all_workers_and_clickhouse(group: Group) -> None:
     group.rows.orders["old"] = kept("old")
     for worker in group.workers:
         status, body, _ = await group.get(worker, "/orders")
-        assert (status, body["incomplete"], body["missing"]) == (200, False, [])
+        assert (status, body["more"], body["incomplete"], body["missing"]) == (200, False, False, [])
         assert body["orders"][0]["order_id"] == "old"
         assert {order["order_id"] for order in body["orders"]} == {"old", *(order_id for order_id, _ in orders)}
         _, body, _ = await group.get(worker, f"/orders?status=submitted&symbol=XAUUSD&account={ACCOUNTS[0]}")
@@ -119,7 +119,7 @@ async def test_lists_come_from_all_workers_and_clickhouse(group: Group) -> None:
         _, body, _ = await group.get(worker, "/orders?status=filled")
         assert [order["order_id"] for order in body["orders"]] == ["old"]
         _, body, _ = await group.get(worker, "/orders?limit=5")
-        assert len(body["orders"]) == 5
+        assert (len(body["orders"]), body["more"]) == (5, True)
 
 
 async def test_an_order_that_closed_meanwhile_is_listed_once_and_as_closed(group: Group) -> None:
@@ -188,6 +188,7 @@ async def test_an_account_is_found_by_asking_any_worker(group: Group) -> None:
         "/orders?symbol=%00",
         "/positions?status=filled",
         "/accounts?symbol=EURUSD",
+        "/positions?limit=5",
         "/orders/%07",
         "/orders/" + "x" * 129,
         "/accounts/" + "x" * 129,
