@@ -6,9 +6,12 @@ together in :mod:`streamapp.wiring`.
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from dataclasses import dataclass
 
 from agents.breakers import Breakers
+from agents.outboxes import Outboxes
 from agents.terminals import NatsTerminals
 from streamapp import crashpoints, topics
 from streamapp.clickhouse.reader import Reader
@@ -21,7 +24,7 @@ from streamapp.wiring.holdings import Holdings, open_holdings
 from streamapp.wiring.messaging import Messaging
 from streamapp.wiring.readiness import Readiness
 from streamapp.wiring.timers import Timers
-from streamapp.wiring.workers import Surroundings, checks_of, register_agents
+from streamapp.wiring.workers import Surroundings, checks_of, register_agents, reports_of
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,11 @@ def build(settings: Settings) -> Trading:
         signal_rows=reader,
         order_rows=reader,
     )
-    register_agents(house)
+    outboxes = Outboxes(terminals)
+    reports = reports_of(house, outboxes)
+    register_agents(house, reports)
     app.add_dependency(messaging)
-    app.add_dependency(Timers(app, checks_of(house), readiness, settings, utc_now))
+    app.add_dependency(Timers(app, checks_of(house), reports, outboxes, readiness=readiness, settings=settings))
     register(
         app,
         orders=holdings.orders,
@@ -92,7 +97,17 @@ def _app(settings: Settings) -> StreamApp:
         session_timeout_s=settings.kafka.session_timeout_s,
         web_port=settings.ports.trading(settings.worker),
         web_host=settings.web.bind,
+        instance_id=f"trading-{platform.node()}-{settings.ports.trading(settings.worker)}-{_subscription(settings)}",
     )
+
+
+def _subscription(settings: Settings) -> str:
+    """Return a word for what this worker reads: Kafka hands a member that comes back under its old name its old topics.
+
+    (It comes back to the assignment it had, without a new one being made, so a topic that is new would have no reader.)
+    """
+    read = "|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES))
+    return hashlib.sha256(read.encode()).hexdigest()[:8]
 
 
 trading = build(load_settings())

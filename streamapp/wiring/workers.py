@@ -15,8 +15,11 @@ from agents.handover import Handover
 from agents.intake import Intake
 from agents.lanes import Lanes
 from agents.ledger import Ledger
+from agents.outboxes import Outboxes
 from agents.ports import OrderRows, SignalRows, Terminals
+from agents.reports import Reports
 from agents.rows import RowGate
+from agents.snapshots import Snapshots
 from streamapp import topics
 from streamapp.clock import Clock
 from streamapp.metrics import TradingMetrics
@@ -57,7 +60,19 @@ def checks_of(house: Surroundings) -> Checks:
     )
 
 
-def register_agents(house: Surroundings) -> None:
+def reports_of(house: Surroundings, outboxes: Outboxes) -> Reports:
+    """Return the reports agent's work, which a timer has a part in."""
+    return Reports(
+        house.holdings.accounts,
+        house.holdings.orders,
+        house.app.sends,
+        outboxes=outboxes,
+        settings=house.settings,
+        metrics=house.metrics,
+    )
+
+
+def register_agents(house: Surroundings, reports: Reports) -> None:
     """Register the agents of the settings' role on the app."""
     holdings, sends, metrics = house.holdings, house.app.sends, house.metrics
     settings = house.settings
@@ -68,6 +83,10 @@ def register_agents(house: Surroundings) -> None:
         _in_lanes(house, topics.SIGNALS_APPROVED, _execution(house).handle)
     _in_lanes(house, topics.ORDER_COMMANDS, _broker(house).handle)
     _in_lanes(house, topics.ARCHIVE, Ledger(holdings.orders, holdings.positions, sends, settings, metrics).handle)
+    _in_lanes(house, topics.BROKER_REPORTS, reports.handle)
+    if settings.is_executor:
+        snapshots = Snapshots(holdings.accounts, sends, settings, metrics)
+        _in_lanes(house, topics.ACCOUNT_SNAPSHOTS, snapshots.handle)
     _register_completion(house)
 
 
