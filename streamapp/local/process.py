@@ -38,7 +38,10 @@ class ProcessSpec:
 
 
 class RunningProcess:
-    """A started process, leader of its own group: Ctrl-C reaches the supervisor alone, which stops all in order."""
+    """A started process, leader of its own group: Ctrl-C reaches the supervisor alone, which stops all in order.
+
+    Start it from the main thread: on Linux it dies with the *thread* that started it.
+    """
 
     def __init__(self, spec: ProcessSpec, logs: Path) -> None:
         """Start it; its output is appended to ``logs/<name>.log``.
