@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from pydantic import ValidationError
 
@@ -107,6 +108,7 @@ class Answer:
             raise Unusable("wrong_account", f"order {self.said.order_id} is not one of account {account!r:.80}")
 
     def _deal(self, said: ForeignFill) -> Body:
+        _check_size(said)
         symbol = self.symbol
         side = said.side or self._side
         if symbol is None or side is None:
@@ -131,6 +133,11 @@ class Answer:
 
 
 _SAME = {"entry", "reason", "volume", "price", "commission", "swap", "fee", "profit", "currency"}
+# No market is so large. Below these, the sum over all deals of any position still fits what the warehouse keeps (28
+# digits before the point), and so no stranger's number can stop the ledger or a sink.
+_MOST_LOTS = Decimal(10**9)
+_HIGHEST_PRICE = Decimal(10**12)
+_MOST_MONEY = Decimal(10**15)
 _DEAL = re.compile(r"\d{1,18}")
 
 
@@ -174,6 +181,13 @@ def complaint(incoming: Incoming, error: Unusable, deployment: str) -> ErrorMess
         at=incoming.at,
         executor=deployment,
     )
+
+
+def _check_size(said: ForeignFill) -> None:
+    money = max(abs(amount) for amount in (said.commission, said.swap, said.fee, said.profit))
+    if said.volume > _MOST_LOTS or said.price > _HIGHEST_PRICE or money > _MOST_MONEY:
+        most = f"{_MOST_LOTS} lots, a price of {_HIGHEST_PRICE} and {_MOST_MONEY} of money"
+        raise Unusable("out_of_range", f"expected at most {most}, got {said.volume} at {said.price}"[:300])
 
 
 def _text(value: object) -> str | None:

@@ -5,6 +5,8 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agents.ledger import Ledger
 from streamapp import topics
@@ -34,6 +36,7 @@ from tests.domain.examples import (
     created,
     deal,
     doubt,
+    fact_sets,
     filled,
     refused,
     rejected,
@@ -64,6 +67,12 @@ class World:
         self.ledger = Ledger(self.orders, self.positions, self.producer, self.settings, self.metrics)
         for log in (self.order_log, self.position_log):
             log.recover()
+
+    def restart_on(self, producer: MemoryProducer) -> None:
+        """The same, but what was sent is remembered."""
+        self.restart()
+        self.producer = producer
+        self.ledger._producer = producer
 
     async def fold(self, *several: Fact) -> list[Any]:
         """Hand facts over as one group; return what was told about them."""
@@ -389,3 +398,30 @@ async def test_an_old_order_without_a_symbol_stays_in_the_index_until_it_is_know
     world.orders.watch(index)
     await world.fold(accepted(), cancelled())
     assert index.open[ORDER].symbol is None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fact_sets, st.data())
+async def test_any_facts_in_any_grouping_and_with_any_repetition_say_the_same_bytes(
+    several: list[Fact], data: st.DataObject
+) -> None:
+    one, other = World(), World()
+    for fact in several:
+        await one.fold(fact)
+    at = 0
+    while at < len(several):
+        size = data.draw(st.integers(1, 5))
+        group = several[at : at + size]
+        repeated = data.draw(st.lists(st.sampled_from(several[: at + size]), max_size=3))
+        await other.fold(*group, *repeated)
+        if data.draw(st.booleans()):
+            other.restart_on(other.producer)
+        at += size
+    said: dict[bytes, set[bytes]] = {}
+    for record in [*one.producer.on(topics.UPDATES), *other.producer.on(topics.UPDATES)]:
+        if topics.PUBLISH_ID in record.headers:
+            said.setdefault(record.headers[topics.PUBLISH_ID], set()).add(record.value)
+    assert all(len(values) == 1 for values in said.values())
+    assert {record.value for record in one.producer.on(topics.UPDATES)} == {
+        record.value for record in other.producer.on(topics.UPDATES)
+    }

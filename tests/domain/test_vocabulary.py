@@ -1,0 +1,43 @@
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from streamapp.domain.vocabulary import BoundedDecimal, UtcTime, decimal_text, time_text
+
+_TIME: TypeAdapter[Any] = TypeAdapter(UtcTime)
+_NUMBER: TypeAdapter[Any] = TypeAdapter(BoundedDecimal)
+
+
+def test_a_number_is_never_written_with_an_exponent() -> None:
+    assert decimal_text(Decimal("1E+3")) == "1000"
+    assert decimal_text(Decimal("0.10")) == "0.10"
+
+
+def test_a_time_is_written_in_utc_with_six_digits() -> None:
+    there = datetime(2026, 11, 20, 14, 0, tzinfo=timezone(timedelta(hours=2)))
+    assert time_text(there) == "2026-11-20T12:00:00.000000Z"
+    assert _TIME.validate_python(there) == datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def test_a_time_without_an_offset_is_no_time() -> None:
+    with pytest.raises(ValidationError, match="expected a time with an offset"):
+        _TIME.validate_python("2026-11-20T12:00:00")
+
+
+def test_a_time_that_is_none_in_utc_is_refused() -> None:
+    with pytest.raises(ValidationError, match="expected a time that exists in UTC"):
+        _TIME.validate_python("9999-12-31T23:59:59-01:00")
+
+
+@pytest.mark.parametrize("text", ["1e28", "0.00000000001", "NaN", "Infinity", "-Infinity"])
+def test_a_number_the_warehouse_could_not_keep_is_refused_at_the_edge(text: str) -> None:
+    with pytest.raises(ValidationError):
+        _NUMBER.validate_python(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 27 + ".9999999999", "0", "-1.5"])
+def test_every_number_the_warehouse_can_keep_is_taken(text: str) -> None:
+    assert str(_NUMBER.validate_python(text)) == text
