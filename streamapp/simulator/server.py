@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.codes import ERROR_TEXT
@@ -17,6 +19,8 @@ from streamapp.simulator.symbol_info import SymbolInfos
 # Prices move in steps of this, so that a quiet market costs next to nothing.
 PULSE_S = 0.025
 QUOTES_SAVED_S = 1.0
+# What the process ends with after an error of its own.
+FAILED_STATUS = 70
 
 
 class Server:
@@ -36,6 +40,7 @@ class Server:
     async def run(self, host: str, port: int, announce: Callable[[str, int], None]) -> None:
         """Listens until SIGINT or SIGTERM, then stops cleanly."""
         self._loop = loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_fail)
         stopped = asyncio.Event()
         _on_stop(loop, stopped)
         server = await loop.create_server(lambda: Connection(self), host, port)
@@ -148,10 +153,15 @@ class Connection(asyncio.Protocol):
         while session is not None and len(buffer) >= HEAD.size:
             (length,) = HEAD.unpack_from(buffer)
             if length > MAX_FRAME:
-                raise ValueError(f"expected a frame of at most {MAX_FRAME} bytes, got {length}")
+                self._hang_up()
+                return
             if len(buffer) < HEAD.size + length:
                 return
-            command, method, *arguments = json.loads(bytes(buffer[HEAD.size : HEAD.size + length]))
+            try:
+                command, method, *arguments = json.loads(bytes(buffer[HEAD.size : HEAD.size + length]))
+            except ValueError:
+                self._hang_up()
+                return
             del buffer[: HEAD.size + length]
             session.call(method, arguments, self._replier(command))
 
@@ -180,6 +190,17 @@ class Connection(asyncio.Protocol):
         if answer is not None and self._transport is not None:
             self._buffer.clear()
             self._server.send(self._transport, answer, close=True)
+
+
+def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Ends the market at an error of its own: what is on disk is whole, what is in memory may be half done.
+
+    Errors of connections (OSError) are their own business.
+    """
+    loop.default_exception_handler(context)
+    error = context.get("exception")
+    if error is not None and not isinstance(error, OSError):
+        os._exit(FAILED_STATUS)
 
 
 def _on_stop(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
