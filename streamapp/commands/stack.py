@@ -7,13 +7,14 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from streamapp.errors import ConfigurationError
+from streamapp.errors import Ambiguous, ConfigurationError, Transient
 from streamapp.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from streamapp.local.stack import Stack
     from streamapp.local.state import StackFolder
     from streamapp.local.supervisor import Supervisor
+
+_INIT_TRIES = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -89,10 +92,22 @@ async def _start(settings: Settings, stack: Stack, supervisor: Supervisor, serve
 
     await supervisor.start(servers)
     began = time.monotonic()
-    await asyncio.to_thread(initialise, settings)
+    await _patiently(initialise, settings)
     _say(f"topics, streams and tables are there ({time.monotonic() - began:.1f} s)")
     await supervisor.start(stack.workers())
     await supervisor.start(stack.trading())
+
+
+async def _patiently(initialise: Callable[[Settings], object], settings: Settings) -> None:
+    """Create what is missing; a server that has just started on a busy machine may miss its first deadlines."""
+    for _ in range(_INIT_TRIES - 1):
+        try:
+            await asyncio.to_thread(initialise, settings)
+        except (Transient, Ambiguous) as error:  # it only creates what is not there: doing it again is always safe
+            _say(f"init: {error}; trying again")
+        else:
+            return
+    await asyncio.to_thread(initialise, settings)
 
 
 def _stop_signal() -> asyncio.Future[None]:
