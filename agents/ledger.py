@@ -72,7 +72,8 @@ class Ledger:
             Ambiguous, Definite, Transient: Kafka did not take something. Let it end the worker; everything comes again.
         """
         entries, letters = self._read_all(events)
-        await self._producer.send_all(letters)
+        if letters:
+            await self._producer.send_all(letters)
         for group in groups_of(entries):
             await self._commit(group)
 

@@ -15,9 +15,9 @@ from streamapp.domain.positions import PositionState, fold_deals
 from streamapp.domain.vocabulary import Frozen
 
 NAME = "positions"
-WHOLE = 64
-"""Deals that a row keeps whole: more than the 50 that may be in it without having been told, and so far back
-a late deal still counts at its own time."""
+WHOLE = 32
+"""Deals that a row keeps whole, some 10 kB in every write; and all of one group, which nobody has been told of yet. So
+far back a late deal counts at its own time and a correction corrects: terminals report in order, soon after the deal."""
 REMEMBERED = 50_000
 """Ids of older deals at most, 600 kB: only a lost journal reports so far back again, and then one day of history."""
 
@@ -31,7 +31,7 @@ class Said(Frozen):
 
 
 class PositionRow(Frozen):
-    """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest ones whole.
+    """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in ``texts``.
 
     ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away
     already: their difference is not in the position, which is a break.
@@ -43,12 +43,20 @@ class PositionRow(Frozen):
     rev: int = 0
     base: PositionState | None = None
     older: tuple[str, ...] = ()
-    newest: tuple[Said, ...] = ()
+    texts: tuple[str, ...] = ()
     missed: int = 0
 
+    _newest: tuple[Said, ...] | None = PrivateAttr(None)
     _known: frozenset[str] | None = PrivateAttr(None)
     _folded: frozenset[str] | None = PrivateAttr(None)
     _states: dict[str, PositionState] = PrivateAttr(default_factory=dict)
+
+    @property
+    def newest(self) -> tuple[Said, ...]:
+        """The newest deals, in the archive's order."""
+        if self._newest is None:
+            self._newest = tuple(map(Said.model_validate_json, self.texts))
+        return self._newest
 
     @property
     def known(self) -> frozenset[str]:
@@ -81,9 +89,10 @@ class PositionRow(Frozen):
             rev=self.rev + len(added),
             base=self._after(newest[:away]) if away else self.base,
             older=(*self.older, *(one.fact_id for one in newest[:away]))[-REMEMBERED:] if away else self.older,
-            newest=newest[away:],
+            texts=(*self.texts, *(one.model_dump_json(exclude_defaults=True) for one in added))[away:],
             missed=self.missed + sum(one is not other for one, other in zip(said, added, strict=True)),
         )
+        row._newest = newest[away:]
         row._known = self.known | {one.fact_id for one in added}
         row._folded = self._gone | {str(one.number) for one in newest[:away]}
         row._states = self._states_after(added)

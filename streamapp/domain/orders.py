@@ -159,6 +159,11 @@ class OrderState:
         return sorted(number for number, ticket in self.tickets.items() if ticket.accepted)
 
     @cached_property
+    def memo(self) -> dict[str, Any]:
+        """Room for what others derive from this state and need again."""
+        return {}
+
+    @cached_property
     def filled(self) -> Decimal:
         """The lots executed for this order: cum."""
         return filled_volume(self.fills)

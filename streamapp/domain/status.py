@@ -38,6 +38,13 @@ def average_price_of(state: OrderState) -> Decimal | None:
 
 def status_of(state: OrderState) -> Status:
     """Return the status: the first line that holds."""
+    known: Status | None = state.memo.get("status")
+    if known is None:
+        known = state.memo["status"] = _first_that_holds(state)
+    return known
+
+
+def _first_that_holds(state: OrderState) -> Status:
     filled, parameters = state.filled, state.parameters
     if parameters is not None and filled >= parameters.volume:
         return "filled"
