@@ -48,6 +48,8 @@ class Book:
         self.clock = clock
         self.boot = uuid4().hex
         self._looked_at = 0
+        self.fresh: dict[str, list[tuple[int, bytes]]] = {"reports": [], "log": []}
+        """What this transaction put on the shelves, by their names: it is said from here, not read again."""
         self.epoch = self.meta("epoch") or ""
 
     # -- meta
@@ -332,7 +334,9 @@ class Book:
         report = Report(
             account=self.account, epoch=self.epoch, seq=seq, at=self.clock(), kind=kind, order_id=order_id, body=body
         )
-        self.db.execute("INSERT INTO outbox VALUES (?, ?)", (seq, report.encode()))
+        payload = report.encode()
+        self.db.execute("INSERT INTO outbox VALUES (?, ?)", (seq, payload))
+        self.fresh["reports"].append((seq, payload))
 
     def last_seq(self) -> int:
         """Return the highest seq given so far."""

@@ -31,7 +31,9 @@ def append(book: Book, exchanges: Sequence[dict[str, Any]], order_id: str | None
             duration_us=exchange["duration_us"],
         )
         previous = entry.hash
-        book.db.execute("INSERT INTO log VALUES (?, ?)", (seq, entry.encode()))
+        payload = entry.encode()
+        book.db.execute("INSERT INTO log VALUES (?, ?)", (seq, payload))
+        book.fresh["log"].append((seq, payload))
     book.set_meta("log_seq", str(seq))
     book.set_meta("log_hash", previous)
 

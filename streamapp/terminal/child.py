@@ -139,7 +139,6 @@ class Terminal:
             async with asyncio.TaskGroup() as group:
                 for speaker in self.speakers.values():
                     group.create_task(speaker.run())
-                group.create_task(self._wake_speakers())
                 group.create_task(snapshots.run(client))
         finally:
             await client.close()
@@ -153,13 +152,6 @@ class Terminal:
 
     def _on_nats(self, state: ConnectionState) -> None:
         self.nats = state
-
-    async def _wake_speakers(self) -> None:
-        while True:
-            await self.journal.changed.wait()
-            self.journal.changed.clear()
-            for speaker in self.speakers.values():
-                speaker.wake.set()
 
     async def _tell(self, say: Callable[[dict[str, Any]], None]) -> None:
         while True:

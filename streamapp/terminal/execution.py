@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from streamapp import crashpoints
@@ -67,7 +68,9 @@ class Execution:
         self._limits = limits
         self._clock = clock
         self._on_accepted = on_accepted
-        self._waiting: asyncio.Queue[SubmitRequest] = asyncio.Queue()
+        self._waiting: asyncio.Queue[SubmitRequest | asyncio.Future[None]] = asyncio.Queue()
+        self._recording: set[asyncio.Future[None]] = set()
+        self._busy = False
         self.idle = asyncio.Event()
         self.idle.set()
         self.counts: dict[str, int] = {}
@@ -85,13 +88,18 @@ class Execution:
         """Carry orders out, for ever."""
         while True:
             order = await self._waiting.get()
+            if isinstance(order, asyncio.Future):
+                order.result()
+                continue
+            self._busy = True
             self.idle.clear()
             try:
                 await self._execute(order)
             except RefusedError as refused:
                 await self._refuse(order, refused.reason, refused.message)
             finally:
-                self.idle.set()
+                self._busy = False
+                self._say_idle()
 
     async def _execute(self, order: SubmitRequest) -> None:
         prepared, request = await self._judged(order)
@@ -197,11 +205,28 @@ class Execution:
             returned_at=datetime.fromtimestamp(answer.value["at"], UTC),
             raw={**result, "last_error": list(answer.error)},
         )
-        await self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
+        # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is durable
+        # leaves a STARTED row, which the next life takes for the doubt that it is.
+        recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
+        self._recording.add(recorded)
+        recorded.add_done_callback(partial(self._on_recorded, order, verdict))
+
+    def _on_recorded(self, order: SubmitRequest, verdict: Verdict, recorded: asyncio.Future[None]) -> None:
+        self._recording.discard(recorded)
+        self._say_idle()
+        if recorded.cancelled():
+            return
+        if recorded.exception() is not None:
+            self._waiting.put_nowait(recorded)  # raised again by run(), which ends the process
+            return
         self._count(verdict.outcome)
         crashpoints.reach("terminal.after_result")
         if verdict.outcome == "accepted":
             self._on_accepted(order.order_id, verdict.ticket, order.parameters.volume, order.attempt)
+
+    def _say_idle(self) -> None:
+        if not self._busy and not self._recording:
+            self.idle.set()
 
     async def _refuse(self, order: SubmitRequest, reason: RefusedReason, message: str) -> None:
         body = SubmitRefused(attempt=order.attempt, reason=reason, message=message)

@@ -22,6 +22,7 @@ from streamapp.terminal.book import Book
 from streamapp.terminal.lifetime import FileLock, LockHeldError
 
 T = TypeVar("T")
+Listener = Callable[[list[tuple[int, bytes]]], None]
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -79,13 +80,16 @@ class Journal:
                 "Stop that terminal first; one account has one terminal and one journal"
             ) from None
         self.path = path
-        self.changed = asyncio.Event()
         self._db = _open(path, account)
         self.book = Book(self._db, account, clock)
         self._waiting: asyncio.Queue[tuple[Callable[[Book], Any], asyncio.Future[Any]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._commits = 0
-        self._written = False
+        self._listeners: dict[str, Listener] = {}
+
+    def listen(self, shelf: str, listener: Listener) -> None:
+        """Tell ``listener`` what each commit put on a shelf of the book ("reports" or "log"), when it is durable."""
+        self._listeners[shelf] = listener
 
     def write(self, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Return the future of ``action``'s result; it is done when the result is durable."""
@@ -105,33 +109,37 @@ class Journal:
             batch = [await self._waiting.get()]
             while not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            results = await loop.run_in_executor(self._thread, self._commit, [action for action, _ in batch])
+            actions = [action for action, _ in batch]
+            results, fresh = await loop.run_in_executor(self._thread, self._commit, actions)
             for (_, future), result in zip(batch, results, strict=True):
                 _resolve(future, result)
-            if self._written:  # a reader that woke every reader would keep them all awake for ever
-                self.changed.set()
+            for shelf, rows in fresh.items():
+                if rows and shelf in self._listeners:
+                    self._listeners[shelf](rows)
             await self._checkpoint()
 
-    def _commit(self, actions: list[Callable[[Book], Any]]) -> list[Any]:
-        before = self._db.total_changes
+    def _commit(self, actions: list[Callable[[Book], Any]]) -> tuple[list[Any], dict[str, list[tuple[int, bytes]]]]:
+        fresh = self.book.fresh = {shelf: [] for shelf in self.book.fresh}
         self._db.execute("BEGIN")
         try:
             results = [self._one(action) for action in actions]
             self._db.execute("COMMIT")
-            self._written = self._db.total_changes != before
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        return results
+        return results, fresh
 
     def _one(self, action: Callable[[Book], Any]) -> Any:
         self._db.execute("SAVEPOINT one")
+        lengths = {shelf: len(rows) for shelf, rows in self.book.fresh.items()}
         try:
             result: Any = action(self.book)
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001 - handed to the one who asked; the others of this transaction go on
             self._db.execute("ROLLBACK TO one")
+            for shelf, length in lengths.items():
+                del self.book.fresh[shelf][length:]
             result = _Raised(error)
         self._db.execute("RELEASE one")
         return result

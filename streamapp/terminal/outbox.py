@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ WINDOW = 256
 again."""
 RETRY_S = 0.25
 """Between a failure and the next try. While NATS is away, every try fails at once."""
+MOST_HEARD = 2000
+"""Most messages kept in memory while JetStream does not take them."""
 RELEASE_EVERY_S = 1.0
 """How often acknowledged log entries are deleted: each time is a commit, and there is no hurry."""
 
@@ -106,6 +109,9 @@ class Shelf:
 class Speaker:
     """Says everything on its shelf in order of seq, for ever.
 
+    What a commit put there comes from memory (:meth:`hear`); the journal is read at the start, after a failure, and
+    when memory has a gap.
+
     Guarantees:
         Nothing is passed over: after a failure it goes back to the first message that was not acknowledged. Saying one
         twice is harmless, its id is the same.
@@ -116,48 +122,94 @@ class Speaker:
         self._out = out
         self._shelf = shelf
         self._name = name
-        self.wake = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._heard: deque[tuple[int, bytes]] = deque()
+        self._flying: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._said = 0
+        self._complete = False
+        self._released = 0
         self.acknowledged = 0
         self.problem: str | None = None
 
+    def hear(self, rows: list[tuple[int, bytes]]) -> None:
+        """Take what is durable on the shelf since just now."""
+        self._heard.extend(rows)
+        if len(self._heard) > MOST_HEARD:  # the journal has them all
+            self._heard.clear()
+            self._complete = False
+        self._wake.set()
+
     async def run(self) -> None:
-        """Say what is on the shelf, for ever; on start everything that it still holds."""
-        released_at = 0.0
+        """Say what is on the shelf, for ever; at the start everything that it still holds."""
+        self._journal.listen(self._name, self.hear)
+        release_at = 0.0
         while True:
-            self.wake.clear()
-            rows = await self._journal.write(lambda book: self._shelf.read(book, self.acknowledged, WINDOW))
-            if rows:
-                await self._say(rows)
-            else:
-                await self.wake.wait()
-            loop_time = asyncio.get_running_loop().time()
-            if self._shelf.release and rows and loop_time - released_at > RELEASE_EVERY_S:
-                released_at = loop_time
-                await self._journal.write(
-                    lambda book: self._shelf.release and self._shelf.release(book, self.acknowledged)
-                )
+            self._wake.clear()
+            try:
+                self._collect()
+                for seq, payload in await self._next():
+                    await self._say(seq, payload)
+            except Transient as error:
+                await self._go_back(str(error))
+            if self._shelf.release and asyncio.get_running_loop().time() > release_at:
+                release_at = asyncio.get_running_loop().time() + RELEASE_EVERY_S
+                await self._release()
+            await self._wait()
 
-    async def _say(self, rows: list[tuple[int, bytes]]) -> None:
-        futures: list[asyncio.Future[None]] = []
-        try:
-            for seq, payload in rows:
-                futures.append(await self._out.publish(self._shelf.subject, payload, self._shelf.message_id(seq)))
-        except Transient as error:
-            self._note(str(error))
-        for (seq, _), result in zip(rows, await asyncio.gather(*futures, return_exceptions=True), strict=False):
-            if isinstance(result, BaseException):
-                self._note(str(result))
-                break
+    def _collect(self) -> None:
+        """Move ``acknowledged`` over what JetStream has.
+
+        Raises:
+            Transient: the next one was not taken.
+        """
+        while self._flying and self._flying[0][1].done():
+            seq, future = self._flying[0]
+            future.result()
             self.acknowledged = seq
-        if self.acknowledged == rows[-1][0]:
+            self._flying.popleft()
             self.problem = None
-        else:
-            await asyncio.sleep(RETRY_S)
 
-    def _note(self, problem: str) -> None:
+    async def _next(self) -> list[tuple[int, bytes]]:
+        room = WINDOW - len(self._flying)
+        if room <= 0:
+            return []
+        while self._heard and self._heard[0][0] <= self._said:
+            self._heard.popleft()
+        if self._complete and (not self._heard or self._heard[0][0] == self._said + 1):
+            return [self._heard.popleft() for _ in range(min(room, len(self._heard)))]
+        rows = await self._journal.write(partial(_read, self._shelf, self._said, room))
+        self._complete = len(rows) < room
+        return rows
+
+    async def _say(self, seq: int, payload: bytes) -> None:
+        future = await self._out.publish(self._shelf.subject, payload, self._shelf.message_id(seq))
+        self._flying.append((seq, future))
+        self._said = seq
+        future.add_done_callback(lambda _: self._wake.set())
+
+    async def _go_back(self, problem: str) -> None:
         if problem != self.problem:
             logger.warning("%s: %s", self._name, problem)
         self.problem = problem
+        await asyncio.gather(*(future for _, future in self._flying), return_exceptions=True)
+        self._flying.clear()
+        self._said, self._complete = self.acknowledged, False
+        await asyncio.sleep(RETRY_S)
+        self._wake.set()
+
+    async def _release(self) -> None:
+        if self._shelf.release and self.acknowledged > self._released:
+            self._released = self.acknowledged
+            release, seq = self._shelf.release, self._released
+            await self._journal.write(lambda book: release(book, seq))
+
+    async def _wait(self) -> None:
+        if self._complete or len(self._flying) >= WINDOW:
+            await self._wake.wait()
+
+
+def _read(shelf: Shelf, after_seq: int, limit: int, book: Book) -> list[tuple[int, bytes]]:
+    return shelf.read(book, after_seq, limit)
 
 
 async def replay(journal: Journal, out: Acknowledged, shelf: Shelf, after_seq: int, replay_id: str) -> int:

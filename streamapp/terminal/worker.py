@@ -29,6 +29,13 @@ RATE_FRESH_S = 5.0
 that time."""
 RATE_LOTS = 100.0
 """Lots in the calculation that gives the rate: the answer is rounded to cents, which must not matter."""
+TERMINAL_FIELDS = ("connected", "trade_allowed", "tradeapi_disabled")
+ACCOUNT_FIELDS = ("login", "server", "trade_allowed", "trade_expert")
+SYMBOL_FIELDS = (
+    *("trade_mode", "order_mode", "filling_mode", "trade_exemode", "trade_stops_level", "trade_contract_size", "point"),
+    *("trade_tick_size", "volume_min", "volume_max", "volume_step"),
+)
+"""What an order is judged by (request.py); the other 100 fields would only be carried through the pipe."""
 DEAL_TYPES = (0, 1)
 """Buy and sell; the others (balance, credit, ...) are no trades."""
 DEALS_AT_ONCE = 500
@@ -101,10 +108,11 @@ class Worker:
     def do_prepare(self, symbol: str) -> dict[str, Any]:
         """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency."""
         spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
+        terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info"))
         return {
-            "terminal": self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info")),
-            "account": self.calls.call("account_info"),
-            "symbol": spec,
+            "terminal": _some(terminal, TERMINAL_FIELDS),
+            "account": _some(self.calls.call("account_info"), ACCOUNT_FIELDS),
+            "symbol": _some(spec, SYMBOL_FIELDS),
             "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
             "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
         }
@@ -227,6 +235,10 @@ class Worker:
     def do_stop(self) -> None:
         """Give the connection back."""
         self.calls.call("shutdown")
+
+
+def _some(struct: dict[str, Any] | None, fields: tuple[str, ...]) -> dict[str, Any] | None:
+    return None if struct is None else {name: struct[name] for name in fields}
 
 
 def _of_ticket(rows: list[Any], ticket: int) -> list[Any]:
