@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from agents.updates import position_message
+from streamapp.messages.position import PositionMessage
 from tables.accounts import AccountRow, AccountStateRow
-from tables.positions import PositionRow
+from tables.positions import PositionRevision, PositionRow
 
 
 class OpenPositions:
     """The positions that are not flat (an Index of table ``positions``)."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, bytes], PositionRow] = {}
+        self._open: dict[tuple[int, bytes], PositionMessage] = {}
 
     @property
-    def rows(self) -> Iterable[PositionRow]:
-        """The rows, each as it is now."""
-        return list(self._open.values())
+    def messages(self) -> Iterable[PositionMessage]:
+        """position/1 of each, as it is now."""
+        return self._open.values()
 
     def added(self, key: bytes, row: PositionRow, partition: int) -> None:
         """Take over the durable row of ``key``."""
-        if row.state.net == 0:
+        # Rendered here, where the row has been folded just now, and not once more for every question.
+        message = position_message(row, PositionRevision(row.rev, row.newest[-1], row.state)) if row.newest else None
+        if message is None or message.side is None:
             self._open.pop((partition, key), None)
         else:
-            self._open[partition, key] = row
+            self._open[partition, key] = message
 
     def dropped(self, partition: int) -> None:
         """Forget the rows of ``partition``: they belong to another worker."""
-        self._open = {place: row for place, row in self._open.items() if place[0] != partition}
+        self._open = {place: message for place, message in self._open.items() if place[0] != partition}
 
 
 class AccountStates:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from agents.updates import current_order, position_message
+from agents.updates import current_order
 from streamapp.errors import Transient
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
@@ -15,7 +15,7 @@ from streamapp.web.indexes import AccountStates, OpenPositions
 from tables.accounts import AccountRow
 from tables.durable import DurableTable
 from tables.orders import OrderIndex, OrderRow, order_key
-from tables.positions import PositionRevision, PositionRow
+from tables.positions import PositionRow
 
 Answer = dict[str, Any]
 
@@ -93,12 +93,11 @@ class Local:
     def positions(self, wanted: Filter) -> list[Answer]:
         """Return open positions as position/1."""
         _require(self._positions.indexed, "positions")
-        told = (
-            position_message(row, PositionRevision(row.rev, row.newest[-1], row.state))
-            for row in self._open_positions.rows
-            if _matches(row.account, wanted.account) and _matches(row.state.symbol, wanted.symbol)
-        )
-        return [_object(message) for message in told if message is not None]
+        return [
+            _object(message)
+            for message in self._open_positions.messages
+            if _matches(message.account, wanted.account) and _matches(message.symbol, wanted.symbol)
+        ]
 
     def accounts(self) -> list[Answer]:
         """Return account/1 of each account whose terminal was heard."""

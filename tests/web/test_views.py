@@ -247,3 +247,17 @@ async def test_health_metrics_and_the_page(group: Group) -> None:
             page = await answer.text()
     assert "&lt;cold&gt;" in page
     assert 'href="/positions"' in page
+
+
+async def test_what_recovery_brings_back_is_listed_as_before(group: Group) -> None:
+    await group.put_position(ACCOUNTS[0], 1, *["buy"] * 70)
+    await group.put_account(ACCOUNTS[0])
+    before = [(await group.get(group.workers[0], path))[1] for path in ("/positions", "/accounts")]
+    assert before[0]["positions"][0]["rev"] == 70
+    owner = group.owner_of(ACCOUNTS[0])
+    mine = set(owner.partitions)
+    owner.partitions.clear()
+    await owner.recover()
+    owner.partitions.update(mine)
+    await owner.recover()
+    assert [(await group.get(group.workers[0], path))[1] for path in ("/positions", "/accounts")] == before
