@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-_COLOURS = {
+COLOURS = {
     "filled": "green",
     "partially_filled": "green",
     "submitted": "cyan",
@@ -69,4 +69,4 @@ _LINES = {"order/1": _order, "fill/1": _fill, "error/1": _error, "refused/1": _r
 def _head(message: dict[str, Any], time_field: str, word: str) -> Text:
     text = Text(f"{message[time_field][11:23]}  ")
     text.append(f"{message.get('signal_id') or '-':<22} {message['account']:<14} ")
-    return text.append(f"{word:<16}", style=_COLOURS.get(word, ""))
+    return text.append(f"{word:<16}", style=COLOURS.get(word, ""))

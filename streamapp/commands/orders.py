@@ -7,13 +7,12 @@ from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from streamapp.commands.life import COLOURS
 from streamapp.commands.web import get_json
 from streamapp.errors import StreamappError
 from streamapp.settings import load_settings
-
-_COLUMNS = ("updated_at", "order_id", "account", "symbol", "side", "volume", "filled_volume", "average_price", "status")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,10 +31,10 @@ def orders(
     query = urlencode({key: value for key, value in asked.items() if value})
     answer = _ask(f"/orders?{query}")
     console = Console()
-    table = Table(*(*_COLUMNS, "detail"))
     for row in answer["orders"]:
-        table.add_row(*(str(row.get(name) or "") for name in (*_COLUMNS, "detail")))
-    console.print(table)
+        # Plain lines, not a table: in a narrow terminal a table cuts the id, which is what one copies.
+        console.print(_line(row), soft_wrap=True, highlight=False)
+    console.print(f"{len(answer['orders'])} orders")
     if answer.get("incomplete"):
         console.print(f"[yellow]incomplete: no answer from {', '.join(answer.get('missing', []))}")
 
@@ -45,11 +44,31 @@ def order(order_id: Annotated[str, typer.Argument(help="The order's id.")]) -> N
     answer = _ask(f"/orders/{quote(order_id, safe='')}")
     console = Console()
     for name, value in answer.items():
-        if name != "facts":
-            console.print(f"{name:<24} {value}", highlight=False)
+        if name != "facts" and value is not None:
+            console.print(f"{name:<24} {_words(value)}", highlight=False, soft_wrap=True)
     console.print("facts")
     for fact in answer.get("facts", []):
-        console.print(f"  {fact['at']}  {fact['fact']:<16} {fact['body']}", highlight=False, soft_wrap=True)
+        said = _words(fact["body"])
+        console.print(f"  {fact['at']}  {fact['fact']:<16} {said}", highlight=False, soft_wrap=True)
+
+
+def _line(row: dict[str, Any]) -> Text:
+    text = Text(f"{row['updated_at'][:19]}  {row['order_id']}  {row['account']:<14} ")
+    text.append(f"{row['status']:<16}", style=COLOURS.get(row["status"], ""))
+    average = f" at {row['average_price']}" if row.get("average_price") else ""
+    text.append(f"  {row['side']} {row['volume']} {row['symbol']}  filled {row['filled_volume']}{average}")
+    return text.append(f"  {row['detail']}") if row.get("detail") else text
+
+
+def _words(value: Any) -> str:
+    """Return a value for people: of an object what is there, name by name."""
+    if isinstance(value, dict):
+        return "  ".join(
+            f"{name}: ({_words(inner)})" if isinstance(inner, dict) else f"{name}: {inner}"
+            for name, inner in value.items()
+            if inner not in (None, "", {}, [])
+        )
+    return str(value)
 
 
 def _ask(path: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from streamapp.local import clickhouse, kafka, nats
@@ -20,8 +21,10 @@ from streamapp.settings import Settings, settings_file
 # million records): ready within 400 s is the promise of `up`.
 _READY_WITHIN_S = 300.0
 
-# Three stages stop one after another and everything is to be gone within 30 s.
+# Three stages stop one after another and everything is to be gone within 30 s. Trading needs most of it: it finishes the
+# orders it holds, then closes 48 local databases (6 tables, 8 partitions).
 _STOP_WITHIN_S = 8.0
+_TRADING_STOP_WITHIN_S = 12.0
 
 
 class Stack:
@@ -77,7 +80,8 @@ class Stack:
 
     def trading(self) -> list[ProcessSpec]:
         """Return the trading worker; ready means that all is ready."""
-        return [self._faust("trading", self._ports.trading())]
+        worker = self._faust("trading", self._ports.trading())
+        return [replace(worker, stop_within_s=_TRADING_STOP_WITHIN_S)]
 
     def addresses(self) -> dict[str, str]:
         """Return where everything is, configured or local."""

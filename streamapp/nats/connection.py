@@ -59,8 +59,9 @@ class ConnectionState:
 class _Watch:
     """Turns the client's callbacks into log lines and states."""
 
-    def __init__(self, name: str, on_state: Callable[[ConnectionState], None] | None) -> None:
+    def __init__(self, client: Client, name: str, on_state: Callable[[ConnectionState], None] | None) -> None:
         self.state = ConnectionState()
+        self._client = client
         self._name = name
         self._on_state = on_state
 
@@ -73,7 +74,7 @@ class _Watch:
         self._now(connected=True)
 
     async def on_disconnected(self) -> None:
-        if self.state.connected:
+        if self.state.connected and not self._client.is_closed:  # we close it ourselves: nothing is lost
             logger.warning("%s: the connection to NATS is lost; trying again for ever", self._name)
         self._now(connected=False)
 
@@ -116,8 +117,8 @@ async def connect(
         ConfigurationError: The server refuses us, or is older than 2.14.
         Transient: No server answered within ``wait_s``.
     """
-    watch = _Watch(name, on_state)
     client = SturdyClient()
+    watch = _Watch(client, name, on_state)
     try:
         async with asyncio.timeout(wait_s):
             await client.connect(**_options(settings, name, watch))
