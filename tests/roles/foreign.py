@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -125,7 +126,7 @@ class ExecutionService(Ears):
     def __init__(self, url: str) -> None:
         super().__init__(url, "broker.>", "orders.>", "positions.>", "accounts.>", "signals.>")
 
-    async def ask(self, order_id: str, symbol: str = "EURUSD", **changes: Any) -> dict[str, Any]:
+    async def ask(self, order_id: str, symbol: str | None = "EURUSD", **changes: Any) -> dict[str, Any]:
         """Ask for a market order as the documentation says it, and return what was said; None leaves a field out."""
         order: dict[str, Any] = {
             "order_id": order_id,
@@ -138,7 +139,7 @@ class ExecutionService(Ears):
             **changes,
         }
         said = {name: value for name, value in order.items() if value is not None}
-        await self.say(f"orders.submitted.{symbol}", said)
+        await self.say(f"orders.submitted.{quote(symbol or '-')}", said)
         return said
 
     def filled(self, order_id: str) -> Decimal:
