@@ -21,7 +21,7 @@ from streamapp.settings import Settings, settings_file
 # million records): ready within 400 s is the promise of `up`.
 _READY_WITHIN_S = 300.0
 
-# Three stages stop one after another and everything is to be gone within 30 s. Trading needs most of it: it finishes the
+# Three stages stop one after another and everything is to be gone within 30 s. Trading needs most of it: it ends the
 # orders it holds, then closes 48 local databases (6 tables, 8 partitions).
 _STOP_WITHIN_S = 8.0
 _TRADING_STOP_WITHIN_S = 12.0
