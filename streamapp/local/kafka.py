@@ -127,7 +127,9 @@ def _java() -> str:
 def _format(java: tuple[str, ...], settings: Path) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     # --ignore-formatted: a start that was killed while it formatted may have left half of it.
-    argv = (*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), "--ignore-formatted")
+    # One word with "=": an id may begin with "-", and would be taken for an option.
+    identity = f"--cluster-id={cluster}"
+    argv = (*java, "kafka.tools.StorageTool", "format", identity, "-c", str(settings), "--ignore-formatted")
     done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise ConfigurationError(
