@@ -134,7 +134,7 @@ class Lease:
             self._seen = (entry.revision, asked_s)
         if not (self._is_gone(holder) or asked_s - self._seen[1] > TAKEOVER_S):
             return
-        self.found = {str(stream): int(last) for stream, last in holder.get("progress", {}).items()}
+        self.found = _progress(holder)
         self._hold(await bucket.update(KEY, self._value(self._me), last=entry.revision), asked_s)
 
     def _hold(self, revision: int, asked_s: float) -> None:
@@ -148,7 +148,8 @@ class Lease:
     def _is_gone(self, holder: dict[str, Any]) -> bool:
         if not holder.get("pid") or all(holder.get(name) == value for name, value in self._me.items()):
             return True  # given back; or our own, whose renewal arrived although its answer did not
-        return holder.get("host") == self._me["host"] and not _is_alive(int(holder["pid"]))
+        pid = holder["pid"]
+        return holder.get("host") == self._me["host"] and isinstance(pid, int) and not _is_alive(pid)
 
 
 def _is_alive(pid: int) -> bool:
@@ -161,6 +162,12 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _progress(holder: dict[str, Any]) -> dict[str, int]:
+    progress = holder.get("progress")
+    named = progress.items() if isinstance(progress, dict) else ()
+    return {stream: last for stream, last in named if isinstance(last, int)}
 
 
 def _read(value: bytes | None) -> dict[str, Any]:
