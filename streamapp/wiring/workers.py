@@ -119,6 +119,11 @@ def _in_lanes(house: Surroundings, topic: str, work: GroupWork) -> None:
         async for event in stream.noack().events():
             await lanes.put_grouped(event.message.key, event, work)
 
+    _register(house, topic, agent)
+
+
+def _register(house: Surroundings, topic: str, agent: Callable[[Any], Awaitable[None]]) -> None:
+    agent.__qualname__ = agent.__name__ = topic  # what Faust calls it in the log
     house.app.agent(house.app.raw_topic(topic), isolated_partitions=True, name=topic)(agent)
 
 
@@ -138,4 +143,4 @@ def _register_completion(house: Surroundings) -> None:
         async for event in stream.noack().events():
             await lanes.put(event.message.key, event, completion.handle)
 
-    house.app.agent(house.app.raw_topic(topics.INCOMPLETE), isolated_partitions=True, name=topics.INCOMPLETE)(agent)
+    _register(house, topics.INCOMPLETE, agent)
