@@ -205,8 +205,8 @@ class Execution:
             returned_at=datetime.fromtimestamp(answer.value["at"], UTC),
             raw={**result, "last_error": list(answer.error)},
         )
-        # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is durable
-        # leaves a STARTED row, which the next life takes for the doubt that it is.
+        # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is on
+        # disk leaves a STARTED row, which the next life takes for the doubt that it is.
         recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
         self._recording.add(recorded)
         recorded.add_done_callback(partial(self._on_recorded, order, verdict))

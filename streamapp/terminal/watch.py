@@ -118,9 +118,8 @@ class Watch:
         return await self._journal.write(record)
 
     def _bodies(self, deals: list[dict[str, Any]]) -> list[Filled]:
-        bodies = [
-            filled(deal, self._connection.currency, self._connection.time) for deal in sorted(deals, key=_in_time)
-        ]
+        trades = sorted((deal for deal in deals if deal["volume"] > 0), key=_in_time)
+        bodies = [filled(deal, self._connection.currency, self._connection.time) for deal in trades]
         self._newest = max([self._newest, *(body.time for body in bodies)])
         return bodies
 
