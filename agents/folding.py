@@ -11,7 +11,7 @@ from agents.incoming import Incoming
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import apply, deal_of
-from streamapp.domain.orders import Deal
+from streamapp.domain.orders import Deal, OrderState
 from tables.orders import WHOLE, OrderRow, Revision
 from tables.positions import PositionRevision, PositionRow, Said
 
@@ -30,10 +30,11 @@ class Entry:
 
 @dataclass(slots=True)
 class Told:
-    """What one entry makes us say: revisions of its order and of its position."""
+    """What one entry makes us say: revisions of its order and of its position; ``state`` is the order just after it."""
 
     entry: Entry
     order: OrderRow | None = None
+    state: OrderState | None = None
     revisions: list[Revision] = field(default_factory=list)
     position: PositionRow | None = None
     moves: list[PositionRevision] = field(default_factory=list)
@@ -87,8 +88,8 @@ class _OrderDraft:
         self._made: dict[int, Revision] = {}
         self._wanted: list[tuple[int, Iterable[int]]] = []
 
-    def add(self, place: int, entry: Entry) -> None:
-        """Fold the entry at ``place`` of the group."""
+    def add(self, place: int, entry: Entry) -> OrderState:
+        """Fold the entry at ``place`` of the group; return the order just after it."""
         fact, before = entry.fact, self.state
         self.state = apply(before, fact)
         self.offset = max(self.offset, entry.offset)
@@ -102,6 +103,7 @@ class _OrderDraft:
         # With OrderCreated everything that waited for it is told.
         is_creation = isinstance(fact.body, facts.OrderCreated)
         self._wanted.append((place, range(1, rev + 1) if is_creation else (rev,)))
+        return self.state
 
     def finish(self, told: list[Told]) -> OrderRow:
         """Give every entry what it makes us say, each revision once; return the row after the group."""
@@ -164,7 +166,7 @@ class Group:
             if (order_id := told.entry.fact.order_id) is not None:
                 if order_id not in drafts:
                     drafts[order_id] = _OrderDraft(order(order_id))
-                drafts[order_id].add(place, told.entry)
+                told.state = drafts[order_id].add(place, told.entry)
         for draft in drafts.values():
             after = draft.finish(self.told)
             self.changes.append(Change(draft.before, after, tuple(fact for _, fact in draft.new)))
@@ -194,7 +196,8 @@ def _said_of(told: Told) -> list[tuple[int, Said]]:
     """
     fact = told.entry.fact
     number, deal = deal_of(fact)
-    known = Deal() if told.order is None else told.order.state.deals.get(number, Deal())
+    # The order as of this entry, not as of the group's end: what is told must not depend on how facts were grouped.
+    known = Deal() if told.state is None else told.state.deals.get(number, Deal())
     filled = deal.filled or known.filled
     if filled is None or filled.position_id == 0:
         return []

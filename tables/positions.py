@@ -17,7 +17,7 @@ from streamapp.domain.vocabulary import Frozen
 NAME = "positions"
 WHOLE = 32
 """Deals that a row keeps whole, some 10 kB in every write; and all of one group, which nobody has been told of yet. So
-far back a late deal counts at its own time and a correction corrects: terminals report in order, soon after the deal."""
+far back a late deal counts at its own time and a correction corrects: terminals report in order and soon."""
 REMEMBERED = 50_000
 """Ids of older deals at most, 600 kB: only a lost journal reports so far back again, and then one day of history."""
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.ledger import Ledger
+from agents.updates import current_order
 from streamapp import topics
 from streamapp.domain.facts import Fact
 from streamapp.kafka.memory import MemoryProducer
@@ -334,6 +335,14 @@ async def test_a_bust_that_comes_before_its_deal_holds_all_the_same() -> None:
     assert world.row.status == "submitted"
 
 
+async def test_a_bust_and_its_deal_are_told_alike_in_one_group_and_in_two() -> None:
+    one, other = World(), World()
+    await one.fold(busted(9, 0))
+    await one.fold(corrected(9, 1, "0.1"))
+    await other.fold(busted(9, 0), corrected(9, 1, "0.1"))
+    assert [record.value for record in one.producer.records] == [record.value for record in other.producer.records]
+
+
 async def test_a_corrected_deal_corrects_order_and_position() -> None:
     world = World()
     await world.fold(*LIFE)
@@ -400,7 +409,19 @@ async def test_an_old_order_without_a_symbol_stays_in_the_index_until_it_is_know
     assert index.open[ORDER].symbol is None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_the_newest_revision_can_be_shown_from_the_row() -> None:
+    world = World()
+    await world.fold(*LIFE)
+    shown = current_order(world.row)
+    assert shown is not None
+    assert shown.encode() == [one for one in world.told if isinstance(one, OrderMessage)][-1].encode()
+    await world.fold(says(filled().body, order_id="unknown"))
+    unknown = world.orders.get(order_key("unknown"), partition=0)
+    assert unknown is not None
+    assert current_order(unknown) is None
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fact_sets, st.data())
 async def test_any_facts_in_any_grouping_and_with_any_repetition_say_the_same_bytes(
     several: list[Fact], data: st.DataObject

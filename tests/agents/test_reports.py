@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ from streamapp.domain.facts import Fact
 from streamapp.domain.fold import fold, is_foreign
 from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.domain.positions import symbol_position_id
+from streamapp.domain.reports import Progress
 from streamapp.errors import Definite
 from streamapp.kafka.memory import MemoryProducer
 from streamapp.messages.account import AccountMessage
@@ -392,3 +394,55 @@ async def test_a_foreign_fill_nobody_can_use_is_a_dead_letter_and_answered(paylo
     told = ErrorMessage.decode(record.value)
     assert (told.kind, told.final) == ("invalid", False)
     assert record.headers[topics.PUBLISH_SUBJECT].startswith(b"broker.error.")
+
+
+async def test_an_order_without_an_account_that_nobody_knows_is_answered_too() -> None:
+    world = World()
+    await world.handle(foreign("broker.error.EURUSD", {"order_id": "unknown", "kind": "timeout"}, key="unknown"))
+    assert world.letters == [b"unknown_order"]
+
+
+async def test_closing_lets_go_of_a_terminal_that_never_answers() -> None:
+    world = World()
+    never = asyncio.Event()
+
+    class Stuck(Outbox):
+        async def hello(self, account: str, *, timeout_s: float) -> HelloReply | None:
+            await never.wait()
+            return None
+
+        async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:
+            await never.wait()
+            return None
+
+    outboxes = Outboxes(Stuck(), clock_s=lambda: 0.0)
+    outboxes.durable(ACCOUNT, Progress("e1", 1))
+    outboxes.durable(ACCOUNT, Progress("e1", 2))
+    await asyncio.sleep(0)
+    await outboxes.close()
+    await outboxes.settled()
+    assert world.terminal.acks == []
+
+
+async def test_acks_are_coalesced_to_the_newest() -> None:
+    world = World()
+    for watermark in (1, 2, 3):
+        world.outboxes.durable(ACCOUNT, Progress("e1", watermark))
+    await world.outboxes.settled()
+    assert world.terminal.acks == [("e1", 3)]
+
+
+async def test_a_silent_replay_is_no_error() -> None:
+    world = World()
+
+    class Mute(Outbox):
+        async def replay(self, account: str, request: ReplayRequest, *, timeout_s: float) -> ReplayReply | None:
+            self.replays.append((request.epoch, request.after_seq))
+            return None
+
+    mute = Mute()
+    mute.last_seq = 5
+    outboxes = Outboxes(mute, clock_s=lambda: world.now_s)
+    outboxes.ask(ACCOUNT, None)
+    await outboxes.settled()
+    assert mute.replays == [("e1", 0)]
