@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientError
 from clickhouse_connect import get_async_client
+from clickhouse_connect.driver import asyncclient as _asyncclient  # noqa: F401  otherwise imported at the first connect
+from clickhouse_connect.driver import options
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from streamapp.errors import Transient, Unusable
@@ -146,6 +148,9 @@ async def open_client(settings: Settings) -> Any:
 
 async def _open(settings: ClickHouseSettings, url: str, database: str | None) -> Any:
     address = urlsplit(url)
+    # Where pandas is installed (the local engine brings it), the driver would import it at the first insert, to see
+    # whether we insert a frame: half a second in which the event loop stands still.
+    options.np = options.pd = options.arrow = options.pl = None
     return await get_async_client(
         host=address.hostname,
         port=address.port,
