@@ -7,6 +7,7 @@ used is a dead letter and a ``broker.error``; what names another executor is non
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -62,6 +63,8 @@ class Intake:
         settings: Settings,
         clock: Clock,
         metrics: TradingMetrics,
+        *,
+        halted: Callable[[str], str | None] = lambda _account: None,
     ) -> None:
         self._table = table
         self._producer = producer
@@ -69,6 +72,7 @@ class Intake:
         self._rules = replace(rules_of(settings), needs_approval=False)
         self._clock = clock
         self._metrics = metrics
+        self._halted = halted
 
     async def handle(self, events: list[Any]) -> None:
         """Take over, or refuse, orders of one account; everything is durable on return. Errors as of ``Execution``."""
@@ -129,7 +133,8 @@ class Intake:
     def _verdict(self, order: _Order) -> Verdict:
         if order.signal is None:
             return Verdict("refused", "bad_field", order.fault)
-        return judge(order.signal, self._rules, stream_time=order.incoming.at, now=self._clock())
+        halted = self._halted(order.account)
+        return judge(order.signal, self._rules, stream_time=order.incoming.at, now=self._clock(), halted=halted)
 
     def _row(self, order: _Order, verdict: Verdict) -> SignalRow:
         signal = order.signal

@@ -77,7 +77,7 @@ def register_agents(house: Surroundings, reports: Reports) -> None:
     holdings, sends, metrics = house.holdings, house.app.sends, house.metrics
     settings = house.settings
     if settings.role == "connector":
-        intake = Intake(holdings.signals, sends, settings, house.clock, metrics)
+        intake = Intake(holdings.signals, sends, settings, house.clock, metrics, halted=holdings.open_orders.halted)
         _in_lanes(house, topics.ORDERS_SUBMITTED, intake.handle)
     else:
         _in_lanes(house, topics.SIGNALS_APPROVED, _execution(house).handle)

@@ -134,3 +134,12 @@ async def test_an_order_with_only_its_id_is_what_completion_found(house: House) 
     headers = {ACCOUNT: b"a", COMPLETED: json.dumps(found).encode()}
     await house.give(b'{"order_id": "x-1"}', headers=headers)
     assert [command.parameters.side for command in house.commands()] == ["sell"]
+
+
+async def test_an_account_that_is_halted_takes_over_nothing(house: House) -> None:
+    agent = Intake(
+        house.table, house.producer, SETTINGS, house.clock, TradingMetrics(), halted=lambda account: f"{account}: why"
+    )
+    await agent.handle([event(order(), topic=topics.ORDERS_SUBMITTED, sequence=1)])
+    assert house.commands() == []
+    assert [record.headers["reason"] for record in house.producer.on(topics.DEAD_LETTERS)] == [b"halted"]
