@@ -31,6 +31,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -220,13 +221,14 @@ class Road:
                 return
 
     def _count(self, outcomes: Sequence[MirrorRecord | Dropped]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Dropped):
-                self._gauges.dropped.labels(self.stream, outcome.reason).inc()
-                continue
-            self._gauges.mirrored.labels(self.stream, outcome.topic).inc()
-            if outcome.reason is not None:
-                self._gauges.dead_letters.labels(self.stream, outcome.reason).inc()
+        gauges, stream = self._gauges, self.stream
+        records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
+        for topic, count in Counter(record.topic for record in records).items():
+            gauges.mirrored.labels(stream, topic).inc(count)
+        for reason, count in Counter(record.reason for record in records if record.reason is not None).items():
+            gauges.dead_letters.labels(stream, reason).inc(count)
+        for why, count in Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)).items():
+            gauges.dropped.labels(stream, why).inc(count)
 
 
 async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from streamapp import subjects, topics
@@ -97,9 +98,13 @@ def sort(arrival: Arrival, rules: Rules) -> MirrorRecord | Dropped:
         return Dropped(not_ours.reason)
     except Unusable as error:
         return dead_letter(arrival, error.reason, error.detail, rules.partitions)
-    partition = partition_of(place.key, rules.partitions) if place.partition is None else place.partition
+    partition = _partition_of(place.key, rules.partitions) if place.partition is None else place.partition
     key = place.key.encode()
     return MirrorRecord(place.topic, partition, key, arrival.payload, _headers(arrival), _timestamp_ms(arrival.at))
+
+
+# There are few accounts, and murmur2 in Python costs as much as reading the JSON.
+_partition_of = lru_cache(maxsize=4096)(partition_of)
 
 
 def dead_letter(arrival: Arrival, reason: str, detail: str, partitions: int) -> MirrorRecord:
@@ -133,21 +138,14 @@ _ECHOING = tuple(f"{name}." for name in (subjects.ORDERS_SUBMITTED, subjects.BRO
 
 
 def _family(subject: str, rules: Rules) -> tuple[_Placing, tuple[Role, ...], int]:
-    outside = rules.execution.max_payload_bytes
-    families: tuple[tuple[str, tuple[_Placing, tuple[Role, ...], int]], ...] = (
-        (subjects.SIGNALS_APPROVED, (_signal, _EXECUTES_SIGNALS, outside)),
-        (subjects.ORDERS_SUBMITTED, (_order, ("connector",), outside)),
-        (subjects.BROKER_FILL, (_broker_answer, _EXECUTES_SIGNALS, outside)),
-        (subjects.BROKER_ERROR, (_broker_answer, _EXECUTES_SIGNALS, outside)),
-        (subjects.REPORT, (_of_terminal(topics.BROKER_REPORTS), _HAS_TERMINALS, TERMINAL_PAYLOAD_BYTES)),
-        (subjects.BROKER_LOG, (_of_terminal(topics.BROKER_LOG), _HAS_TERMINALS, TERMINAL_PAYLOAD_BYTES)),
-        (subjects.SNAPSHOT, (_of_terminal(topics.ACCOUNT_SNAPSHOTS), _HAS_TERMINALS, TERMINAL_PAYLOAD_BYTES)),
-        (subjects.COMMANDS, (_command, _ALL, outside)),
-    )
-    for name, family in families:
-        if subject.startswith(f"{name}."):
-            return family
-    return _unexpected, _ALL, outside
+    """Return how a subject is placed, the roles that care, and the most bytes it may bring."""
+    first, _, rest = subject.partition(".")
+    second, dot, _ = rest.partition(".")
+    if not rest or (first != subjects.COMMANDS and not dot):
+        return _unexpected, _ALL, rules.execution.max_payload_bytes
+    name = first if first == subjects.COMMANDS else f"{first}.{second}"
+    place, roles = _FAMILIES.get(name, (_unexpected, _ALL))
+    return place, roles, TERMINAL_PAYLOAD_BYTES if first == "mt5" else rules.execution.max_payload_bytes
 
 
 def _signal(payload: dict[str, Any], rules: Rules) -> _Place:
@@ -199,6 +197,18 @@ def _command(_payload: dict[str, Any], _rules: Rules) -> _Place:
 
 def _unexpected(_payload: dict[str, Any], _rules: Rules) -> _Place:
     raise Unusable("unknown_subject", "the stream captures a subject that nobody here reads")
+
+
+_FAMILIES: dict[str, tuple[_Placing, tuple[Role, ...]]] = {
+    subjects.SIGNALS_APPROVED: (_signal, _EXECUTES_SIGNALS),
+    subjects.ORDERS_SUBMITTED: (_order, ("connector",)),
+    subjects.BROKER_FILL: (_broker_answer, _EXECUTES_SIGNALS),
+    subjects.BROKER_ERROR: (_broker_answer, _EXECUTES_SIGNALS),
+    subjects.REPORT: (_of_terminal(topics.BROKER_REPORTS), _HAS_TERMINALS),
+    subjects.BROKER_LOG: (_of_terminal(topics.BROKER_LOG), _HAS_TERMINALS),
+    subjects.SNAPSHOT: (_of_terminal(topics.ACCOUNT_SNAPSHOTS), _HAS_TERMINALS),
+    subjects.COMMANDS: (_command, _ALL),
+}
 
 
 def _text(payload: dict[str, Any], name: str) -> str | None:
