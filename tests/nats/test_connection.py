@@ -27,7 +27,7 @@ authorization {
 
 async def becomes(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110  the client offers no event for it
+        while not true():
             await asyncio.sleep(0.02)
 
 
