@@ -44,11 +44,8 @@ class KafkaSettings(Section):
     session_timeout_s: float = Field(
         10.0, gt=0, description="A worker that is silent for so long loses its partitions."
     )
-    rebalance_timeout_s: float = Field(
-        60.0, gt=0, description="How long a worker may take to finish what it holds when partitions move."
-    )
     send_timeout_s: float = Field(
-        10.0, gt=0, description="A record that is not acknowledged by then ends the worker; it is redelivered."
+        10.0, gt=0, description="How long mirror waits for Kafka's acknowledgement before it starts over where it was."
     )
 
 
@@ -98,7 +95,7 @@ class ExecutionSettings(Section):
     max_payload_bytes: int = Field(65536, ge=1024, description="A longer payload is a dead letter.")
     routing: dict[str, str] = Field(
         default_factory=dict,
-        description="Account of signals without one: `strategy/symbol`, `strategy/*`, `*/symbol`, `*/*`, tried in turn.",
+        description="Account of signals without one: `strategy/symbol`, `strategy/*`, `*/symbol`, `*/*`, in turn.",
     )
     field_names: dict[str, str] = Field(
         default_factory=dict, description="Our field name = the name in the risk engine's messages and rows."
@@ -138,9 +135,6 @@ class TerminalSettings(Section):
     read_deadline_s: float = Field(10.0, gt=0, description="The same for a read; nothing is in doubt then.")
     initialize_deadline_s: float = Field(
         180.0, gt=0, description="The same for initialize, which may start the terminal program."
-    )
-    settle_window_s: float = Field(
-        45.0, gt=0, description="How long a doubt is looked for before it may be called absent."
     )
     poll_interval_s: float = Field(0.25, gt=0, description="How often deals, orders and positions are looked at.")
     snapshot_interval_s: float = Field(2.0, gt=0, description="How often positions and account are told.")
@@ -243,7 +237,7 @@ class Settings(BaseSettings):
         logins = [(account.server, account.login) for account in self.accounts.values()]
         if len(set(logins)) != len(logins):
             raise ValueError(
-                "expected a server and login of its own for each account, got one twice: two journals never own one account"
+                "expected a server and login of its own for each account, got one twice: one journal owns one account"
             )
         return self
 

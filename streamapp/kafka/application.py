@@ -91,6 +91,34 @@ class StreamApp(faust.App):
         return Transport(self.conf.broker_producer, self)
 
 
+_SAFE: dict[str, Any] = {
+    "store": "rocksdb://",
+    "version": 1,  # another number would be another group with empty tables
+    "Table": "tables.changelog.FencedTable",  # a name: tables know kafka, not the other way round
+    "autodiscover": False,
+    "agent_supervisor": "mode.CrashingSupervisor",
+    "topic_allow_declare": False,
+    "topic_disable_leader": True,
+    "table_standby_replicas": 0,
+    "consumer_auto_offset_reset": "earliest",
+    "broker_rebalance_timeout": REBALANCE_TIMEOUT_S,
+    "broker_request_timeout": 30.0,
+    "broker_max_poll_interval": 300.0,
+    "broker_commit_interval": COMMIT_INTERVAL_S,
+    "broker_commit_every": COMMIT_EVERY,
+    "broker_max_poll_records": 100,
+    "producer_acks": -1,
+    "producer_linger": 0,
+    "producer_request_timeout": 30.0,
+    "stream_wait_empty": True,
+    "stream_buffer_maxsize": 512,
+    "cython_optimizations": True,
+    "web_tables_enabled": False,
+    "web_metrics_enabled": True,
+}
+"""What every app of ours has in common; Faust's own defaults lose and repeat work (reference: faust §11)."""
+
+
 def build_app(
     name: str,
     *,
@@ -125,41 +153,17 @@ def build_app(
     Returns:
         The app. Agents on it are ``isolated_partitions=True``, ``noack()``, and crash the worker with any exception.
     """
-    return StreamApp(
-        name,
-        broker=";".join(f"kafka://{server.strip()}" for server in bootstrap.split(",")),
-        store="rocksdb://",
-        version=1,  # another number would be another group with empty tables
-        datadir=data_dir,
-        Table="tables.changelog.FencedTable",  # a name: tables know kafka, not the other way round
-        autodiscover=False,
-        agent_supervisor="mode.CrashingSupervisor",
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=partitions,
-        topic_replication_factor=replication_factor,
-        table_standby_replicas=0,
-        consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=instance_id or f"{name}-{platform.node()}-{web_port}",
-        broker_session_timeout=session_timeout_s,
-        broker_heartbeat_interval=session_timeout_s / 4,
-        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
-        broker_request_timeout=30.0,
-        broker_max_poll_interval=300.0,
-        broker_commit_interval=COMMIT_INTERVAL_S,
-        broker_commit_every=COMMIT_EVERY,
-        broker_max_poll_records=100,
-        producer_acks=-1,
-        producer_linger=0,
-        producer_request_timeout=30.0,
-        stream_wait_empty=True,
-        stream_buffer_maxsize=512,
-        cython_optimizations=True,
-        web_host=web_host,
-        web_bind=web_host,
-        web_port=web_port,
-        web_tables_enabled=False,
-        web_metrics_enabled=True,
-        web_application_options=dict(web_options or {}),
-        **settings,
-    )
+    chosen = {
+        "broker": ";".join(f"kafka://{server.strip()}" for server in bootstrap.split(",")),
+        "datadir": data_dir,
+        "topic_partitions": partitions,
+        "topic_replication_factor": replication_factor,
+        "consumer_group_instance_id": instance_id or f"{name}-{platform.node()}-{web_port}",
+        "broker_session_timeout": session_timeout_s,
+        "broker_heartbeat_interval": session_timeout_s / 4,
+        "web_host": web_host,
+        "web_bind": web_host,
+        "web_port": web_port,
+        "web_application_options": dict(web_options or {}),
+    }
+    return StreamApp(name, **_SAFE, **chosen, **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -64,11 +65,11 @@ class Producer(Protocol):
         ...
 
 
-class _Sends:
+class _Sends(ABC):
     """``send`` and ``send_all`` on top of ``begin``."""
 
-    def begin(self, record: Record) -> asyncio.Future[Any]:
-        raise NotImplementedError  # pragma: no cover
+    @abstractmethod
+    def begin(self, record: Record) -> asyncio.Future[Any]: ...
 
     async def send(
         self,

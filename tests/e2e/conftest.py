@@ -19,7 +19,7 @@ FOUR_ACCOUNTS = "\n".join(
     )
 )
 # The shortest session a broker allows by default, so that a lost worker is noticed soon.
-SHORT_SESSIONS = "[kafka]\nsession_timeout_s = 6\nrebalance_timeout_s = 20"
+SHORT_SESSIONS = "[kafka]\nsession_timeout_s = 6"
 
 
 @pytest.fixture(scope="module")
