@@ -70,7 +70,7 @@ class ClickHouseSettings(Section):
     password_file: Path | None = Field(None, description="File with the password.")
     database: str = Field("trading", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The database of all our tables.")
     batch_rows: int = Field(2000, ge=1, description="Most rows in one insert.")
-    flush_interval_s: float = Field(0.3, gt=0, description="Longest wait for a batch to grow.")
+    flush_interval_s: float = Field(1.0, gt=0, description="Longest wait for a batch to grow.")
     timeout_s: float = Field(10.0, gt=0, description="How long a query or an insert may take.")
 
 

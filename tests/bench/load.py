@@ -62,6 +62,8 @@ class Load:
         at = time.time()
         order = json.loads(message.data)
         signal_id = order["signal_id"]
+        if signal_id not in self.heard.published:
+            return  # of an earlier run that was not drained in time
         self.heard.final.add(signal_id)
         if order["status"] == "filled":
             self.heard.filled.setdefault(signal_id, (at, order))

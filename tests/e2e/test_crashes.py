@@ -55,7 +55,18 @@ def second_worker(stack: OwnStack, tmp_path: Path) -> Iterator[RunningProcess]:
     """A further trading worker with a port and folder of its own."""
     port = stack.settings.ports.trading(2)
     program = str(Path(sys.executable).with_name("faust"))
-    arguments = ["-A", "streamapp.trading", "worker", "-l", "info", "--web-host", "127.0.0.1", "--web-port"]
+    arguments = [
+        "--loop",
+        "uvloop",
+        "-A",
+        "streamapp.trading",
+        "worker",
+        "-l",
+        "info",
+        "--web-host",
+        "127.0.0.1",
+        "--web-port",
+    ]
     arguments.append(str(port))
     worker = RunningProcess(
         ProcessSpec(
