@@ -24,8 +24,8 @@ STOP_TIMEOUT_S = 60.0
 """For an orderly shutdown. Lanes are empty in half of it."""
 COMMIT_INTERVAL_S = 0.5
 COMMIT_EVERY = 1000
-"""Events acknowledged since the last commit are handled again after a rebalance: these two bound how many. A commit costs
-as much as several events, and whatever comes again is only repeated words, so the interval is what counts."""
+"""Events acknowledged since the last commit are handled again after a rebalance: these two bound how many. A commit
+costs as much as several events, and whatever comes again is only repeated words, so the interval is what counts."""
 SWITCH_INTERVAL_S = 0.0005
 """Long against a switch between threads (some 30 microseconds), short against the milliseconds an order may take."""
 
