@@ -59,22 +59,25 @@ def _own_stack(base: Settings) -> OwnStack:
 async def _play(settings: Settings, console: Console, seconds: float, rate: float, seed: int) -> list[str]:
     from streamapp.audit.sources import settled_evidence
     from streamapp.demo.player import Player
+    from streamapp.demo.rows import RiskEngineRows
     from streamapp.demo.signals import Script
     from streamapp.demo.summary import show
     from streamapp.nats.connection import connect
 
     nats = await connect(settings, "streamapp-demo")
+    rows = RiskEngineRows(settings)
     try:
         newest: dict[str, dict[str, Any]] = {}
         await _listen(nats, Life(console), newest)
         run = f"demo-{secrets.token_hex(3)}"
-        player = Player(settings, nats, Script(run, tuple(settings.accounts), seed))
+        player = Player(settings, nats, Script(run, tuple(settings.accounts), seed), rows)
         console.print(f"playing {seconds:g} s of signals, about {rate:g} a second: run {run}, seed {seed}")
         await player.play(seconds, rate)
         console.print("all sent; waiting until everything has arrived everywhere")
         evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S)
         return show(console, evidence, list(newest.values()), player.sent)
     finally:
+        await rows.close()
         await nats.close()
 
 

@@ -15,6 +15,7 @@ import aiohttp
 from nats.aio.client import Client
 
 from streamapp.commands.signals import publish_signal
+from streamapp.demo.rows import RiskEngineRows
 from streamapp.demo.signals import SYMBOLS, Script
 from streamapp.errors import Transient
 from streamapp.settings import Settings
@@ -23,9 +24,17 @@ _AGAIN_S = 0.2
 
 
 class Player:
-    """Sends a script's messages when they are due. ``sent`` counts them by kind."""
+    """Sends a script's messages when they are due. ``sent`` counts them by kind.
 
-    def __init__(self, settings: Settings, nats: Client, script: Script) -> None:
+    Args:
+        settings: Where the market is.
+        nats: A connected client.
+        script: What to send.
+        rows: Where a risk engine would write its row before the message; None: it writes none.
+    """
+
+    def __init__(self, settings: Settings, nats: Client, script: Script, rows: RiskEngineRows | None = None) -> None:
+        self._rows = rows
         self._settings = settings
         self._nats = nats
         self._script = script
@@ -50,6 +59,8 @@ class Player:
                 await asyncio.sleep(max(0.0, begin + planned.at_s - time.monotonic()))
                 quotes = {symbol: await quote(market, symbol) for symbol in SYMBOLS}
                 symbol, payload = self._script.due(planned, datetime.now(UTC), quotes)
+                if self._rows is not None:
+                    await self._rows.write(payload)
                 await self._publish(payload, symbol)
                 self.sent[planned.kind] += 1
 

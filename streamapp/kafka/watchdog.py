@@ -20,8 +20,9 @@ STALL_S = 60.0
 """Records are waiting and none was committed for this long. Every step on the road has a deadline far below it."""
 REBALANCE_S = 120.0
 """Assigning and recovering without progress for this long: twice the rebalance timeout, when Kafka has given up."""
-SILENCE_S = 120.0
-"""Kafka says nothing about our partitions for this long: a consumer that lost its coordinator may stay like that."""
+SILENCE_S = 20.0
+"""Kafka says nothing about our partitions for this long: it is away, or came back and the consumer did not notice, as
+was seen after a broker was killed. Either way a new start is the way back, and nothing is lost by it."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 

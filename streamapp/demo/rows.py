@@ -1,0 +1,57 @@
+"""The risk engine's side of ClickHouse: the demonstration writes ``trading_signals`` as a risk engine would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from streamapp.clickhouse.client import ClickHouse
+from streamapp.errors import Unusable
+from streamapp.messages.envelope import json_object
+from streamapp.messages.signal import Signal, read_signal
+from streamapp.settings import Settings
+
+_COLUMNS = (
+    "signal_id",
+    "status",
+    "account",
+    "strategy",
+    "symbol",
+    "side",
+    "order_type",
+    "volume",
+    "stop_loss",
+    "take_profit",
+    "expected_price",
+    "approved_at",
+)
+
+
+class RiskEngineRows:
+    """Writes the row of each well-formed signal; what is no signal has no row."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._clickhouse = ClickHouse.of(settings)
+        self._written = 0
+
+    async def write(self, payload: bytes) -> None:
+        """Write the row of the signal in ``payload``; it is there when this returns.
+
+        Raises:
+            Transient: ClickHouse did not answer.
+        """
+        try:
+            signal = read_signal(json_object(payload))
+        except Unusable:
+            return
+        self._written += 1
+        token = f"risk-engine:{signal.signal_id}:{self._written}"
+        await self._clickhouse.insert("trading_signals", (*_COLUMNS, "metadata"), [_row(signal)], token=token)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._clickhouse.close()
+
+
+def _row(signal: Signal) -> list[Any]:
+    return [*(getattr(signal, name) for name in _COLUMNS), json.dumps(signal.metadata)]
