@@ -75,12 +75,7 @@ class Publisher:
 
     async def run(self, stream: Any) -> None:
         """Publish the updates of a stream of one partition, until it ends."""
-        batches = Batches(stream.ack, self.publish, deadline_s=None)
-        try:
-            async for event in stream.noack().events():
-                await batches.put(event)
-        finally:
-            batches.abandon()
+        await Batches(stream.ack, self.publish, deadline_s=None).take_all(stream)
 
     async def publish(self, events: Sequence[Any]) -> None:
         """Return when everything in ``events`` that is to be said is stored, or a dead letter."""

@@ -62,11 +62,7 @@ class Warehouse:
             linger_s=self._settings.flush_interval_s,
             deadline_s=None,
         )
-        try:
-            async for event in stream.noack().events():
-                await batches.put(event)
-        finally:
-            batches.abandon()
+        await batches.take_all(stream)
 
     async def store(self, events: Sequence[Any]) -> None:
         """Store the records of these events; returns when each is in ClickHouse or a dead letter."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents.lanes import Acknowledge, end_worker
 from streamapp.errors import Ambiguous
+
+logger = logging.getLogger(__name__)
 
 Event = Any
 BatchHandler = Callable[[list[Event]], Awaitable[object]]
@@ -41,8 +44,7 @@ class Batches:
         handler: Gets a list of 1 to ``limit`` events. It must be ready to see any of them again.
         limit: Events of one batch at most.
         linger_s: How long the first event waits for others. For sinks that suffer from small batches.
-        deadline_s: For each call of the handler; None for a sink that may wait for ever, and then calls ``abandon``
-            when its stream ends.
+        deadline_s: For each call of the handler; None for a sink that may wait for ever, and then uses ``take_all``.
         on_failure: As of :class:`agents.lanes.Lanes`.
     """
 
@@ -96,6 +98,20 @@ class Batches:
         while len(self):
             await self._wait()
         self._check()
+
+    async def take_all(self, stream: Any) -> None:
+        """Put every event of a stream of one partition, until Faust takes the partition away; then abandon the rest.
+
+        Faust cancels the agent where it stands. Waiting for its stream it ends in peace; waiting for a full batch here
+        it would be called a crash, so the cancellation ends the loop, which is what it is for.
+        """
+        try:
+            async for event in stream.noack().events():
+                await self.put(event)
+        except asyncio.CancelledError:
+            logger.info("the partition was taken away while a batch waited: all of it comes again to its next owner")
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Stop now and acknowledge nothing more: the partition has another owner, to whom all of it comes again."""

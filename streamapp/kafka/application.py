@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,16 @@ class StreamApp(faust.App):
         return Transport(self.conf.broker_producer, self)
 
 
+def _instance_id(name: str, data_dir: Path, web_port: int) -> str:
+    """Return the same id at every start of one worker, and another for every other worker.
+
+    Two with one id put each other out of the group for ever. The folder is in it because no two workers share theirs,
+    while a port may be given on the command line, where nobody here can see it.
+    """
+    place = zlib.crc32(str(data_dir.absolute()).encode())
+    return f"{name}-{platform.node()}-{web_port}-{place:08x}"
+
+
 def _share_interpreter_fairly(*_: Any, **__: Any) -> None:
     """Make the consumer's thread give the interpreter back sooner than after Python's own 5 ms.
 
@@ -158,8 +169,8 @@ def build_app(
         web_port: Of this worker's web server, which other workers ask for what it owns.
         web_host: Where it listens, and the name under which the other workers reach it.
         instance_id: Kafka's static membership: a worker that comes back under the same id within the session timeout
-            gets its partitions back at once. Unique per worker of the group; by default from the machine's name and
-            ``web_port``.
+            gets its partitions back at once. Unique per worker of the group; by default from the machine's name,
+            ``web_port`` and ``data_dir``.
         session_timeout_s: After how long of silence Kafka gives a worker's partitions to another.
         web_options: Arguments of aiohttp's ``web.Application``, such as middlewares.
         **settings: Further Faust settings.
@@ -172,7 +183,7 @@ def build_app(
         "datadir": data_dir,
         "topic_partitions": partitions,
         "topic_replication_factor": replication_factor,
-        "consumer_group_instance_id": instance_id or f"{name}-{platform.node()}-{web_port}",
+        "consumer_group_instance_id": instance_id or _instance_id(name, data_dir, web_port),
         "broker_session_timeout": session_timeout_s,
         "broker_heartbeat_interval": session_timeout_s / 4,
         "web_host": web_host,

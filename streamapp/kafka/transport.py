@@ -76,8 +76,12 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit what was begun before the partitions go; Faust forgets the acknowledgements first."""
-        if revoked and not self.app.should_stop:
+        """Finish and commit what was begun before the partitions go; Faust forgets the acknowledgements first.
+
+        A sink that may wait for the outside world for ever does not wait here (``stream_wait_empty`` off): what it had
+        begun comes again to the next owner.
+        """
+        if revoked and self.app.conf.stream_wait_empty and not self.app.should_stop:
             self.stop_flow()
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
