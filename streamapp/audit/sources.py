@@ -14,7 +14,10 @@ from typing import Any
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from streamapp import topics
@@ -34,11 +37,14 @@ from streamapp.domain.fold import apply
 from streamapp.domain.identifiers import fill_id_for, magic_of
 from streamapp.domain.orders import OrderState
 from streamapp.domain.status import average_price_of, detail_of, filled_of, status_of
+from streamapp.errors import StreamappError
 from streamapp.messages.fact import FactMessage
 from streamapp.settings import Settings
 from streamapp.subjects import EXECUTION_IN, EXECUTION_OUT
 
 _READ_DEADLINE_S = 30.0
+_AWAY = (aiohttp.ClientError, OSError, TimeoutError, StreamappError, KafkaError, NatsError, ClickHouseError)
+"""What a witness that is being restarted raises: it is asked again."""
 
 
 async def gather_evidence(settings: Settings, nats: Client) -> Evidence:
@@ -59,12 +65,22 @@ async def gather_evidence(settings: Settings, nats: Client) -> Evidence:
 
 
 async def settled_evidence(settings: Settings, nats: Client, *, within_s: float) -> Evidence:
-    """Return the evidence as soon as all agree and nothing is open, or as it is after ``within_s`` seconds."""
+    """Return the evidence as soon as all agree and nothing is open, or as it is after ``within_s`` seconds.
+
+    Raises:
+        Whatever a witness that can't be asked raises, if it is still away after ``within_s``.
+    """
     deadline = time.monotonic() + within_s
     while True:
-        evidence = await gather_evidence(settings, nats)
-        if not (disagreements(evidence) or unsettled(evidence)) or time.monotonic() > deadline:
-            return evidence
+        late = time.monotonic() > deadline
+        try:
+            evidence = await gather_evidence(settings, nats)
+        except _AWAY:
+            if late:
+                raise
+        else:
+            if late or not (disagreements(evidence) or unsettled(evidence)):
+                return evidence
         await asyncio.sleep(1.0)
 
 
