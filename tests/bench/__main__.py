@@ -26,6 +26,8 @@ SETTINGS = "\n".join(
     for at, name in enumerate(ACCOUNTS)
 )
 DRAIN_S = 30.0
+SETTLE_S = 120.0
+"""How long to wait before the next figure for what a run that was too fast has left behind."""
 
 
 def say(text: str = "") -> None:
@@ -42,8 +44,10 @@ async def latencies(stack: OwnStack, load: Load, nats: Client, folder: Path, sec
         complete = await load.drained(DRAIN_S)
         say(f"  publish → order_send       {percentiles(heard.to_order_send())}")
         say(f"  publish → orders.filled    {percentiles(heard.to_filled())}")
-        if not complete:
-            say(f"  not drained: {len(heard.published) - len(heard.final)} of {len(heard.published)} without an end")
+        if not complete or heard.refused:
+            left = len(heard.published) - len(heard.final)
+            say(f"  too fast: {len(heard.refused)} refused as stale, {left} of {len(heard.published)} without an end")
+            await load.drained(SETTLE_S)
         times = await hops.measure(stack.settings, nats, folder, rate=rate, seconds=min(seconds, 10.0))
         say(f"  the bare hops              {percentiles(times)}")
 
@@ -57,7 +61,8 @@ async def sustained(stack: OwnStack, load: Load, rates: Sequence[float], seconds
         heard = await load.send(f"hold{rate:g}", rate, seconds)
         drain_begin = time.monotonic()
         complete = await load.drained(DRAIN_S)
-        say(f"  {'yes' if complete else 'no'}: {len(heard.final)} of {len(heard.published)} ended, "
+        complete = complete and not heard.refused
+        say(f"  {'yes' if complete else 'no'}: {len(heard.filled)} of {len(heard.published)} filled, "
             f"{time.monotonic() - drain_begin:.1f} s after the last was sent")  # fmt: skip
         say(f"  publish → order_send       {percentiles(heard.to_order_send())}")
         say(table(before, uses(stack), time.monotonic() - begin))

@@ -23,6 +23,7 @@ class Heard:
     published: dict[str, float] = field(default_factory=dict)
     filled: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
     final: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
     def to_order_send(self) -> list[float]:
         """Return the times from before the publish to the terminal's order_send."""
@@ -53,10 +54,17 @@ class Load:
         self.heard = Heard()
 
     async def listen(self) -> None:
-        """Hear every order's end."""
+        """Hear every order's end, and every refusal: a signal that waited too long is refused as stale."""
+        await self._nats.subscribe("signals.refused.>", cb=self._on_refusal)
         for status in FINAL_STATUSES:
             await self._nats.subscribe(f"orders.{status}.>", cb=self._on_order)
         await self._nats.flush()
+
+    async def _on_refusal(self, message: Any) -> None:
+        signal_id = json.loads(message.data)["signal_id"]
+        if signal_id in self.heard.published:
+            self.heard.refused.add(signal_id)
+            self.heard.final.add(signal_id)
 
     async def _on_order(self, message: Any) -> None:
         at = time.time()
