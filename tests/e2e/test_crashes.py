@@ -37,7 +37,7 @@ async def killed_and_back(stack: OwnStack, name: str) -> None:
 @pytest.mark.parametrize("name", ["trading", "terminals"])
 async def test_nothing_is_lost_or_doubled_when_it_is_killed_in_the_middle(stack: OwnStack, name: str) -> None:
     outcome = await travel(
-        stack.settings, signals=200, rate=25, seed=11, meanwhile=lambda: killed_and_back(stack, name)
+        stack.settings, signals=500, rate=25, seed=11, meanwhile=lambda: killed_and_back(stack, name)
     )
     assert outcome.differences == []
 
@@ -45,7 +45,7 @@ async def test_nothing_is_lost_or_doubled_when_it_is_killed_in_the_middle(stack:
 @pytest.mark.parametrize("name", ["kafka", "nats", "clickhouse"])
 async def test_nothing_is_lost_or_doubled_when_a_server_is_killed_and_restarted(stack: OwnStack, name: str) -> None:
     outcome = await travel(
-        stack.settings, signals=150, rate=15, seed=13, meanwhile=lambda: killed_and_back(stack, name)
+        stack.settings, signals=500, rate=20, seed=13, meanwhile=lambda: killed_and_back(stack, name)
     )
     assert outcome.differences == []
 
@@ -93,5 +93,5 @@ async def test_a_worker_frozen_beyond_its_session_and_woken_again_doubles_nothin
         await asyncio.sleep(2 * session_s)  # the passing of time is the fault here
         os.kill(second_worker.pid, signal.SIGCONT)
 
-    outcome = await travel(stack.settings, signals=250, rate=12, seed=17, meanwhile=frozen_and_woken)
+    outcome = await travel(stack.settings, signals=500, rate=20, seed=17, meanwhile=frozen_and_woken)
     assert outcome.differences == []
