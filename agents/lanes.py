@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,24 @@ GROUP = 100
 def end_worker(error: BaseException) -> None:
     """End the process because of ``error``; nothing unfinished is acknowledged, so all of it comes again."""
     leave("an event could not be handled", cause=error)
+
+
+@asynccontextmanager
+async def back_within(deadline_s: float | None, what: str) -> AsyncIterator[None]:
+    """Call a handler of ``what`` in here; None: it may take for ever.
+
+    Raises:
+        Ambiguous: It was not back in time. A TimeoutError of its own passes as it is.
+    """
+    try:
+        async with asyncio.timeout(deadline_s) as deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise Ambiguous(
+            f"the handler of {what} was not back within {deadline_s} s: how far it got is not known"
+        ) from error
 
 
 @dataclass(eq=False, slots=True)
@@ -155,16 +174,8 @@ class Lanes:
 
     async def _handle(self, group: list[_Work]) -> None:
         first = group[0]
-        try:
-            async with asyncio.timeout(self._deadline_s) as deadline:
-                await first.handler([work.event for work in group] if first.grouped else first.event)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise Ambiguous(
-                f"the handler of {len(group)} event(s) was not back within {self._deadline_s} s: "
-                "how far it got is not known"
-            ) from error
+        async with back_within(self._deadline_s, f"{len(group)} event(s)"):
+            await first.handler([work.event for work in group] if first.grouped else first.event)
         for work in group:
             work.done = True
         await self._acknowledge_head()

@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents.lanes import Acknowledge, end_worker
-from streamapp.errors import Ambiguous
+from agents.lanes import Acknowledge, back_within, end_worker
 
 logger = logging.getLogger(__name__)
 
@@ -152,16 +151,8 @@ class Batches:
             return
 
     async def _handle(self, batch: list[Event]) -> None:
-        try:
-            async with asyncio.timeout(self._deadline_s) as deadline:
-                await self._handler(batch)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise Ambiguous(
-                f"the handler of a batch of {len(batch)} was not back within {self._deadline_s} s: "
-                "how far it got is not known"
-            ) from error
+        async with back_within(self._deadline_s, f"a batch of {len(batch)}"):
+            await self._handler(batch)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._task = None

@@ -29,16 +29,3 @@ def get_json(url: str) -> tuple[int, Any]:
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise Transient(f"nobody answers at {url} ({reason}). Is the stack up? Start it with `make up`.") from None
-
-
-def get_text(url: str) -> str:
-    """Return the text of a page.
-
-    Raises:
-        Transient: nobody answers there.
-    """
-    try:
-        with urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- our own address, always http
-            return str(answer.read().decode())
-    except (URLError, OSError) as error:
-        raise Transient(f"nobody answers at {url} ({getattr(error, 'reason', error)}).") from None
