@@ -138,6 +138,16 @@ class TerminalSettings(Section):
     )
     poll_interval_s: float = Field(0.25, gt=0, description="How often deals, orders and positions are looked at.")
     snapshot_interval_s: float = Field(2.0, gt=0, description="How often positions and account are told.")
+    settle_window_s: float = Field(
+        45.0,
+        gt=0,
+        description="How long a doubt is looked for on one unbroken connection before its order is called absent.",
+    )
+    equal_reads_s: float = Field(
+        1.0,
+        gt=0,
+        description="After each (re)connection nothing is believed before two equal reads so far apart; 1 s or more.",
+    )
 
 
 class WebSettings(Section):
@@ -163,6 +173,9 @@ class AccountSettings(Section):
     server: str = Field("Simulated-Demo", description="The broker's trade server, as the terminal shows it.")
     terminal_path: Path | None = Field(
         None, description="terminal64.exe of this account's own terminal (MetaTrader5 only)."
+    )
+    terminal_portable: bool = Field(
+        False, description="The terminal keeps its data in its own folder (terminal64.exe /portable; MetaTrader5 only)."
     )
     password_file: Path | None = Field(None, description="File with the account's password.")
     module: Literal["simulated", "MetaTrader5"] = Field(

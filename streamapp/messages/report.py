@@ -23,8 +23,16 @@ ReportKind = Literal[
     "expired",
     "deal",
     "deal_correction",
+    "deal_busted",
+    "created",
+    "cancel_requested",
+    "cancel_rejected",
+    "modify_requested",
+    "modified",
+    "modify_rejected",
     "connection",
 ]
+"""``created``: an order that began at the terminal itself, by a close that takes the protocol of a submit."""
 
 
 class ConnectionChange(Frozen):
@@ -46,6 +54,13 @@ REPORT_BODIES: dict[str, type[Frozen]] = {
     "expired": facts.BrokerExpired,
     "deal": facts.Filled,
     "deal_correction": facts.FillCorrected,
+    "deal_busted": facts.FillBusted,
+    "created": facts.OrderCreated,
+    "cancel_requested": facts.CancelRequested,
+    "cancel_rejected": facts.CancelRejected,
+    "modify_requested": facts.ModifyRequested,
+    "modified": facts.Modified,
+    "modify_rejected": facts.ModifyRejected,
     "connection": ConnectionChange,
 }
 
@@ -61,6 +76,13 @@ ReportBody = (
     | facts.BrokerExpired
     | facts.Filled
     | facts.FillCorrected
+    | facts.FillBusted
+    | facts.OrderCreated
+    | facts.CancelRequested
+    | facts.CancelRejected
+    | facts.ModifyRequested
+    | facts.Modified
+    | facts.ModifyRejected
     | ConnectionChange
 )
 

@@ -16,7 +16,7 @@ SubmitState = Literal["recorded", "refused", "started", "result", "doubt", "abse
 class SubmitRequest(Message):
     """submit: may be repeated for ever; the journal answers the second one.
 
-    ``epoch`` is the journal the claim was made for.
+    ``epoch`` is the journal the claim was made for. ``position_id``: the order closes (a part of) that position.
     """
 
     order_id: str
@@ -28,6 +28,7 @@ class SubmitRequest(Message):
     parameters: OrderParameters
     expected_price: str | None = None
     max_slippage_points: int | None = None
+    position_id: int | None = Field(None, gt=0)
 
 
 class JournalRow(Frozen):

@@ -1,0 +1,95 @@
+"""What a terminal can be asked to do to orders and positions that are there: request/reply on ``mt5.{account}.…``.
+
+``cancel``, ``modify`` (a pending order), ``protect`` (stop loss and take profit of a position), ``close`` and
+``close_by``. Each compares the target state first, so it may be asked again with the same ``request_id`` until the
+answer is a final one. A partial close, and any close on a netting account, is an order of its own and takes the whole
+protocol of a submit (design: submission "Closing"): its answer is ``recorded``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from streamapp.domain.vocabulary import BoundedDecimal, Lots, UtcTime
+from streamapp.messages.envelope import Message
+from streamapp.messages.terminal import JournalRow
+
+Outcome = Literal["done", "recorded", "refused", "rejected", "unknown", "conflict"]
+"""done: the broker shows the wanted state. recorded: it is an order now, see ``row``. refused: nothing was sent and
+nothing will be. rejected: the broker said no and the state is as before. unknown: not seen yet; ask again. conflict:
+the request_id was used with other content; the first stands."""
+
+
+class OperationRequest(Message):
+    """What every operation carries: ``request_id`` is its idempotency key, ``not_after`` the end of its validity."""
+
+    request_id: str = Field(min_length=1, max_length=128)
+    account: str
+    issued_by: str = ""
+    not_after: UtcTime
+
+
+class _OfOrder(OperationRequest):
+    """By our order's id, or by a ticket of anybody's."""
+
+    order_id: str | None = None
+    ticket: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> _OfOrder:
+        if (self.order_id is None) == (self.ticket is None):
+            raise ValueError("expected either order_id or ticket")
+        return self
+
+
+class CancelRequest(_OfOrder):
+    """cancel: what works at the broker shall work no longer."""
+
+
+class ModifyRequest(_OfOrder):
+    """modify: new values for an order that works at the broker; null keeps the old one, 0 takes a level away."""
+
+    price: BoundedDecimal | None = Field(None, gt=0)
+    stop_limit_price: BoundedDecimal | None = Field(None, gt=0)
+    stop_loss: BoundedDecimal | None = Field(None, ge=0)
+    take_profit: BoundedDecimal | None = Field(None, ge=0)
+    expiration: UtcTime | None = None
+
+
+class ProtectRequest(OperationRequest):
+    """protect: stop loss and take profit of a position; null keeps the old one, 0 takes it away."""
+
+    position_id: int = Field(gt=0)
+    stop_loss: BoundedDecimal | None = Field(None, ge=0)
+    take_profit: BoundedDecimal | None = Field(None, ge=0)
+
+
+class CloseRequest(OperationRequest):
+    """close: the whole position, or ``volume`` lots of it. ``epoch``: the journal it is meant for, as in a submit."""
+
+    position_id: int = Field(gt=0)
+    volume: Lots | None = None
+    epoch: str
+
+
+class CloseByRequest(OperationRequest):
+    """close_by: two opposite positions of one symbol against each other (hedging only)."""
+
+    position_id: int = Field(gt=0)
+    by_position_id: int = Field(gt=0)
+
+
+class OperationReply(Message):
+    """What became of it. ``message`` says why, and what to do, unless it is done; ``row`` only where it is an order."""
+
+    request_id: str
+    account: str
+    outcome: Outcome
+    message: str = ""
+    retcode: int | None = None
+    ticket: int | None = None
+    row: JournalRow | None = None
+    epoch: str
+    clock: UtcTime
