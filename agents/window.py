@@ -42,7 +42,8 @@ class Batches:
         acknowledge: ``stream.ack``.
         handler: Gets a list of 1 to ``limit`` events. It must be ready to see any of them again.
         limit: Events of one batch at most.
-        linger_s: How long the first event waits for others. For sinks that suffer from small batches.
+        linger_s: How long the first event waits for others at most. For sinks that suffer from small batches.
+        aligned: The wait ends at whole multiples of ``linger_s``, so that the batches of all partitions come together.
         deadline_s: For each call of the handler; None for a sink that may wait for ever, and then uses ``take_all``.
         on_failure: As of :class:`agents.lanes.Lanes`.
     """
@@ -54,6 +55,7 @@ class Batches:
         *,
         limit: int = LIMIT,
         linger_s: float = LINGER_S,
+        aligned: bool = False,
         deadline_s: float | None = DEADLINE_S,
         on_failure: Callable[[BaseException], None] = end_worker,
     ) -> None:
@@ -61,6 +63,7 @@ class Batches:
         self._handler = handler
         self._limit = limit
         self._linger_s = linger_s
+        self._aligned = aligned
         self._deadline_s = deadline_s
         self._on_failure = on_failure
         self._waiting: deque[Event] = deque()
@@ -142,8 +145,9 @@ class Batches:
             self._moved.set()
 
     async def _linger(self) -> None:
+        passed_s = asyncio.get_running_loop().time() % self._linger_s if self._aligned else 0.0
         try:
-            async with asyncio.timeout(self._linger_s):
+            async with asyncio.timeout(self._linger_s - passed_s):
                 while len(self._waiting) < self._limit:
                     self._arrived.clear()
                     await self._arrived.wait()

@@ -45,6 +45,11 @@ class Record:
     key: bytes | None
     value: bytes
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where it stands: topic, partition, offset."""
+        return self.topic, self.partition, self.offset
+
 
 @dataclass(frozen=True)
 class Row:

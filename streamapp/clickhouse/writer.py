@@ -1,11 +1,11 @@
 """The writer: records in, rows in ClickHouse, whatever happens in between.
 
-One batch of one partition goes like this:
+One batch goes like this, be it of one partition or of several:
 
 1. Every record becomes its rows; one that can't is a dead letter, with its reason.
-2. The rows of each table are one insert. Its token names the records and their content, so that the same insert, sent
-   again because its answer was lost, inserts nothing. That only keeps retries cheap: in other batches the same rows
-   replace themselves.
+2. The rows of each table are one insert, or several where they are very many. Its token names the records and their
+   content, so that the same insert, sent again because its answer was lost, inserts nothing. That only keeps retries
+   cheap: in other batches the same rows replace themselves.
 3. ClickHouse away: the same insert again, for ever, with back-off. Nothing is acked meanwhile, so nothing is lost.
 4. An insert that is refused for its content is halved until the bad rows stand alone; those are dead letters, the
    others are stored.
@@ -52,15 +52,23 @@ class Writer:
         role: which tables this deployment writes.
         bury: makes a dead letter of a record.
         on_insert: told table and number of rows after each insert (for metrics).
+        most_rows: of one insert.
     """
 
     def __init__(
-        self, clickhouse: Inserts, role: Role, bury: Bury, on_insert: Callable[[str, int], None] = lambda *_: None
+        self,
+        clickhouse: Inserts,
+        role: Role,
+        bury: Bury,
+        on_insert: Callable[[str, int], None] = lambda *_: None,
+        *,
+        most_rows: int = 2000,
     ) -> None:
         self._clickhouse = clickhouse
         self._role = role
         self._bury = bury
         self._on_insert = on_insert
+        self._most_rows = most_rows
         self._troubles: dict[str, str] = {}
 
     @property
@@ -69,7 +77,7 @@ class Writer:
         return tuple(self._troubles.values())
 
     async def write(self, records: Sequence[Record]) -> None:
-        """Store the records of one partition, in offset order; waits for as long as ClickHouse is away."""
+        """Store the records, those of a partition in offset order; waits for as long as ClickHouse is away."""
         tables: dict[str, list[Row]] = {}
         for number, record in enumerate(records):
             if number % _SLICE == 0:
@@ -79,11 +87,12 @@ class Writer:
                     tables.setdefault(row.table, []).append(row)
             except Unusable as error:
                 await self._bury(record, error.reason, error.detail)
-        buried: set[int] = set()
+        buried: set[tuple[str, int, int]] = set()
         for table, rows in tables.items():
-            await self._store(table, rows, buried)
+            for first in range(0, len(rows), self._most_rows):
+                await self._store(table, rows[first : first + self._most_rows], buried)
 
-    async def _store(self, table: str, rows: list[Row], buried: set[int]) -> None:
+    async def _store(self, table: str, rows: list[Row], buried: set[tuple[str, int, int]]) -> None:
         try:
             await self._insert(table, rows)
         except Unusable as error:
@@ -91,8 +100,8 @@ class Writer:
                 middle = len(rows) // 2
                 await self._store(table, rows[:middle], buried)
                 await self._store(table, rows[middle:], buried)
-            elif rows[0].record.offset not in buried:  # an order has rows in two tables, and is one dead letter
-                buried.add(rows[0].record.offset)
+            elif rows[0].record.place not in buried:  # an order has rows in two tables, and is one dead letter
+                buried.add(rows[0].record.place)
                 await self._bury(rows[0].record, error.reason, error.detail)
 
     async def _insert(self, table: str, rows: list[Row]) -> None:
@@ -119,7 +128,7 @@ class Writer:
 
 
 def token_of(rows: Sequence[Row]) -> str:
-    """Return the deduplication token of an insert: topic, partition, first and last offset, a digest of the content.
+    """Return the deduplication token of an insert: the first row's place, the last one's offset, a digest of all.
 
     Without the digest, a topic that was made anew (its offsets start again at 0) would meet the tokens of its former
     life, and its rows would be dropped without a word.
@@ -127,6 +136,7 @@ def token_of(rows: Sequence[Row]) -> str:
     first, last = rows[0].record, rows[-1].record
     digest = hashlib.sha256()
     for row in rows:
+        digest.update(f"{row.record.place}".encode())
         digest.update(row.record.value)
         digest.update(b"\x00")
     return f"{first.topic}:{first.partition}:{first.offset}-{last.offset}:{digest.hexdigest()[:16]}"
