@@ -6,8 +6,6 @@ together in :mod:`streamapp.wiring`.
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from dataclasses import dataclass
 
 from agents.breakers import Breakers
@@ -16,10 +14,11 @@ from agents.terminals import NatsTerminals
 from streamapp import crashpoints, topics
 from streamapp.clickhouse.reader import Reader
 from streamapp.clock import utc_now
-from streamapp.kafka.application import StreamApp, build_app
+from streamapp.kafka.application import StreamApp
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings, load_settings
 from streamapp.web.registration import register
+from streamapp.wiring.applications import app_of
 from streamapp.wiring.holdings import Holdings, open_holdings
 from streamapp.wiring.messaging import Messaging
 from streamapp.wiring.readiness import Readiness
@@ -87,27 +86,13 @@ def build(settings: Settings) -> Trading:
 
 
 def _app(settings: Settings) -> StreamApp:
-    worker = "" if settings.worker == 1 else f"-{settings.worker}"
-    return build_app(
-        topics.app_id(settings.deployment, "trading"),
-        bootstrap=settings.kafka_bootstrap,
-        data_dir=settings.local.data / f"trading{worker}",
-        partitions=settings.kafka.partitions,
-        replication_factor=settings.kafka.replication_factor,
-        session_timeout_s=settings.kafka.session_timeout_s,
+    return app_of(
+        settings,
+        "trading",
+        folder="trading" if settings.worker == 1 else f"trading-{settings.worker}",
         web_port=settings.ports.trading(settings.worker),
-        web_host=settings.web.bind,
-        instance_id=f"trading-{platform.node()}-{settings.ports.trading(settings.worker)}-{_subscription(settings)}",
+        reads="|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES)),
     )
-
-
-def _subscription(settings: Settings) -> str:
-    """Return a word for what this worker reads: Kafka hands a member that comes back under its old name its old topics.
-
-    (It comes back to the assignment it had, without a new one being made, so a topic that is new would have no reader.)
-    """
-    read = "|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES))
-    return hashlib.sha256(read.encode()).hexdigest()[:8]
 
 
 trading = build(load_settings())

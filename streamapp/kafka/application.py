@@ -97,13 +97,13 @@ class StreamApp(faust.App):
         return Transport(self.conf.broker_producer, self)
 
 
-def _instance_id(name: str, data_dir: Path, web_port: int) -> str:
+def _instance_id(name: str, data_dir: Path, web_port: int, reads: str) -> str:
     """Return the same id at every start of one worker, and another for every other worker.
 
     Two with one id put each other out of the group for ever. The folder is in it because no two workers share theirs,
     while a port may be given on the command line, where nobody here can see it.
     """
-    place = zlib.crc32(str(data_dir.absolute()).encode())
+    place = zlib.crc32(f"{data_dir.absolute()}|{reads}".encode())
     return f"{name}-{platform.node()}-{web_port}-{place:08x}"
 
 
@@ -153,7 +153,7 @@ def build_app(
     replication_factor: int,
     web_port: int,
     web_host: str = "127.0.0.1",
-    instance_id: str | None = None,
+    reads: str = "",
     session_timeout_s: float = SESSION_TIMEOUT_S,
     web_options: Mapping[str, Any] | None = None,
     **settings: Any,
@@ -168,9 +168,8 @@ def build_app(
         replication_factor: Of the changelogs (``streamapp init`` creates them).
         web_port: Of this worker's web server, which other workers ask for what it owns.
         web_host: Where it listens, and the name under which the other workers reach it.
-        instance_id: Kafka's static membership: a worker that comes back under the same id within the session timeout
-            gets its partitions back at once. Unique per worker of the group; by default from the machine's name,
-            ``web_port`` and ``data_dir``.
+        reads: Names what this worker reads, where that may change. Kafka hands a member that comes back under its old
+            name the assignment it had, without making a new one, so a topic that is new would have no reader.
         session_timeout_s: After how long of silence Kafka gives a worker's partitions to another.
         web_options: Arguments of aiohttp's ``web.Application``, such as middlewares.
         **settings: Further Faust settings.
@@ -183,7 +182,7 @@ def build_app(
         "datadir": data_dir,
         "topic_partitions": partitions,
         "topic_replication_factor": replication_factor,
-        "consumer_group_instance_id": instance_id or _instance_id(name, data_dir, web_port),
+        "consumer_group_instance_id": _instance_id(name, data_dir, web_port, reads),
         "broker_session_timeout": session_timeout_s,
         "broker_heartbeat_interval": session_timeout_s / 4,
         "web_host": web_host,
