@@ -24,12 +24,14 @@ from streamapp.domain.facts import (
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal import brokerlog
+from streamapp.terminal.admission import judge
 from streamapp.terminal.book import Book
 from streamapp.terminal.classify import Verdict, classify
 from streamapp.terminal.connection import BrokerConnection
+from streamapp.terminal.filling import fillings
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, Answer, NotHandedOverError, WorkerLostError
-from streamapp.terminal.request import Prepared, RefusedError, build, fillings, judge, number
+from streamapp.terminal.request import Prepared, RefusedError, build, number
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +148,7 @@ class Execution:
     async def _request(self, order: SubmitRequest, prepared: Prepared) -> dict[str, Any]:
         assert prepared.symbol is not None
         choices = fillings(order.parameters, prepared.symbol)
-        requests = [build(order, prepared, filling) for filling in choices]
+        requests = [build(order, prepared, filling, self._connection.time) for filling in choices]
         if len(requests) == 1:
             return requests[0]
         for request in requests:  # asked, never tried by sending

@@ -33,9 +33,12 @@ TERMINAL_FIELDS = ("connected", "trade_allowed", "tradeapi_disabled")
 ACCOUNT_FIELDS = ("login", "server", "trade_allowed", "trade_expert")
 SYMBOL_FIELDS = (
     *("trade_mode", "order_mode", "filling_mode", "trade_exemode", "trade_stops_level", "trade_contract_size", "point"),
-    *("trade_tick_size", "volume_min", "volume_max", "volume_step"),
+    *("trade_tick_size", "volume_min", "volume_max", "volume_step", "volume_limit"),
+    *("expiration_mode", "order_gtc_mode", "trade_freeze_level"),
 )
 """What an order is judged by (request.py); the other 100 fields would only be carried through the pipe."""
+ORDER_TYPES = range(8)
+"""Market and pending orders, the even ones buy; the next, close-by, has no side."""
 DEAL_TYPES = (0, 1)
 """Buy and sell; the others (balance, credit, ...) are no trades."""
 DEALS_AT_ONCE = 500
@@ -115,6 +118,7 @@ class Worker:
             "symbol": _some(spec, SYMBOL_FIELDS),
             "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
             "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
+            "held": self._held(symbol) if spec is not None and spec["volume_limit"] else None,
         }
 
     def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
@@ -141,6 +145,16 @@ class Worker:
                 return float(profit) / (price * contract * RATE_LOTS)
         size = float(spec["trade_tick_size"]) * contract
         return float(spec["trade_tick_value"]) / size if size else None
+
+    def _held(self, symbol: str) -> list[float]:
+        """Return the lots of the symbol's positions and working orders: bought, sold."""
+        lots = [0.0, 0.0]
+        for position in self.calls.call("positions_get", symbol=symbol) or []:
+            lots[position["type"]] += position["volume"]
+        for order in self.calls.call("orders_get", symbol=symbol) or []:
+            if order["type"] in ORDER_TYPES:
+                lots[order["type"] % 2] += order["volume_current"]
+        return lots
 
     def do_check(self, request: dict[str, Any]) -> Any:
         """Ask the terminal whether it would take a request; nothing is sent."""

@@ -29,7 +29,11 @@ SYMBOL: dict[str, Any] = {
     "volume_step": 0.01,
     "trade_tick_size": 1e-05,
     "point": 1e-05,
+    "volume_limit": 0.0,
+    "expiration_mode": 15,
+    "order_gtc_mode": 0,
     "trade_stops_level": 0,
+    "trade_freeze_level": 0,
     "trade_contract_size": 100000.0,
 }
 TERMINAL = {"connected": True, "trade_allowed": True, "tradeapi_disabled": False, "path": ""}
