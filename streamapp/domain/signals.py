@@ -41,7 +41,6 @@ class Rules:
     ttl_s: float = 30.0
     skew_s: float = 2.0
     limits: Limits = NO_LIMITS
-    order_types: frozenset[str] = frozenset({"market"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,6 @@ def judge(
             "unknown_account",
             None if signal.account in rules.accounts else f"account: expected a configured one, got {signal.account}",
         ),
-        ("unsupported", _support(signal, rules)),
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),
         ("guard", broken_guard(signal.parameters, rules.limits)),
@@ -132,11 +130,6 @@ def _approval(signal: ReadableSignal, rules: Rules) -> str | None:
     return f"status: expected approved, got {signal.status!s:.40}"
 
 
-def _support(signal: ReadableSignal, rules: Rules) -> str | None:
-    kind = signal.parameters.order_type
-    return None if kind in rules.order_types else f"order_type: order type not supported yet, got {kind}"
-
-
 def _future(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
     at = signal_time(signal, stream_time)
     if (at - now).total_seconds() <= rules.skew_s:
@@ -145,13 +138,18 @@ def _future(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: da
 
 
 def _staleness(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
-    until = not_after(signal, rules, stream_time)
-    return None if now < until else f"valid_until: expected a time after {time_text(now)}, got {time_text(until)}"
+    ends = (("valid_until", not_after(signal, rules, stream_time)), ("expiration", signal.parameters.expiration))
+    name, end = next(((name, end) for name, end in ends if end is not None and end <= now), ("", None))
+    return None if end is None else f"{name}: expected a time after {time_text(now)}, got {time_text(end)}"
 
 
 def _wrong_side(signal: ReadableSignal) -> str | None:
-    """Say which protective price is on the wrong side, as far as the signal tells; the terminal knows the market."""
+    """Say which price is on the wrong side of another, as far as the signal tells; the terminal knows the market."""
     order = signal.parameters
+    if (limit := order.stop_limit_price) is not None and order.price is not None:
+        side = "below" if order.side == "buy" else "above"
+        if (limit > order.price) if order.side == "buy" else (limit < order.price):
+            return f"stop_limit_price: expected at or {side} the stop price {order.price}, got {limit}"
     low, high = (order.stop_loss, order.take_profit) if order.side == "buy" else (order.take_profit, order.stop_loss)
     low_name, high_name = ("stop_loss", "take_profit") if order.side == "buy" else ("take_profit", "stop_loss")
     if order.order_type == "stop_limit":

@@ -101,11 +101,26 @@ async def test_an_order_for_us_or_for_anybody_is_ours(house: House, executor: st
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"order_type": "limit", "price": "1.08", "time_in_force": "day"},
+        {"order_type": "stop", "price": "1.08"},
+        {"order_type": "stop_limit", "side": "buy", "price": "1.08", "stop_limit_price": "1.07"},
+    ],
+)
+async def test_an_order_of_every_type_is_taken_over_with_its_prices(house: House, changes: dict[str, Any]) -> None:
+    await house.give(order(**changes))
+    (command,) = house.commands()
+    said = command.parameters.model_dump(mode="json")
+    assert {name: said[name] for name in changes} == changes
+
+
+@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"volume": "NaN"}, b"bad_field"),
         ({"symbol": None}, b"bad_field"),
-        ({"order_type": "limit", "price": "1"}, b"unsupported"),
+        ({"order_type": "limit"}, b"bad_field"),
         ({"not_after": (NOW - timedelta(seconds=1)).isoformat()}, b"stale"),
         ({"not_after": "0001-01-01T00:00:00+14:00"}, b"bad_field"),
     ],

@@ -55,17 +55,31 @@ def test_an_approved_well_formed_valid_signal_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"order_type": "limit", "price": "1.08"},
+        {"order_type": "limit", "price": "1.08", "time_in_force": "day", "fill_policy": "return"},
+        {"order_type": "stop", "price": "1.08", "stop_loss": "1.07", "take_profit": "1.09"},
+        {"order_type": "stop_limit", "price": "1.08", "stop_limit_price": "1.07", "stop_loss": "1.06"},
+        {"order_type": "stop_limit", "side": "sell", "price": "1.08", "stop_limit_price": "1.08"},
+        {"order_type": "stop", "price": "1.08", "time_in_force": "until", "expiration": NOW + timedelta(seconds=1)},
+    ],
+)
+def test_every_order_type_and_lifetime_is_accepted(changes: dict[str, Any]) -> None:
+    assert verdict(**changes) == ACCEPTED
+
+
+@pytest.mark.parametrize(
     ("reason", "changes"),
     [
         ("not_approved", {"status": "pending"}),
         ("not_approved", {"status": None}),
         ("unknown_account", {"account": "b"}),
-        ("unsupported", {"order_type": "limit", "price": "1.08"}),
-        ("unsupported", {"order_type": "stop", "price": "1.08", "stop_loss": "1.07", "take_profit": "1.09"}),
-        ("unsupported", {"order_type": "stop_limit", "price": "1.08", "stop_limit_price": "1.07", "stop_loss": "1.06"}),
         ("from_future", {"approved_at": NOW + timedelta(seconds=2.001)}),
         ("stale", {"approved_at": NOW - timedelta(seconds=30)}),
         ("stale", {"valid_until": NOW}),
+        ("stale", {"time_in_force": "until", "expiration": NOW}),
+        ("stale", {"order_type": "limit", "price": "1.08", "time_in_force": "until", "expiration": STREAM}),
         ("bad_field", {"expected_price": "1.085", "stop_loss": "1.085"}),
         ("bad_field", {"expected_price": "1.085", "take_profit": "1.08"}),
         ("bad_field", {"side": "sell", "expected_price": "1.085", "stop_loss": "1.08"}),
@@ -73,6 +87,8 @@ def test_an_approved_well_formed_valid_signal_is_accepted() -> None:
         ("bad_field", {"stop_loss": "1.09", "take_profit": "1.08"}),
         ("bad_field", {"order_type": "limit", "price": "1.08", "stop_loss": "1.09"}),
         ("bad_field", {"order_type": "stop_limit", "price": "1.08", "stop_limit_price": "1.07", "stop_loss": "1.075"}),
+        ("bad_field", {"order_type": "stop_limit", "price": "1.08", "stop_limit_price": "1.081"}),
+        ("bad_field", {"order_type": "stop_limit", "side": "sell", "price": "1.08", "stop_limit_price": "1.079"}),
     ],
 )
 def test_each_fault_has_its_reason(reason: str, changes: dict[str, Any]) -> None:
