@@ -32,10 +32,20 @@ class Life:
             self._console.print(line(message), soft_wrap=True)
 
 
+def asked(message: dict[str, Any]) -> str:
+    """Return what an order/1 asks of the broker: side, volume and symbol, and of a pending order its prices and end."""
+    words = [message["side"], message["volume"], message["symbol"]]
+    if (kind := message.get("order_type", "market")) != "market":
+        words += [kind.replace("_", "-"), str(message.get("price"))]
+        words += [f"limit {limit}"] if (limit := message.get("stop_limit_price")) else []
+        words += [f"until {message['expiration'][:19]}"] if message.get("expiration") else [message["time_in_force"]]
+    return " ".join(words)
+
+
 def _order(message: dict[str, Any]) -> Text:
     text = _head(message, "updated_at", message["status"])
     text.append(
-        f"  {message['side']} {message['volume']} {message['symbol']}  filled {message['filled_volume']}"
+        f"  {asked(message)}  filled {message['filled_volume']}"
         f"{' at ' + message['average_price'] if message.get('average_price') else ''}"
         f"  {message['detail']}{': ' + message['reason'] if message.get('reason') else ''}"
     )

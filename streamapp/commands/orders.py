@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from streamapp.commands.life import COLOURS
+from streamapp.commands.life import COLOURS, asked
 from streamapp.commands.web import get_json
 from streamapp.errors import StreamappError
 from streamapp.settings import load_settings
@@ -56,7 +56,7 @@ def _line(row: dict[str, Any]) -> Text:
     text = Text(f"{row['updated_at'][:19]}  {row['order_id']}  {row['account']:<14} ")
     text.append(f"{row['status']:<16}", style=COLOURS.get(row["status"], ""))
     average = f" at {row['average_price']}" if row.get("average_price") else ""
-    text.append(f"  {row['side']} {row['volume']} {row['symbol']}  filled {row['filled_volume']}{average}")
+    text.append(f"  {asked(row)}  filled {row['filled_volume']}{average}")
     return text.append(f"  {row['detail']}") if row.get("detail") else text
 
 

@@ -7,21 +7,23 @@ import hashlib
 import json
 import secrets
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from nats.aio.client import Client
 from rich.console import Console
 
 from streamapp import subjects
 from streamapp.commands.life import Life
-from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
+from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
 from streamapp.errors import StreamappError, Transient
-from streamapp.nats.connection import connect
 from streamapp.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
 
 HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.refused.>")
 """The subjects on which the life of a signal is told."""
+EXPIRATION_FORMATS = ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,13 +37,22 @@ def signal(  # noqa: PLR0917 -- the arguments of a command line
     side: Annotated[str, typer.Argument(help="buy or sell.")],
     volume: Annotated[str, typer.Argument(help="Lots, e.g. 0.10.")],
     account: Annotated[str | None, typer.Option(help="Account; left out where routing or ClickHouse says it.")] = None,
+    order_type: Annotated[OrderType, typer.Option("--type", help="What kind of order.")] = "market",
+    price: Annotated[str | None, typer.Option(help="Price of a limit order, or the stop price of a stop.")] = None,
+    stop_limit_price: Annotated[str | None, typer.Option(help="Limit price of a stop-limit order.")] = None,
+    time_in_force: Annotated[
+        TimeInForce | None, typer.Option(help="Left out: until, if there is an expiration, otherwise gtc.")
+    ] = None,
+    expiration: Annotated[
+        datetime | None, typer.Option(help="When a pending order ends, UTC.", formats=EXPIRATION_FORMATS)
+    ] = None,
     stop_loss: Annotated[str | None, typer.Option(help="Price of the stop-loss.")] = None,
     take_profit: Annotated[str | None, typer.Option(help="Price of the take-profit.")] = None,
     strategy: Annotated[str, typer.Option(help="Strategy's name.")] = "manual",
     signal_id: Annotated[str | None, typer.Option(help="Idempotency key; made up if left out.")] = None,
     wait_s: Annotated[float, typer.Option(help="How long to follow it.")] = 60.0,
 ) -> None:
-    """Send one approved market order as a signal and follow it to its end. Exit 0 only if it was filled."""
+    """Send one approved signal and follow it to its end. Exit 0 only if it was filled."""
     payload: dict[str, Any] = {
         "signal_id": signal_id or f"cli-{secrets.token_hex(6)}",
         "status": "approved",
@@ -49,8 +60,12 @@ def signal(  # noqa: PLR0917 -- the arguments of a command line
         "strategy": strategy,
         "symbol": symbol,
         "side": side,
-        "order_type": "market",
+        "order_type": order_type,
         "volume": volume,
+        "price": price,
+        "stop_limit_price": stop_limit_price,
+        "time_in_force": time_in_force or ("gtc" if expiration is None else "until"),
+        "expiration": None if expiration is None else time_text(expiration.replace(tzinfo=UTC)),
         "stop_loss": stop_loss,
         "take_profit": take_profit,
         "approved_at": time_text(datetime.now(UTC)),
@@ -89,6 +104,8 @@ def advised_message_id(account: str | None, signal_id: str, payload: bytes) -> s
 
 
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
+    from streamapp.nats.connection import connect
+
     console = Console()
     life = Life(console)
     nats = await connect(settings, "streamapp-signal")
@@ -117,14 +134,16 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
             return await asyncio.wait_for(ended, wait_s)
         except TimeoutError:
             raise StreamappError(
-                f"no final status within {wait_s:g} s. That is not an outcome: the order may still be sent until its "
-                f"not_after, or be in doubt. See `streamapp status` and `streamapp orders`."
+                f"no final status within {wait_s:g} s. That is not an outcome: the order may work at the broker, still "
+                f"be sent until its not_after, or be in doubt. See `streamapp status` and `streamapp orders`."
             ) from None
     finally:
         await nats.close()
 
 
 async def _watch(settings: Settings, account: str | None, symbol: str | None) -> None:
+    from streamapp.nats.connection import connect
+
     life = Life(Console())
     nats = await connect(settings, "streamapp-watch")
 
