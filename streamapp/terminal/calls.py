@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from streamapp.errors import Transient
@@ -50,12 +51,21 @@ class Calls:
         self.broken: tuple[int, str] | None = (-10004, "not initialised")
         self.error: tuple[int, str] = (1, "")
 
-    def call(self, function: str, *args: Any, request: Any = None, log: bool = False, **named: Any) -> Any:
+    def call(
+        self,
+        function: str,
+        *args: Any,
+        see: Callable[[Any], Any] | None = None,
+        request: Any = None,
+        log: bool = False,
+        **named: Any,
+    ) -> Any:
         """Return what a function of the module answers, as JSON-ready values; ``error`` is its last_error.
 
         Args:
             function: Its name.
             args: Its arguments.
+            see: Makes JSON-ready values of the answer; by default all of it is taken.
             request: What stands in the log as the request (never a password).
             log: Always an entry in the broker log; otherwise not at all (see :meth:`note_change`).
             named: Its named arguments.
@@ -66,10 +76,11 @@ class Calls:
         if self.broken and function not in {"initialize", "shutdown"}:
             raise NotConnectedError(f"expected an initialised module, got {self.broken[1]} ({self.broken[0]})")
         at, began = time.time(), time.perf_counter_ns()
-        answer = plain(getattr(self._module, function)(*args, **named))
+        raw = getattr(self._module, function)(*args, **named)
         duration_us = (time.perf_counter_ns() - began) // 1000
         code, text = self._module.last_error()
         self.error = (int(code), str(text))
+        answer = (see or plain)(raw)
         if self.error[0] in IPC_ERRORS and not answer:
             self.broken = self.error
         if log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, READ, Answer, NotHandedOverError, WorkerLostError, WorkerPort
 from streamapp.terminal.servertime import ServerTime
+from streamapp.terminal.synchronisation import Synchronisation, known_deals
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +51,13 @@ class Health:
 class BrokerConnection:
     """Whoever wants something from the broker asks here.
 
+    A connection is *believed* once it is synchronised: two equal looks at the past, ``terminal.equal_reads_s`` apart,
+    connected to the right account at every look in between. Nothing is sent, reported or resolved before.
+
     Attributes:
-        health: The state now.
-        generation: Counts the times it became ready: what was read in an earlier one proves nothing about stability.
+        health: The state now; ``connecting`` until it is believed.
+        generation: Counts the connections that were begun. It moves when one is made, and with the first look that
+            shows no connection or another account: what was read in another generation proves nothing about stability.
         time: The server's clock.
         currency: The account's.
         hedging: Whether each order opens a position of its own.
@@ -78,6 +84,7 @@ class BrokerConnection:
         self.health = Health()
         self._told: Connection | None = None
         self.generation = 0
+        self._synchronisation: Synchronisation | None = None
         self.time = ServerTime()
         self.currency = ""
         self.hedging = True
@@ -104,39 +111,83 @@ class BrokerConnection:
             )
         except WorkerLostError as error:
             logger.warning("%s", error)
+            self._lose()
             if error.deadline:
                 await self._become("hung")
-            self._lost.set()
             raise
         except NotHandedOverError:
-            self._lost.set()
+            self._lose()
             raise
         if logged and answer.log:
             self._journal.write(lambda book: brokerlog.append(book, answer.log))
+        if answer.away:
+            self._doubt()
+            raise NotHandedOverError(f"{operation}: {answer.away}")
         if answer.broken or answer.failure:
-            self._lost.set()
+            self._lose()
         if answer.failure:
             raise NotHandedOverError(answer.failure)
         if answer.broken and operation not in {"initialize", "send"}:  # what was read before it broke is not believed
             raise NotHandedOverError(f"{operation}: {answer.broken[1]} ({answer.broken[0]})")
         return answer
 
+    async def read(self, operation: str, *, deadline_s: float | None = None, **arguments: Any) -> Answer:
+        """Wait until the account is readable, and return an answer that is believed.
+
+        Raises:
+            NotHandedOverError, WorkerLostError: as :meth:`ask`; or the connection was another one when it came.
+        """
+        await self.readable()
+        generation = self.generation
+        answer = await self.ask(operation, deadline_s=deadline_s, **arguments)
+        if self.generation != generation:
+            raise NotHandedOverError(f"{operation}: the connection was made again meanwhile")
+        return answer
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether what is read now counts."""
+        return self._synchronisation is not None and self._synchronisation.done and not self._lost.is_set()
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the account can be read: connected, the right one, believed; perhaps not allowed to trade."""
+        return self.is_believed and self.health.connection in {"ready", "no_algo_trading"}
+
     async def settled(self, until: datetime) -> bool:
         """Wait until the state is known; False if ``until`` came first."""
         left_s = (until - self._clock()).total_seconds()
         try:
-            async with asyncio.timeout(max(left_s, 0)), self._changed:
-                await self._changed.wait_for(
-                    lambda: self.health.connection not in {"connecting", "hung"} and not self._lost.is_set()
-                )
+            async with asyncio.timeout(max(left_s, 0)):
+                await self._until(self._is_settled)
         except TimeoutError:
             return False
         return True
 
+    def _is_settled(self) -> bool:
+        away = self.health.connection in {"wrong_account", "disconnected"} and not self._lost.is_set()
+        return away or self.is_readable
+
+    async def readable(self) -> None:
+        """Wait until the account can be read, believed, and resolved; it need not be allowed to trade."""
+        await self._until(lambda: self.is_readable)
+
     async def ready(self) -> None:
         """Wait until the account can be read and traded."""
+        await self._until(lambda: self.is_readable and self.health.connection == "ready")
+
+    async def renew(self) -> None:
+        """End the worker; the connection is made again with a fresh one, and synchronised. Returns when it is dead."""
+        self._lose()
+        await self._worker.end()
+
+    def _lose(self) -> None:
+        self._lost.set()
+        self._doubt()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with self._changed:
-            await self._changed.wait_for(lambda: self.health.connection == "ready" and not self._lost.is_set())
+            await self._changed.wait_for(condition)
 
     async def run(self) -> None:
         """Keep the connection, for ever."""
@@ -144,17 +195,22 @@ class BrokerConnection:
         self.time = ServerTime(int(known) if known else None)
         retry_s = FIRST_RETRY_S
         while True:
-            generation = self.generation
-            if await self._connected():
-                await self._watched()
-            if self.generation != generation:
+            if await self._connected() and await self._watched():
                 retry_s = FIRST_RETRY_S
-            await self._become("connecting") if self.health.connection == "ready" else None
+            if self.health.connection in {"ready", "no_algo_trading"}:
+                await self._become("connecting")
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             retry_s = min(retry_s * 2, LONGEST_RETRY_S)
 
+    def _doubt(self) -> None:
+        """Believe nothing until it is synchronised again."""
+        self.generation += self._synchronisation is not None
+        self._synchronisation = None
+
     async def _connected(self) -> bool:
+        self._doubt()
         self._lost.clear()
+        path = self._account.terminal_path
         try:
             if not self._worker.is_alive:
                 await self._worker.start()
@@ -163,7 +219,8 @@ class BrokerConnection:
                 "initialize",
                 urgency=ORDER,
                 deadline_s=deadline_s,
-                path=str(self._account.terminal_path) if self._account.terminal_path else None,
+                path=str(path) if path else None,
+                portable=self._account.terminal_portable if path else None,
                 login=self._account.login,
                 server=self._account.server,
                 password=self._password,
@@ -178,32 +235,37 @@ class BrokerConnection:
         await self._become("wrong_account" if code == -6 else "disconnected", f"initialize: {text} ({code})")
         return False
 
-    async def _watched(self) -> None:
+    async def _watched(self) -> bool:
+        """Look until the connection is lost; return whether it was ever believed."""
+        believed = False
         while not self._lost.is_set():
             try:
-                answer = await self.ask("pulse")
-            except (NotHandedOverError, WorkerLostError):
-                return
-            await self._learn(answer.value)
+                await self._learn((await self.ask("pulse")).value)
+            except (NotHandedOverError, WorkerLostError) as error:
+                logger.debug("looking again: %s", error)
+            believed = believed or self.is_believed
             try:
                 await asyncio.wait_for(self._lost.wait(), self._terminal.poll_interval_s)
             except TimeoutError:
                 continue
+        return believed
 
     async def _learn(self, pulse: dict[str, Any]) -> None:
-        tick, account = pulse["tick"], pulse["account"]
+        terminal, account, tick = pulse["terminal"], pulse["account"], pulse["tick"]
+        if (away := self._away(terminal, account)) is not None:
+            self._doubt()
+            await self._become(*away)
+            return
+        self.account_info = account
+        self.currency, self.hedging = account["currency"], account["margin_mode"] == MARGIN_MODE_HEDGING
         if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], self._clock()):
             offset = str(self.time.offset_s)
             logger.info("the broker's server clock is %s s ahead of UTC", offset)
             await self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
-        if account:
-            self.account_info = account
-            self.currency, self.hedging = account["currency"], account["margin_mode"] == MARGIN_MODE_HEDGING
-        state, detail = self._judged(pulse["terminal"], account)
-        if not self._lost.is_set():
-            await self._become(state, detail)
+        if await self._synchronised(tick):
+            await self._become(*self._permitted(terminal, account))
 
-    def _judged(self, terminal: dict[str, Any] | None, account: dict[str, Any] | None) -> tuple[Connection, str]:
+    def _away(self, terminal: dict[str, Any] | None, account: dict[str, Any] | None) -> tuple[Connection, str] | None:
         if terminal is None or account is None or not terminal["connected"]:
             return "disconnected", "the terminal has no connection to the broker"
         if (account["login"], account["server"]) != (self._account.login, self._account.server):
@@ -211,6 +273,11 @@ class BrokerConnection:
         wanted = self._account.terminal_path
         if wanted is not None and Path(terminal["path"]) not in (wanted, wanted.parent):
             return "wrong_account", f"the terminal that answers is {terminal['path']}"
+        return None
+
+    def _permitted(self, terminal: dict[str, Any], account: dict[str, Any]) -> tuple[Connection, str]:
+        if self.time.offset_s is None:
+            return "connecting", "no fresh tick has shown the server's clock yet; it comes when the market is open"
         if (
             not terminal["trade_allowed"]
             or terminal["tradeapi_disabled"]
@@ -218,16 +285,30 @@ class BrokerConnection:
             or not account["trade_expert"]
         ):
             return "no_algo_trading", ""
-        if self.time.offset_s is None:
-            return "connecting", "no fresh tick has shown the server's clock yet; it comes when the market is open"
         return "ready", ""
+
+    async def _synchronised(self, tick: dict[str, Any] | None) -> bool:
+        """Take the next look at the past if it is due; True once the terminal is believed."""
+        if self._synchronisation is None:
+            since, known = await self._journal.write(known_deals)
+            self._synchronisation = Synchronisation(
+                self._clock(), since, known, tick["time"] if tick else 0, self._terminal.equal_reads_s
+            )
+        synchronisation, loop = self._synchronisation, asyncio.get_running_loop()
+        if synchronisation.is_due(loop.time()):
+            look = (await self.ask("past", **synchronisation.arguments(self.time))).value
+            if self._synchronisation is synchronisation and synchronisation.learn(look, loop.time()):
+                logger.info("the terminal showed the same past twice: synchronised")
+        if not synchronisation.done:
+            lacking = synchronisation.lacking or "waiting for two equal reads"
+            await self._become("connecting", f"synchronising with the broker: {lacking}")
+        return self.is_believed
 
     async def _become(self, connection: Connection, detail: str = "") -> None:
         health = Health(connection, "; ".join(part for part in (detail, WHAT_TO_DO[connection]) if part))
         changed = health.connection != self._told
         self.health, self._told = health, connection
         if changed:
-            self.generation += connection == "ready"
             level = logging.INFO if connection in {"ready", "connecting"} else logging.ERROR
             logger.log(level, "connection: %s %s", connection, health.detail)
             body = ConnectionChange(connection=connection, detail=health.detail)

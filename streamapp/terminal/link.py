@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import sys
+from asyncio.subprocess import Process
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,13 +24,18 @@ seconds."""
 
 @dataclass(frozen=True)
 class Answer:
-    """What the worker answered. ``failure``: no call could be made; ``broken``: only ``initialize`` can be now."""
+    """What the worker answered.
+
+    ``failure``: no call could be made; ``broken``: only ``initialize`` can be now; ``away``: the terminal had no
+    connection, or another account, so that what was read is not believed.
+    """
 
     value: Any
     failure: str | None
     broken: tuple[int, str] | None
     error: tuple[int, str]
     log: list[dict[str, Any]]
+    away: str | None = None
 
 
 class WorkerPort(Protocol):
@@ -41,6 +47,9 @@ class WorkerPort(Protocol):
 
     async def start(self) -> None:
         """Make a new worker; the one before it is dead."""
+
+    async def end(self) -> None:
+        """End the worker at once and see it dead."""
 
     async def call(
         self, operation: str, arguments: dict[str, Any], *, deadline_s: float, urgency: int = READ
@@ -82,7 +91,7 @@ class WorkerLink:
             asyncio.PriorityQueue()
         )
         self._number = itertools.count()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -122,10 +131,11 @@ class WorkerLink:
             _, _, frame, deadline_s, future = await self._waiting.get()
             if future.cancelled():
                 continue
+            process = self._process
             try:
-                result = await self._exchange(frame, deadline_s)
+                result = await self._exchange(process, frame, deadline_s)
             except (NotHandedOverError, WorkerLostError) as error:
-                await self.end()
+                await self._end(process)
                 self._fail_waiting()
                 if not future.done():
                     future.set_exception(error)
@@ -133,8 +143,7 @@ class WorkerLink:
                 if not future.done():
                     future.set_result(result)
 
-    async def _exchange(self, frame: dict[str, Any], deadline_s: float) -> Answer:
-        process = self._process
+    async def _exchange(self, process: Process | None, frame: dict[str, Any], deadline_s: float) -> Answer:
         if process is None or process.returncode is not None or process.stdin is None or process.stdout is None:
             raise NotHandedOverError(f"expected a worker for {frame['operation']}, got one that ended")
         try:
@@ -157,9 +166,13 @@ class WorkerLink:
 
     async def end(self) -> None:
         """End the worker at once and see it dead."""
-        process, self._process = self._process, None
+        await self._end(self._process)
+
+    async def _end(self, process: Process | None) -> None:
         if process is None:
             return
+        if self._process is process:
+            self._process = None
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -182,5 +195,10 @@ def _answer(frame: dict[str, Any]) -> Answer:
     code, text = frame["error"]
     broken = frame["broken"]
     return Answer(
-        frame["value"], frame["failure"], (broken[0], broken[1]) if broken else None, (code, text), frame["log"]
+        frame["value"],
+        frame["failure"],
+        (broken[0], broken[1]) if broken else None,
+        (code, text),
+        frame["log"],
+        frame["away"],
     )

@@ -128,7 +128,7 @@ class Watch:
         known = await self._journal.write(_first_watermark)
         self._watermark = self._newest = known
         while True:
-            await self._connection.ready()
+            await self._connection.readable()
             try:
                 await self._look()
                 await self._look_at_live()

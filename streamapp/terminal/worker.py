@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from streamapp import crashpoints
-from streamapp.terminal import frames
+from streamapp.terminal import frames, past, sightings
 from streamapp.terminal.calls import Calls, NotConnectedError
 from streamapp.terminal.lifetime import FileLock, die_with_parent
 
+OF_THE_ACCOUNT = frozenset({"past", "deals", "more_deals", "ticket", "positions", "orders", "search"})
+"""What is read of the account: believed only if the terminal was connected to it just then."""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
 """How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
@@ -58,24 +60,43 @@ class Worker:
         self._untold_deals: list[Any] = []
         self._counted = (0, -1)
         self._reference: str | None = None
+        self._owner = (0, "")
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the frame that answers a request: value or failure, last error, and what the broker log must hold."""
-        value, failure = None, None
+        value, failure, away = None, None, None
         try:
             value = getattr(self, f"do_{operation}")(**arguments)
+            away = self._away() if operation in OF_THE_ACCOUNT else None
         except NotConnectedError as error:
             failure = str(error)
         return {
-            "value": value,
+            "value": None if away else value,
             "failure": failure,
+            "away": away,
             "broken": self.calls.broken,
             "error": self.calls.error,
             "log": self.calls.taken_notes(),
         }
 
+    def _away(self) -> str | None:
+        """Return why what was read just now is not our account's, or not the broker's."""
+        terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
+        if terminal is None or account is None or not terminal["connected"]:
+            return "the terminal has no connection to the broker"
+        if (account["login"], account["server"]) != self._owner:
+            return f"the terminal is logged in to {account['login']} on {account['server']}"
+        return None
+
     def do_initialize(
-        self, path: str | None, login: int, server: str, password: str | None, timeout_ms: int
+        self,
+        *,
+        path: str | None,
+        login: int,
+        server: str,
+        password: str | None,
+        timeout_ms: int,
+        portable: bool | None = None,
     ) -> dict[str, Any]:
         """Connect to the terminal program and its account; the password stays out of the log."""
         self.calls.call("shutdown")
@@ -84,13 +105,20 @@ class Worker:
         self._untold_deals.clear()
         self._counted = (0, -1)
         self._reference = None
+        self._owner = (login, server)
         named: dict[str, Any] = {"login": login, "server": server, "timeout": timeout_ms}
+        if portable is not None:
+            named["portable"] = portable
         request = {**named, "path": path}
         if password is not None:
             named["password"] = password
         done = self.calls.call("initialize", *([path] if path else []), request=request, log=True, **named)
         self.calls.broken = None if done else self.calls.error
         return {"done": bool(done)}
+
+    def do_past(self, since: int, cut: int, until: int, known: list[int]) -> dict[str, Any]:
+        """Take a look at the account's past, as :func:`streamapp.terminal.past.look`."""
+        return past.look(self.calls, since, cut, until, known)
 
     def do_pulse(self) -> dict[str, Any]:
         """Read permissions, account and the newest tick."""
@@ -225,6 +253,10 @@ class Worker:
         if deals or order:
             self.calls.note_change("history_orders_get", {"ticket": ticket}, {"order": order, "deals": deals})
         return {"deals": deals, "order": order, "done": done}
+
+    def do_search(self, orders: list[dict[str, Any]], since: int, until: int, settled_until: int) -> dict[str, Any]:
+        """Look through all four tables for orders in doubt (sightings.py)."""
+        return sightings.look(self.calls, orders, since, until, settled_until)
 
     def do_positions(self) -> Any:
         """Return the open positions; None: not known."""

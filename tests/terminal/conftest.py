@@ -89,7 +89,7 @@ async def account(tmp_path: Path) -> AsyncIterator[Account]:
     worker = ScriptedWorker()
     journal = Journal(tmp_path / "journal.sqlite3", ACCOUNT)
     settings = AccountSettings(login=LOGIN, server=SERVER)
-    terminal = TerminalSettings(poll_interval_s=0.02, order_send_deadline_s=1.0)
+    terminal = TerminalSettings(poll_interval_s=0.02, equal_reads_s=0.02, order_send_deadline_s=1.0)
     connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
     watch = Watch(journal, connection, terminal, clock=utc_now)
     limits = Limits(settings, GuardSettings(), terminal)
@@ -191,7 +191,8 @@ class TerminalProcess:
         config = folder / "streamapp.toml"
         config.write_text(
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
-            "[terminal]\npoll_interval_s = 0.05\nsnapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\n"
+            "[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsnapshot_interval_s = 0.2\n"
+            "order_send_deadline_s = 3.0\n"
             f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
         )
         self._environment = {

@@ -12,6 +12,7 @@ from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.link import READ, Answer, NotHandedOverError
+from streamapp.terminal.worker import OF_THE_ACCOUNT
 
 ACCOUNT = "scripted"
 LOGIN, SERVER = 42, "Scripted-Demo"
@@ -103,9 +104,11 @@ class ScriptedWorker:
         self.starts = 0
         self.error = (1, "Success")
         self.broken: tuple[int, str] | None = None
+        self.away: str | None = None
         self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "initialize": lambda _: {"done": True},
             "pulse": lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()},
+            "past": lambda _: {"digest": 1, "lacking": ""},
             "prepare": lambda _: {
                 "terminal": TERMINAL,
                 "account": OWNER,
@@ -130,6 +133,9 @@ class ScriptedWorker:
         self.is_alive = True
         self.starts += 1
 
+    async def end(self) -> None:
+        self.is_alive = False
+
     async def call(
         self, operation: str, arguments: dict[str, Any], *, deadline_s: float, urgency: int = READ
     ) -> Answer:
@@ -141,4 +147,4 @@ class ScriptedWorker:
         if isinstance(value, Exception):
             self.is_alive = False
             raise value
-        return Answer(value, None, self.broken, self.error, [])
+        return Answer(value, None, self.broken, self.error, [], self.away if operation in OF_THE_ACCOUNT else None)

@@ -1,0 +1,128 @@
+"""The worker's half of resolving doubts: all four tables read at once, and of them only what may be a wanted order.
+
+Of 20,000 rows a handful is turned into dicts and carried through the pipe; the rest is counted and digested.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from streamapp.terminal.calls import Calls, plain
+
+EXPERT = 3
+"""The reason of what a program sent. Everything of ours has it; what a person, a stop or a stop-out does has not."""
+SHORTEST_TAG = 8
+"""So many characters of a tag still name an order among the few that are wanted: they hold 30 bits."""
+VOLUME_DIGITS = 8
+"""Volumes are floats here; the smallest step of any broker is a thousand times larger than what this rounds away."""
+SIDES = ("buy", "sell")
+"""By the lowest bit of an order's, deal's or position's type."""
+LAST_TYPE_WITH_SIDE = 7
+"""Close-by (8) has none."""
+TAG_BEGINS = "g1"
+WHOLE_TAG = re.compile("g1[a-z2-7]{12}")
+"""What carries another order's whole tag is that order, not a wanted one that lost its name."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """How one table is read; ``ended`` names the time of what is over, in the tables that only grow."""
+
+    function: str
+    ticket: str
+    volume: str
+    time: str
+    ended: str | None = None
+
+
+TABLES = {
+    # What lives is read before what ended, so that an order which moves meanwhile is seen in one of them.
+    "orders": _Table("orders_get", "ticket", "volume_initial", "time_setup"),
+    "positions": _Table("positions_get", "identifier", "volume", "time"),
+    "history_orders": _Table("history_orders_get", "ticket", "volume_initial", "time_setup", ended="time_done"),
+    "history_deals": _Table("history_deals_get", "order", "volume", "time", ended="time"),
+}
+
+
+class Wanted:
+    """The orders that are looked for, as :func:`look` takes them."""
+
+    def __init__(self, orders: Iterable[dict[str, Any]]) -> None:
+        self._magics: set[int] = set()
+        self._tags: set[str] = set()
+        self._alike_from: dict[tuple[str, str, float], int] = {}
+        self._tickets: set[int] = set()
+        for order in orders:
+            self._magics.add(order["magic"])
+            self._tags.add(order["tag"][:SHORTEST_TAG])
+            if order["alike_from"] is not None:
+                key = (order["symbol"], order["side"], round(order["volume"], VOLUME_DIGITS))
+                self._alike_from[key] = min(order["alike_from"], self._alike_from.get(key, order["alike_from"]))
+
+    def is_sighted(self, row: Any, table: _Table) -> bool:
+        """Return whether a row may be a wanted order, or belongs to one seen before; its ticket is remembered."""
+        ticket = getattr(row, table.ticket)
+        if ticket and ticket in self._tickets:
+            return True
+        if row.reason != EXPERT or row.type > LAST_TYPE_WITH_SIDE:
+            return False
+        if row.magic not in self._magics and not self._is_tagged(row.comment) and not self._is_alike(row, table):
+            return False
+        self._tickets.add(ticket)
+        return True
+
+    def _is_tagged(self, comment: str) -> bool:
+        at = comment.find(TAG_BEGINS)
+        while at >= 0 and comment[at : at + SHORTEST_TAG] not in self._tags:
+            at = comment.find(TAG_BEGINS, at + 1)
+        return at >= 0
+
+    def _is_alike(self, row: Any, table: _Table) -> bool:
+        key = (row.symbol, SIDES[row.type & 1], round(getattr(row, table.volume), VOLUME_DIGITS))
+        since = self._alike_from.get(key)
+        return since is not None and getattr(row, table.time) >= since and not WHOLE_TAG.search(row.comment)
+
+
+def look(calls: Calls, orders: list[dict[str, Any]], since: int, until: int, settled_until: int) -> dict[str, Any]:
+    """Return what the tables show of the wanted orders.
+
+    Args:
+        calls: The module.
+        orders: What is wanted, each with magic, tag, symbol, side, volume and ``alike_from``: since when, in the
+            server's seconds, an order that has lost magic and tag is told for being like this one; None: never.
+        since: Where history begins, in the server's seconds; never 0.
+        until: Where it ends, beyond the server's now.
+        settled_until: Up to where history is digested: what is later may still grow.
+
+    Returns:
+        ``read``: whether all four answered; by table, ``counts`` of the rows looked at and the rows ``found``;
+        ``digest``.
+    """
+    wanted, note = Wanted(orders), {"since": since, "until": until, "wanted": len(orders)}
+    counts: dict[str, int] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    digests: list[int] = []
+    for name, table in TABLES.items():
+        interval = (since, until) if table.ended else ()
+        see = partial(_seen, wanted, table, settled_until)
+        seen = calls.call(table.function, *interval, see=see, request=note, log=True)
+        if seen is None:
+            return {"read": False, "counts": counts, "found": {}, "digest": None}
+        counts[name], found[name] = seen["rows"], seen["found"]
+        digests.append(seen["digest"])
+    return {"read": True, "counts": counts, "found": found, "digest": hash(tuple(digests))}
+
+
+def _seen(wanted: Wanted, table: _Table, settled_until: int, rows: Any) -> dict[str, Any] | None:
+    if rows is None:
+        return None
+    digest = 0
+    if table.ended:
+        ended = attrgetter(table.ended)
+        digest = hash(tuple(row.ticket for row in rows if ended(row) <= settled_until))
+    return {"rows": len(rows), "found": [plain(row) for row in rows if wanted.is_sighted(row, table)], "digest": digest}
