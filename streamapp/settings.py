@@ -185,7 +185,7 @@ class AccountSettings(Section):
     balance: Decimal = Field(Decimal(1_000_000), description="Simulated only: money at the start.")
     currency: str = Field("USD", description="Simulated only: the account's currency.")
     leverage: int = Field(500, ge=1, description="Simulated only.")
-    margin_mode: Literal["hedging", "netting"] = Field("hedging", description="Simulated only.")
+    margin_mode: Literal["hedging", "netting", "exchange"] = Field("hedging", description="Simulated only.")
 
 
 DEMO_ACCOUNTS = {

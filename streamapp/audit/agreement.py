@@ -9,6 +9,9 @@ from decimal import Decimal
 from streamapp.audit.evidence import Evidence, OrderView, PositionView, Witness
 from streamapp.domain.vocabulary import FINAL_STATUSES
 
+CLOSING = "close:"
+"""Begins the signal_id of an order that closes a position."""
+
 
 def disagreements(evidence: Evidence) -> list[str]:
     """Return one sentence for each difference between the witnesses.
@@ -90,7 +93,9 @@ def _positions_differ(truth: Witness, other: Witness) -> Iterator[str]:
 
 def _decisions_differ(evidence: Evidence) -> Iterator[str]:
     accepted = {decision.order_id for decision in evidence.decisions if decision.decision == "accepted"}
-    for order_id in sorted((accepted ^ evidence.archive.orders.keys()) - {None}, key=str):
+    # An order that closes a position is somebody's request to the terminal, and no signal's.
+    of_signals = {key for key, order in evidence.archive.orders.items() if not order.signal_id.startswith(CLOSING)}
+    for order_id in sorted((accepted ^ of_signals) - {None}, key=str):
         side = "a decision but no order" if order_id in accepted else "an order but no decision"
         yield f"order {order_id}: there is {side}"
     refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
@@ -110,6 +115,8 @@ def _ledger_orders_differ(evidence: Evidence) -> Iterator[str]:
     for order in evidence.archive.orders.values():
         if order.filled_volume and not at_broker[order.magic]:
             yield f"order {order.order_id}: filled {order.filled_volume}, but no order at the broker"
+        if order.status == "failed" and at_broker[order.magic]:
+            yield f"order {order.order_id}: failed/{order.detail}, but there is an order at the broker"
     strangers = {e.magic for e in evidence.ledger if e.kind == "order" and e.reason == "expert"} - ours.keys()
     for magic in sorted(strangers):
         yield f"the broker has an order with magic {magic}, that no order of ours has"
@@ -124,11 +131,15 @@ def _ledger_deals_differ(evidence: Evidence) -> Iterator[str]:
     # By its order ticket and not by its magic: the closing deal of a stop-loss carries the magic of the position it
     # closes.
     magic_of = {(e.account, e.ticket): e.magic for e in evidence.ledger if e.kind == "order" and e.reason == "expert"}
+    owners = {order.magic: order.order_id for order in evidence.archive.orders.values()}
     executed: defaultdict[int, Decimal] = defaultdict(Decimal)
     for fill_id, deal in deals.items():
         if (known := evidence.archive.fills.get(fill_id)) and (known.volume, known.price) != (deal.volume, deal.price):
             yield f"deal {fill_id}: ledger {deal.volume} at {deal.price}, archive {known.volume} at {known.price}"
-        executed[magic_of.get((deal.account, deal.order_ticket), 0)] += deal.volume
+        magic = magic_of.get((deal.account, deal.order_ticket), 0)
+        executed[magic] += deal.volume
+        if known and known.order_id != (owner := owners.get(magic)):
+            yield f"deal {fill_id}: booked for order {known.order_id}, the ledger's order is {owner}"
     for order in evidence.archive.orders.values():
         if executed[order.magic] != order.filled_volume:
             yield f"order {order.order_id}: filled {order.filled_volume}, the ledger says {executed[order.magic]}"

@@ -90,3 +90,35 @@ def test_an_order_in_doubt_is_open_and_a_doubt() -> None:
     doubtful = replace(ORDER, status="submitted", detail="in_doubt")
     evidence = replace(agreeing(), archive=Witness("archive", {"o1": doubtful}))
     assert doubts(evidence) == unsettled(evidence) == [doubtful]
+
+
+def test_a_failed_order_that_is_at_the_broker_is_found() -> None:
+    failed = replace(ORDER, status="failed", detail="absent", filled_volume=Decimal(0), average_price=None)
+    told = Witness("all", {"o1": failed})
+    evidence = replace(agreeing(), nats=told, warehouse=told, archive=told, tables=told, ledger=(LEDGER_ORDER,))
+    assert disagreements(evidence) == ["order o1: failed/absent, but there is an order at the broker"]
+    assert disagreements(replace(evidence, ledger=())) == []
+
+
+def test_a_closing_deal_that_was_booked_for_the_opening_order_is_found() -> None:
+    closing_order = replace(LEDGER_ORDER, ticket=8, reason="tp", side="sell")
+    closing_deal = replace(LEDGER_DEAL, ticket=9, order_ticket=8, reason="tp", side="sell")
+    flat = {"a:5": FILL, "a:9": FillView("a:9", "o1", 4, Decimal("0.1"), Decimal("1.1"))}
+    told = Witness("all", {"o1": ORDER}, flat, {})
+    ledger = (LEDGER_ORDER, LEDGER_DEAL, closing_order, closing_deal)
+    evidence = replace(agreeing(), nats=told, warehouse=told, archive=told, tables=told, ledger=ledger)
+    assert disagreements(evidence) == ["deal a:9: booked for order o1, the ledger's order is None"]
+
+
+def test_an_order_that_closes_a_position_needs_no_decision() -> None:
+    closing = replace(ORDER, order_id="o2", signal_id="close:r-1", magic=78)
+    fill = FillView("a:9", "o2", 4, Decimal("0.1"), Decimal("1.1"))
+    told = Witness("all", {"o1": ORDER, "o2": closing}, {"a:5": FILL, "a:9": fill}, {})
+    ledger = (
+        LEDGER_ORDER,
+        LEDGER_DEAL,
+        replace(LEDGER_ORDER, ticket=8, magic=78, side="sell"),
+        replace(LEDGER_DEAL, ticket=9, order_ticket=8, magic=78, side="sell"),
+    )
+    evidence = replace(agreeing(), nats=told, warehouse=told, archive=told, tables=told, ledger=ledger)
+    assert disagreements(evidence) == []
