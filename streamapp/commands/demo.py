@@ -6,20 +6,26 @@ import asyncio
 import json
 import secrets
 import shutil
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from nats.aio.client import Client
 from rich.console import Console
 
 from streamapp.commands.life import Life
 from streamapp.commands.signals import HEARD
-from streamapp.local.own import OwnStack
-from streamapp.local.state import StackFolder
+from streamapp.commands.stack import require_posix
 from streamapp.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from streamapp.local.own import OwnStack
 
 _PORT_OFFSET = 500
 _DRAIN_DEADLINE_S = 60.0
+_PENDING = 0.35  # the share of limit, stop and stop-limit orders
+# A doubt ends within the demonstration: the simulated market shows everything within a second.
+_SETTINGS = "[terminal]\nsettle_window_s = 3.0\n"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +42,7 @@ def demo(
 
     Exit 0 only if the archive, the tables, NATS, ClickHouse and the simulated broker's own ledger agree.
     """
+    require_posix()
     console = Console()
     stack = _own_stack(load_settings())
     stack.start()
@@ -49,19 +56,23 @@ def demo(
 
 def _own_stack(base: Settings) -> OwnStack:
     """Return the demonstration's stack: nothing but local, wiped first, beside a running ``up``."""
+    from streamapp.local.own import OwnStack
+    from streamapp.local.state import StackFolder
+
     data = (base.local.data / "demo").absolute()
     data.mkdir(parents=True, exist_ok=True)
     with StackFolder(data).owned():  # says so, with pid and addresses, where one runs
         shutil.rmtree(data)
-    return OwnStack(data, base.local.port_offset + _PORT_OFFSET)
+    return OwnStack(data, base.local.port_offset + _PORT_OFFSET, _SETTINGS)
 
 
 async def _play(settings: Settings, console: Console, seconds: float, rate: float, seed: int) -> list[str]:
     from streamapp.audit.sources import settled_evidence
     from streamapp.demo.player import Player
     from streamapp.demo.rows import RiskEngineRows
-    from streamapp.demo.signals import Script
+    from streamapp.demo.signals import SYMBOLS, Script
     from streamapp.demo.summary import show
+    from streamapp.demo.sweep import sweep
     from streamapp.nats.connection import connect
 
     nats = await connect(settings, "streamapp-demo")
@@ -70,10 +81,12 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
         newest: dict[str, dict[str, Any]] = {}
         await _listen(nats, Life(console), newest)
         run = f"demo-{secrets.token_hex(3)}"
-        player = Player(settings, nats, Script(run, tuple(settings.accounts), seed), rows)
+        player = Player(settings, nats, Script(run, tuple(settings.accounts), seed, pending=_PENDING), rows)
         console.print(f"playing {seconds:g} s of signals, about {rate:g} a second: run {run}, seed {seed}")
         await player.play(seconds, rate)
-        console.print("all sent; waiting until everything has arrived everywhere")
+        console.print("all sent; moving the market up and down, so that every price that is waited for comes")
+        await sweep(settings, SYMBOLS)
+        console.print("waiting until everything has arrived everywhere")
         evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S)
         return show(console, evidence, list(newest.values()), player.sent)
     finally:

@@ -20,8 +20,13 @@ _COLUMNS = (
     "side",
     "order_type",
     "volume",
+    "price",
+    "stop_limit_price",
     "stop_loss",
     "take_profit",
+    "time_in_force",
+    "expiration",
+    "fill_policy",
     "expected_price",
     "approved_at",
 )

@@ -27,6 +27,11 @@ DEMO_SHARES: dict[Kind, int] = {
     "broken": 5,
 }
 _DIGITS = {"EURUSD": 5, "GBPUSD": 5, "USDJPY": 3, "XAUUSD": 2}
+# Of a pending order to the market: near enough that some are reached within seconds, and far enough for the broker's
+# stops level (50 points of gold, also between a stop-limit's two prices).
+_PENDING_POINTS = {"EURUSD": (3, 40), "GBPUSD": (5, 60), "USDJPY": (5, 60), "XAUUSD": (110, 220)}
+# Of a pending order that ends by itself: long enough to be placed, short enough to be seen to expire.
+_UNTIL_S = (3, 12)
 _STOP_DISTANCE = {"EURUSD": "0.0060", "GBPUSD": "0.0080", "USDJPY": "0.900", "XAUUSD": "25.00"}
 _BROKEN = (
     b"this is not JSON",
@@ -60,15 +65,24 @@ class Script:
         accounts: the accounts that trade, in turn by chance.
         seed: of everything that chance decides.
         shares: how many of each kind there are, relative to each other.
+        pending: the share of good signals that are limit, stop and stop-limit orders. Those without an expiration work
+            until the market has moved: see :mod:`streamapp.demo.sweep`.
     """
 
     def __init__(
-        self, run: str, accounts: tuple[str, ...], seed: int, shares: Mapping[Kind, int] | None = None
+        self,
+        run: str,
+        accounts: tuple[str, ...],
+        seed: int,
+        shares: Mapping[Kind, int] | None = None,
+        *,
+        pending: float = 0.0,
     ) -> None:
         self._run = run
         self._accounts = accounts
         self._shares = dict(shares or DEMO_SHARES)
         self._random = random.Random(seed)  # noqa: S311 -- a demonstration, no secret
+        self._pending = pending
         self._sent: list[dict[str, Any]] = []
 
     def plan(self, duration_s: float, rate: float) -> Iterator[Planned]:
@@ -109,8 +123,10 @@ class Script:
 
     def _good(self, planned: Planned, now: datetime, quote: tuple[Decimal, Decimal]) -> dict[str, Any]:
         side = self._random.choice(("buy", "sell"))
-        expected = quote[1] if side == "buy" else quote[0]
-        unit = Decimal(1).scaleb(-_DIGITS[planned.symbol])
+        market = quote[1] if side == "buy" else quote[0]
+        asked = self._pending_order(planned.symbol, side, market, now) if self._random.random() < self._pending else {}
+        entry = Decimal(asked.get("stop_limit_price") or asked.get("price") or market)
+        unit = _unit(planned.symbol)
         distance = Decimal(_STOP_DISTANCE[planned.symbol]) * (1 if side == "buy" else -1)
         # netting positions share their stops, so not every signal brings its own
         with_stops = self._random.random() < 0.5
@@ -123,9 +139,28 @@ class Script:
             "side": side,
             "order_type": "market",
             "volume": str(Decimal(self._random.randint(1, 30)) / 100),
-            "stop_loss": str((expected - distance).quantize(unit, ROUND_HALF_UP)) if with_stops else None,
-            "take_profit": str((expected + distance).quantize(unit, ROUND_HALF_UP)) if with_stops else None,
-            "expected_price": str(expected.quantize(unit, ROUND_HALF_UP)),
+            "stop_loss": str((entry - distance).quantize(unit, ROUND_HALF_UP)) if with_stops else None,
+            "take_profit": str((entry + distance).quantize(unit, ROUND_HALF_UP)) if with_stops else None,
+            "expected_price": str(entry.quantize(unit, ROUND_HALF_UP)),
             "approved_at": time_text(now),
             "metadata": {"run": self._run},
-        }
+        } | asked
+
+    def _pending_order(self, symbol: str, side: str, market: Decimal, now: datetime) -> dict[str, str]:
+        kind = self._random.choice(("limit", "stop", "stop_limit"))
+        unit = _unit(symbol)
+        away = self._random.randint(*_PENDING_POINTS[symbol]) * unit
+        up = (side == "buy") == (kind != "limit")
+        price = (market + away if up else market - away).quantize(unit, ROUND_HALF_UP)
+        asked = {"order_type": kind, "price": str(price)}
+        if kind == "stop_limit":
+            limit = price - away / 2 if side == "buy" else price + away / 2
+            asked["stop_limit_price"] = str(limit.quantize(unit, ROUND_HALF_UP))
+        lifetime = self._random.choice(("gtc", "day", "until"))
+        if lifetime == "until":
+            asked["expiration"] = time_text(now + timedelta(seconds=self._random.randint(*_UNTIL_S)))
+        return asked | {"time_in_force": lifetime}
+
+
+def _unit(symbol: str) -> Decimal:
+    return Decimal(1).scaleb(-_DIGITS[symbol])

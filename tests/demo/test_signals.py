@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from streamapp.demo.signals import SYMBOLS, Script
+from streamapp.domain.signals import ACCEPTED, Rules, judge
 from streamapp.errors import Unusable
 from streamapp.messages.envelope import json_object
 from streamapp.messages.signal import read_signal
@@ -14,8 +15,8 @@ MIDS = {"EURUSD": "1.1", "GBPUSD": "1.3", "USDJPY": "150", "XAUUSD": "2400"}
 QUOTES = {symbol: (Decimal(MIDS[symbol]), Decimal(MIDS[symbol])) for symbol in SYMBOLS}
 
 
-def played(seed: int) -> list[tuple[str, str, bytes]]:
-    script = Script("run", ("a", "b"), seed)
+def played(seed: int, pending: float = 0.0) -> list[tuple[str, str, bytes]]:
+    script = Script("run", ("a", "b"), seed, pending=pending)
     return [(planned.kind, *script.due(planned, NOW, QUOTES)) for planned in script.plan(60, 5)]
 
 
@@ -57,3 +58,16 @@ def test_broken_ones_can_not_be_executed() -> None:
             except Unusable:
                 continue
             raise AssertionError(payload)
+
+
+def test_pending_orders_of_every_type_and_lifetime_are_good_signals() -> None:
+    signals = [read_signal(json_object(payload)) for kind, _, payload in played(1, pending=1.0) if kind == "good"]
+    rules = Rules(accounts=frozenset({"a", "b"}))
+    assert all(judge(signal, rules, stream_time=NOW, now=NOW) == ACCEPTED for signal in signals)
+    assert {(signal.order_type, signal.time_in_force) for signal in signals} == {
+        (kind, lifetime) for kind in ("limit", "stop", "stop_limit") for lifetime in ("gtc", "day", "until")
+    }
+    for signal in signals:
+        assert signal.price is not None
+        above = signal.price > Decimal(MIDS[signal.symbol])
+        assert above == ((signal.side == "buy") == (signal.order_type != "limit"))
