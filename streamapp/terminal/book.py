@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,7 +22,7 @@ from uuid import uuid4
 
 from streamapp.clock import Clock
 from streamapp.domain import facts
-from streamapp.domain.identifiers import magic_of
+from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import Report, ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow, SubmitReply, SubmitRequest, SubmitState
@@ -36,7 +38,21 @@ MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
 }
 """To which state from which ones. Nothing else happens to a row, whoever asks."""
 
+METERS = ("absent", "late_appearances")
+"""How many orders were called absent, and how many of those appeared at the broker later."""
+
 _ROW = "order_id, hash, state, attempt, magic, not_after, recorded_at, reason, ticket"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """An order of which nobody knows what became; ``reason`` is why, ``recorded_at`` when its row was made."""
+
+    order: SubmitRequest
+    magic: int
+    tag: str
+    reason: str
+    recorded_at: datetime
 
 
 class Book:
@@ -51,6 +67,8 @@ class Book:
         self.fresh: dict[str, list[tuple[int, bytes]]] = {"reports": [], "log": []}
         """What this transaction put on the shelves, by their names: it is said from here, not read again."""
         self.epoch = self.meta("epoch") or ""
+        self.halt_reason = self.meta("halted")
+        """Why the account opens nothing more; None: it opens."""
 
     # -- meta
 
@@ -64,6 +82,33 @@ class Book:
         self.db.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
+
+    def meter(self, name: str) -> int:
+        """Return a count that is kept for all lives of the journal (:data:`METERS`)."""
+        return int(self.meta(name) or 0)
+
+    def _count(self, name: str) -> None:
+        self.set_meta(name, str(self.meter(name) + 1))
+
+    # -- halting
+
+    def halt(self, reason: str) -> None:
+        """Open nothing more until a person says so; the first reason stands."""
+        if self.halt_reason is None:
+            logger.error("the account opens nothing more: %s", reason)
+            self.set_meta("halted", reason)
+            self.halt_reason = reason
+
+    def halted(self) -> str | None:
+        """Return why the account opens nothing more."""
+        return self.halt_reason
+
+    def resume(self) -> bool:
+        """Open again; False if it was not halted."""
+        was = self.halt_reason is not None
+        self.db.execute("DELETE FROM meta WHERE key = 'halted'")
+        self.halt_reason = None
+        return was
 
     # -- rows
 
@@ -84,7 +129,7 @@ class Book:
             message = f"claimed for journal {request.epoch}, this is {self.epoch}"
             unknown = facts.OutcomeUnknown(attempt=request.attempt, why="foreign_epoch", message=message)
             self.report("unknown", request.order_id, unknown)
-            self._adopt_seen(request.order_id)
+            self._adopt_seen(request)
         elif now < request.not_after:
             self._insert(request, "recorded", now)
         else:
@@ -128,11 +173,16 @@ class Book:
         return [SubmitRequest.decode(request) for (request,) in found]
 
     def counts(self) -> dict[str, int]:
-        """Return how many orders are recorded, started and in doubt."""
+        """Return how many orders are recorded, started, in doubt, and in doubt with a suspicion; and the meters."""
         found = self.db.execute(
-            "SELECT state, count(*) FROM rows WHERE state IN ('recorded', 'started', 'doubt') GROUP BY state"
-        )
-        return dict(found.fetchall())
+            "SELECT state, count(*), sum(reason IS 'suspicion') FROM rows "
+            "WHERE state IN ('recorded', 'started', 'doubt') GROUP BY state"
+        ).fetchall()
+        return {
+            **{state: count for state, count, _ in found},
+            "suspicion": sum(suspicions for state, _, suspicions in found if state == "doubt"),
+            **{meter: self.meter(meter) for meter in METERS},
+        }
 
     def _move(self, order_id: str, to: SubmitState, **columns: Any) -> bool:
         allowed = MOVES[to]
@@ -167,6 +217,62 @@ class Book:
             self.report("unknown", order_id, body)
         return moved
 
+    def doubts(self, limit: int) -> list[str]:
+        """Return the orders in doubt, oldest first; those that wait for a person come last."""
+        found = self.db.execute(
+            "SELECT order_id FROM rows WHERE state = 'doubt' ORDER BY reason IS 'suspicion', position LIMIT ?", (limit,)
+        )
+        return [order_id for (order_id,) in found]
+
+    def absents(self, since: datetime) -> list[str]:
+        """Return the orders recorded ``since`` that were called absent."""
+        found = self.db.execute(
+            "SELECT order_id FROM rows WHERE state = 'absent' AND recorded_at >= ?", (time_text(since),)
+        )
+        return [order_id for (order_id,) in found]
+
+    def sought(self, order_ids: Collection[str]) -> list[Doubt]:
+        """Return what is known of orders that are looked for."""
+        marks = ", ".join("?" * len(order_ids))
+        found = self.db.execute(
+            f"SELECT order_id, request, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})", (*order_ids,)
+        )
+        return [
+            Doubt(SubmitRequest.decode(request), magic, tag_of(order_id), reason, datetime.fromisoformat(at))
+            for order_id, request, magic, reason, at in found
+        ]
+
+    def absent(self, order_id: str, body: facts.ProvenAbsent) -> bool:
+        """DOUBT → ABSENT; False if it was adopted meanwhile."""
+        moved = self._move(order_id, "absent", reason="absent")
+        if moved:
+            self.report("absent", order_id, body)
+            self._count("absent")
+        return moved
+
+    def suspect(self, order_id: str, body: facts.OutcomeUnknown) -> bool:
+        """Leave a doubt to a person; True the first time."""
+        moved = (
+            self.db.execute(
+                "UPDATE rows SET reason = 'suspicion' WHERE order_id = ? AND state = 'doubt' "
+                "AND reason IS NOT 'suspicion'",
+                (order_id,),
+            ).rowcount
+            == 1
+        )
+        if moved:
+            self.report("unknown", order_id, body)
+        return moved
+
+    def explains(self, ticket: int, magic: int) -> bool:
+        """Return whether a ticket or magic is that of an order in this journal."""
+        known = self.db.execute("SELECT 1 FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
+        return known is not None or (magic != 0 and self._row_of(magic) is not None)
+
+    def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
+        found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (magic,)).fetchone()
+        return (found[0], SubmitRequest.decode(found[1])) if found else None
+
     def returned(self, order_id: str, body: facts.SubmitReturned) -> None:
         """Report that ``order_send`` came back; what it means follows in the same transaction."""
         self.report("returned", order_id, body)
@@ -183,8 +289,8 @@ class Book:
 
         BrokerAccepted is reported, then the ticket's deals that were reported as nobody's.
         """
-        found = self.db.execute("SELECT request FROM rows WHERE order_id = ?", (order_id,)).fetchone()
-        volume = str(SubmitRequest.decode(found[0]).parameters.volume)
+        state, request = self.db.execute("SELECT state, request FROM rows WHERE order_id = ?", (order_id,)).fetchone()
+        volume = str(SubmitRequest.decode(request).parameters.volume)
         new = (
             self.db.execute(
                 "INSERT OR IGNORE INTO tickets VALUES (?, ?, ?, 'live')", (ticket, order_id, volume)
@@ -194,6 +300,7 @@ class Book:
         if not self._move(order_id, "result", reason="accepted", ticket=ticket):
             self.db.execute("UPDATE rows SET ticket = ? WHERE order_id = ? AND ticket IS NULL", (ticket, order_id))
         if new:
+            self._alarm_late(order_id, ticket, state)
             self._alarm_second(order_id, ticket)
             self.report("accepted", order_id, facts.BrokerAccepted(ticket=ticket))
             for deal, body in self.db.execute(
@@ -204,10 +311,16 @@ class Book:
             self._end_when_filled(ticket)
         return new
 
+    def _alarm_late(self, order_id: str, ticket: int, state: SubmitState) -> None:
+        if state == "absent":
+            logger.error("order %s: ticket %s appeared after the order was called absent", order_id, ticket)
+            self._count("late_appearances")
+
     def _alarm_second(self, order_id: str, ticket: int) -> None:
         others = self.db.execute("SELECT ticket FROM tickets WHERE order_id = ? AND ticket <> ?", (order_id, ticket))
         if tickets := [other for (other,) in others]:
             logger.error("order %s: DUPLICATE at the broker: ticket %s beside %s", order_id, ticket, tickets)
+            self.halt(f"order {order_id} is at the broker more than once: tickets {sorted([*tickets, ticket])}")
 
     def recover(self) -> list[str]:
         """At start-up: whatever was STARTED in an earlier life is a doubt. Return their order ids."""
@@ -256,18 +369,21 @@ class Book:
     def _owner_of(self, body: facts.Filled) -> str | None:
         """Return whose deal it is: by its ticket, else by our magic from an expert, which adopts the ticket."""
         found = self.db.execute("SELECT order_id FROM tickets WHERE ticket = ?", (body.ticket,)).fetchone()
-        if not found and body.magic and body.reason == "expert":
-            found = self.db.execute("SELECT order_id FROM rows WHERE magic = ?", (body.magic,)).fetchone()
-            if found:
-                self.accept(found[0], body.ticket)
-        return found[0] if found else None
+        if found:
+            return str(found[0])
+        row = self._row_of(body.magic) if body.magic else None
+        if row is None or not _can_be_of(row[1], body):
+            return None
+        self.accept(row[0], body.ticket)
+        return row[0]
 
-    def _adopt_seen(self, order_id: str) -> None:
-        tickets = self.db.execute(
-            "SELECT DISTINCT ticket FROM deals WHERE magic = ? AND expert", (magic_of(order_id),)
+    def _adopt_seen(self, request: SubmitRequest) -> None:
+        found = self.db.execute(
+            "SELECT body FROM deals WHERE magic = ? AND expert", (magic_of(request.order_id),)
         ).fetchall()
-        for (ticket,) in tickets:
-            self.accept(order_id, ticket)
+        bodies = [facts.Filled.model_validate_json(body) for (body,) in found]
+        for ticket in dict.fromkeys(body.ticket for body in bodies if _can_be_of(request, body)):
+            self.accept(request.order_id, ticket)
 
     def _end_when_filled(self, ticket: int) -> None:
         asked = self.db.execute("SELECT volume FROM tickets WHERE ticket = ? AND state = 'live'", (ticket,)).fetchone()
@@ -360,3 +476,12 @@ class Book:
         return self.db.execute(
             "SELECT seq, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
         ).fetchall()
+
+
+def _can_be_of(request: SubmitRequest, body: facts.Filled) -> bool:
+    """Return whether a deal with an order's magic can be its own.
+
+    What closes the order's position may carry its magic too (by a stop, by close-by, by another program that copies
+    it), but a program's deal of the order itself is always on the order's side.
+    """
+    return body.reason == "expert" and body.entry != "out_by" and body.side == request.parameters.side

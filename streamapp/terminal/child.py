@@ -29,6 +29,7 @@ from streamapp.terminal.journal import Journal, journal_path
 from streamapp.terminal.lifetime import die_with_parent, end_holder, keep_children
 from streamapp.terminal.link import WorkerLink
 from streamapp.terminal.outbox import Acknowledged, Shelf, Speaker, replay
+from streamapp.terminal.resolver import Resolver
 from streamapp.terminal.service import Service
 from streamapp.terminal.snapshots import Snapshots
 from streamapp.terminal.watch import Watch
@@ -70,6 +71,9 @@ class Terminal:
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
         limits = Limits(own, settings.guards, settings.terminal)
         self.execution = Execution(self.journal, self.connection, limits, clock=utc_now, on_accepted=self.watch.confirm)
+        self.resolver = Resolver(
+            self.journal, self.connection, settings.terminal, clock=utc_now, on_adopted=self.watch.confirm
+        )
         self.nats = ConnectionState()
         self._tasks: list[asyncio.Task[None]] = []
         self.service: Service | None = None
@@ -96,6 +100,7 @@ class Terminal:
         self.start(self.connection.run(), "connection")
         self.start(self.execution.run(), "execution")
         self.start(self.watch.run(), "watch")
+        self.start(self.resolver.run(), "resolver")
         self.start(self._talk(), "nats")
         self.start(self._tell(say), "status")
         stopping = asyncio.create_task(stop.wait())
@@ -165,6 +170,10 @@ class Terminal:
         reasons = list(self.nats.reasons) or ([] if self.service else ["NATS: not connected yet"])
         if health.connection != "ready":
             reasons.append(f"broker: {health.connection}: {health.detail}")
+        if (halted := self.journal.book.halted()) is not None:
+            reasons.append(f"halted: {halted}; see docs/operations.md, Doubts")
+        if waiting := self._counts.get("suspicion", 0):
+            reasons.append(f"doubts that wait for a person: {waiting}; see docs/operations.md, Doubts")
         reasons += [f"{name}: {speaker.problem}" for name, speaker in self.speakers.items() if speaker.problem]
         last, released = await self.journal.write(lambda book: (book.last_seq(), book.released_seq()))
         service = self.service
@@ -177,6 +186,10 @@ class Terminal:
                 "recorded": self._counts.get("recorded", 0),
                 "started": self._counts.get("started", 0),
                 "doubts": self._counts.get("doubt", 0),
+                "suspicions": self._counts.get("suspicion", 0),
+                "absent": self._counts.get("absent", 0),
+                "late_appearances": self._counts.get("late_appearances", 0),
+                "halted": int(halted is not None),
                 "waiting": self.execution.depth,
                 "outbox": last - released,
                 "conflicts": service.conflicts if service else 0,

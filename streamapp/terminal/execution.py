@@ -106,7 +106,7 @@ class Execution:
     async def _execute(self, order: SubmitRequest) -> None:
         prepared, request = await self._judged(order)
         started = self._started(order, prepared)
-        if not await self._journal.write(lambda book: book.start(order.order_id, started)):
+        if not await self._journal.write(lambda book: _start(book, order, started)):
             logger.warning("order %s: not started, its row is no longer recorded", order.order_id)
             return
         crashpoints.reach("terminal.after_started")
@@ -119,6 +119,7 @@ class Execution:
             RefusedError: it may not be sent.
         """
         while True:
+            _refuse_halted(self._journal.book, order)
             if self._clock() >= order.not_after:
                 raise RefusedError("stale", f"not after {order.not_after.isoformat()}")
             if not await self._connection.settled(order.not_after):
@@ -212,6 +213,9 @@ class Execution:
         recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
         self._recording.add(recorded)
         recorded.add_done_callback(partial(self._on_recorded, order, verdict))
+        if verdict.outcome == "doubt":
+            await recorded
+            await self._connection.renew()  # what answers so may be out of step; the resolver must not ask it
 
     def _on_recorded(self, order: SubmitRequest, verdict: Verdict, recorded: asyncio.Future[None]) -> None:
         self._recording.discard(recorded)
@@ -223,7 +227,7 @@ class Execution:
             return
         self._count(verdict.outcome)
         crashpoints.reach("terminal.after_result")
-        if verdict.outcome == "accepted":
+        if verdict.outcome == "accepted" and order.parameters.order_type == "market":  # the watch sees to the others
             self._on_accepted(order.order_id, verdict.ticket, order.parameters.volume, order.attempt)
 
     def _say_idle(self) -> None:
@@ -243,6 +247,21 @@ class Execution:
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
+
+
+def _refuse_halted(book: Book, order: SubmitRequest) -> None:
+    """Return if the account opens, or if the order closes.
+
+    Raises:
+        RefusedError: reason halted.
+    """
+    if order.position_id is None and (why := book.halted()) is not None:
+        raise RefusedError("halted", f"the account opens nothing more until it is resumed: {why}")
+
+
+def _start(book: Book, order: SubmitRequest, started: SubmitStarted) -> bool:
+    _refuse_halted(book, order)  # once more: a duplicate may have been found while the order was judged
+    return book.start(order.order_id, started)
 
 
 def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: Verdict, answer: Answer) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 from streamapp.terminal.calls import Calls, plain
 
@@ -20,7 +20,7 @@ SHORTEST_TAG = 8
 """So many characters of a tag still name an order among the few that are wanted: they hold 30 bits."""
 VOLUME_DIGITS = 8
 """Volumes are floats here; the smallest step of any broker is a thousand times larger than what this rounds away."""
-SIDES = ("buy", "sell")
+SIDES: tuple[Literal["buy"], Literal["sell"]] = ("buy", "sell")
 """By the lowest bit of an order's, deal's or position's type."""
 LAST_TYPE_WITH_SIDE = 7
 """Close-by (8) has none."""

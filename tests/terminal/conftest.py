@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.execution import Execution, Limits
 from streamapp.terminal.journal import Journal
+from streamapp.terminal.resolver import Resolver
 from streamapp.terminal.watch import Watch
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER, ScriptedWorker, submit_request
 
@@ -61,6 +62,7 @@ class Account:
     connection: BrokerConnection
     execution: Execution
     watch: Watch
+    resolver: Resolver
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     async def submit(self, name: str = "s-1", **changes: Any) -> SubmitRequest:
@@ -84,23 +86,32 @@ class Account:
         return await self.reports()
 
 
-@pytest.fixture
-async def account(tmp_path: Path) -> AsyncIterator[Account]:
-    worker = ScriptedWorker()
-    journal = Journal(tmp_path / "journal.sqlite3", ACCOUNT)
+@asynccontextmanager
+async def wired(folder: Path, worker: ScriptedWorker, **changes: float) -> AsyncIterator[Account]:
+    """Run one life of an account's terminal; ``changes`` are of its settings."""
+    journal = Journal(folder / "journal.sqlite3", ACCOUNT)
     settings = AccountSettings(login=LOGIN, server=SERVER)
-    terminal = TerminalSettings(poll_interval_s=0.02, equal_reads_s=0.02, order_send_deadline_s=1.0)
+    terminal = TerminalSettings(
+        **{"poll_interval_s": 0.02, "equal_reads_s": 0.02, "order_send_deadline_s": 1.0, **changes}
+    )
     connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
     watch = Watch(journal, connection, terminal, clock=utc_now)
     limits = Limits(settings, GuardSettings(), terminal)
     execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.confirm)
-    parts = Account(worker, journal, connection, execution, watch)
-    parts.tasks = [asyncio.create_task(part.run()) for part in (journal, connection, execution, watch)]
+    resolver = Resolver(journal, connection, terminal, clock=utc_now, on_adopted=watch.confirm)
+    parts = Account(worker, journal, connection, execution, watch, resolver)
+    parts.tasks = [asyncio.create_task(part.run()) for part in (journal, connection, execution, watch, resolver)]
     yield parts
     for task in parts.tasks:
         task.cancel()
     await asyncio.gather(*parts.tasks, return_exceptions=True)
     journal.close()
+
+
+@pytest.fixture
+async def account(tmp_path: Path) -> AsyncIterator[Account]:
+    async with wired(tmp_path, ScriptedWorker()) as parts:
+        yield parts
 
 
 @dataclass(frozen=True)
@@ -191,8 +202,8 @@ class TerminalProcess:
         config = folder / "streamapp.toml"
         config.write_text(
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
-            "[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsnapshot_interval_s = 0.2\n"
-            "order_send_deadline_s = 3.0\n"
+            "[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = 2.0\n"
+            "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\n"
             f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
         )
         self._environment = {

@@ -81,6 +81,13 @@ def deal(ticket: int, order: int, magic: int, volume: float = 0.1, **fields: Any
     }
 
 
+def seen(digest: int = 1, **found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a search answers: by table, the rows found."""
+    tables = ("orders", "positions", "history_orders", "history_deals")
+    rows = {table: found.get(table, []) for table in tables}
+    return {"read": True, "counts": {table: len(rows[table]) for table in tables}, "found": rows, "digest": digest}
+
+
 def submit_request(name: str = "s-1", *, epoch: str, valid_s: float = 30.0, **changes: Any) -> SubmitRequest:
     wanted = OrderParameters(
         **{"symbol": "EURUSD", "side": "buy", "order_type": "market", "volume": Decimal("0.1"), **changes}
@@ -120,6 +127,7 @@ class ScriptedWorker:
             "deals": lambda _: {"read": True, "deals": [], "more": False, "digest": 1},
             "ticket": lambda _: {"deals": [], "order": None, "done": False},
             "positions": lambda _: [],
+            "search": lambda _: seen(),
         }
 
     def sent(self, value: dict[str, Any] | None) -> dict[str, Any]:

@@ -42,10 +42,10 @@ async def test_a_kill_after_started_is_a_doubt_and_nothing_is_sent(terminal: Ter
     order_id, epoch = await crashed(terminal, "terminal.after_started")
     terminal.start()
     await terminal.ready()
-    await eventually(lambda: terminal.kinds(order_id) == ["started", "unknown"])
+    await eventually(lambda: terminal.kinds(order_id) == ["started", "unknown", "absent"])
     assert whys(terminal) == ["restarted"]
     reply = await terminal.submit(terminal.order("s-1", epoch))
-    assert reply.state == "doubt"
+    assert reply.state == "absent"
     assert market.ledger() == []
 
 
@@ -134,7 +134,7 @@ async def test_an_order_that_was_executed_with_its_answer_lost_is_adopted(
 
 
 @pytest.mark.parametrize("kind", ["drop_before", "timeout_lost", "conn_lost"])
-async def test_an_order_that_was_lost_on_the_way_stays_a_doubt(
+async def test_an_order_that_was_lost_on_the_way_is_absent_in_the_end(
     terminal: TerminalProcess, market: Market, kind: str
 ) -> None:
     terminal.start()
@@ -142,9 +142,8 @@ async def test_an_order_that_was_lost_on_the_way_stays_a_doubt(
     market.fault(kind, nth=1)
     order = terminal.order("s-1", epoch)
     await terminal.submit(order)
-    await eventually(lambda: terminal.kinds(order.order_id) == ["started", "returned", "unknown"])
-    await terminal.ready()
-    assert (await terminal.submit(order)).state == "doubt"
+    await eventually(lambda: terminal.kinds(order.order_id) == ["started", "returned", "unknown", "absent"])
+    assert (await terminal.submit(order)).state == "absent"
     assert market.ledger() == []
 
 
