@@ -20,13 +20,15 @@ FOUR_ACCOUNTS = "\n".join(
 )
 # The shortest session a broker allows by default, so that a lost worker is noticed soon.
 SHORT_SESSIONS = "[kafka]\nsession_timeout_s = 6"
+# What the simulated market takes, it shows within milliseconds: an order that is lost is known to be soon.
+SHORT_WINDOW = "[terminal]\nsettle_window_s = 3"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
     """A running stack with four accounts; stopped at the end, and its clean exit is part of what is tested."""
     folder: Path = tmp_path_factory.mktemp("stack")
-    stack = OwnStack(folder, free_port_offset(), f"{SHORT_SESSIONS}\n{FOUR_ACCOUNTS}")
+    stack = OwnStack(folder, free_port_offset(), f"{SHORT_SESSIONS}\n{SHORT_WINDOW}\n{FOUR_ACCOUNTS}")
     with (folder / "up.out").open("wb") as output:
         stack.start(output)
         try:
