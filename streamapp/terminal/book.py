@@ -1,116 +1,28 @@
-"""What stands in the journal: rows, tickets, deals and the outbox.
+"""The journal's book: orders are submitted and accepted, with their tickets and deals, and reported.
 
-Every method runs inside one transaction of the journal's thread.
-
-A row's states, by the words of the wire (in submission's words: INTENT is ``recorded``)::
-
-    recorded ─▶ started ─▶ result
-       │          ├──────▶ doubt ─▶ result (adopted) or absent ─▶ result (adopted after all)
-       └▶ refused ◀┘
+Its rows are in rows.py, the outbox below them in shelves.py. Every method runs inside one transaction of the journal's
+thread.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
-from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-from typing import Any
-from uuid import uuid4
 
-from streamapp.clock import Clock
 from streamapp.domain import facts
-from streamapp.domain.identifiers import magic_of, tag_of
+from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
-from streamapp.messages.report import Report, ReportBody, ReportKind
+from streamapp.messages.report import ReportKind
 from streamapp.messages.terminal import JournalRow, SubmitReply, SubmitRequest, SubmitState
+from streamapp.terminal.rows import Rows
 
 logger = logging.getLogger(__name__)
 
-MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
-    "started": ("recorded",),
-    "refused": ("recorded", "started"),
-    "result": ("started", "doubt", "absent"),
-    "doubt": ("started",),
-    "absent": ("doubt",),
-}
-"""To which state from which ones. Nothing else happens to a row, whoever asks."""
 
-METERS = ("absent", "late_appearances")
-"""How many orders were called absent, and how many of those appeared at the broker later."""
+class Book(Rows):
+    """The journal's content."""
 
-_ROW = "order_id, hash, state, attempt, magic, not_after, recorded_at, reason, ticket"
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """An order of which nobody knows what became; ``reason`` is why, ``recorded_at`` when its row was made."""
-
-    order: SubmitRequest
-    magic: int
-    tag: str
-    reason: str
-    recorded_at: datetime
-
-
-class Book:
-    """The journal's content. ``boot`` names this life of the process, ``epoch`` the life of the file."""
-
-    def __init__(self, db: sqlite3.Connection, account: str, clock: Clock) -> None:
-        self.db = db
-        self.account = account
-        self.clock = clock
-        self.boot = uuid4().hex
-        self._looked_at = 0
-        self.fresh: dict[str, list[tuple[int, bytes]]] = {"reports": [], "log": []}
-        """What this transaction put on the shelves, by their names: it is said from here, not read again."""
-        self.epoch = self.meta("epoch") or ""
-        self.halt_reason = self.meta("halted")
-        """Why the account opens nothing more; None: it opens."""
-
-    # -- meta
-
-    def meta(self, key: str) -> str | None:
-        """Return a value kept under a name."""
-        found = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return found[0] if found else None
-
-    def set_meta(self, key: str, value: str) -> None:
-        """Keep a value under a name."""
-        self.db.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
-        )
-
-    def meter(self, name: str) -> int:
-        """Return a count that is kept for all lives of the journal (:data:`METERS`)."""
-        return int(self.meta(name) or 0)
-
-    def _count(self, name: str) -> None:
-        self.set_meta(name, str(self.meter(name) + 1))
-
-    # -- halting
-
-    def halt(self, reason: str) -> None:
-        """Open nothing more until a person says so; the first reason stands."""
-        if self.halt_reason is None:
-            logger.error("the account opens nothing more: %s", reason)
-            self.set_meta("halted", reason)
-            self.halt_reason = reason
-
-    def halted(self) -> str | None:
-        """Return why the account opens nothing more."""
-        return self.halt_reason
-
-    def resume(self) -> bool:
-        """Open again; False if it was not halted."""
-        was = self.halt_reason is not None
-        self.db.execute("DELETE FROM meta WHERE key = 'halted'")
-        self.halt_reason = None
-        return was
-
-    # -- rows
+    # -- orders
 
     def submit(self, request: SubmitRequest) -> SubmitReply:
         """Answer a submit, recording the order if it is new; may be repeated for ever (submission, step 3)."""
@@ -143,146 +55,6 @@ class Book:
         row = self.row(request.order_id)
         assert row is not None
         return row
-
-    def _insert(self, request: SubmitRequest, state: SubmitState, now: datetime, reason: str | None = None) -> None:
-        self.db.execute(
-            "INSERT INTO rows (order_id, hash, state, attempt, magic, not_after, recorded_at, boot, reason, request) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                request.order_id,
-                request.hash,
-                state,
-                request.attempt,
-                magic_of(request.order_id),
-                time_text(request.not_after),
-                time_text(now),
-                self.boot,
-                reason,
-                request.encode(),
-            ),
-        )
-
-    def row(self, order_id: str) -> JournalRow | None:
-        """Return an order's row."""
-        found = self.db.execute(f"SELECT {_ROW} FROM rows WHERE order_id = ?", (order_id,)).fetchone()
-        return JournalRow(**dict(zip(_ROW.split(", "), found, strict=True))) if found else None
-
-    def unsent(self) -> list[SubmitRequest]:
-        """Return the orders that were recorded and never started, in order of arrival."""
-        found = self.db.execute("SELECT request FROM rows WHERE state = 'recorded' ORDER BY position")
-        return [SubmitRequest.decode(request) for (request,) in found]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many orders are recorded, started, in doubt, and in doubt with a suspicion; and the meters."""
-        found = self.db.execute(
-            "SELECT state, count(*), sum(reason IS 'suspicion') FROM rows "
-            "WHERE state IN ('recorded', 'started', 'doubt') GROUP BY state"
-        ).fetchall()
-        return {
-            **{state: count for state, count, _ in found},
-            "suspicion": sum(suspicions for state, _, suspicions in found if state == "doubt"),
-            **{meter: self.meter(meter) for meter in METERS},
-        }
-
-    def _move(self, order_id: str, to: SubmitState, **columns: Any) -> bool:
-        allowed = MOVES[to]
-        changes = {"state": to, "boot": self.boot, **columns}
-        return (
-            self.db.execute(
-                f"UPDATE rows SET {', '.join(f'{name} = ?' for name in changes)} "
-                f"WHERE order_id = ? AND state IN ({', '.join('?' * len(allowed))})",
-                (*changes.values(), order_id, *allowed),
-            ).rowcount
-            == 1
-        )
-
-    def start(self, order_id: str, body: facts.SubmitStarted) -> bool:
-        """INTENT → STARTED; True for exactly one caller, who then has the right to the one ``order_send``."""
-        moved = self._move(order_id, "started")
-        if moved:
-            self.report("started", order_id, body)
-        return moved
-
-    def refuse(self, order_id: str, body: facts.SubmitRefused) -> bool:
-        """→ REFUSED: it was never sent and never will be."""
-        moved = self._move(order_id, "refused", reason=body.reason)
-        if moved:
-            self.report("refused", order_id, body)
-        return moved
-
-    def doubt(self, order_id: str, body: facts.OutcomeUnknown) -> bool:
-        """STARTED → DOUBT: nobody knows."""
-        moved = self._move(order_id, "doubt", reason=body.why)
-        if moved:
-            self.report("unknown", order_id, body)
-        return moved
-
-    def doubts(self, limit: int) -> list[str]:
-        """Return the orders in doubt, oldest first; those that wait for a person come last."""
-        found = self.db.execute(
-            "SELECT order_id FROM rows WHERE state = 'doubt' ORDER BY reason IS 'suspicion', position LIMIT ?", (limit,)
-        )
-        return [order_id for (order_id,) in found]
-
-    def absents(self, since: datetime) -> list[str]:
-        """Return the orders recorded ``since`` that were called absent."""
-        found = self.db.execute(
-            "SELECT order_id FROM rows WHERE state = 'absent' AND recorded_at >= ?", (time_text(since),)
-        )
-        return [order_id for (order_id,) in found]
-
-    def sought(self, order_ids: Collection[str]) -> list[Doubt]:
-        """Return what is known of orders that are looked for."""
-        marks = ", ".join("?" * len(order_ids))
-        found = self.db.execute(
-            f"SELECT order_id, request, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})", (*order_ids,)
-        )
-        return [
-            Doubt(SubmitRequest.decode(request), magic, tag_of(order_id), reason, datetime.fromisoformat(at))
-            for order_id, request, magic, reason, at in found
-        ]
-
-    def absent(self, order_id: str, body: facts.ProvenAbsent) -> bool:
-        """DOUBT → ABSENT; False if it was adopted meanwhile."""
-        moved = self._move(order_id, "absent", reason="absent")
-        if moved:
-            self.report("absent", order_id, body)
-            self._count("absent")
-        return moved
-
-    def suspect(self, order_id: str, body: facts.OutcomeUnknown) -> bool:
-        """Leave a doubt to a person; True the first time."""
-        moved = (
-            self.db.execute(
-                "UPDATE rows SET reason = 'suspicion' WHERE order_id = ? AND state = 'doubt' "
-                "AND reason IS NOT 'suspicion'",
-                (order_id,),
-            ).rowcount
-            == 1
-        )
-        if moved:
-            self.report("unknown", order_id, body)
-        return moved
-
-    def explains(self, ticket: int, magic: int) -> bool:
-        """Return whether a ticket or magic is that of an order in this journal."""
-        known = self.db.execute("SELECT 1 FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
-        return known is not None or (magic != 0 and self._row_of(magic) is not None)
-
-    def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
-        found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (magic,)).fetchone()
-        return (found[0], SubmitRequest.decode(found[1])) if found else None
-
-    def returned(self, order_id: str, body: facts.SubmitReturned) -> None:
-        """Report that ``order_send`` came back; what it means follows in the same transaction."""
-        self.report("returned", order_id, body)
-
-    def reject(self, order_id: str, body: facts.BrokerRejected) -> bool:
-        """STARTED → RESULT(rejected)."""
-        moved = self._move(order_id, "result", reason=body.retcode_name)
-        if moved:
-            self.report("rejected", order_id, body)
-        return moved
 
     def accept(self, order_id: str, ticket: int) -> bool:
         """Take a broker's ticket as the order's, wherever it was seen; True the first time.
@@ -321,16 +93,6 @@ class Book:
         if tickets := [other for (other,) in others]:
             logger.error("order %s: DUPLICATE at the broker: ticket %s beside %s", order_id, ticket, tickets)
             self.halt(f"order {order_id} is at the broker more than once: tickets {sorted([*tickets, ticket])}")
-
-    def recover(self) -> list[str]:
-        """At start-up: whatever was STARTED in an earlier life is a doubt. Return their order ids."""
-        found = self.db.execute(
-            "SELECT order_id, attempt FROM rows WHERE state = 'started' AND boot IS NOT ?", (self.boot,)
-        ).fetchall()
-        for order_id, attempt in found:
-            message = "the terminal stopped between STARTED and the answer"
-            self.doubt(order_id, facts.OutcomeUnknown(attempt=attempt, why="restarted", message=message))
-        return [order_id for order_id, _ in found]
 
     # -- tickets and deals
 
@@ -441,41 +203,6 @@ class Book:
     def deals_seen(self) -> int:
         """Return how many deals are in the journal."""
         return int(self.db.execute("SELECT count(*) FROM deals").fetchone()[0])
-
-    # -- outbox
-
-    def report(self, kind: ReportKind, order_id: str | None, body: ReportBody) -> None:
-        """Put a report into the outbox under the next seq."""
-        seq = self.last_seq() + 1
-        report = Report(
-            account=self.account, epoch=self.epoch, seq=seq, at=self.clock(), kind=kind, order_id=order_id, body=body
-        )
-        payload = report.encode()
-        self.db.execute("INSERT INTO outbox VALUES (?, ?)", (seq, payload))
-        self.fresh["reports"].append((seq, payload))
-
-    def last_seq(self) -> int:
-        """Return the highest seq given so far."""
-        last = self.db.execute("SELECT max(seq) FROM outbox").fetchone()[0]
-        return int(last) if last is not None else self.released_seq()
-
-    def released_seq(self) -> int:
-        """Return up to where the reports are durable with the reports agent."""
-        return int(self.meta("released_seq") or 0)
-
-    def release(self, watermark: int) -> int:
-        """Forget the reports up to ``watermark``, never more than were given; return the new released seq."""
-        watermark = min(watermark, self.last_seq())
-        if watermark > self.released_seq():
-            self.set_meta("released_seq", str(watermark))
-            self.db.execute("DELETE FROM outbox WHERE seq <= ?", (watermark,))
-        return self.released_seq()
-
-    def outbox(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return the next reports after ``after_seq``."""
-        return self.db.execute(
-            "SELECT seq, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
-        ).fetchall()
 
 
 def _can_be_of(request: SubmitRequest, body: facts.Filled) -> bool:

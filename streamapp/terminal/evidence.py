@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.vocabulary import Side
-from streamapp.terminal.book import Doubt
 from streamapp.terminal.request import number
+from streamapp.terminal.rows import Doubt
 from streamapp.terminal.servertime import ServerTime
 from streamapp.terminal.sightings import EXPERT, SHORTEST_TAG, SIDES, TABLES
 

@@ -15,12 +15,13 @@ from streamapp.clock import Clock
 from streamapp.domain.facts import Filled, OutcomeUnknown, ProvenAbsent
 from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
-from streamapp.terminal.book import Book, Doubt
+from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.deals import filled
 from streamapp.terminal.evidence import CLOCK_SLACK, Evidence, judged, sightings
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
+from streamapp.terminal.rows import Doubt
 
 logger = logging.getLogger(__name__)
 

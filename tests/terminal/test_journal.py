@@ -23,8 +23,9 @@ from streamapp.errors import ConfigurationError
 from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
 from streamapp.messages.report import Report
 from streamapp.terminal import brokerlog
-from streamapp.terminal.book import MOVES, Book
+from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
+from streamapp.terminal.rows import MOVES
 from tests.terminal.scripted import ACCOUNT, submit_request
 
 NOW = datetime.now(UTC)
@@ -338,6 +339,7 @@ import sys
 from pathlib import Path
 from streamapp.errors import ConfigurationError
 from streamapp.terminal.journal import Journal
+from streamapp.terminal.rows import MOVES
 try:
     Journal(Path(sys.argv[1]), "scripted")
 except ConfigurationError as error:
@@ -347,6 +349,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from streamapp.terminal.journal import Journal
+from streamapp.terminal.rows import MOVES
 from tests.terminal.scripted import submit_request
 async def main():
     journal = Journal(Path(sys.argv[1]), "scripted")

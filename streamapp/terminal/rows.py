@@ -1,0 +1,197 @@
+"""The rows of the journal's book: one for each order, and where it stands.
+
+A row's states, by the words of the wire (in submission's words: INTENT is ``recorded``)::
+
+    recorded ─▶ started ─▶ result
+       │          ├──────▶ doubt ─▶ result (adopted) or absent ─▶ result (adopted after all)
+       └▶ refused ◀┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from streamapp.domain import facts
+from streamapp.domain.identifiers import magic_of, tag_of
+from streamapp.domain.vocabulary import time_text
+from streamapp.messages.terminal import JournalRow, SubmitRequest, SubmitState
+from streamapp.terminal.shelves import METERS, Shelves
+
+MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
+    "started": ("recorded",),
+    "refused": ("recorded", "started"),
+    "result": ("started", "doubt", "absent"),
+    "doubt": ("started",),
+    "absent": ("doubt",),
+}
+"""To which state from which ones. Nothing else happens to a row, whoever asks."""
+
+_ROW = "order_id, hash, state, attempt, magic, not_after, recorded_at, reason, ticket"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """An order of which nobody knows what became; ``reason`` is why, ``recorded_at`` when its row was made."""
+
+    order: SubmitRequest
+    magic: int
+    tag: str
+    reason: str
+    recorded_at: datetime
+
+
+class Rows(Shelves):
+    """Every method that moves a row does it only as :data:`MOVES` allows, and reports it in the same transaction."""
+
+    def _insert(self, request: SubmitRequest, state: SubmitState, now: datetime, reason: str | None = None) -> None:
+        self.db.execute(
+            "INSERT INTO rows (order_id, hash, state, attempt, magic, not_after, recorded_at, boot, reason, request) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                request.order_id,
+                request.hash,
+                state,
+                request.attempt,
+                magic_of(request.order_id),
+                time_text(request.not_after),
+                time_text(now),
+                self.boot,
+                reason,
+                request.encode(),
+            ),
+        )
+
+    def row(self, order_id: str) -> JournalRow | None:
+        """Return an order's row."""
+        found = self.db.execute(f"SELECT {_ROW} FROM rows WHERE order_id = ?", (order_id,)).fetchone()
+        return JournalRow(**dict(zip(_ROW.split(", "), found, strict=True))) if found else None
+
+    def unsent(self) -> list[SubmitRequest]:
+        """Return the orders that were recorded and never started, in order of arrival."""
+        found = self.db.execute("SELECT request FROM rows WHERE state = 'recorded' ORDER BY position")
+        return [SubmitRequest.decode(request) for (request,) in found]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many orders are recorded, started, in doubt, and in doubt with a suspicion; and the meters."""
+        found = self.db.execute(
+            "SELECT state, count(*), sum(reason IS 'suspicion') FROM rows "
+            "WHERE state IN ('recorded', 'started', 'doubt') GROUP BY state"
+        ).fetchall()
+        return {
+            **{state: count for state, count, _ in found},
+            "suspicion": sum(suspicions for state, _, suspicions in found if state == "doubt"),
+            **{meter: self.meter(meter) for meter in METERS},
+        }
+
+    def _move(self, order_id: str, to: SubmitState, **columns: Any) -> bool:
+        allowed = MOVES[to]
+        changes = {"state": to, "boot": self.boot, **columns}
+        return (
+            self.db.execute(
+                f"UPDATE rows SET {', '.join(f'{name} = ?' for name in changes)} "
+                f"WHERE order_id = ? AND state IN ({', '.join('?' * len(allowed))})",
+                (*changes.values(), order_id, *allowed),
+            ).rowcount
+            == 1
+        )
+
+    def start(self, order_id: str, body: facts.SubmitStarted) -> bool:
+        """INTENT → STARTED; True for exactly one caller, who then has the right to the one ``order_send``."""
+        moved = self._move(order_id, "started")
+        if moved:
+            self.report("started", order_id, body)
+        return moved
+
+    def refuse(self, order_id: str, body: facts.SubmitRefused) -> bool:
+        """→ REFUSED: it was never sent and never will be."""
+        moved = self._move(order_id, "refused", reason=body.reason)
+        if moved:
+            self.report("refused", order_id, body)
+        return moved
+
+    def doubt(self, order_id: str, body: facts.OutcomeUnknown) -> bool:
+        """STARTED → DOUBT: nobody knows."""
+        moved = self._move(order_id, "doubt", reason=body.why)
+        if moved:
+            self.report("unknown", order_id, body)
+        return moved
+
+    def doubts(self, limit: int) -> list[str]:
+        """Return the orders in doubt, oldest first; those that wait for a person come last."""
+        found = self.db.execute(
+            "SELECT order_id FROM rows WHERE state = 'doubt' ORDER BY reason IS 'suspicion', position LIMIT ?", (limit,)
+        )
+        return [order_id for (order_id,) in found]
+
+    def absents(self, since: datetime) -> list[str]:
+        """Return the orders recorded ``since`` that were called absent."""
+        found = self.db.execute(
+            "SELECT order_id FROM rows WHERE state = 'absent' AND recorded_at >= ?", (time_text(since),)
+        )
+        return [order_id for (order_id,) in found]
+
+    def sought(self, order_ids: Collection[str]) -> list[Doubt]:
+        """Return what is known of orders that are looked for."""
+        marks = ", ".join("?" * len(order_ids))
+        found = self.db.execute(
+            f"SELECT order_id, request, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})", (*order_ids,)
+        )
+        return [
+            Doubt(SubmitRequest.decode(request), magic, tag_of(order_id), reason, datetime.fromisoformat(at))
+            for order_id, request, magic, reason, at in found
+        ]
+
+    def absent(self, order_id: str, body: facts.ProvenAbsent) -> bool:
+        """DOUBT → ABSENT; False if it was adopted meanwhile."""
+        moved = self._move(order_id, "absent", reason="absent")
+        if moved:
+            self.report("absent", order_id, body)
+            self._count("absent")
+        return moved
+
+    def suspect(self, order_id: str, body: facts.OutcomeUnknown) -> bool:
+        """Leave a doubt to a person; True the first time."""
+        moved = (
+            self.db.execute(
+                "UPDATE rows SET reason = 'suspicion' WHERE order_id = ? AND state = 'doubt' "
+                "AND reason IS NOT 'suspicion'",
+                (order_id,),
+            ).rowcount
+            == 1
+        )
+        if moved:
+            self.report("unknown", order_id, body)
+        return moved
+
+    def explains(self, ticket: int, magic: int) -> bool:
+        """Return whether a ticket or magic is that of an order in this journal."""
+        known = self.db.execute("SELECT 1 FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
+        return known is not None or (magic != 0 and self._row_of(magic) is not None)
+
+    def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
+        found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (magic,)).fetchone()
+        return (found[0], SubmitRequest.decode(found[1])) if found else None
+
+    def returned(self, order_id: str, body: facts.SubmitReturned) -> None:
+        """Report that ``order_send`` came back; what it means follows in the same transaction."""
+        self.report("returned", order_id, body)
+
+    def reject(self, order_id: str, body: facts.BrokerRejected) -> bool:
+        """STARTED → RESULT(rejected)."""
+        moved = self._move(order_id, "result", reason=body.retcode_name)
+        if moved:
+            self.report("rejected", order_id, body)
+        return moved
+
+    def recover(self) -> list[str]:
+        """At start-up: whatever was STARTED in an earlier life is a doubt. Return their order ids."""
+        found = self.db.execute(
+            "SELECT order_id, attempt FROM rows WHERE state = 'started' AND boot IS NOT ?", (self.boot,)
+        ).fetchall()
+        for order_id, attempt in found:
+            message = "the terminal stopped between STARTED and the answer"
+            self.doubt(order_id, facts.OutcomeUnknown(attempt=attempt, why="restarted", message=message))
+        return [order_id for order_id, _ in found]
