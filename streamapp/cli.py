@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
 
-from streamapp.commands import demo, init, orders, signals, stack, status
+from streamapp.commands import demo, init, orders, signals, stack, status, terminals
 from streamapp.errors import StreamappError
+from streamapp.parts import missing_part
 
 app = typer.Typer(
     name="streamapp",
@@ -17,17 +19,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for commands in (init, stack, demo, signals, orders, status):
+for commands in (init, stack, demo, signals, orders, status, terminals):
     commands.register(app)
 
 
 def main() -> None:
     """Run the command line; exit 2 with one sentence where the user or a server has to do something."""
+    for stream in (sys.stdout, sys.stderr):  # a pipe's encoding on Windows knows no check mark
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app()
+        _run()
     except StreamappError as error:
         print(f"streamapp: {error}", file=sys.stderr)  # noqa: T201  (the command line prints)
         sys.exit(2)
+
+
+def _run() -> None:
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        raise missing_part(error) from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ environment. docs/configuration.md is generated from the descriptions below.
 
 from __future__ import annotations
 
+import codecs
 import os
 import tomllib
 from decimal import Decimal
@@ -243,6 +244,8 @@ class Settings(BaseSettings):
             raise ValueError(f"expected other account names than {sorted(RESERVED_ACCOUNTS)}, got {sorted(reserved)}")
         if empty := [name for name in accounts if not name.strip()]:
             raise ValueError(f"expected account names, got {empty!r}")
+        if len({name.casefold() for name in accounts}) != len(accounts):
+            raise ValueError("expected names that differ in more than case: Windows would keep one journal for two")
         return accounts
 
     @model_validator(mode="after")
@@ -321,6 +324,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise _wrong(error) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _unreadable(settings_file(), error) from None
 
 
 def settings_from(file: Path) -> Settings:
@@ -333,8 +338,15 @@ def settings_from(file: Path) -> Settings:
         return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise _wrong(error) from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"settings file {file}: {error}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> ConfigurationError:
+    if isinstance(error, UnicodeDecodeError) or file.read_bytes()[:3] == b"\xef\xbb\xbf":
+        return ConfigurationError(f"settings file {file}: expected UTF-8 without a byte order mark. Save it as UTF-8")
+    hint = ". Write a Windows path in 'single quotes', or with / in place of \\" if "escape" in str(error) else ""
+    return ConfigurationError(f"settings file {file}: {error}{hint}")
 
 
 def _wrong(error: ValidationError) -> ConfigurationError:
@@ -356,6 +368,15 @@ def secret(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return _text(path.read_bytes()).rstrip("\r\n")
     except OSError as error:
         raise ConfigurationError(f"secret file {path}: {error.strerror}. Create it, readable for this user.") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"secret file {path}: expected UTF-8, got other bytes. Save it as UTF-8.") from None
+
+
+def _text(data: bytes) -> str:
+    """Return what a text file holds: UTF-8, or with the byte order mark that Windows' editors and shells write."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")

@@ -38,7 +38,7 @@ def up() -> None:
     State stays in local.data (default .local): the next `up` continues with it.
     """
     settings = load_settings()
-    _require_posix()
+    require_posix()
     from streamapp.local.stack import Stack
     from streamapp.local.state import StackFolder
 
@@ -55,7 +55,7 @@ def up() -> None:
 def down() -> None:
     """Stop the stack that `up` runs over local.data, wherever it was started."""
     settings = load_settings()
-    _require_posix()
+    require_posix()
     from streamapp.local.state import StackFolder
 
     state = StackFolder(settings.local.data).stop()
@@ -128,10 +128,15 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _require_posix() -> None:
+def require_posix() -> None:
+    """Return on Linux and macOS.
+
+    Raises:
+        ConfigurationError: this is Windows, where the local stack does not run.
+    """
     if os.name != "posix":
         raise ConfigurationError(
-            "expected Linux or macOS for the local stack, got Windows: here runs only `python -m streamapp.terminal`"
+            "expected Linux or macOS for the local stack, got Windows: here run `streamapp terminals` and the simulator"
         )
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from streamapp.commands.web import get_json
 from streamapp.errors import StreamappError
+from streamapp.parts import missing_part
 from streamapp.settings import Settings, load_settings
 
 _CHECK_DEADLINE_S = 10.0
@@ -80,6 +82,8 @@ async def _result(
     try:
         async with asyncio.timeout(_CHECK_DEADLINE_S):
             return f"[green]✓[/] {name} at {address}: {await test(settings)}", True
+    except ModuleNotFoundError as error:
+        return f"[red]✗[/] {name} at {address}: {escape(str(missing_part(error)))}", False
     except Exception as error:  # noqa: BLE001 -- whatever a client library raises is this server's answer
         hint = "start it with `make up`, or name another address in streamapp.toml"
         return f"[red]✗[/] {name} at {address}: {type(error).__name__} {error}: {hint}", False

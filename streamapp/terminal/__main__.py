@@ -1,64 +1,138 @@
-"""``python -m streamapp.terminal [--account X]``: the terminals of all configured accounts, or of one."""
+"""``python -m streamapp.terminal``: the terminals of all configured MT5 accounts, or of one."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from streamapp import health
 from streamapp.errors import ConfigurationError
-from streamapp.settings import load_settings
+from streamapp.settings import Settings, load_settings
+from streamapp.terminal import preflight, windows
 from streamapp.terminal.lifetime import keep_children
-from streamapp.terminal.supervision import Supervisor
+from streamapp.terminal.logfile import LogFile
+from streamapp.terminal.supervision import Output, Supervisor
 
 logger = logging.getLogger(__name__)
 
+EPILOG = """\
+Each account has one terminal, with one journal. Stop it with Ctrl-C: the order in its hands is finished first. Ending
+it in any other way is safe as well; an order that was being sent is looked for at the broker at the next start.
 
-async def run(only: str | None, port: int | None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit code."""
-    settings = load_settings()
-    if only is not None and only not in settings.accounts:
-        raise ConfigurationError(f"--account: expected one of {', '.join(settings.accounts)}, got {only}")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: loop.call_soon_threadsafe(stop.set))
-    supervisor = Supervisor(settings, [only] if only else list(settings.accounts))
-    port = settings.ports.terminals if port is None else port
+http://127.0.0.1:6073/health says how every account is and what to do. Exit code 0: a stop that was asked for; 1: a
+check that found something; 2: something must be mended first, and the last line says what.
+"""
+DEFAULT_LOG = "terminals.log"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    line = argparse.ArgumentParser(
+        prog="python -m streamapp.terminal",
+        description="Run the terminals of all configured MT5 accounts, or of one.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    line.add_argument("--account", metavar="NAME", help="just this one; default: every configured account")
+    line.add_argument("--port", type=int, help="port of /health and /metrics; default: 6073 + local.port_offset")
+    line.add_argument("--log-file", type=Path, metavar="FILE", help="log here, turned over; default: standard error")
+    line.add_argument("--check", action="store_true", help="only say whether everything is there and can be reached")
+    return line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and run; return the exit code."""
+    options = parser().parse_args(arguments)
     try:
-        server = await health.serve(port, supervisor.health, supervisor.metrics, host=settings.web.bind)
+        settings = load_settings()
+        output = _output(options.log_file, settings)
+        return asyncio.run(_run(options, settings, output))
+    except ConfigurationError as error:
+        logger.critical("%s", error)
+        return 2
+
+
+def _output(log_file: Path | None, settings: Settings) -> Output:
+    """Return where logs go, and send ours there: the file, or standard error where there is one."""
+    if log_file is None and sys.stderr is None:  # pythonw.exe, or a service
+        log_file = settings.terminal_data / DEFAULT_LOG
+    try:
+        output: Output = LogFile(log_file) if log_file else sys.stderr
+    except OSError as error:
+        raise ConfigurationError(f"--log-file {log_file}: {error.strerror}. Name a file that can be written") from None
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[logging.StreamHandler(output)],
+        force=True,
+    )
+    return output
+
+
+async def _run(options: argparse.Namespace, settings: Settings, output: Output) -> int:
+    accounts = [options.account] if options.account else list(settings.accounts)
+    preflight.require(settings, accounts)
+    keep_children()
+    if options.check:
+        from streamapp.terminal.check import check
+
+        return await check(settings, accounts)
+    for line in preflight.greeting(settings, accounts):
+        logger.info("%s", line)
+    port = settings.ports.terminals if options.port is None else options.port
+    return await serve(Supervisor(settings, accounts, output), port, settings.web.bind)
+
+
+async def serve(supervisor: Supervisor, port: int, bind: str) -> int:
+    """Run until somebody stops us; return the exit code.
+
+    Raises:
+        ConfigurationError: the port is not free.
+    """
+    stop = asyncio.Event()
+    stopped = listen_for_stop(asyncio.get_running_loop(), stop)
+    try:
+        server = await health.serve(port, supervisor.health, supervisor.metrics, host=bind)
     except OSError as error:
         raise ConfigurationError(
-            f"expected port {port} for /health, got: {error.strerror}. Stop what uses it, or give --port another"
+            f"expected port {port} for /health, got: {error.strerror}. Do the terminals run already? Stop what uses "
+            "it, or give --port another"
         ) from None
-    logger.info(
-        "terminals of %s; health on http://%s:%s/health", ", ".join(supervisor.children), settings.web.bind, port
-    )
+    logger.info("terminals of %s; how they are: http://%s:%s/health", ", ".join(supervisor.children), bind, port)
     try:
         await supervisor.run(stop)
     finally:
         server.close()
+        logger.info("stopped")
+        stopped.set()
     return 0
 
 
-def main() -> int:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m streamapp.terminal", description=__doc__)
-    parser.add_argument("--account", help="just this one; default: every configured account")
-    parser.add_argument(
-        "--port", type=int, help="port of /health and /metrics; default: the stack's port of the terminals"
-    )
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    keep_children()
-    try:
-        return asyncio.run(run(arguments.account, arguments.port))
-    except ConfigurationError as error:
-        logger.critical("%s", error)
-        return 2
+def listen_for_stop(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> threading.Event:
+    """Set ``stop`` at SIGTERM, Ctrl-C and, on Windows, the console's other ends; set the returned event when done."""
+    tell = _tell(loop, stop)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: tell())
+    if sys.platform == "win32":
+        stopped = windows.stop_with_console(windows.Kernel32(), tell)
+    else:
+        stopped = threading.Event()
+    return stopped
+
+
+def _tell(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Callable[[], None]:
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we are at our end already
+            loop.call_soon_threadsafe(stop.set)
+
+    return tell
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -9,9 +10,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from streamapp.errors import ConfigurationError
+from streamapp.terminal import windows
 
 if sys.platform == "win32":
     import msvcrt
@@ -97,21 +101,25 @@ def end_holder(path: Path, deadline_s: float = 60.0) -> int | None:
 
 
 def kill(pid: int) -> None:
-    """End a process at once, without asking it."""
-    with contextlib.suppress(ProcessLookupError):
-        if sys.platform == "win32":
+    """End a process at once, without asking it; one that is gone already, or going, is no error."""
+    if sys.platform == "win32":
+        with contextlib.suppress(OSError):  # WinError 87 for none with this pid, 5 for one that is ending
             os.kill(pid, signal.SIGTERM)  # TerminateProcess there
-        else:
+    else:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def die_with_parent(parent: int) -> None:
     """Make this process end when its parent does, also when that is killed; end now if it is already gone.
 
-    Linux: the kernel's parent death signal. macOS: a thread that looks. Windows: nothing to do here, the parent's job
-    object (:func:`keep_children`) does it.
+    Linux: the kernel's parent death signal. macOS: a thread that looks. Windows: the job that the parent made for its
+    children (:func:`keep_children`).
     """
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        if not windows.join_parent(windows.Kernel32(), parent):
+            os._exit(1)
+    else:
         if sys.platform == "linux":
             ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         else:
@@ -127,26 +135,61 @@ def _watch_parent(parent: int) -> None:
 
 
 def keep_children() -> None:
-    """Windows: enter a job whose members end when its last handle, ours, closes. Elsewhere children see to it."""
+    """Windows: make the job that our children join and that ends with us. Elsewhere children see to it."""
     if sys.platform == "win32":
-        _enter_job()
+        windows.keep_children(windows.Kernel32(), os.getpid())
 
 
-if sys.platform == "win32":
+async def spawn(
+    module: str, *arguments: str, environment: Mapping[str, str], stderr: int | None = None
+) -> asyncio.subprocess.Process:
+    """Start ``python -m module`` as a child with pipes for standard input and output.
 
-    def _enter_job() -> None:
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-        kernel.CreateJobObjectW.restype = ctypes.c_void_p
-        kernel.GetCurrentProcess.restype = ctypes.c_void_p
-        job = ctypes.c_void_p(kernel.CreateJobObjectW(None, None))
-        limits = (ctypes.c_byte * _LIMITS_SIZE)()
-        ctypes.c_uint32.from_buffer(limits, _LIMIT_FLAGS_AT).value = 0x2000  # JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
-        done = kernel.SetInformationJobObject(job, 9, limits, _LIMITS_SIZE)  # JobObjectExtendedLimitInformation
-        if not done or not kernel.AssignProcessToJobObject(job, ctypes.c_void_p(kernel.GetCurrentProcess())):
-            raise ctypes.WinError(ctypes.get_last_error())
+    Guarantees:
+        ``pid`` is the interpreter's own, and ending it ends it: not a launcher's. A console's Ctrl-C, Ctrl-Break and
+        end reach the parent alone on Windows; it has no window there. Everything it prints is UTF-8.
+    """
+    executable, needed = interpreter()
+    return await asyncio.create_subprocess_exec(
+        executable,
+        "-m",
+        module,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        env={**environment, **needed, "PYTHONUTF8": "1"},
+        creationflags=NO_WINDOW,
+    )
 
 
-# JOBOBJECT_EXTENDED_LIMIT_INFORMATION: LimitFlags stands behind two LARGE_INTEGER; 144 bytes on 64-bit Windows, 112 on
-# 32-bit.
-_LIMIT_FLAGS_AT = 16
-_LIMITS_SIZE = 144 if ctypes.sizeof(ctypes.c_void_p) == 8 else 112
+def private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return our standard input and output as files of our own; what anybody prints goes to standard error from now on.
+
+    On Windows nothing that we start keeps a pipe of ours open, such as the terminal program that `initialize` starts,
+    and a crash ends us at once, without a dialog.
+    """
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if sys.platform == "win32":
+        for standard in (0, 1, 2):
+            os.set_inheritable(standard, False)
+        windows.Kernel32().set_error_mode(windows.QUIET_CRASH)
+    return requests, answers
+
+
+NO_WINDOW = 0x08000000 if sys.platform == "win32" else 0
+"""CREATE_NO_WINDOW: a console of its own that nobody sees."""
+
+
+def interpreter() -> tuple[str, dict[str, str]]:
+    """Return the interpreter to start as a child, and what it needs in its environment.
+
+    python.exe of a virtual environment on Windows is a launcher, and the interpreter is its child: a worker would be
+    ended a moment after its launcher. So the interpreter is started itself and told its environment, as
+    multiprocessing does.
+    """
+    base = getattr(sys, "_base_executable", sys.executable)
+    if sys.platform == "win32" and base != sys.executable:
+        return base, {"__PYVENV_LAUNCHER__": sys.executable}
+    return sys.executable, {}

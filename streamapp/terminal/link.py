@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import sys
 from asyncio.subprocess import Process
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from streamapp.errors import Ambiguous, Transient
 from streamapp.terminal import frames
+from streamapp.terminal.lifetime import spawn
 
 ORDER, READ = 0, 1
 """Which request goes first when several wait."""
@@ -27,7 +27,7 @@ class Answer:
     """What the worker answered.
 
     ``failure``: no call could be made; ``broken``: only ``initialize`` can be now; ``away``: the terminal had no
-    connection, or another account, so that what was read is not believed.
+    connection, or another account, so that what was read is not believed; ``took_s``: how long it kept the worker.
     """
 
     value: Any
@@ -36,6 +36,7 @@ class Answer:
     error: tuple[int, str]
     log: list[dict[str, Any]]
     away: str | None = None
+    took_s: float = 0.0
 
 
 class WorkerPort(Protocol):
@@ -101,15 +102,8 @@ class WorkerLink:
     async def start(self) -> None:
         """Spawn a new worker; the one before it is dead."""
         await self.end()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "streamapp.terminal.worker",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment},
-        )
+        environment = {**os.environ, **self._environment}
+        self._process = await spawn("streamapp.terminal.worker", str(os.getpid()), environment=environment)
         assert self._process.stdin is not None
         self._process.stdin.write(frames.encode(self._setup))
         self._setup["crash_at"] = None  # a test's crash happens in one life, not in each
@@ -201,4 +195,5 @@ def _answer(frame: dict[str, Any]) -> Answer:
         (code, text),
         frame["log"],
         frame["away"],
+        frame["took_s"],
     )

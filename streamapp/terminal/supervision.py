@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from streamapp.settings import Settings
+from streamapp.terminal.lifetime import spawn
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,18 @@ SILENT_S = 10.0
 STOP_DEADLINE_S = 20.0
 """How long children may take to finish the order in their hands; then they are ended. Less than the 30 s of a whole
 stack's stop."""
+LAST_WORDS_S = 1.0
+"""How long the output of a child that ended is still listened to: what it started may hold the pipe open for longer."""
+
+
+class Output(Protocol):
+    """Where logs go: a text stream."""
+
+    def write(self, text: str, /) -> int:
+        """Append ``text``."""
+
+    def flush(self) -> None:
+        """Hand everything over."""
 
 
 @dataclass
@@ -47,10 +61,11 @@ class Child:
 
 
 class Supervisor:
-    """Keeps one child for each account alive until it is stopped."""
+    """Keeps one child for each account alive until it is stopped; what children log goes to ``output``."""
 
-    def __init__(self, settings: Settings, accounts: list[str]) -> None:
+    def __init__(self, settings: Settings, accounts: list[str], output: Output | None = None) -> None:
         self._settings = settings
+        self._output = output or sys.stderr
         self.children = {account: Child(account) for account in accounts}
         self._stopping = asyncio.Event()
 
@@ -90,18 +105,13 @@ class Supervisor:
         environment = dict(os.environ)
         if child.restarts:
             environment["STREAMAPP_CRASH_AT"] = ""  # a test's crash happens in one life, not in each
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+        process = await spawn(
             "streamapp.terminal.child",
-            "--account",
-            child.account,
-            "--parent",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
+            *("--account", child.account, "--parent", str(os.getpid())),
+            environment=environment,
+            stderr=asyncio.subprocess.PIPE,
         )
+        relay = asyncio.create_task(self._relay(process))
         child.process = process
         try:
             await self._listen(child, process)
@@ -111,6 +121,23 @@ class Supervisor:
                 process.kill()
                 await process.wait()
             child.process = None
+            await asyncio.wait([relay], timeout=LAST_WORDS_S)
+            relay.cancel()
+
+    async def _relay(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what the child logs, in whole lines: several children write at the same time."""
+        assert process.stderr is not None
+        rest = b""
+        while chunk := await process.stderr.read(65536):
+            whole, line_end, rest = (rest + chunk).rpartition(b"\n")
+            self._write(whole + line_end)
+        self._write(rest)
+
+    def _write(self, data: bytes) -> None:
+        text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        with contextlib.suppress(OSError):  # a full disk must not stop a child at its next word
+            self._output.write(text)
+            self._output.flush()
 
     async def _listen(self, child: Child, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

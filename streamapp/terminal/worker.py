@@ -8,7 +8,6 @@ prints goes to standard error.
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 import time
@@ -18,9 +17,10 @@ from typing import Any
 from streamapp import crashpoints
 from streamapp.terminal import frames, past, sightings
 from streamapp.terminal.calls import Calls, NotConnectedError
-from streamapp.terminal.lifetime import FileLock, die_with_parent
+from streamapp.terminal.history import History
+from streamapp.terminal.lifetime import FileLock, die_with_parent, private_pipes
 
-OF_THE_ACCOUNT = frozenset({"past", "deals", "more_deals", "ticket", "positions", "orders", "search"})
+OF_THE_ACCOUNT = frozenset({"past", "deals", "more_deals", "ticket", "ended", "positions", "orders", "search"})
 """What is read of the account: believed only if the terminal was connected to it just then."""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
@@ -41,13 +41,6 @@ SYMBOL_FIELDS = (
 """What an order is judged by (request.py); the other 100 fields would only be carried through the pipe."""
 ORDER_TYPES = range(8)
 """Market and pending orders, the even ones buy; the next, close-by, has no side."""
-DEAL_TYPES = (0, 1)
-"""Buy and sell; the others (balance, credit, ...) are no trades."""
-DEALS_AT_ONCE = 500
-"""Most deals in one frame: parsing a day's 20,000 at once would stop the terminal's event loop for longer than an order
-may wait."""
-VOLUME_NOISE = 1e-8
-"""Volumes are floats here; the smallest step of any broker is a thousand times larger."""
 
 
 class Worker:
@@ -55,16 +48,14 @@ class Worker:
 
     def __init__(self, module: Any) -> None:
         self.calls = Calls(module)
+        self.history = History(self.calls)
         self._fresh: dict[str, tuple[float, Any]] = {}
-        self._told_deals: dict[int, Any] = {}
-        self._untold_deals: list[Any] = []
-        self._counted = (0, -1)
         self._reference: str | None = None
         self._owner = (0, "")
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the frame that answers a request: value or failure, last error, and what the broker log must hold."""
-        value, failure, away = None, None, None
+        value, failure, away, began = None, None, None, time.perf_counter()
         try:
             value = getattr(self, f"do_{operation}")(**arguments)
             away = self._away() if operation in OF_THE_ACCOUNT else None
@@ -74,6 +65,7 @@ class Worker:
             "value": None if away else value,
             "failure": failure,
             "away": away,
+            "took_s": time.perf_counter() - began,
             "broken": self.calls.broken,
             "error": self.calls.error,
             "log": self.calls.taken_notes(),
@@ -101,9 +93,7 @@ class Worker:
         """Connect to the terminal program and its account; the password stays out of the log."""
         self.calls.call("shutdown")
         self._fresh.clear()
-        self._told_deals.clear()
-        self._untold_deals.clear()
-        self._counted = (0, -1)
+        self.history.forget()
         self._reference = None
         self._owner = (login, server)
         named: dict[str, Any] = {"login": login, "server": server, "timeout": timeout_ms}
@@ -196,63 +186,21 @@ class Worker:
         crashpoints.reach("terminal.in_order_send")
         return {"sent": True, "result": result, "last_error": self.calls.error, "at": time.time()}
 
-    def do_deals(self, wide_from: int, near_from: int, settled_until: int, until: int, wide: bool) -> dict[str, Any]:
-        """Return the deals that are new or other than when they were last told.
-
-        Args:
-            wide_from: Where the whole interval begins, in the server's seconds.
-            near_from: Where deals that are newer than the known ones can begin.
-            settled_until: Up to where the digest goes.
-            until: Where both end.
-            wide: Read the whole interval. Otherwise only when the number of deals changed, and then its near end,
-                unless that does not
-                explain the change.
-
-        Returns:
-            ``read``: whether the module answered; ``deals``; ``more``: ask :meth:`do_more_deals` for the rest;
-            ``digest`` of the whole interval, if that was read.
-        """
-        total = self.calls.call("history_deals_total", wide_from, until)
-        if total is None:
-            return {"read": False, "deals": [], "more": False, "digest": None}
-        before = self._counted
-        if not wide and before == (wide_from, total):
-            return {"read": True, "deals": [], "more": False, "digest": None}
-        rows, digest = None, None
-        if not wide and before[0] == wide_from:
-            rows = self.calls.call("history_deals_get", near_from, until)
-            if rows is not None and before[1] + sum(row["ticket"] not in self._told_deals for row in rows) < total:
-                rows = None
-        if rows is None:
-            rows = self.calls.call("history_deals_get", wide_from, until)
-            if rows is None:
-                return {"read": False, "deals": [], "more": False, "digest": None}
-            digest = hash(tuple(tuple(row.values()) for row in rows if row["time"] <= settled_until))
-        self._counted = (wide_from, total)
-        self._untold_deals += [row for row in rows if self._told_deals.get(row["ticket"]) != row]
-        self._told_deals.update((row["ticket"], row) for row in rows)
-        return {"read": True, "digest": digest, **self.do_more_deals()}
+    def do_deals(self, **arguments: Any) -> dict[str, Any]:
+        """Tell the deals that are new or changed (history.py)."""
+        return self.history.deals(**arguments)
 
     def do_more_deals(self) -> dict[str, Any]:
-        """Return the next deals that were not told yet."""
-        part, self._untold_deals = self._untold_deals[:DEALS_AT_ONCE], self._untold_deals[DEALS_AT_ONCE:]
-        if part:
-            self.calls.note_change("history_deals_get", None, part)
-        trades = [row for row in part if row["type"] in DEAL_TYPES]
-        return {"deals": trades, "more": bool(self._untold_deals)}
+        """Tell the next of them."""
+        return self.history.more_deals()
 
-    def do_ticket(self, ticket: int, volume: float, since: int, until: int, hedging: bool) -> dict[str, Any]:
-        """Return the deals of an order ticket and, unless they make up its ``volume``, its order."""
-        rows = (self.calls.call("history_deals_get", position=ticket) if hedging else None) or []
-        deals = _of_ticket(rows, ticket) or _of_ticket(self.calls.call("history_deals_get", since, until) or [], ticket)
-        order, done = None, False
-        if sum(row["volume"] for row in deals) < volume - VOLUME_NOISE:
-            history = self.calls.call("history_orders_get", ticket=ticket) or []
-            live = [] if history else self.calls.call("orders_get", ticket=ticket) or []
-            order, done = (history or live or [None])[0], bool(history)
-        if deals or order:
-            self.calls.note_change("history_orders_get", {"ticket": ticket}, {"order": order, "deals": deals})
-        return {"deals": deals, "order": order, "done": done}
+    def do_ticket(self, **arguments: Any) -> dict[str, Any]:
+        """Look at the deals and the order of one ticket."""
+        return self.history.ticket(**arguments)
+
+    def do_ended(self, tickets: list[int]) -> dict[str, Any]:
+        """Look which of the tickets work no more."""
+        return self.history.ended(tickets=tickets)
 
     def do_search(self, orders: list[dict[str, Any]], since: int, until: int, settled_until: int) -> dict[str, Any]:
         """Look through all four tables for orders in doubt (sightings.py)."""
@@ -266,9 +214,7 @@ class Worker:
 
     def do_orders(self) -> Any:
         """Return the orders that work at the broker; None: not known."""
-        rows = self.calls.call("orders_get")
-        self.calls.note_rows("orders_get", rows)
-        return rows
+        return self.calls.call("orders_get")
 
     def do_symbols(self) -> Any:
         """Return every symbol of the broker."""
@@ -287,19 +233,11 @@ def _some(struct: dict[str, Any] | None, fields: tuple[str, ...]) -> dict[str, A
     return None if struct is None else {name: struct[name] for name in fields}
 
 
-def _of_ticket(rows: list[Any], ticket: int) -> list[Any]:
-    return [row for row in rows if row["order"] == ticket and row["type"] in DEAL_TYPES]
-
-
 def main() -> None:
     """Serve the parent until it closes our standard input or ends."""
     die_with_parent(int(sys.argv[1]))
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a person's Ctrl-C reaches the whole group; the parent says when we stop
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when we stop
+    requests, answers = private_pipes()
     setup = frames.read(requests)
     lock = FileLock(Path(setup["lock"]))
     crashpoints.arm(setup["crash_at"])
