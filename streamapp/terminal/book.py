@@ -76,7 +76,7 @@ class Book(Rows):
             self._alarm_second(order_id, ticket)
             self.report("accepted", order_id, facts.BrokerAccepted(ticket=ticket))
             for deal, body in self.db.execute(
-                "SELECT deal, body FROM deals WHERE ticket = ? AND order_id IS NULL", (ticket,)
+                "SELECT deal, body FROM deals WHERE ticket = ? AND order_id IS NULL AND volume <> '0'", (ticket,)
             ).fetchall():
                 self.db.execute("UPDATE deals SET order_id = ? WHERE deal = ?", (order_id, deal))
                 self.report("deal", order_id, facts.Filled.model_validate_json(body))
@@ -99,7 +99,7 @@ class Book(Rows):
     def record_deal(self, body: facts.Filled) -> bool:
         """Report a deal that is not in the journal yet, or the correction of one; True if anything was reported."""
         text = body.model_dump_json()
-        known = self.db.execute("SELECT order_id, revision, body FROM deals WHERE deal = ?", (body.deal,)).fetchone()
+        known = self._known_deal(body.deal)
         if known is None:
             order_id = self._owner_of(body)
             self.db.execute(
@@ -118,15 +118,38 @@ class Book(Rows):
             self.report("deal", order_id, body)
             self._end_when_filled(body.ticket)
             return True
-        order_id, revision, before = known
+        order_id, revision, before, busted = known
         known_time = facts.Filled.model_validate_json(before).time
         body = body.model_copy(update={"time": known_time})  # only our idea of the server's clock can have moved it
         text = body.model_dump_json()
-        if before == text:
+        if before == text and not busted:
             return False
-        self.db.execute("UPDATE deals SET revision = ?, body = ? WHERE deal = ?", (revision + 1, text, body.deal))
+        self.db.execute(
+            "UPDATE deals SET revision = ?, volume = ?, body = ? WHERE deal = ?",
+            (revision + 1, str(body.volume), text, body.deal),
+        )
         self.report("deal_correction", order_id, facts.FillCorrected(revision=revision + 1, deal=body))
+        self._end_when_filled(body.ticket)
         return True
+
+    def bust_deal(self, deal: int) -> bool:
+        """Report that the broker took a deal back; one that was never seen as a trade is none. True the first time."""
+        known = self._known_deal(deal)
+        if known is None:
+            return False
+        order_id, revision, _, busted = known
+        if busted:
+            return False
+        self.db.execute("UPDATE deals SET revision = ?, volume = '0' WHERE deal = ?", (revision + 1, deal))
+        self.report("deal_busted", order_id, facts.FillBusted(deal=deal, revision=revision + 1))
+        return True
+
+    def _known_deal(self, deal: int) -> tuple[str | None, int, str, bool] | None:
+        """Return a deal's (order_id, revision, body, whether it was taken back: its volume is 0 then)."""
+        found: tuple[str | None, int, str, bool] | None = self.db.execute(
+            "SELECT order_id, revision, body, volume = '0' FROM deals WHERE deal = ?", (deal,)
+        ).fetchone()
+        return found
 
     def _owner_of(self, body: facts.Filled) -> str | None:
         """Return whose deal it is: by its ticket, else by our magic from an expert, which adopts the ticket."""
@@ -159,16 +182,13 @@ class Book(Rows):
             Decimal(0),
         )
 
-    def live_tickets(self, limit: int) -> list[tuple[int, str, str, int]]:
-        """Return (ticket, order_id, volume, attempt) of tickets without an end, looked at longest ago first."""
-        found = self.db.execute(
+    def live_tickets(self, after: int) -> list[tuple[int, str, str, int]]:
+        """Return (ticket, order_id, volume, attempt) of tickets without an end, those ``after`` a ticket first."""
+        return self.db.execute(
             "SELECT t.ticket, t.order_id, t.volume, r.attempt FROM tickets t JOIN rows r USING (order_id) "
-            "WHERE t.state = 'live' "
-            "ORDER BY t.ticket > ? DESC, t.ticket LIMIT ?",
-            (self._looked_at, limit),
+            "WHERE t.state = 'live' ORDER BY t.ticket > ? DESC, t.ticket",
+            (after,),
         ).fetchall()
-        self._looked_at = found[-1][0] if found else 0
-        return found
 
     def is_live(self, ticket: int) -> bool:
         """Return whether a ticket's end was not seen yet."""

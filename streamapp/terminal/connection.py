@@ -131,15 +131,26 @@ class BrokerConnection:
             raise NotHandedOverError(f"{operation}: {answer.broken[1]} ({answer.broken[0]})")
         return answer
 
-    async def read(self, operation: str, *, deadline_s: float | None = None, **arguments: Any) -> Answer:
+    async def read(self, operation: str, **arguments: Any) -> Answer:
         """Wait until the account is readable, and return an answer that is believed.
 
         Raises:
-            NotHandedOverError, WorkerLostError: as :meth:`ask`; or the connection was another one when it came.
+            NotHandedOverError, WorkerLostError: as :meth:`read_now`.
         """
         await self.readable()
+        return await self.read_now(operation, **arguments)
+
+    async def read_now(self, operation: str, **arguments: Any) -> Answer:
+        """Return an answer that is believed.
+
+        Raises:
+            NotHandedOverError: the account is not readable, or it was another connection when the answer came.
+            WorkerLostError: as :meth:`ask`.
+        """
         generation = self.generation
-        answer = await self.ask(operation, deadline_s=deadline_s, **arguments)
+        if not self.is_readable:
+            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
+        answer = await self.ask(operation, **arguments)
         if self.generation != generation:
             raise NotHandedOverError(f"{operation}: the connection was made again meanwhile")
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.facts import BrokerCancelled, BrokerExpired, BrokerRejected, CancelReason, Filled
@@ -23,6 +24,7 @@ REASONS: dict[int, DealReason] = {
     9: "split",
 }
 SIDES: tuple[Side, Side] = ("buy", "sell")
+MARKET_TYPES = (0, 1)
 STATE_CANCELED, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED = 2, 4, 5, 6
 REJECTED_LATER = 10006
 """History has no retcode: a request that was placed and then refused is the plain rejection."""
@@ -51,8 +53,17 @@ def filled(deal: dict[str, Any], currency: str, time: ServerTime) -> Filled:
     )
 
 
-def end_of(order: dict[str, Any], attempt: int) -> BrokerCancelled | BrokerExpired | BrokerRejected | None:
-    """Return what a history order's final state says about its ticket; None: done with all of its volume."""
+def end_of(
+    order: dict[str, Any], attempt: int, *, asked: Decimal, by_user: bool
+) -> BrokerCancelled | BrokerExpired | BrokerRejected | None:
+    """Return what a history order's final state says about its ticket; None: done with all of its volume.
+
+    Args:
+        order: The order, as history shows it.
+        attempt: Ours that led to it.
+        asked: The volume that was asked for; a broker that made it less does not fill the rest.
+        by_user: Whether we were asked to cancel it.
+    """
     ticket, state = order["ticket"], order["state"]
     if state == STATE_REJECTED:
         return BrokerRejected(
@@ -64,13 +75,15 @@ def end_of(order: dict[str, Any], attempt: int) -> BrokerCancelled | BrokerExpir
         )
     if state == STATE_EXPIRED:
         return BrokerExpired(ticket=ticket)
-    if state == STATE_CANCELED or (state == STATE_FILLED and order["volume_current"] > 0):
-        return BrokerCancelled(ticket=ticket, reason=_cancel_reason(order))
+    if state == STATE_CANCELED:
+        return BrokerCancelled(ticket=ticket, reason="user" if by_user else _cancel_reason(order))
+    if state == STATE_FILLED and (order["volume_current"] > 0 or number(order["volume_initial"]) < asked):
+        return BrokerCancelled(ticket=ticket, reason=_cancel_reason(order) if order["volume_current"] > 0 else "broker")
     return None
 
 
 def _cancel_reason(order: dict[str, Any]) -> CancelReason:
-    if order["type"] in (0, 1):  # a market order ends by its filling mode
+    if order["type"] in MARKET_TYPES:  # a market order ends by its filling mode
         if order["type_filling"] == FILLING_IOC:
             return "ioc_remainder"
         if order["type_filling"] == FILLING_FOK:

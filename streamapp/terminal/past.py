@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from streamapp.terminal.calls import Calls
+from streamapp.terminal.history import whole
 
 VOLUME_DIGITS = 8
 """Volumes are floats here; the smallest step of any broker is far larger."""
@@ -31,10 +32,10 @@ def look(calls: Calls, since: int, cut: int, until: int, known: Iterable[int]) -
     Returns:
         ``lacking`` says in words what else must be visible if the terminal showed everything; "" if nothing.
     """
-    positions, orders = calls.call("positions_get", see=_whole), calls.call("orders_get", see=_whole)
+    positions, orders = calls.call("positions_get", see=whole), calls.call("orders_get", see=whole)
     total = calls.call("history_deals_total", since, until)
-    deals = calls.call("history_deals_get", since, until, see=_whole)
-    done = calls.call("history_orders_get", since, until, see=_whole)
+    deals = calls.call("history_deals_get", since, until, see=whole)
+    done = calls.call("history_orders_get", since, until, see=whole)
     if positions is None or orders is None or total is None or deals is None or done is None:
         return {"digest": None, "lacking": f"a table can't be read: {calls.error[1]} ({calls.error[0]})"}
     digest = hash(
@@ -70,8 +71,3 @@ def _lacking(total: int, deals: Any, opened: list[Any], known: Iterable[int]) ->
     if missing := {position.identifier for position in opened}.difference(deal.position_id for deal in deals):
         return f"history does not show the deals of {len(missing)} open positions: {sorted(missing)[:NAMED]}"
     return ""
-
-
-def _whole(rows: Any) -> Any:
-    # As the module gives them: thousands of rows that are only compared here need not become JSON-ready.
-    return rows

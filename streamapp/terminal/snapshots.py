@@ -43,27 +43,27 @@ class Snapshots:
         self._settings = settings
         self._origin = subjects.origin(deployment, "terminal")
         self._clock = clock
+        self._took_s = 0.0
 
     async def run(self, client: Client) -> None:
         """Say it, for ever."""
         subject = subjects.snapshot(self._journal.book.account)
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
             try:
                 if (snapshot := await self._taken()) is not None:
                     await client.publish(subject, snapshot.encode(), headers={subjects.ORIGIN_HEADER: self._origin})
             except (nats.errors.Error, OSError) as error:
                 logger.debug("no snapshot this time: %s", type(error).__name__)
-            await asyncio.sleep(max(self._settings.snapshot_interval_s, (loop.time() - began) * REST_SHARE))
+            await asyncio.sleep(max(self._settings.snapshot_interval_s, self._took_s * REST_SHARE))
 
     async def _taken(self) -> SnapshotMessage | None:
         """Return what is to be seen; None: it should be and was not, and none is not the same as not known."""
         rows: list[dict[str, Any]] | None = None
         info = None
-        if self._connection.health.connection not in {"connecting", "disconnected", "wrong_account", "hung"}:
+        if self._connection.health.connection in {"ready", "no_algo_trading"}:
             try:
-                rows = (await self._connection.ask("positions")).value
+                answer = await self._connection.read_now("positions")
+                rows, self._took_s = answer.value, answer.took_s
                 info = self._connection.account_info
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.debug("no positions this time: %s", error)

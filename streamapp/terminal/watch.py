@@ -1,11 +1,11 @@
-"""What happens at the broker, seen by looking: deals of new tickets at once, all deals always, tickets to their end."""
+"""What happens at the broker, seen by looking: deals of new tickets at once, all deals always, orders to their end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -16,43 +16,51 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import end_of, filled
+from streamapp.terminal.deals import MARKET_TYPES, end_of, filled
+from streamapp.terminal.history import CANCELED_TYPES
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
+from streamapp.terminal.synchronisation import FUTURE, OVERLAP, watermark
 
 logger = logging.getLogger(__name__)
 
 CONFIRM_WAITS_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """After an acceptance the deal is there at once or, by the terminal's visibility lag, within a second or so; the watch
 finds what is later."""
-OVERLAP = timedelta(days=1)
-"""How far before the watermark history is read: a deal that the server shows late is dated when it happened."""
-FUTURE = timedelta(days=2)
-"""History is compared with the server's clock, which may be ahead of ours; more than any offset."""
 NEAR = timedelta(seconds=30)
 """How far before the newest known deal the quick look begins; what it can't explain makes it a look at everything."""
 WIDE_EVERY_S = 15.0
 """The whole interval is read this often, or ..."""
 WIDE_SHARE = 50
 """... every so many times its own duration: at most 2 % of the worker's time, whatever the size of the history."""
-EQUAL_READS_S = 1.0
-"""Two equal reads this far apart, connected in between, are what the watermark moves on (reference mt5 §2.5)."""
-TICKETS_AT_ONCE = 20
-"""Most live tickets looked at in one round: each costs up to three calls of the worker, which orders wait for."""
+ORDERS_SHARE = 20
+"""The same for the orders that work: at most 5 %."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A read of the whole interval; ``digest`` is of the deals up to ``until``."""
+    """A read of the whole interval; ``digest`` is of the deals up to ``until``, None if some were missing."""
 
-    began: float
     generation: int
     until: datetime
-    digest: int
+    digest: int | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Deals that were read: those that traded, oldest first, and the tickets of those that were taken back."""
+
+    trades: list[Filled]
+    busted: list[int]
 
 
 class Watch:
-    """Everything seen at the broker becomes a journal entry and a report, once."""
+    """Everything seen at the broker becomes a journal entry and a report, once.
+
+    Guarantees:
+        Only what a synchronised connection shows is believed, and only what it shows: from what is not to be seen (any
+        more) nothing follows.
+    """
 
     def __init__(
         self, journal: Journal, connection: BrokerConnection, terminal: TerminalSettings, *, clock: Clock
@@ -65,9 +73,13 @@ class Watch:
         self._newest = self._watermark
         self._generation = -1
         self._next_wide = 0.0
+        self._next_orders = 0.0
+        self._looked_up = 0
         self._before: _Read | None = None
         self._confirming: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- the deals of a ticket that was accepted just now
 
     def confirm(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> None:
         """Look for the deals of a ticket that was accepted just now."""
@@ -93,55 +105,55 @@ class Watch:
             self._confirming.discard(ticket)
 
     async def _look_at(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> bool:
-        """Record what is to be seen of a ticket; True when it is over."""
+        """Record what is to be seen of a ticket; True when it is over, or works and will for a while."""
         time, now = self._connection.time, self._clock()
-        answer = await self._connection.ask(
+        answer = await self._connection.read_now(
             "ticket",
             ticket=ticket,
             volume=float(volume),
-            since=time.server_s(now - OVERLAP if ticket not in self._confirming else now - NEAR),
+            since=time.server_s(now - NEAR),
             until=time.server_s(now + FUTURE),
             hedging=self._connection.hedging,
         )
-        order, done = answer.value["order"], answer.value["done"]
-        bodies = self._bodies(answer.value["deals"])
-        # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
-        # deals.
-        final = end_of(order, attempt) if done else None
+        order, done, seen = answer.value["order"], answer.value["done"], self._seen(answer.value["deals"])
 
         def record(book: Book) -> bool:
-            _record_deals(book, bodies)
-            if final is not None:
-                book.end_ticket(ticket, order_id, final)
+            _record(book, seen)
+            if done:
+                _record_end(book, order, order_id, volume, attempt)
             return not book.is_live(ticket)
 
-        return await self._journal.write(record)
+        works = order is not None and not done and order["type"] not in MARKET_TYPES
+        return await self._journal.write(record) or works
 
-    def _bodies(self, deals: list[dict[str, Any]]) -> list[Filled]:
-        trades = sorted((deal for deal in deals if deal["volume"] > 0), key=_in_time)
-        bodies = [filled(deal, self._connection.currency, self._connection.time) for deal in trades]
-        self._newest = max([self._newest, *(body.time for body in bodies)])
-        return bodies
+    def _seen(self, deals: list[dict[str, Any]]) -> _Seen:
+        busted = [deal["ticket"] for deal in deals if deal["type"] in CANCELED_TYPES]
+        traded = [deal for deal in deals if deal["type"] not in CANCELED_TYPES and deal["volume"] > 0]
+        trades = [
+            filled(deal, self._connection.currency, self._connection.time) for deal in sorted(traded, key=_in_time)
+        ]
+        self._newest = max([self._newest, *(body.time for body in trades)])
+        return _Seen(trades, busted)
+
+    # -- everything
 
     async def run(self) -> None:
         """Look, for ever."""
-        known = await self._journal.write(_first_watermark)
-        self._watermark = self._newest = known
+        self._watermark = self._newest = await self._journal.write(watermark)
         while True:
             await self._connection.readable()
             try:
-                await self._look()
-                await self._look_at_live()
+                await self._look_at_deals()
+                await self._look_for_ends()
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("looking at the broker again when it is connected: %s", error)
             await asyncio.sleep(self._terminal.poll_interval_s)
 
-    async def _look(self) -> None:
+    async def _look_at_deals(self) -> None:
         time, now, generation = self._connection.time, self._clock(), self._connection.generation
-        began = asyncio.get_running_loop().time()
-        wide = generation != self._generation or began >= self._next_wide
+        wide = generation != self._generation or asyncio.get_running_loop().time() >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until
-        answer = await self._connection.ask(
+        answer = await self._connection.read_now(
             "deals",
             wide_from=time.server_s(self._watermark - OVERLAP),
             near_from=time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
@@ -153,51 +165,70 @@ class Watch:
         await self._record_all(read)
         if wide and read["read"]:
             self._generation = generation
-            await self._judge_read(_Read(began, generation, settled, read["digest"]))
+            wait_s = await self._judged(_Read(generation, settled, read["digest"]))
+            self._next_wide = asyncio.get_running_loop().time() + max(wait_s, answer.took_s * WIDE_SHARE)
 
     async def _record_all(self, part: dict[str, Any]) -> None:
         while True:
-            bodies = self._bodies(part["deals"])
-            if bodies:
-                await self._journal.write(partial(_record_deals, bodies=bodies))
+            seen = self._seen(part["deals"])
+            if seen.trades or seen.busted:
+                await self._journal.write(partial(_record, seen=seen))
             if not part["more"]:
                 return
-            part = (await self._connection.ask("more_deals")).value
+            part = (await self._connection.read_now("more_deals")).value
 
-    async def _judge_read(self, read: _Read) -> None:
-        """Move the watermark if this read equals the one before; plan the next."""
-        before, self._before = self._before, read
-        now = asyncio.get_running_loop().time()
-        wait_s = EQUAL_READS_S
-        if before is not None and (before.generation, before.digest) == (read.generation, read.digest):
-            wait_s, self._before = WIDE_EVERY_S, None
+    async def _judged(self, read: _Read) -> float:
+        """Move the watermark if this read equals the one before; return after how long the next is due."""
+        before, self._before = self._before, None
+        if read.digest is None:
+            logger.info("history shows fewer deals than it did, or than it counts; it is read again")
+        elif before is None:
+            self._before = read
+        elif (before.generation, before.digest) == (read.generation, read.digest):
             self._watermark = max(self._watermark, read.until)
             text = time_text(self._watermark)
             await self._journal.write(lambda book: book.set_meta("history_watermark", text))
-        elif before is not None:
-            self._before = None
-        self._next_wide = now + max(wait_s, (now - read.began) * WIDE_SHARE)
+            return WIDE_EVERY_S
+        return self._terminal.equal_reads_s
 
-    async def _look_at_live(self) -> None:
-        live = await self._journal.write(lambda book: book.live_tickets(TICKETS_AT_ONCE))
-        for ticket, order_id, volume, attempt in live:
-            if ticket not in self._confirming:
-                await self._look_at(order_id, ticket, Decimal(volume), attempt)
+    async def _look_for_ends(self) -> None:
+        """Look whether the tickets without an end still work, and what became of those that do not."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._next_orders:
+            return
+        known = await self._journal.write(lambda book: book.live_tickets(self._looked_up))
+        live = {ticket: row for ticket, *row in known if ticket not in self._confirming}
+        if not live:
+            return
+        answer = await self._connection.read_now("ended", tickets=list(live))
+        self._next_orders = loop.time() + answer.took_s * ORDERS_SHARE
+        ended = answer.value
+        self._looked_up = ended["looked"][-1] if ended["looked"] else 0
+        if ended["orders"]:
+            await self._journal.write(lambda book: _record_ends(book, ended["orders"], live))
 
 
-def _record_deals(book: Book, bodies: list[Filled]) -> None:
-    for body in bodies:
+def _record(book: Book, seen: _Seen) -> None:
+    for body in seen.trades:
         book.record_deal(body)
+    for deal in seen.busted:
+        book.bust_deal(deal)
+
+
+def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[Any]]) -> None:
+    for order in orders:
+        order_id, volume, attempt = live[order["ticket"]]
+        _record_end(book, order, order_id, Decimal(volume), attempt)
+
+
+def _record_end(book: Book, order: dict[str, Any], order_id: str, volume: Decimal, attempt: int) -> None:
+    asked_to_cancel = getattr(book, "cancel_requested", None)
+    by_user = asked_to_cancel is not None and asked_to_cancel(order["ticket"])
+    # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
+    # deals.
+    if (final := end_of(order, attempt, asked=volume, by_user=by_user)) is not None:
+        book.end_ticket(order["ticket"], order_id, final)
 
 
 def _in_time(deal: dict[str, Any]) -> tuple[int, int]:
     return deal["time_msc"], deal["ticket"]
-
-
-def _first_watermark(book: Book) -> datetime:
-    """Return up to when history was known to be complete; a new journal begins now, and so with one day of history."""
-    text = book.meta("history_watermark")
-    if text is None:
-        text = time_text(book.clock())
-        book.set_meta("history_watermark", text)
-    return datetime.fromisoformat(text).astimezone(UTC)

@@ -126,6 +126,7 @@ class ScriptedWorker:
             "send": lambda _: self.sent(result(10009, order=1001)),
             "deals": lambda _: {"read": True, "deals": [], "more": False, "digest": 1},
             "ticket": lambda _: {"deals": [], "order": None, "done": False},
+            "ended": lambda _: {"read": True, "orders": [], "looked": []},
             "positions": lambda _: [],
             "search": lambda _: seen(),
         }

@@ -188,7 +188,7 @@ async def test_a_deal_that_comes_late_is_found_by_the_watch(account: Account) ->
 async def test_the_end_of_a_ticket_is_told_from_history(
     account: Account, order: dict[str, Any], kind: str, reason: str | None
 ) -> None:
-    history = {"ticket": 1001, "type": 0, **order}
+    history = {"ticket": 1001, "type": 0, "volume_initial": 0.1, **order}
     account.worker.answers["send"] = lambda _: account.worker.sent(result(10010, order=1001))
     account.worker.answers["ticket"] = lambda _: {"deals": [], "order": history, "done": True}
     await account.submit()
@@ -197,7 +197,7 @@ async def test_the_end_of_a_ticket_is_told_from_history(
 
 
 async def test_an_order_done_in_history_is_waited_for_until_its_deals_are_there(account: Account) -> None:
-    history = {"ticket": 1001, "type": 0, "state": 4, "volume_current": 0.0, "type_filling": 1}
+    history = {"ticket": 1001, "type": 0, "state": 4, "volume_initial": 0.1, "volume_current": 0.0, "type_filling": 1}
     answers = [{"deals": [], "order": history, "done": True}] * 3
     magic = magic_of(submit_request(epoch="").order_id)
     found = {"deals": [deal(7, 1001, magic)], "order": history, "done": True}
