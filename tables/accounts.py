@@ -10,13 +10,14 @@ from typing import Literal
 
 from pydantic import Field, RootModel
 
-from streamapp.domain.vocabulary import Frozen, UtcTime
+from streamapp.domain.vocabulary import UtcTime
 from streamapp.messages.account import AccountMessage
+from tables.row import Row
 
 NAME = "accounts"
 
 
-class WatermarkRow(Frozen):
+class WatermarkRow(Row):
     """Every report of ``epoch`` up to ``watermark`` is a fact in the archive; ``earlier`` epochs are over."""
 
     kind: Literal["watermark"] = "watermark"
@@ -26,7 +27,7 @@ class WatermarkRow(Frozen):
     earlier: tuple[str, ...] = ()
 
 
-class AccountStateRow(Frozen):
+class AccountStateRow(Row):
     """The account as its terminal saw it last, at ``at``; ``state.at`` is when it last changed."""
 
     kind: Literal["account"] = "account"

@@ -13,8 +13,9 @@ from streamapp.domain.facts import Fact, OrderCreated
 from streamapp.domain.fold import apply, fold
 from streamapp.domain.orders import OrderState, replaced
 from streamapp.domain.status import status_of
-from streamapp.domain.vocabulary import FINAL_STATUSES, Frozen, Status
+from streamapp.domain.vocabulary import FINAL_STATUSES, Status
 from streamapp.messages.fact import FactMessage
+from tables.row import Row
 
 NAME = "orders"
 WHOLE = 50
@@ -34,7 +35,7 @@ class Revision(NamedTuple):
     state: OrderState
 
 
-class OrderRow(Frozen):
+class OrderRow(Row):
     """An order: ``base``, the fold of its older facts, and the newest ones whole, as they stand in the archive.
 
     ``offset`` is the archive's, folded through. ``symbol``, ``status`` and ``anomalies`` are there for indexes, which

@@ -6,12 +6,13 @@ from typing import Any
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import Frozen, UtcTime
+from streamapp.domain.vocabulary import UtcTime
+from tables.row import Row
 
 NAME = "pins"
 
 
-class PinRow(Frozen):
+class PinRow(Row):
     """An id's account for ever. ``account`` empty: nothing was found until the deadline, and it was refused.
 
     ``fields`` is what was read for it in ClickHouse, in our names: only what the payload itself did not say.

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 
 from streamapp.domain.orders import Deal
 from streamapp.domain.positions import PositionState, fold_deals
-from streamapp.domain.vocabulary import Frozen
+from tables.row import Row
 
 NAME = "positions"
 WHOLE = 32
@@ -22,7 +22,7 @@ REMEMBERED = 50_000
 """Ids of older deals at most, 600 kB: only a lost journal reports so far back again, and then one day of history."""
 
 
-class Said(Frozen):
+class Said(Row):
     """One thing said of a deal: the fact's id within the account, the deal's ticket, and what was said."""
 
     fact_id: str
@@ -30,7 +30,7 @@ class Said(Frozen):
     deal: Deal
 
 
-class PositionRow(Frozen):
+class PositionRow(Row):
     """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in ``texts``.
 
     ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from streamapp.domain.facts import OrderCreated
 from streamapp.domain.signals import Recorded, Verdict
-from streamapp.domain.vocabulary import Frozen, UtcTime
+from streamapp.domain.vocabulary import UtcTime
+from tables.row import Row
 
 NAME = "signals"
 
 
-class SignalRow(Frozen):
+class SignalRow(Row):
     """A decision with everything that was said because of it, so that it is said again in the same words.
 
     The verdict is accepted or refused: duplicates and conflicts follow from this row and are not kept. ``created`` is

@@ -10,16 +10,17 @@ from datetime import datetime
 
 from streamapp.domain.facts import RefusedReason
 from streamapp.domain.submission import SubmissionState
-from streamapp.domain.vocabulary import Frozen, UtcTime
+from streamapp.domain.vocabulary import UtcTime
 from streamapp.messages.command import SubmitOrder
 from streamapp.messages.terminal import SubmitState
+from tables.row import Row
 
 NAME = "submissions"
 HANDED_OVER = "foreign"
 """The epoch of an order that a foreign connector executes: there is no journal of ours."""
 
 
-class SubmissionRow(Frozen):
+class SubmissionRow(Row):
     """An order's way to the terminal, with the whole command: whoever finds the row can go on with it.
 
     ``epoch`` is the journal's that the claim was made for and never changes, ``recorded_epoch`` the last that answered.
