@@ -1,47 +1,78 @@
 """What others do at an account: a person with a phone, another program, the broker."""
 
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
-from streamapp.simulator.faults import Fault
+from streamapp.simulator.corrections import Corrections
 from streamapp.simulator.money import BUY
 from streamapp.simulator.requests import Request, exact
-from streamapp.simulator.rows import Position
+from streamapp.simulator.rows import Deal, Order, Position
+from streamapp.simulator.tables import Table
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market
 
+# What foreign_activity can do, by the table whose row it does it to.
+OF_POSITIONS = ("close", "modify", "duplicate")
+OF_ORDERS = {
+    "cancel": mt5.ORDER_STATE_CANCELED,
+    "expire": mt5.ORDER_STATE_EXPIRED,
+    "reject": mt5.ORDER_STATE_REJECTED,
+}
+OF_DEALS = ("bust", "correct")
+ACTIONS = (*OF_POSITIONS, *OF_ORDERS, *OF_DEALS)
+
+Row = TypeVar("Row", Order, Position, Deal)
+
 
 class Deeds:
-    """Does `foreign_activity` (params.action close, modify or duplicate) and `ticket_reopen`."""
+    """Does `foreign_activity` (params.action, see ACTIONS) and `ticket_reopen`."""
 
     def __init__(self, market: "Market") -> None:
         """Acts on the accounts of `market`."""
         self._market = market
+        self._corrections = Corrections(market)
 
-    def do(self, fault: Fault, accounts: list[Account], request: Request | None = None) -> None:
-        """Does the deed on `params.position`, or on every position (after a call: on those of its magic)."""
-        fault.hits += 1 if request is None else 0
+    def do(self, kind: str, params: dict[str, Any], accounts: list[Account], request: Request | None = None) -> None:
+        """Does the deed on the row that `params` name (position, order or deal), or on all of a table.
+
+        After a call (with `request`), all means: those of its magic.
+
+        Raises:
+            ValueError: a deal was to be busted or corrected that can't be, or none was named.
+        """
+        action = params.get("action", "close")
         for account in accounts:
-            for position in list(account.positions.live.values()):
-                wanted = fault.params.get("position")
-                if wanted is not None and wanted not in (position.ticket, position.identifier):
-                    continue
-                if wanted is None and request is not None and position.magic != request.magic:
-                    continue
-                self._do(fault, account, position)
+            if kind == "ticket_reopen":
+                for position in _wanted(account.positions, params, "position", request):
+                    self._market.positions.reopen(account, position)
+            elif action in OF_ORDERS:
+                for order in _wanted(account.orders, params, "order", request):
+                    self._market.finish(account, order, OF_ORDERS[action])
+            elif action in OF_DEALS:
+                self._change_deals(action, params, account, request)
+            else:
+                for position in _wanted(account.positions, params, "position", request):
+                    self._change_position(action, params, account, position)
 
-    def _do(self, fault: Fault, account: Account, position: Position) -> None:
-        if fault.kind == "ticket_reopen":
-            self._market.positions.reopen(account, position)
-            return
-        action = fault.params.get("action", "close")
+    def _change_deals(self, action: str, params: dict[str, Any], account: Account, request: Request | None) -> None:
+        if "deal" not in params and request is None:
+            raise ValueError(f"expected params.deal with the ticket of the deal to {action}, got {params}")
+        for deal in _wanted(account.history_deals, params, "deal", request):
+            if action == "bust":
+                self._corrections.bust(account, deal)
+            else:
+                self._corrections.correct(account, deal, Decimal(str(params["price"])))
+
+    def _change_position(self, action: str, params: dict[str, Any], account: Account, position: Position) -> None:
         if action == "close":
             price = self._market.matching.market_price(account, account.symbols[position.symbol], 1 - position.side)
-            self._market.matching.close(account, position, price, mt5.ORDER_REASON_MOBILE, "")
+            volume = min(Decimal(str(params.get("volume", position.volume))), position.volume)
+            self._market.matching.close(account, position, price, mt5.ORDER_REASON_MOBILE, "", volume)
         elif action == "modify":
-            sl, tp = (exact(float(fault.params.get(name, 0.0))) for name in ("sl", "tp"))
+            sl, tp = (exact(float(params.get(name, 0.0))) for name in ("sl", "tp"))
             self._market.positions.change_stops(account, position, sl, tp)
         else:
             self._duplicate(account, position)
@@ -59,3 +90,10 @@ class Deeds:
             comment=position.comment, position=0, position_by=0,
         )  # fmt: skip
         self._market.matching.handle(account, request)
+
+
+def _wanted(table: Table[Row], params: dict[str, Any], name: str, request: Request | None) -> list[Row]:
+    rows = list(table.live.values())
+    if name in params:
+        return [row for row in rows if params[name] in (row.ticket, getattr(row, "identifier", row.ticket))]
+    return rows if request is None else [row for row in rows if row.magic == request.magic]

@@ -7,17 +7,23 @@ strikes every call. Kinds that are states (visibility_lag, disconnect, investor,
 set, or, with `nth` or `probability`, from the call that they strike.
 """
 
+import json
 import random
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from streamapp.simulator.accounts import Account
+from streamapp.simulator.deeds import ACTIONS
+from streamapp.simulator.feed import Tick
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market
 
 # What a call can meet on its way, without the server's doing.
-TRANSPORT = ("drop_before", "drop_after", "hang", "crash_client", "desync", "terminal_restart", "terminal_update")
+TRANSPORT = (
+    "drop_before", "drop_after", "hang", "crash_client", "desync", "call_failed", "terminal_restart", "terminal_update",
+)  # fmt: skip
 RESTARTS = ("terminal_restart", "terminal_update")
 # A terminal that restarts is away for this long unless told otherwise.
 RESTART_MS = 2000
@@ -25,7 +31,7 @@ RESTART_MS = 2000
 OUTCOMES = (
     "timeout_executed", "timeout_lost", "timeout_late", "conn_executed", "conn_lost", "placed_then_fill",
     "placed_then_reject", "partial", "partial_then_rest", "done_without_deal", "comment_rewrite", "magic_zeroed",
-    "sl_tp_ignored_on_open", "volume_adjusted", "duplicate_fill",
+    "sl_tp_ignored_on_open", "volume_adjusted", "duplicate_fill", "false_answer",
 )  # fmt: skip
 # Refusals by the server, with their return codes.
 REFUSALS = {
@@ -36,17 +42,17 @@ REFUSALS = {
 PERMISSIONS = {"autotrading_off": 10027, "investor": 10017, "server_disables_ea": 10026}
 STATES = (
     "visibility_lag", "stale_after_reconnect", "history_partial", "disconnect", "api_disabled", "account_switched",
-    *PERMISSIONS,
+    "activation_rejected", "activation_partial", *PERMISSIONS,
 )  # fmt: skip
 # What somebody else does, at once or after the call that it strikes.
 DEEDS = ("foreign_activity", "ticket_reopen")
-ACTIONS = ("close", "modify", "duplicate")
 KINDS = (*TRANSPORT, *OUTCOMES, *REFUSALS, *STATES, *DEEDS)
 
 LAGGING = {
     "orders": "orders", "positions": "positions", "history_orders": "hist_orders", "history_deals": "hist_deals",
 }  # fmt: skip
 FOR_EVER_MS = 1 << 50
+_KEPT = ("kind", "account", "on", "nth", "probability", "times", "until_ms", "params", "calls", "hits", "standing")
 _FIELDS = {"kind", "account", "on", "nth", "probability", "times", "for_ms", "params"}
 
 
@@ -67,7 +73,8 @@ class Fault:
     calls: int = 0
     hits: int = 0
     standing: bool = False
-    quotes: dict[str, tuple[int, Any, Any]] = field(default_factory=dict)
+    quotes: dict[str, Tick] = field(default_factory=dict)
+    money: dict[str, tuple[Decimal, ...]] = field(default_factory=dict)
 
     @property
     def scripted(self) -> bool:
@@ -117,9 +124,11 @@ class Faults:
         faults = [self._read(row) for row in rows]
         for fault in faults:
             if fault.kind in DEEDS and not fault.scripted:
-                self._market.deeds.do(fault, self._accounts(fault))
+                self._market.deeds.do(fault.kind, fault.params, self._accounts(fault))
+                fault.hits += 1
                 continue
             self.active.append(fault)
+            self._keep(fault)
             if fault.kind in STATES and not fault.scripted:
                 self._stand(fault)
             elif fault.kind in RESTARTS and not fault.scripted:
@@ -129,8 +138,25 @@ class Faults:
 
     def clear(self) -> None:
         """Ends all faults; what was held back by a lag becomes visible."""
+        for fault in self.active:
+            self._market.store.delete("fault", "", fault.number)
         self.active.clear()
         self._release(list(self._market.accounts.values()), self._market.clock.utc_ms())
+
+    def restore(self) -> None:
+        """Takes back the faults that an earlier life of the market kept, as far as they had got."""
+        now = self._market.clock.utc_ms()
+        for _, number, body in list(self._market.store.rows("fault")):
+            kept = json.loads(body)
+            fault = Fault(number=number, draws=self._draws(number), **kept)
+            self._numbers = max(self._numbers, number)
+            for _ in range(fault.calls if fault.probability is not None else 0):
+                fault.draws.random()
+            self.active.append(fault)
+            if fault.until_ms != FOR_EVER_MS:
+                self._market.agenda.at(max(fault.until_ms, now), lambda ended=fault: self._end(ended))  # type: ignore[misc]
+            if fault.standing:
+                self._freeze(fault)
 
     def strike(self, account: Account, method: str) -> dict[str, Fault]:
         """The faults that strike this call, by kind. Counts it for those that do not."""
@@ -143,6 +169,7 @@ class Faults:
                 struck[fault.kind] = fault
                 if state:
                     self._stand(fault)
+            self._keep(fault)
         return struck
 
     def standing(self, account: Account, kind: str) -> Fault | None:
@@ -205,7 +232,7 @@ class Faults:
             times=int(row["times"]) if "times" in row else (1 if nth is not None else None),
             until_ms=until,
             params=dict(row.get("params", {})),
-            draws=random.Random(f"{self._market.settings.seed}:fault:{self._numbers}"),  # noqa: S311  # repeatable
+            draws=self._draws(self._numbers),
         )
         if fault.until_ms != FOR_EVER_MS and not fault.scripted:
             self._market.agenda.at(fault.until_ms, lambda: self._end(fault))
@@ -220,13 +247,31 @@ class Faults:
             self._market.agenda.at(fault.until_ms, lambda: self._end(fault))
         if fault.kind == "terminal_update":
             self._market.build += 1
+        self._freeze(fault)
+        self._keep(fault)
+
+    def _freeze(self, fault: Fault) -> None:
+        """A terminal without a connection goes on showing prices and money of its last moment."""
         if fault.kind == "disconnect":
             quotes = self._market.feed.quotes
             fault.quotes = {name: (q.utc_ms, q.bid, q.ask) for name, q in quotes.items()}
+            fault.money = {
+                account.name: (account.balance, *self._market.money(account)) for account in self._accounts(fault)
+            }
+
+    def _keep(self, fault: Fault) -> None:
+        kept = {name: getattr(fault, name) for name in _KEPT}
+        self._market.store.put("fault", "", fault.number, json.dumps(kept))
+
+    def _draws(self, number: int) -> random.Random:
+        return random.Random(f"{self._market.settings.seed}:fault:{number}")  # noqa: S311  # repeatable on purpose
 
     def _end(self, fault: Fault) -> None:
         fault.standing = False
-        if not fault.scripted or fault.spent():
+        if fault.scripted and not fault.spent():
+            self._keep(fault)
+        else:
+            self._market.store.delete("fault", "", fault.number)
             self.active = [other for other in self.active if other is not fault]
 
     def _release(self, accounts: list[Account], until_ms: int) -> None:

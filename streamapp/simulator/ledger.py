@@ -48,11 +48,11 @@ class Ledger:
         """Keeps magic and comment of an order whose broker is about to change them, for its deals."""
         self._rewritten[order.ticket] = (order.magic, order.comment)
 
-    def deal(self, account: str, at: str, deal: Deal) -> None:
-        """Notes an execution, with magic and comment as the client gave them."""
+    def deal(self, account: str, at: str, deal: Deal, kind: str = "deal") -> None:
+        """Notes an execution, or its bust or correction, with magic and comment as the client gave them."""
         magic, comment = self._rewritten.get(deal.order, (deal.magic, deal.comment))
         self._append(
-            at=at, account=account, kind="deal", ticket=deal.ticket, position_id=deal.position_id,
+            at=at, account=account, kind=kind, ticket=deal.ticket, position_id=deal.position_id,
             magic=magic, comment=comment, symbol=deal.symbol,
             side="sell" if deal.type == mt5.DEAL_TYPE_SELL else "buy", volume=str(deal.volume),
             price=str(deal.price), reason=REASONS[deal.reason], order=deal.order, entry=ENTRIES[deal.entry],

@@ -13,10 +13,12 @@ from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import MARGIN_MODES, Account, AccountSettings
 from streamapp.simulator.bars import Bars
 from streamapp.simulator.clock import Action, Agenda, Clock, VirtualClock
+from streamapp.simulator.dealing import Dealing
 from streamapp.simulator.deeds import Deeds
+from streamapp.simulator.effects import Effects
 from streamapp.simulator.expiry import expires_ms
 from streamapp.simulator.faults import Faults
-from streamapp.simulator.feed import Feed, Quoted
+from streamapp.simulator.feed import Feed, Quoted, Tick
 from streamapp.simulator.ledger import Ledger
 from streamapp.simulator.matching import EXCHANGE_FILL_MS, Matching
 from streamapp.simulator.money import ZERO, Conversion, Valuation
@@ -26,6 +28,7 @@ from streamapp.simulator.rows import Deal, Order, Position, dump, load
 from streamapp.simulator.storage import NoStore, Store
 from streamapp.simulator.symbols import Profile, Symbol, read_profiles, read_symbols
 from streamapp.simulator.triggers import Triggers
+from streamapp.simulator.validation import known_checks
 
 # Tickets begin where no test confuses them with a count, and orders and deals never share a number by accident.
 FIRST_ORDER, FIRST_DEAL = 100_000_001, 700_000_001
@@ -71,8 +74,10 @@ class Market:
         self.feed.on_tick = self._on_tick
         self.conversion = Conversion(self.symbols, self.feed.quote)
         self.ledger = Ledger(self.store.append)
+        self.effects = Effects(self)
         self.positions = Positions(self)
         self.matching = Matching(self)
+        self.dealing = Dealing(self)
         self._triggers = Triggers(self)
         self.faults = Faults(self)
         self.deeds = Deeds(self)
@@ -94,6 +99,7 @@ class Market:
         if entry.profile not in profiles:
             raise ValueError(f"expected profile of {entry.name} to be one of {sorted(profiles)}, got {entry.profile!r}")
         profile = profiles[entry.profile]
+        known_checks(profile.terminal_checks + profile.server_checks)
         return Account(
             settings=entry,
             profile=profile,
@@ -119,10 +125,10 @@ class Market:
         profit = account.round(profit)
         return account.balance + account.credit + profit + swap, account.margin(), profit
 
-    def valuation(self, account: Account, name: str) -> Valuation:
-        """How to value the positions of a symbol at the prices of now."""
+    def valuation(self, account: Account, name: str, frozen: Tick | None = None) -> Valuation:
+        """How to value the positions of a symbol at the prices of now, or at a `frozen` quote."""
         symbol = account.symbols[name]
-        bid, ask = self.feed.quote(symbol.feed)
+        bid, ask = frozen[1:] if frozen else self.feed.quote(symbol.feed)
         rates = self.conversion.rates(symbol.profit, account.settings.currency)
         return Valuation(bid, ask, symbol.multiplier, *rates)
 
@@ -181,6 +187,8 @@ class Market:
 
     def work(self, account: Account, order: Order) -> None:
         """Keeps an order active."""
+        if order.ticket not in account.orders.live:
+            self.before(account, "orders", order.ticket)
         account.orders.put(order.ticket, order)
         account.pending.setdefault(order.symbol, {})[order.ticket] = order
         self.save("order", account, order)
@@ -258,12 +266,14 @@ class Market:
             for name, (bid, ask, pinned) in json.loads(body).items():
                 if name in self.feed.quotes:
                     self.feed.pin(name, Decimal(bid), Decimal(ask), now, hold=pinned)
+        self.effects.restore()
         known = set()
         for name, _, body in self.store.rows("account"):
             known.add(name)
             if account := self.accounts.get(name):
                 account.balance, account.credit = (Decimal(text) for text in json.loads(body))
         self._restore_rows()
+        self.faults.restore()
         for account_name, line in self.store.lines():
             self.ledger.restore(account_name, line)
         for name, account in self.accounts.items():
@@ -299,8 +309,9 @@ class Market:
     def _resume(self, account: Account, order: Order) -> None:
         """An order that was working when the market ended goes on working."""
         self.watch_expiry(account, order)
-        if order.type <= mt5.ORDER_TYPE_SELL and account.symbols[order.symbol].liquidity is None:
-            self.after(EXCHANGE_FILL_MS, lambda: self.matching.go_on(account, order, order.volume_current))
+        promised = any(arguments[:2] == [account.name, order.ticket] for arguments in self.effects.kept())
+        if order.type <= mt5.ORDER_TYPE_SELL and account.symbols[order.symbol].liquidity is None and not promised:
+            self.effects.after(EXCHANGE_FILL_MS, "go_on", account.name, order.ticket)
 
     def _restore_position(self, account: Account, position: Position) -> None:
         account.positions.put(position.ticket, position)

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
-from streamapp.simulator.clock import Action
 from streamapp.simulator.expiry import expires_ms
 from streamapp.simulator.money import BUY, ZERO
 from streamapp.simulator.requests import Request, Result
 from streamapp.simulator.rows import Order, Position
 from streamapp.simulator.symbols import Symbol
-from streamapp.simulator.validation import SERVER_CHECKS, Intake, intake, refusal
+from streamapp.simulator.validation import Intake, intake, refusal
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market
 
 # How long an exchange takes to fill what it said it had placed.
 EXCHANGE_FILL_MS = 50
+# What the fault `activation_partial` leaves open is settled this much later: long enough to be seen working.
+PARTIAL_REST_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,12 @@ class Matching:
     def __init__(self, market: "Market") -> None:
         """Deals for the accounts of `market`."""
         self._market = market
+        market.effects.handlers.update(go_on=self._go_on_later, reject=self._reject_later, cancel=self._cancel_later)
 
     def handle(self, account: Account, request: Request, handling: Handling = AS_IT_SHOULD) -> Result:
         """Executes a request that passed the terminal's checks, at the prices of now."""
         it = intake(self._market, account, request)
-        code = refusal(it, SERVER_CHECKS)
+        code = refusal(it, account.profile.server_checks)
         if code:
             return self.answer(it, code)
         if request.action == mt5.TRADE_ACTION_DEAL:
@@ -100,8 +102,7 @@ class Matching:
         """What is filled at once: all of it, unless liquidity or the broker says otherwise; 0 if FOK must fail."""
         volume = request.volume
         if handling.share is not None:
-            steps = (volume * handling.share / symbol.volume_step).quantize(Decimal(1), ROUND_DOWN)
-            return max(symbol.volume_min, steps * symbol.volume_step)
+            return self._share(symbol, volume, handling.share)
         if symbol.liquidity is not None and volume > symbol.liquidity:
             return ZERO if request.type_filling == mt5.ORDER_FILLING_FOK else symbol.liquidity
         return self._adjusted(request, handling, symbol)
@@ -113,7 +114,7 @@ class Matching:
     def _rest(self, account: Account, order: Order, handling: Handling) -> None:
         """What was not filled: cancelled with IOC, working with RETURN or where the broker goes on filling."""
         if handling.rest_after_ms is not None:
-            self._market.after(handling.rest_after_ms, self._later(account, order))
+            self._market.effects.after(handling.rest_after_ms, "go_on", account.name, order.ticket)
         elif order.type_filling != mt5.ORDER_FILLING_RETURN:
             self._market.finish(account, order, mt5.ORDER_STATE_PARTIAL)
             return
@@ -123,14 +124,29 @@ class Matching:
     def _placed(self, it: Intake, order: Order, delay_ms: int, *, rejected: bool) -> Result:
         """10008: the order works, its fill or its rejection comes later."""
         order.state = mt5.ORDER_STATE_PLACED
-        ending = self._rejection(it.account, order) if rejected else self._later(it.account, order)
-        self._market.after(delay_ms, ending)
+        self._market.effects.after(delay_ms, "reject" if rejected else "go_on", it.account.name, order.ticket)
         result = self.answer(it, mt5.TRADE_RETCODE_PLACED)
         result.order, result.volume = order.ticket, order.volume_initial
         return result
 
-    def _later(self, account: Account, order: Order) -> Action:
-        return lambda: self.go_on(account, order, order.volume_current)
+    def _go_on_later(self, name: str, ticket: int) -> None:
+        account, order = self._working(name, ticket)
+        if account is not None and order is not None:
+            self.go_on(account, order, order.volume_current)
+
+    def _reject_later(self, name: str, ticket: int) -> None:
+        account, order = self._working(name, ticket)
+        if account is not None and order is not None:
+            self._market.finish(account, order, mt5.ORDER_STATE_REJECTED)
+
+    def _cancel_later(self, name: str, ticket: int) -> None:
+        account, order = self._working(name, ticket)
+        if account is not None and order is not None:
+            self._market.finish(account, order, mt5.ORDER_STATE_CANCELED)
+
+    def _working(self, name: str, ticket: int) -> tuple[Account | None, Order | None]:
+        account = self._market.accounts.get(name)
+        return account, account.orders.live.get(ticket) if account is not None else None
 
     def go_on(self, account: Account, order: Order, volume: Decimal) -> None:
         """Fills up to `volume` more of a working market order, at the price of now."""
@@ -144,14 +160,9 @@ class Matching:
         if closes and target is not None:
             volume = min(volume, target.volume)
         price = self.market_price(account, account.symbols[order.symbol], order.type % 2)
+        if order.type in (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_LIMIT):
+            price = (min if order.type % 2 == BUY else max)(price, order.price_open)
         self.fill(account, order, min(volume, order.volume_current), price, target)
-
-    def _rejection(self, account: Account, order: Order) -> Action:
-        def act() -> None:
-            if order.ticket in account.orders.live:
-                self._market.finish(account, order, mt5.ORDER_STATE_REJECTED)
-
-        return act
 
     def _target(self, account: Account, order: Order) -> Position | None:
         """The position that a working order on a hedging account closes or goes on filling."""
@@ -172,6 +183,28 @@ class Matching:
             order.state = mt5.ORDER_STATE_PARTIAL
             self._market.save("order", account, order)
         return deal.ticket
+
+    def activate(self, account: Account, order: Order, price: Decimal) -> None:
+        """Executes a pending order whose price came, as far as liquidity and the broker let it."""
+        faults, volume = self._market.faults, order.volume_current
+        liquidity = account.symbols[order.symbol].liquidity
+        if liquidity is not None and volume > liquidity:
+            if order.type_filling == mt5.ORDER_FILLING_FOK:
+                return
+            volume = liquidity
+        fault = faults.standing(account, "activation_partial") if faults.active else None
+        if fault is not None and order.state != mt5.ORDER_STATE_PARTIAL:
+            volume = self._share(account.symbols[order.symbol], volume, Decimal(str(fault.params.get("share", "0.5"))))
+        elif order.state == mt5.ORDER_STATE_PARTIAL and liquidity is None:
+            return
+        self.fill(account, order, volume, price, self._target(account, order))
+        if fault is not None and order.volume_current:
+            rest = "cancel" if fault.params.get("rest") == "cancel" else "go_on"
+            self._market.effects.after(fault.params.get("after_ms", PARTIAL_REST_MS), rest, account.name, order.ticket)
+
+    def _share(self, symbol: Symbol, volume: Decimal, share: Decimal) -> Decimal:
+        steps = (volume * share / symbol.volume_step).quantize(Decimal(1), ROUND_DOWN)
+        return max(symbol.volume_min, steps * symbol.volume_step)
 
     def market_price(self, account: Account, symbol: Symbol, side: int) -> Decimal:
         """What a market order gets now: the quote, with slippage where the price moves by itself."""
@@ -198,7 +231,6 @@ class Matching:
     def _place(self, it: Intake, handling: Handling) -> Result:
         order = self._new_order(it.request, handling, it.known)
         order.state = mt5.ORDER_STATE_PLACED
-        self._market.before(it.account, "orders", order.ticket)
         self._market.place(it.account, order)
         self._rewrite(order, handling)
         self._market.watch_expiry(it.account, order)
@@ -259,17 +291,21 @@ class Matching:
         result.deal, result.order, result.volume, result.price = deal.ticket, order.ticket, deal.volume, deal.price
         return result
 
-    def close(self, account: Account, position: Position, price: Decimal, reason: int, comment: str) -> None:
-        """The server, or somebody else, closes a whole position."""
+    def close(  # noqa: PLR0917  # as positions.execute
+        self, account: Account, position: Position, price: Decimal, reason: int, comment: str,
+        volume: Decimal | None = None,
+    ) -> None:  # fmt: skip
+        """The server, or somebody else, closes a position or `volume` lots of it."""
+        volume = position.volume if volume is None else volume
         order = Order(
             ticket=self._market.next_ticket(), symbol=position.symbol, type=1 - position.side,
             state=mt5.ORDER_STATE_STARTED, magic=position.magic if account.profile.stops_magic else 0,
-            comment=comment, reason=reason, volume_initial=position.volume, volume_current=position.volume,
+            comment=comment, reason=reason, volume_initial=volume, volume_current=volume,
             price_open=price, sl=ZERO, tp=ZERO, time_setup_msc=self._market.clock.server_ms(),
             type_filling=mt5.ORDER_FILLING_FOK, position_id=position.identifier, price_current=price,
         )  # fmt: skip
         self._market.place(account, order)
-        self.fill(account, order, position.volume, price, position)
+        self.fill(account, order, volume, price, position)
 
     # ---- orders
 

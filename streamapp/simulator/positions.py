@@ -62,9 +62,36 @@ class Positions:
 
     def reopen(self, account: Account, position: Position) -> None:
         """Gives a position a new ticket, as brokers do that re-open at rollover; its identifier stays."""
+        self._market.before(account, "positions", position.ticket)
         self._drop(account, position)
         position.ticket = self._market.next_ticket()
         self._market.before(account, "positions", position.ticket)
+        self._keep(account, position)
+
+    def resize(self, account: Account, position: Position, volume: Decimal, price: Decimal) -> None:
+        """The broker changes volume and opening price of a position without a deal; without volume it is gone."""
+        self._market.before(account, "positions", position.ticket)
+        exposure = account.exposure(position.symbol)
+        exposure.add(position.side, -position.volume, position.price_open, -position.margin)
+        position.margin *= volume / position.volume
+        position.volume, position.price_open = volume, price
+        exposure.add(position.side, volume, price, position.margin)
+        position.time_update_msc = self._market.clock.server_ms()
+        if volume:
+            self._keep(account, position)
+            return
+        exposure.swap -= position.swap
+        self._drop(account, position)
+        if not any(exposure.volume):
+            account.exposures.pop(position.symbol)
+
+    def open_again(self, account: Account, order: Order, side: int, volume: Decimal, opening: Deal) -> None:
+        """The broker opens a position that was closed, under its old identifier and ticket, without a deal."""
+        margin = self.margin(account, opening.symbol, side, volume, opening.price)
+        position = self._new(order, opening.position_id, side, volume, opening.price, margin)
+        position.ticket, position.time_msc = opening.position_id, opening.time_msc
+        self._market.before(account, "positions", position.ticket)
+        account.exposure(opening.symbol).add(side, volume, opening.price, margin)
         self._keep(account, position)
 
     def balance(self, account: Account, amount: Decimal, comment: str) -> Deal:
@@ -73,15 +100,21 @@ class Positions:
         deal.profit, deal.comment = account.round(amount), comment
         return self._book(account, deal)
 
-    def _open(self, account: Account, order: Order, side: int, volume: Decimal, price: Decimal) -> Deal:
+    def _new(
+        self, order: Order, identifier: int, side: int, volume: Decimal, price: Decimal, margin: Decimal
+    ) -> Position:
+        """A position that an order makes; it is not yet in any table."""
         now = self._market.clock.server_ms()
-        order.position_id = order.ticket
-        margin = self.margin(account, order.symbol, side, volume, price)
-        position = Position(
-            ticket=order.ticket, identifier=order.ticket, symbol=order.symbol, side=side, volume=volume,
+        return Position(
+            ticket=order.ticket, identifier=identifier, symbol=order.symbol, side=side, volume=volume,
             price_open=price, sl=order.sl, tp=order.tp, magic=order.magic, comment=order.comment,
             reason=order.reason, time_msc=now, time_update_msc=now, margin=margin,
         )  # fmt: skip
+
+    def _open(self, account: Account, order: Order, side: int, volume: Decimal, price: Decimal) -> Deal:
+        order.position_id = order.ticket
+        margin = self.margin(account, order.symbol, side, volume, price)
+        position = self._new(order, order.ticket, side, volume, price, margin)
         self._market.before(account, "positions", position.ticket)
         account.exposure(order.symbol).add(side, volume, price, margin)
         self._keep(account, position)
@@ -107,8 +140,8 @@ class Positions:
         self, account: Account, order: Order, position: Position, volume: Decimal, price: Decimal, entry: int,
         *, free: bool = False,
     ) -> Deal:  # fmt: skip
-        profit, swap = self._take(account, position, volume, price)
         self._market.before(account, "positions", position.ticket)
+        profit, swap = self._take(account, position, volume, price)
         if position.volume:
             self._keep(account, position)
         else:
@@ -126,12 +159,7 @@ class Positions:
         profit, swap = self._take(account, position, position.volume, price)
         self._drop(account, position)
         margin = self.margin(account, order.symbol, side, excess, price)
-        now = self._market.clock.server_ms()
-        turned = Position(
-            ticket=order.ticket, identifier=identifier, symbol=order.symbol, side=side, volume=excess,
-            price_open=price, sl=order.sl, tp=order.tp, magic=order.magic, comment=order.comment,
-            reason=order.reason, time_msc=now, time_update_msc=now, margin=margin,
-        )  # fmt: skip
+        turned = self._new(order, identifier, side, excess, price, margin)
         self._market.before(account, "positions", turned.ticket)
         account.exposure(order.symbol).add(side, excess, price, margin)
         self._keep(account, turned)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -51,10 +51,22 @@ class Request:
         """Which way the order trades."""
         return SELL if self.type % 2 else BUY
 
+    def dump(self) -> list[Any]:
+        """The values as JSON can keep them: numbers plain, money as text."""
+        values = (getattr(self, column.name) for column in fields(self))
+        return [str(value) if isinstance(value, Decimal) else value for value in values]
+
 
 def request_from(values: list[Any]) -> Request:
     """Reads the values that the module sent: numbers are plain, money is float."""
     read: list[Any] = [exact(value) if isinstance(value, float) else value for value in values]
+    return Request(*read)
+
+
+def load_request(values: list[Any]) -> Request:
+    """The request that `Request.dump` wrote."""
+    columns = zip(fields(Request), values, strict=True)
+    read: list[Any] = [Decimal(value) if column.type is Decimal else value for column, value in columns]
     return Request(*read)
 
 

@@ -1,11 +1,11 @@
 """The 96 values of a SymbolInfo: the fixed ones are laid out once, the moving ones put in at each call."""
 
 import json
-from decimal import Decimal
 from typing import Any
 
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
+from streamapp.simulator.feed import Tick
 from streamapp.simulator.fields import FIELDS
 from streamapp.simulator.market import Market
 from streamapp.simulator.symbols import Symbol
@@ -26,24 +26,25 @@ class SymbolInfos:
         self._market = market
         self._fixed: dict[tuple[str, str], list[Any]] = {}
 
-    def info(self, account: Account, name: str, selected: bool) -> str:
-        """The values of a SymbolInfo as a JSON array."""
+    def info(self, account: Account, name: str, selected: bool, frozen: Tick | None = None) -> str:
+        """The values of a SymbolInfo as a JSON array, at the last quote or the one that a cut connection left."""
         symbol = account.symbols[name]
         values = list(self._fixed.get((account.name, name)) or self._lay_out(account, symbol))
         quoted = self._market.feed.quotes[symbol.feed]
+        utc_ms, bid, ask = frozen or (quoted.utc_ms, quoted.bid, quoted.ask)
         convert, currency = self._market.conversion.profit, account.settings.currency
         gain = float(convert(symbol.tick_value, symbol.profit, currency))
         loss = -float(convert(-symbol.tick_value, symbol.profit, currency))
         moving = (
-            selected, selected, (quoted.utc_ms + self._market.clock.offset_ms()) // 1000,
-            round((quoted.ask - quoted.bid) / symbol.point), float(quoted.bid), float(quoted.high[0]),
-            float(quoted.low[0]), float(quoted.ask), float(quoted.high[1]), float(quoted.low[1]), gain, gain, loss,
+            selected, selected, (utc_ms + self._market.clock.offset_ms()) // 1000, round((ask - bid) / symbol.point),
+            float(bid), float(quoted.high[0]), float(quoted.low[0]), float(ask), float(quoted.high[1]),
+            float(quoted.low[1]), gain, gain, loss,
         )  # fmt: skip
         for index, value in zip(_AT, moving, strict=True):
             values[index] = value
         return json.dumps(values)
 
-    def tick(self, symbol: Symbol, frozen: tuple[int, Decimal, Decimal] | None = None) -> str:
+    def tick(self, symbol: Symbol, frozen: Tick | None = None) -> str:
         """The values of a Tick as a JSON array: the last one, or the one that a cut connection left."""
         quoted = self._market.feed.quotes[symbol.feed]
         utc_ms, bid, ask = frozen or (quoted.utc_ms, quoted.bid, quoted.ask)

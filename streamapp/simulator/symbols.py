@@ -159,6 +159,8 @@ class Profile:
     reopen_at_rollover: bool
     pending_return: bool
     slippage: tuple[float, float, float]
+    terminal_checks: tuple[str, ...]
+    server_checks: tuple[str, ...]
     symbols: dict[str, dict[str, Any]]
 
     def offer(self, symbols: dict[str, Symbol]) -> dict[str, Symbol]:
@@ -178,6 +180,7 @@ def profile_from(name: str, row: dict[str, Any]) -> Profile:
     unit, call, out = row.get("stop_out", ["percent", "100", "50"])
     fee, currency = row.get("commission", ["0", "USD"])
     none, adverse, favourable = row.get("slippage", [0.85, 0.10, 0.03])
+    order = {**_read(None, "validation.json"), **row.get("validation", {})}
     return Profile(
         name=name,
         company=row.get("company", "Simulated Broker Ltd."),
@@ -198,6 +201,8 @@ def profile_from(name: str, row: dict[str, Any]) -> Profile:
         reopen_at_rollover=bool(row.get("reopen_at_rollover", False)),
         pending_return=row.get("pending_filling", "any") == "any",
         slippage=(float(none), float(adverse), float(favourable)),
+        terminal_checks=tuple(order["terminal"]),
+        server_checks=tuple(order["server"]),
         symbols=row.get("symbols", {}),
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamapp.simulator.market import Market
 
 _LIMITS = (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_LIMIT)
+_STOPS = (mt5.ORDER_TYPE_BUY_STOP, mt5.ORDER_TYPE_SELL_STOP)
 _EMPTY_REQUEST = [0, 0, 0, "", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, "", 0, 0]
 
 
@@ -41,7 +42,8 @@ class Triggers:
     def _try_order(self, account: Account, order: Order, quoted: Quoted) -> None:
         price = quoted.ask if order.type % 2 == BUY else quoted.bid
         sign = 1 if order.type % 2 == BUY else -1
-        if order.type in (mt5.ORDER_TYPE_BUY, mt5.ORDER_TYPE_SELL):
+        begun = order.state == mt5.ORDER_STATE_PARTIAL and order.type in _STOPS
+        if order.type in (mt5.ORDER_TYPE_BUY, mt5.ORDER_TYPE_SELL) or begun:
             self._try_rest(account, order)
             return
         if order.type in STOP_LIMITS:
@@ -69,10 +71,12 @@ class Triggers:
     def _activate(self, account: Account, order: Order, price: Decimal) -> None:
         symbol = account.symbols[order.symbol]
         it = Intake(self._market, account, request_from(_EMPTY_REQUEST), symbol, None, order)
-        if lacks_money(it, order.type % 2, order.volume_current):
+        faults = self._market.faults
+        refused = faults.active and faults.standing(account, "activation_rejected") is not None
+        if refused or lacks_money(it, order.type % 2, order.volume_current):
             self._market.finish(account, order, mt5.ORDER_STATE_REJECTED)
             return
-        self._market.matching.fill(account, order, order.volume_current, price)
+        self._market.matching.activate(account, order, price)
 
     def _try_stops(self, account: Account, position: Position, quoted: Quoted) -> None:
         price = quoted.bid if position.side == BUY else quoted.ask

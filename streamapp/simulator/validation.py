@@ -2,7 +2,8 @@
 """Whether a trade request can be executed: the checks of terminal and server, in their order, as data.
 
 A check gives the return code of its refusal, or 0. The terminal's own refusals carry no numbers at all; those of the
-server come with its request id and quote. The order is partly unverified against a live server, so it can be changed.
+server come with its request id and quote. The order is partly unverified against a live server, so it is data: the
+file data/validation.json, and `validation` of a profile.
 """
 
 from collections.abc import Callable
@@ -337,19 +338,30 @@ def check_session(it: Intake) -> int:
     return 0 if is_open(it.symbol.session, it.market.clock.server_ms()) else mt5.TRADE_RETCODE_MARKET_CLOSED
 
 
-TERMINAL_CHECKS: tuple[Check, ...] = (
-    check_action, check_symbol, check_trade_mode, check_order_type, check_volume, check_filling, check_expiration,
-    check_price, check_stops,
-)  # fmt: skip
-SERVER_CHECKS: tuple[Check, ...] = (
-    check_frozen, check_limits, check_fifo_and_hedge, check_existence, check_money, check_session,
-)  # fmt: skip
+CHECKS: dict[str, Check] = {
+    check.__name__.removeprefix("check_"): check
+    for check in (
+        check_action, check_symbol, check_trade_mode, check_order_type, check_volume, check_filling, check_expiration,
+        check_price, check_stops, check_frozen, check_limits, check_fifo_and_hedge, check_existence, check_money,
+        check_session,
+    )
+}  # fmt: skip
 
 
-def refusal(it: Intake, checks: tuple[Check, ...]) -> int:
-    """The return code of the first check that refuses, or 0."""
-    for check in checks:
-        code = check(it)
+def known_checks(names: tuple[str, ...]) -> None:
+    """Holds an order of checks to the checks that there are.
+
+    Raises:
+        ValueError: there is none of that name; the message says which there are.
+    """
+    if unknown := set(names) - set(CHECKS):
+        raise ValueError(f"expected validation to name checks of {sorted(CHECKS)}, got also {sorted(unknown)}")
+
+
+def refusal(it: Intake, checks: tuple[str, ...]) -> int:
+    """The return code of the first check, by its name, that refuses, or 0."""
+    for name in checks:
+        code = CHECKS[name](it)
         if code:
             return code
     return 0

@@ -370,6 +370,154 @@ def test_somebody_else_is_active_after_an_order(hedging: MarketProcess, action: 
         assert closing["reason"] == "mobile"
 
 
+def foreign(market: MarketProcess, action: str, **params: Any) -> Any:
+    return market.http(
+        "POST",
+        "/faults",
+        {"kind": "foreign_activity", "account": "demo-hedging", "params": {"action": action, **params}},
+    )
+
+
+def deals_of(position: int) -> Any:
+    return mt5.history_deals_get(position=position)
+
+
+def test_a_busted_opening_takes_its_position_with_it(hedging: MarketProcess) -> None:
+    opened = send(magic=next(MAGICS))
+    balance = mt5.account_info().balance
+    foreign(hedging, "bust", deal=opened.deal)
+    assert mt5.positions_get(ticket=opened.order) == ()
+    (deal,) = deals_of(opened.order)
+    assert (deal.ticket, deal.type, deal.profit, deal.volume) == (opened.deal, mt5.DEAL_TYPE_BUY_CANCELED, 0.0, 0.1)
+    assert mt5.account_info().balance == balance
+    assert [row["kind"] for row in hedging.ledger() if row["ticket"] == opened.deal] == ["deal", "bust"]
+    assert "expected" in foreign(hedging, "bust", deal=opened.deal)["error"]
+    assert "expected params.deal" in foreign(hedging, "bust")["error"]
+
+
+def test_a_busted_closing_opens_its_position_again(hedging: MarketProcess) -> None:
+    opened = send(magic=next(MAGICS), sl=1.05)
+    before = mt5.positions_get(ticket=opened.order)[0]
+    hedging.pin("EURUSD", "1.20000", "1.20010")
+    balance = mt5.account_info().balance
+    closed = send(type=1, position=opened.order)
+    foreign(hedging, "bust", deal=closed.deal)
+    (after,) = mt5.positions_get(ticket=opened.order)
+    same = ("ticket", "identifier", "volume", "price_open", "magic", "type", "time_msc", "sl")
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+    assert deals_of(opened.order)[-1].type == mt5.DEAL_TYPE_SELL_CANCELED
+    commission = deals_of(opened.order)[-1].commission
+    assert mt5.account_info().balance == pytest.approx(balance + commission)
+    assert send(type=1, position=opened.order).retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_a_corrected_deal_keeps_its_ticket(hedging: MarketProcess) -> None:
+    opened = send(magic=next(MAGICS))
+    foreign(hedging, "correct", deal=opened.deal, price="1.10100")
+    assert deals_of(opened.order)[0].price == mt5.positions_get(ticket=opened.order)[0].price_open == 1.101
+    assert deals_of(opened.order)[0].ticket == opened.deal
+    balance = mt5.account_info().balance
+    closed = send(type=1, position=opened.order)
+    expected = mt5.account_info().balance
+    foreign(hedging, "correct", deal=closed.deal, price="1.10050")
+    assert mt5.account_info().balance == pytest.approx(expected + 5.0)
+    assert expected < balance
+
+
+@pytest.mark.parametrize(("action", "state"), [("cancel", 2), ("reject", 5), ("expire", 6)])
+def test_a_broker_ends_a_pending_order(hedging: MarketProcess, action: str, state: int) -> None:
+    placed = send(action=mt5.TRADE_ACTION_PENDING, type=2, price=1.05)
+    foreign(hedging, action, order=placed.order)
+    assert mt5.orders_get(ticket=placed.order) == ()
+    assert mt5.history_orders_get(ticket=placed.order)[0].state == state
+
+
+def test_somebody_closes_a_part(hedging: MarketProcess) -> None:
+    opened = send()
+    foreign(hedging, "close", position=opened.order, volume="0.04")
+    assert mt5.positions_get(ticket=opened.order)[0].volume == 0.06
+
+
+def test_a_pending_order_can_be_rejected_when_its_price_comes(hedging: MarketProcess) -> None:
+    hedging.fault("activation_rejected", account="demo-hedging")
+    placed = send(action=mt5.TRADE_ACTION_PENDING, type=2, price=1.09)
+    hedging.pin("EURUSD", "1.08990", "1.09000")
+    assert mt5.history_orders_get(ticket=placed.order)[0].state == mt5.ORDER_STATE_REJECTED
+    assert mt5.positions_get(ticket=placed.order) == ()
+
+
+@pytest.mark.parametrize(
+    ("rest", "volumes", "state"),
+    [("fill", [0.03, 0.07], mt5.ORDER_STATE_FILLED), ("cancel", [0.03], mt5.ORDER_STATE_CANCELED)],
+)
+def test_a_pending_order_can_be_filled_in_parts(
+    virtual: MarketProcess, rest: str, volumes: list[float], state: int
+) -> None:
+    virtual.pin("EURUSD", "1.10000", "1.10010")
+    virtual.fault("activation_partial", params={"share": 0.3, "rest": rest, "after_ms": 200})
+    virtual.fault("visibility_lag", params={"orders": 100})
+    placed = send(action=mt5.TRADE_ACTION_PENDING, type=2, price=1.09)
+    assert mt5.orders_get(ticket=placed.order) == ()
+    virtual.http("POST", "/clock", {"advance_ms": 100})
+    virtual.pin("EURUSD", "1.08990", "1.09000")
+    assert mt5.orders_get(ticket=placed.order)[0].volume_current == 0.1
+    virtual.http("POST", "/clock", {"advance_ms": 100})
+    (working,) = mt5.orders_get(ticket=placed.order)
+    assert (working.state, working.volume_current) == (mt5.ORDER_STATE_PARTIAL, 0.07)
+    virtual.http("POST", "/clock", {"advance_ms": 300})
+    assert mt5.orders_get(ticket=placed.order) == ()
+    assert [deal.volume for deal in deals_of(placed.order)] == volumes
+    assert mt5.history_orders_get(ticket=placed.order)[0].state == state
+    (position,) = mt5.positions_get(ticket=placed.order)
+    assert position.volume == sum(volumes)
+
+
+def test_a_call_can_fail_in_the_terminal_before_or_after_it_was_executed(hedging: MarketProcess) -> None:
+    for code, executed in ((-1, False), (-3, True)):
+        hedging.fault("call_failed", nth=1, params={"code": code, "executed": executed})
+        magic = next(MAGICS)
+        assert send(magic=magic) is None
+        assert mt5.last_error()[0] == code
+        assert len(orders(hedging, magic)) == executed
+
+
+def test_an_answer_can_be_false(hedging: MarketProcess) -> None:
+    for code in (0, 10011, 10099):
+        hedging.fault("false_answer", nth=1, params={"retcode": code})
+        magic = next(MAGICS)
+        result = send(magic=magic)
+        assert (result.retcode, result.deal, result.order) == (code, 0, 0)
+        assert len(orders(hedging, magic)) == 1
+
+
+def test_a_terminal_that_came_back_may_show_nothing_at_first(virtual: MarketProcess, connect: Any) -> None:
+    opened, placed = send(), send(action=mt5.TRADE_ACTION_PENDING, type=2, price=0.9)
+    virtual.fault("stale_after_reconnect", params={"show": "nothing", "ms": 300})
+    connect(virtual)
+    reads: list[Callable[[], Any]] = [
+        mt5.positions_get, lambda: mt5.positions_get(ticket=opened.order), mt5.orders_get,
+        lambda: mt5.orders_get(ticket=placed.order), lambda: mt5.history_deals_get(position=opened.order),
+        lambda: mt5.history_deals_get(ticket=opened.order), lambda: mt5.history_orders_get(ticket=opened.order),
+        lambda: mt5.history_deals_get(1000, 2**31 - 1),
+    ]  # fmt: skip
+    assert mt5.terminal_info().connected
+    assert [read() for read in reads] == [()] * len(reads)
+    assert (mt5.positions_total(), mt5.history_deals_total(1000, 2**31 - 1)) == (0, 0)
+    virtual.http("POST", "/clock", {"advance_ms": 300})
+    assert all(read() for read in reads)
+
+
+def test_a_disconnected_terminal_shows_the_money_of_its_last_moment(hedging: MarketProcess) -> None:
+    opened = send()
+    before = mt5.account_info(), mt5.positions_get(ticket=opened.order), mt5.symbol_info("EURUSD")
+    hedging.fault("disconnect", account="demo-hedging")
+    hedging.pin("EURUSD", "1.20000", "1.20010")
+    foreign(hedging, "close", position=opened.order, volume="0.05")
+    after = mt5.account_info(), mt5.positions_get(ticket=opened.order), mt5.symbol_info("EURUSD")
+    assert after[:2] == before[:2]
+    assert after[2].bid == before[2].bid
+
+
 def test_a_wrong_fault_says_what_there_is(market: MarketProcess) -> None:
     for wrong in ({"kind": "nothing"}, {"kind": "hang", "colour": 1}, {"kind": "hang", "account": "x"}):
         assert "expected" in market.http("POST", "/faults", wrong)["error"]

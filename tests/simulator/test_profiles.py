@@ -13,7 +13,7 @@ from streamapp.simulator.codes import TRADE_RETCODE_HEDGE_PROHIBITED
 from streamapp.simulator.market import Market, MarketSettings
 from streamapp.simulator.requests import Request
 from streamapp.simulator.symbols import read_profiles
-from streamapp.simulator.validation import TERMINAL_CHECKS, intake, refusal
+from streamapp.simulator.validation import intake, refusal
 from tests.simulator.test_positions import new_market, order
 
 ZERO = Decimal(0)
@@ -44,7 +44,7 @@ def test_a_suffix_broker_has_its_own_names_and_pending_fillings() -> None:
         request = Request(
             5, 0, 0, name, Decimal("0.1"), Decimal("1.05"), ZERO, ZERO, ZERO, 0, 2, filling, 0, 0, "", 0, 0
         )
-        codes.append(refusal(intake(market, account, request), TERMINAL_CHECKS))
+        codes.append(refusal(intake(market, account, request), account.profile.terminal_checks))
     assert codes == [mt5.TRADE_RETCODE_INVALID, mt5.TRADE_RETCODE_INVALID_FILL, 0]
 
 
@@ -75,7 +75,7 @@ def test_trade_modes_bar_what_they_say() -> None:
     for mode, side in ((0, 0), (1, 1), (1, 0), (2, 0), (2, 1), (3, 0)):
         account.symbols["EURUSD"] = replace(account.symbols["EURUSD"], trade_mode=mode)
         request = Request(1, 0, 0, "EURUSD", Decimal("0.1"), ZERO, ZERO, ZERO, ZERO, 0, side, 1, 0, 0, "", 0, 0)
-        codes.append(refusal(intake(market, account, request), TERMINAL_CHECKS))
+        codes.append(refusal(intake(market, account, request), account.profile.terminal_checks))
     assert codes == [10017, 10042, 0, 10043, 0, 10044]
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 import streamapp.simulator.metatrader5 as mt5
-from tests.simulator.conftest import HEDGING, MarketProcess, environment, send
+from tests.simulator.conftest import HEDGING, NETTING, MarketProcess, environment, send
 
 CLIENT = """
 import sys
@@ -246,20 +245,52 @@ def test_faults_come_from_a_file_too(start_market: Any, connect: Any, tmp_path: 
     assert [send().retcode for _ in range(3)] == [10009, 10004, 10009]
 
 
-def test_a_placed_order_is_filled_after_a_restart(start_market: Any, connect: Any, tmp_path: Path) -> None:
-    market = start_market("--data", str(tmp_path / "market"))
+@pytest.mark.parametrize(
+    ("kind", "retcode", "deals"),
+    [
+        ("placed_then_fill", mt5.TRADE_RETCODE_PLACED, ["0.1"]),
+        ("placed_then_reject", mt5.TRADE_RETCODE_PLACED, []),
+        ("timeout_late", mt5.TRADE_RETCODE_TIMEOUT, ["0.1"]),
+        ("partial_then_rest", mt5.TRADE_RETCODE_DONE_PARTIAL, ["0.05", "0.05"]),
+    ],
+)
+def test_what_the_broker_had_begun_goes_on_after_a_restart(  # noqa: PLR0917  # its parameters are a table's columns
+    start_market: Any, connect: Any, tmp_path: Path, kind: str, retcode: int, deals: list[str]
+) -> None:
+    market = start_market("--data", str(tmp_path / "market"), "--virtual-clock")
     connect(market, HEDGING)
-    market.fault("placed_then_fill", nth=1, params={"ms": 3_600_000})
-    placed = send(magic=8)
-    assert placed.retcode == mt5.TRADE_RETCODE_PLACED
+    market.fault(kind, nth=1, params={"ms": 5000})
+    assert send(magic=8).retcode == retcode
     market.kill()
     market.start()
     connect(market, HEDGING)
-    deadline = time.monotonic() + 60
-    while not mt5.positions_get(ticket=placed.order):
-        assert time.monotonic() < deadline
-    assert [row["volume"] for row in market.ledger(kind="deal")] == ["0.1"]
+    done = deals[:-1] if kind == "partial_then_rest" else []
+    market.http("POST", "/clock", {"advance_ms": 4000})
+    assert [row["volume"] for row in market.ledger(kind="deal")] == done
+    market.http("POST", "/clock", {"advance_ms": 1001})
+    assert [row["volume"] for row in market.ledger(kind="deal")] == deals
+    assert mt5.orders_get() == ()
     assert market.http("GET", "/health")["invariants"]["one_order_per_intent"]
+
+
+def test_faults_go_on_after_a_restart_as_far_as_they_had_got(start_market: Any, connect: Any, tmp_path: Path) -> None:
+    market = start_market("--data", str(tmp_path / "market"))
+    connect(market, HEDGING)
+    market.fault("requote", nth=3)
+    market.fault("investor", account="demo-netting")
+    assert send().retcode == mt5.TRADE_RETCODE_DONE
+    shown = market.http("GET", "/faults")
+    market.kill()
+    market.start()
+    connect(market, HEDGING)
+    assert market.http("GET", "/faults") == shown
+    assert [send().retcode for _ in range(3)] == [10009, 10004, 10009]
+    assert mt5.login(NETTING)
+    assert mt5.account_info().trade_allowed is False
+    market.http("DELETE", "/faults")
+    market.kill()
+    market.start()
+    assert market.http("GET", "/faults") == []
 
 
 def test_metrics_count_orders_and_deals(hedging: MarketProcess) -> None:
