@@ -10,13 +10,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nats
 import nats.errors
+import psutil
 import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
@@ -37,6 +38,10 @@ from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER, ScriptedWorker, subm
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come; the machine may be busy with others."""
+
+
+SETTLE_WINDOW_S = 1.0
+"""How long the terminals of these tests look for a doubt."""
 
 
 async def eventually(condition: Callable[[], Any], what: str = "") -> Any:
@@ -114,26 +119,50 @@ async def account(tmp_path: Path) -> AsyncIterator[Account]:
         yield parts
 
 
+OTHER_LOGIN = 43
+"""An account beside ours at the same broker."""
+
+
 @dataclass(frozen=True)
 class Market:
-    """A simulated market of one test, reached over HTTP."""
+    """A simulated market of one test or of one module, reached over HTTP."""
 
     address: str
 
-    def _ask(self, path: str, body: Any = None) -> bytes:
+    def _ask(self, path: str, body: Any = None, method: str | None = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://{self.address}{path}", data=data)
+        request = urllib.request.Request(f"http://{self.address}{path}", data=data, method=method)
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return bytes(response.read())
 
-    def fault(self, kind: str, **fields: Any) -> None:
-        self._ask("/faults", {"kind": kind, **fields})
+    def fault(self, kind: str, **fields: Any) -> int:
+        """Set a fault; return its number."""
+        (shown,) = json.loads(self._ask("/faults", {"kind": kind, **fields}))
+        return int(shown["id"])
 
-    def ledger(self, kind: str = "order") -> list[dict[str, Any]]:
-        lines = self._ask(f"/ledger?account={LOGIN}").decode().splitlines()
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the faults as the market shows them."""
+        return list(json.loads(self._ask("/faults")))
+
+    def end_faults(self) -> None:
+        """End them all."""
+        self._ask("/faults", method="DELETE")
+
+    def pin(self, symbol: str, bid: str, ask: str) -> None:
+        """Hold a price."""
+        self._ask(f"/quotes/{symbol}", {"bid": bid, "ask": ask})
+
+    def ledger(self, kind: str = "order", login: int = LOGIN) -> list[dict[str, Any]]:
+        """Return what truly happened at an account."""
+        lines = self._ask(f"/ledger?account={login}").decode().splitlines()
         return [row for line in lines if (row := json.loads(line))["kind"] == kind]
 
+    def violations(self) -> list[int]:
+        """Return the magics of which the market took more than one order."""
+        return [row["magic"] for row in json.loads(self._ask("/health"))["invariants"]["violations"]]
+
     def is_up(self) -> bool:
+        """Return whether it answers."""
         with suppress(OSError):
             return bool(self._ask("/health"))
         return False
@@ -141,39 +170,47 @@ class Market:
 
 @pytest.fixture
 def market(tmp_path: Path) -> Iterator[Market]:
-    yield from _market(tmp_path, "hedging")
+    with running_market(tmp_path) as market:
+        yield market
 
 
 @pytest.fixture
 def netting_market(tmp_path: Path) -> Iterator[Market]:
-    yield from _market(tmp_path, "netting")
-
-
-def _market(folder: Path, margin_mode: str) -> Iterator[Market]:
-    accounts = folder / "accounts.json"
-    entry = {
-        "name": ACCOUNT,
-        "login": LOGIN,
-        "server": SERVER,
-        "balance": "1000000",
-        "margin_mode": margin_mode,
-        "password": "s3cret",
-    }
-    accounts.write_text(json.dumps([entry]))
-    port = free_port()
-    command = [sys.executable, "-m", "streamapp.simulator", "--port", str(port), "--accounts", str(accounts)]
-    with (folder / "market.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        market = Market(f"127.0.0.1:{port}")
-        until = time.monotonic() + PATIENCE_S
-        while not market.is_up():
-            assert process.poll() is None, (folder / "market.log").read_text()
-            assert time.monotonic() < until
+    with running_market(tmp_path, "netting") as market:
         yield market
+
+
+def _accounts(margin_mode: str) -> list[dict[str, Any]]:
+    shared = {"server": SERVER, "balance": "1000000", "margin_mode": margin_mode, "password": "s3cret"}
+    return [{"name": ACCOUNT, "login": LOGIN, **shared}, {"name": "other", "login": OTHER_LOGIN, **shared}]
+
+
+def start_market(folder: Path, port: int, margin_mode: str = "hedging", *options: str) -> subprocess.Popen[bytes]:
+    """Start a market process on ``port`` and see it answer."""
+    accounts = folder / "accounts.json"
+    accounts.write_text(json.dumps(_accounts(margin_mode)))
+    command = [sys.executable, "-m", "streamapp.simulator", "--port", str(port), "--accounts", str(accounts), *options]
+    with (folder / "market.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    until = time.monotonic() + PATIENCE_S
+    while not Market(f"127.0.0.1:{port}").is_up():
+        assert process.poll() is None, (folder / "market.log").read_text()
+        assert time.monotonic() < until
+    return process
+
+
+@contextmanager
+def running_market(folder: Path, margin_mode: str = "hedging", *options: str) -> Iterator[Market]:
+    """A market process for as long as the block."""
+    port = free_port()
+    with start_market(folder, port, margin_mode, *options) as process:
+        yield Market(f"127.0.0.1:{port}")
         process.terminate()
 
 
-@pytest.fixture
-async def client(nats_url: str) -> AsyncIterator[Client]:
+@asynccontextmanager
+async def connected(nats_url: str) -> AsyncIterator[Client]:
+    """A NATS client, and the streams that terminals publish to."""
     client = await nats.connect(nats_url)
     jetstream = client.jetstream()
     for stream in subjects.STREAMS:
@@ -187,14 +224,21 @@ async def client(nats_url: str) -> AsyncIterator[Client]:
     await client.close()
 
 
+@pytest.fixture
+async def client(nats_url: str) -> AsyncIterator[Client]:
+    async with connected(nats_url) as client:
+        yield client
+
+
 class TerminalProcess:
     """Lives of the real terminal process of one account, and what it says on NATS under a name of its own."""
 
     def __init__(self, folder: Path, nats_url: str, market: Market, client: Client, account: str) -> None:
         self.account = account
-        self.log = folder / "terminal.log"
+        self.log, self.said = folder / "terminal.log", folder / "status.jsonl"
         self.reports: list[Report] = []
         self.entries: list[BrokerLogEntry] = []
+        self.market = market
         self._client = client
         self._stack = ExitStack()
         password = folder / "password"
@@ -202,8 +246,8 @@ class TerminalProcess:
         config = folder / "streamapp.toml"
         config.write_text(
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
-            "[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = 2.0\n"
-            "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\n"
+            f"[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = {SETTLE_WINDOW_S}\n"
+            "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\nread_deadline_s = 3.0\n"
             f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
         )
         self._environment = {
@@ -226,10 +270,11 @@ class TerminalProcess:
 
     def start(self, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(self.log.open("ab"))
+        said = self._stack.enter_context(self.said.open("ab"))
         command = [sys.executable, "-m", "streamapp.terminal.child", "--account", self.account]
         environment = {**self._environment, "STREAMAPP_CRASH_AT": crash_at}
         self.process = self._stack.enter_context(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment)
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=log, env=environment)
         )
         return self.process
 
@@ -259,9 +304,28 @@ class TerminalProcess:
     def order(self, name: str, epoch: str, **changes: Any) -> SubmitRequest:
         return submit_request(name, epoch=epoch, **changes).model_copy(update={"account": self.account})
 
+    def told(self, order_id: str | None) -> list[Report]:
+        """Return the reports of an order, or of no order of ours, each once, by seq."""
+        seen = {report.seq: report for report in self.reports if report.order_id == order_id}
+        return [report for _, report in sorted(seen.items())]
+
     def kinds(self, order_id: str) -> list[str]:
-        seen: dict[int, str] = {report.seq: report.kind for report in self.reports if report.order_id == order_id}
-        return [kind for _, kind in sorted(seen.items())]
+        """Return the kinds of an order's reports, by seq."""
+        return [report.kind for report in self.told(order_id)]
+
+    def status(self) -> dict[str, Any]:
+        """Return what it last said to its parent; empty before the first word."""
+        lines = self.said.read_bytes().split(b"\n")[:-1]
+        return dict(json.loads(lines[-1])) if lines else {}
+
+    def worker(self) -> psutil.Process | None:
+        """Return the process that holds the module now, if there is one."""
+        assert self.process is not None
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                if "streamapp.terminal.worker" in child.cmdline():
+                    return child
+        return None
 
     async def stop(self) -> int:
         assert self.process is not None

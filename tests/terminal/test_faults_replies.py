@@ -1,0 +1,165 @@
+"""Lost, late and false replies: each is a doubt, and the doubt ends as the market's own ledger says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from tests.terminal.conftest import SETTLE_WINDOW_S, TerminalProcess, eventually
+from tests.terminal.desk import ACCEPTED, Desk, desks, proves
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DOUBT = ("started", "returned", "unknown")
+ADOPTED = (*DOUBT, "accepted", "deal")
+SOON_MS = 300
+"""Within the settle window."""
+LATE_MS = int(SETTLE_WINDOW_S * 1000) + 1500
+"""After it."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> AsyncIterator[TerminalProcess]:
+    async with desks(tmp_path_factory.mktemp("replies"), nats_url) as terminal:
+        yield terminal
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def desk(shared: TerminalProcess) -> AsyncIterator[Desk]:
+    desk = Desk(shared, shared.market, count())
+    await desk.open()
+    yield desk
+
+
+class Executed(NamedTuple):
+    kind: str
+    kinds: tuple[str, ...]
+    why: str
+    last_error: int = 1
+    ms: int | None = None
+
+
+EXECUTED = [
+    Executed("drop_after", ADOPTED, "ambiguous_answer", last_error=-10002),
+    Executed("desync", ADOPTED, "ambiguous_answer", last_error=-10000),
+    Executed("timeout_executed", ADOPTED, "ambiguous_answer"),
+    Executed("conn_executed", ADOPTED, "ambiguous_answer"),
+    Executed("done_without_deal", ADOPTED, "ambiguous_answer"),
+    Executed("timeout_late", ADOPTED, "ambiguous_answer", ms=SOON_MS),
+    Executed("terminal_restart", ADOPTED, "ambiguous_answer", -10002, SOON_MS),
+    Executed("terminal_update", ADOPTED, "ambiguous_answer", -10002, SOON_MS),
+    Executed("hang", ("started", "unknown", "accepted", "deal"), "deadline"),
+    Executed("crash_client", ("started", "unknown", "accepted", "deal"), "worker_lost"),
+]
+
+
+@proves(*(row.kind for row in EXECUTED))
+@pytest.mark.parametrize("row", EXECUTED, ids=lambda row: row.kind)
+async def test_an_order_that_was_executed_without_a_proof_is_adopted_by_a_fresh_worker(
+    desk: Desk, row: Executed
+) -> None:
+    before = desk.terminal.worker()
+    desk.fault(row.kind, nth=1, params={} if row.ms is None else {"ms": row.ms})
+    order = await desk.submit()
+    bodies = await desk.says(order, *row.kinds)
+    assert bodies["unknown"].why == row.why
+    if "returned" in bodies:
+        assert bodies["returned"].raw["last_error"][0] == row.last_error
+    (taken,) = desk.orders_of(order)
+    (deal,) = desk.deals_of(order)
+    assert bodies["accepted"].ticket == taken["ticket"]
+    assert (bodies["deal"].deal, bodies["deal"].ticket) == (deal["ticket"], taken["ticket"])
+    await desk.terminal.ready()
+    after = await eventually(desk.terminal.worker)
+    assert before is not None
+    assert after.pid != before.pid
+    assert not before.is_running()
+    assert "hung" in desk.connections() if row.kind == "hang" else "hung" not in desk.connections()
+    assert (await desk.terminal.submit(order)).state == "result"
+    await desk.submits(*ACCEPTED)
+    await desk.close()
+
+
+LOST = ["drop_before", "timeout_lost", "conn_lost"]
+
+
+@proves(*LOST)
+@pytest.mark.parametrize("kind", LOST)
+async def test_an_order_that_never_arrived_is_absent_after_the_window_and_never_sent_again(
+    desk: Desk, kind: str
+) -> None:
+    desk.fault(kind, nth=1)
+    order = await desk.submit()
+    bodies = await desk.says(order, *DOUBT, "absent")
+    evidence = bodies["absent"].evidence
+    assert evidence["polls"] >= 2
+    assert evidence["window_from"] < evidence["window_until"]
+    assert desk.orders_of(order) == []
+    again = await desk.terminal.submit(order)
+    assert (again.state, again.row and again.row.reason) == ("absent", "absent")
+    await desk.submits(*ACCEPTED)
+    assert desk.orders_of(order) == []
+    await desk.close()
+
+
+async def test_an_execution_after_the_window_outranks_the_absence_and_is_alarmed(desk: Desk) -> None:
+    alarms = desk.terminal.status()["metrics"]["late_appearances"]
+    desk.fault("timeout_late", nth=1, params={"ms": LATE_MS})
+    order = await desk.submit()
+    bodies = await desk.says(order, *DOUBT, "absent", "accepted", "deal")
+    assert len(desk.orders_of(order)) == 1
+    assert bodies["deal"].deal == desk.deals_of(order)[0]["ticket"]
+    await eventually(lambda: desk.terminal.status()["metrics"]["late_appearances"] == alarms + 1)
+    assert (await desk.terminal.submit(order)).state == "result"
+    await desk.close()
+
+
+async def test_a_worker_that_hangs_for_a_while_only_is_waited_for(desk: Desk) -> None:
+    before = desk.terminal.worker()
+    desk.fault("hang", nth=1, params={"ms": SOON_MS})
+    await desk.submits(*ACCEPTED)
+    assert before is not None
+    assert before.is_running()
+    await desk.close()
+
+
+READS = ["history_deals_total", "terminal_info", "symbol_info_tick"]
+OF_READS = ["drop_before", "drop_after", "desync", "crash_client", "terminal_restart"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "function"), [*((kind, name) for kind in OF_READS for name in READS), ("hang", "terminal_info")]
+)
+async def test_a_read_that_fails_costs_a_connection_and_no_order(desk: Desk, kind: str, function: str) -> None:
+    desk.fault(kind, on=function, nth=2, params={"ms": SOON_MS} if kind == "terminal_restart" else {})
+    orders = [await desk.submit(), await desk.submit()]
+    for order in orders:  # one that was not handed to the worker any more is refused, with that proof
+        assert await desk.comes_to(order, "deal", "refused") in (ACCEPTED, ["started", "refused"])
+    await eventually(lambda: all(row["hits"] for row in desk.market.faults() if row["kind"] == kind))
+    await eventually(lambda: "connecting" in desk.connections() or "hung" in desk.connections())
+    await desk.close(sends=sum(desk.terminal.kinds(order.order_id) == ACCEPTED for order in orders))
+
+
+async def test_orders_that_wait_behind_a_doubt_are_sent_once_and_in_their_order(desk: Desk) -> None:
+    desk.fault("drop_after", nth=2)
+    orders = [await desk.submit() for _ in range(4)]
+    await desk.says(orders[1], *ADOPTED)
+    for order in (orders[0], *orders[2:]):
+        await desk.says(order, *ACCEPTED)
+    tickets = [desk.orders_of(order)[0]["ticket"] for order in orders]
+    assert tickets == sorted(tickets)
+    await desk.close()
+
+
+async def test_two_doubts_at_once_are_told_apart(desk: Desk) -> None:
+    desk.fault("timeout_lost", nth=1)
+    desk.fault("timeout_executed", nth=2)
+    lost, executed = await desk.submit(), await desk.submit()
+    await desk.says(executed, *ADOPTED)
+    await desk.says(lost, *DOUBT, "absent")
+    assert (len(desk.orders_of(lost)), len(desk.orders_of(executed))) == (0, 1)
+    await desk.close()
