@@ -25,7 +25,7 @@ REASONS: dict[int, DealReason] = {
 }
 SIDES: tuple[Side, Side] = ("buy", "sell")
 MARKET_TYPES = (0, 1)
-STATE_CANCELED, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED = 2, 4, 5, 6
+STATE_CANCELED, STATE_PARTIAL, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED = 2, 3, 4, 5, 6
 REJECTED_LATER = 10006
 """History has no retcode: a request that was placed and then refused is the plain rejection."""
 
@@ -77,15 +77,16 @@ def end_of(
         return BrokerExpired(ticket=ticket)
     if state == STATE_CANCELED:
         return BrokerCancelled(ticket=ticket, reason="user" if by_user else _cancel_reason(order))
-    if state == STATE_FILLED and (order["volume_current"] > 0 or number(order["volume_initial"]) < asked):
+    done = state in (STATE_FILLED, STATE_PARTIAL)
+    if done and (order["volume_current"] > 0 or number(order["volume_initial"]) < asked):
         return BrokerCancelled(ticket=ticket, reason=_cancel_reason(order) if order["volume_current"] > 0 else "broker")
     return None
 
 
 def _cancel_reason(order: dict[str, Any]) -> CancelReason:
-    if order["type"] in MARKET_TYPES:  # a market order ends by its filling mode
-        if order["type_filling"] == FILLING_IOC:
-            return "ioc_remainder"
-        if order["type_filling"] == FILLING_FOK:
-            return "fok"
+    at_once, filling = order["type"] in MARKET_TYPES, order["type_filling"]
+    if filling == FILLING_IOC and (at_once or order["volume_current"] < order["volume_initial"]):
+        return "ioc_remainder"  # a pending order's too, once its price came
+    if filling == FILLING_FOK and at_once:
+        return "fok"
     return "broker"

@@ -179,6 +179,9 @@ async def test_a_deal_that_comes_late_is_found_by_the_watch(account: Account) ->
     [
         ({"state": 4, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
         ({"state": 2, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"state": 3, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"type": 2, "state": 3, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"type": 2, "state": 2, "volume_current": 0.1, "type_filling": 1}, "cancelled", "broker"),
         ({"state": 2, "volume_current": 0.1, "type_filling": 0}, "cancelled", "fok"),
         ({"state": 2, "volume_current": 0.1, "type_filling": 2}, "cancelled", "broker"),
         ({"state": 6, "volume_current": 0.1, "type_filling": 2}, "expired", None),
