@@ -1,0 +1,179 @@
+"""One trader at a whole stack: sends signals, sets the market's prices and faults, and hears what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+from nats.aio.client import Client
+
+from streamapp.commands.signals import HEARD, publish_signal
+from streamapp.domain.identifiers import magic_of, order_id_for
+from streamapp.domain.vocabulary import time_text
+from streamapp.messages.log import BrokerLogEntry
+from streamapp.nats.connection import connect
+from streamapp.settings import Settings
+
+PATIENCE_S = 60.0
+
+
+class Desk:
+    """What a test says and hears. Signals are known by the names that the test gives them."""
+
+    def __init__(self, settings: Settings, nats: Client, http: aiohttp.ClientSession) -> None:
+        self.settings = settings
+        self.nats = nats
+        self._http = http
+        self._run = secrets.token_hex(3)
+        self._accounts: dict[str, str] = {}
+        self._orders: dict[str, list[dict[str, Any]]] = {}
+        self._log: list[BrokerLogEntry] = []
+        self.fills: list[dict[str, Any]] = []
+        self.refusals: dict[str, dict[str, Any]] = {}
+
+    async def listen(self) -> None:
+        for subject in HEARD:
+            await self.nats.subscribe(subject, cb=self._heard)
+        await self.nats.subscribe("mt5.log.>", cb=self._logged)
+        await self.nats.flush()
+
+    async def _heard(self, message: Any) -> None:
+        said = json.loads(message.data)
+        match said.get("schema"):
+            case "order/1":
+                self._orders.setdefault(said["signal_id"], []).append(said)
+            case "fill/1":
+                self.fills.append(said)
+            case "refused/1":
+                self.refusals[said["signal_id"]] = said
+
+    async def _logged(self, message: Any) -> None:
+        self._log.append(BrokerLogEntry.decode(message.data))
+
+    # --- signals and what becomes of them
+
+    async def send(self, name: str, account: str, symbol: str = "EURUSD", side: str = "buy", **fields: Any) -> None:
+        self._accounts[name] = account
+        signal = {"signal_id": self.signal_id(name), "status": "approved", "account": account, "symbol": symbol}
+        signal |= {"side": side, "order_type": "market", "volume": "0.10", "approved_at": time_text(datetime.now(UTC))}
+        await publish_signal(self.nats, json.dumps(signal | fields).encode(), symbol=symbol, message_id=None)
+
+    def signal_id(self, name: str) -> str:
+        return f"desk-{self._run}-{name}"
+
+    def order_id(self, name: str) -> str:
+        return order_id_for(self.settings.deployment, self._accounts[name], self.signal_id(name))
+
+    def statuses(self, name: str) -> list[str]:
+        return [said["status"] for said in self._orders.get(self.signal_id(name), ())]
+
+    async def ended(self, name: str, status: str, detail: str = "") -> dict[str, Any]:
+        """Return the newest order/1 once the order has this status and detail."""
+
+        def newest() -> dict[str, Any] | None:
+            said = self._orders.get(self.signal_id(name), [None])[-1]
+            return said if said is not None and (said["status"], said["detail"]) == (status, detail) else None
+
+        found: dict[str, Any] = await self.until(newest, lambda: f"{name} {status}/{detail}; {self._story(name)}")
+        return found
+
+    async def works(self, name: str) -> dict[str, Any]:
+        """Return the order as the workers know it once it works at the broker."""
+
+        async def working() -> dict[str, Any] | None:
+            order = await self.view(f"/orders/{self.order_id(name)}")
+            return order if order.get("detail") == "working" and order.get("ticket") else None
+
+        found: dict[str, Any] = await self.until(working, lambda: f"{name} working; {self._story(name)}")
+        return found
+
+    def _story(self, name: str) -> list[tuple[str, str, str | None]]:
+        said = self._orders.get(self.signal_id(name), ())
+        refused = self.refusals.get(self.signal_id(name))
+        story = [(order["status"], order["detail"], order["reason"]) for order in said]
+        return story if refused is None else [("refused", refused["reason"], refused["detail"])]
+
+    async def view(self, path: str) -> dict[str, Any]:
+        async with self._http.get(f"http://127.0.0.1:{self.settings.ports.trading()}{path}") as answer:
+            return dict(await answer.json()) if answer.status == 200 else {}
+
+    async def position(self, account: str, position_id: int) -> Decimal:
+        """Return the signed lots of a position as the workers know them; 0 where there is none."""
+        for position in (await self.view(f"/positions?account={account}")).get("positions", ()):
+            if position["position_id"] == position_id:
+                return Decimal(position["volume"]) * (-1 if position["side"] == "sell" else 1)
+        return Decimal(0)
+
+    async def closed(self, position_id: int, reason: str) -> dict[str, Any]:
+        """Return the fill that closed a position for this reason."""
+
+        def closing() -> dict[str, Any] | None:
+            fills = (fill for fill in self.fills if fill["position_id"] == position_id)
+            return next((fill for fill in fills if fill["reason"] == reason), None)
+
+        found: dict[str, Any] = await self.until(closing, lambda: f"position {position_id} closed by {reason}")
+        return found
+
+    def sent(self, name: str) -> dict[str, Any]:
+        """Return the one request that the terminal sent for an order."""
+        order_id = self.order_id(name)
+        (entry,) = (e for e in self._log if e.function == "order_send" and e.order_id == order_id)
+        assert entry.request is not None
+        return entry.request
+
+    # --- the market
+
+    async def pin(self, symbol: str, bid: str, ask: str) -> None:
+        await self._market("/quotes/" + symbol, {"bid": bid, "ask": ask})
+
+    async def fault(self, kind: str, account: str, **fields: Any) -> None:
+        """Let the next ``order_send`` of an account be struck."""
+        await self._market("/faults", {"kind": kind, "account": account, "nth": 1, **fields})
+
+    async def _market(self, path: str, body: dict[str, Any]) -> None:
+        async with self._http.post(f"http://{self.settings.market_address}{path}", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def ledger(self, name: str) -> list[dict[str, Any]]:
+        """Return what the broker's own ledger says of an order: its order, then its deals."""
+        magic = magic_of(self.order_id(name))
+        async with self._http.get(f"http://{self.settings.market_address}/ledger") as answer:
+            rows = list(map(json.loads, (await answer.text()).splitlines()))
+        orders = [row for row in rows if row["kind"] == "order" and row["magic"] == magic and row["reason"] == "expert"]
+        tickets = {order["ticket"] for order in orders}
+        return orders + [row for row in rows if row["kind"] == "deal" and row["order"] in tickets]
+
+    async def health(self) -> dict[str, Any]:
+        async with self._http.get(f"http://{self.settings.market_address}/health") as answer:
+            return dict(await answer.json())
+
+    async def until(self, condition: Callable[[], Any | Awaitable[Any]], what: Callable[[], str]) -> Any:
+        """Return the first true value of a condition, which may be a coroutine function."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            value = condition()
+            value = await value if asyncio.iscoroutine(value) else value
+            if value:
+                return value
+            assert time.monotonic() < deadline, f"did not come: {what()}"
+            await asyncio.sleep(0.05 if deadline else 0)
+
+
+@asynccontextmanager
+async def desk_at(settings: Settings) -> AsyncIterator[Desk]:
+    nats = await connect(settings, "streamapp-test-desk")
+    try:
+        async with aiohttp.ClientSession() as http:
+            desk = Desk(settings, nats, http)
+            await desk.listen()
+            yield desk
+    finally:
+        await nats.close()

@@ -1,0 +1,228 @@
+"""Pending orders, every lifetime, partial fills, and positions that the broker closes: on the real stack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from streamapp.audit.agreement import disagreements, unsettled
+from streamapp.audit.sources import settled_evidence
+from streamapp.domain.vocabulary import time_text
+from streamapp.local.own import OwnStack, free_port_offset
+from tests.e2e.desk import Desk, desk_at
+
+ACCOUNTS = """
+[accounts.hedge]
+login = 61000001
+
+[accounts.net]
+login = 61000002
+margin_mode = "netting"
+
+[accounts.exchange]
+login = 61000003
+margin_mode = "exchange"
+profile = "exchange"
+
+[accounts.flagged]
+login = 61000004
+profile = "suffix_broker"
+
+[accounts.small]
+login = 61000005
+balance = 2000
+"""
+# A pinned price grows old, and doubts end soon: the simulated market shows everything within a second.
+SETTINGS = "[guards]\nmax_tick_age_s = 3600\n[terminal]\nsettle_window_s = 3.0\n"
+SETTLE_WITHIN_S = 90.0
+TYPES = {("limit", "buy"): 2, ("limit", "sell"): 3, ("stop", "buy"): 4, ("stop", "sell"): 5}
+STOP_LIMITS = {("stop_limit", "buy"): 6, ("stop_limit", "sell"): 7}
+
+# The market of EURUSD, and where it goes: up, then down through where it was, then back.
+START, UP, DOWN = ("1.10000", "1.10010"), ("1.10200", "1.10210"), ("1.09800", "1.09810")
+PRICES = {
+    ("limit", "buy"): {"price": "1.09900"},
+    ("limit", "sell"): {"price": "1.10100"},
+    ("stop", "buy"): {"price": "1.10100"},
+    ("stop", "sell"): {"price": "1.09900"},
+    ("stop_limit", "buy"): {"price": "1.10100", "stop_limit_price": "1.10050"},
+    ("stop_limit", "sell"): {"price": "1.09900", "stop_limit_price": "1.09950"},
+}
+
+
+@pytest.fixture(scope="module")
+def pending_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
+    folder = tmp_path_factory.mktemp("pending")
+    stack = OwnStack(folder, free_port_offset(), SETTINGS + ACCOUNTS)
+    with (folder / "up.out").open("wb") as output:
+        stack.start(output)
+        try:
+            stack.wait_ready()
+            yield stack
+        finally:
+            code = stack.stop()
+    assert code == 0, (folder / "up.out").read_text()[-3000:]
+
+
+@pytest.fixture
+async def desk(pending_stack: OwnStack) -> AsyncIterator[Desk]:
+    async with desk_at(pending_stack.settings) as desk:
+        yield desk
+
+
+@pytest.mark.parametrize("account", ["hedge", "net"])
+async def test_each_order_type_waits_at_the_broker_for_its_price_and_is_filled_there(desk: Desk, account: str) -> None:
+    await desk.pin("EURUSD", *START)
+    for (kind, side), prices in PRICES.items():
+        await desk.send(f"{kind}-{side}", account, side=side, order_type=kind, **prices)
+    for (kind, side), prices in PRICES.items():
+        order = await desk.works(f"{kind}-{side}")
+        assert (order["status"], Decimal(order["filled_volume"])) == ("submitted", 0)
+        assert {name: order[name] for name in prices} == prices
+        (at_broker,) = await desk.ledger(f"{kind}-{side}")
+        assert at_broker["ticket"] == order["ticket"]
+        assert at_broker["type"] == (TYPES | STOP_LIMITS)[kind, side]
+        assert Decimal(at_broker["price"]) == Decimal(prices["price"])
+    for quote in (UP, START, DOWN, START):
+        await desk.pin("EURUSD", *quote)
+    # A limit gets its price or a better one; a stop what the market shows when it is reached.
+    filled_at = {
+        "limit-buy": DOWN[1],
+        "limit-sell": UP[0],
+        "stop-buy": UP[1],
+        "stop-sell": DOWN[0],
+        "stop_limit-buy": START[1],
+        "stop_limit-sell": START[0],
+    }
+    for name, price in filled_at.items():
+        order = await desk.ended(name, "filled")
+        assert desk.statuses(name)[-2:] == ["submitted", "filled"]
+        assert Decimal(order["average_price"]) == Decimal(price), name
+        _, deal = await desk.ledger(name)
+        assert (Decimal(deal["volume"]), Decimal(deal["price"])) == (Decimal("0.10"), Decimal(price))
+
+
+async def test_an_order_lives_as_long_as_it_was_asked_to(desk: Desk) -> None:
+    await desk.pin("USDCHF", "0.90000", "0.90010")
+    until = (datetime.now(UTC) + timedelta(seconds=10)).replace(microsecond=0)
+    lifetimes = {"gtc": None, "day": None, "until": time_text(until)}
+    limit = {"order_type": "limit", "price": "0.89900"}
+    for name, expiration in lifetimes.items():
+        await desk.send(name, "hedge", "USDCHF", time_in_force=name, expiration=expiration, **limit)
+    for name in lifetimes:
+        await desk.works(name)
+    expired = await desk.ended("until", "cancelled", "expired")
+    assert Decimal(expired["filled_volume"]) == 0
+    assert datetime.fromisoformat(expired["updated_at"]) >= until
+    await desk.pin("USDCHF", "0.89800", "0.89810")
+    for name in ("gtc", "day"):
+        await desk.ended(name, "filled")
+    assert [len(await desk.ledger(name)) for name in lifetimes] == [2, 2, 1]
+    assert [desk.sent(name)["type_time"] for name in lifetimes] == [0, 1, 2]
+    ahead_s = desk.sent("until")["expiration"] - until.timestamp()
+    assert ahead_s % 1800 == 0  # said by the server's clock
+
+
+async def test_a_pending_that_can_t_be_placed_ends_without_the_broker(desk: Desk) -> None:
+    await desk.pin("EURUSD", *START)
+    gone = time_text(datetime.now(UTC) - timedelta(seconds=1))
+    await desk.send("over", "hedge", order_type="limit", price="1.09", time_in_force="until", expiration=gone)
+    await desk.send("wrong-side", "hedge", order_type="limit", price="1.20")
+    order = await desk.ended("wrong-side", "failed", "invalid")
+    assert "below" in order["reason"]
+    assert await desk.ledger("wrong-side") == []
+    refused = await desk.until(lambda: desk.refusals.get(desk.signal_id("over")), lambda: "the refusal")
+    assert (refused["reason"], refused["detail"].split(":")[0]) == ("stale", "expiration")
+
+
+async def test_a_partial_fill_is_booked_and_the_rest_ends_as_the_broker_says(desk: Desk) -> None:
+    await desk.pin("EURUSD", *START)
+    await desk.fault("partial", "hedge", params={"share": 0.3})
+    await desk.send("rest-cancelled", "hedge")
+    cut = await desk.ended("rest-cancelled", "cancelled", "ioc_remainder")
+    assert (Decimal(cut["filled_volume"]), Decimal(cut["remaining_volume"])) == (Decimal("0.03"), Decimal("0.07"))
+    await desk.fault("partial_then_rest", "net", params={"share": 0.3, "ms": 2000})
+    await desk.send("rest-later", "net")
+    whole = await desk.ended("rest-later", "filled")
+    assert "partially_filled" in desk.statuses("rest-later")
+    assert Decimal(whole["filled_volume"]) == Decimal("0.10")
+    _, first, second = await desk.ledger("rest-later")
+    assert [Decimal(first["volume"]), Decimal(second["volume"])] == [Decimal("0.03"), Decimal("0.07")]
+
+
+async def test_an_exchange_places_first_and_fills_later(desk: Desk) -> None:
+    await desk.pin("EURUSD", *START)
+    await desk.send("at-market", "exchange")
+    await desk.ended("at-market", "filled")
+    await desk.fault("partial_then_rest", "exchange", params={"share": 0.5, "ms": 1000})
+    await desk.send("in-parts", "exchange", volume="0.20")
+    await desk.ended("in-parts", "filled")
+    await desk.send("waits", "exchange", side="sell", order_type="limit", price="1.10100", volume="0.30")
+    await desk.works("waits")
+    await desk.pin("EURUSD", *UP)
+    await desk.ended("waits", "filled")
+    assert desk.sent("waits")["type_filling"] == 2
+
+
+async def test_a_broker_that_takes_only_flagged_fillings_gets_what_order_check_passed(desk: Desk) -> None:
+    await desk.pin("EURUSD", *START)
+    await desk.send("flagged", "flagged", "EURUSD.r", order_type="limit", price="1.09900")
+    await desk.works("flagged")
+    assert desk.sent("flagged")["type_filling"] != 2
+    await desk.pin("EURUSD", *DOWN)
+    await desk.ended("flagged", "filled")
+
+
+@pytest.mark.parametrize("account", ["hedge", "net"])
+@pytest.mark.parametrize(("reason", "quote"), [("sl", ("1.29400", "1.29410")), ("tp", ("1.30600", "1.30610"))])
+async def test_a_stop_loss_or_take_profit_moves_the_position_and_no_order_s_volume(
+    desk: Desk, account: str, reason: str, quote: tuple[str, str]
+) -> None:
+    await desk.pin("GBPUSD", "1.30000", "1.30010")
+    protected = {"stop_loss": "1.29500", "take_profit": "1.30500"}
+    await desk.send("opens", account, "GBPUSD", order_type="limit", price="1.29990", **protected)
+    await desk.works("opens")
+    await desk.pin("GBPUSD", "1.29980", "1.29990")
+    order = await desk.ended("opens", "filled")
+    await desk.pin("GBPUSD", *quote)
+    closing = await desk.closed(order["position_id"], reason)
+    assert (closing["order_id"], closing["entry"], closing["side"]) == (None, "out", "sell")
+    await desk.until(lambda: _is_flat(desk, account, order["position_id"]), lambda: "a flat position")
+    known = await desk.view(f"/orders/{order['order_id']}")
+    assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
+
+
+async def _is_flat(desk: Desk, account: str, position_id: int) -> bool:
+    return not await desk.position(account, position_id)
+
+
+async def test_a_stop_out_moves_the_position_and_no_order_s_volume(desk: Desk) -> None:
+    await desk.pin("AUDUSD", "0.65000", "0.65010")
+    await desk.send("too-much", "small", "AUDUSD", volume="5.00")
+    order = await desk.ended("too-much", "filled")
+    await desk.pin("AUDUSD", "0.64650", "0.64660")
+    closing = await desk.closed(order["position_id"], "so")
+    assert (closing["order_id"], Decimal(closing["volume"])) == (None, Decimal(5))
+    known = await desk.view(f"/orders/{order['order_id']}")
+    assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("5.00"))
+
+
+async def test_a_working_order_that_the_money_does_not_suffice_for_is_rejected_when_its_price_comes(desk: Desk) -> None:
+    await desk.pin("NZDUSD", "0.60000", "0.60010")
+    await desk.send("unaffordable", "small", "NZDUSD", order_type="stop", price="0.60100", volume="50.00")
+    await desk.works("unaffordable")
+    await desk.pin("NZDUSD", "0.60200", "0.60210")
+    order = await desk.ended("unaffordable", "rejected", "reject")
+    assert Decimal(order["filled_volume"]) == 0
+
+
+async def test_every_witness_tells_the_same_story_of_all_of_them(desk: Desk) -> None:
+    evidence = await settled_evidence(desk.settings, desk.nats, within_s=SETTLE_WITHIN_S)
+    assert disagreements(evidence) == []
+    assert unsettled(evidence) == []
+    assert evidence.ledger is not None
+    assert {entry.reason for entry in evidence.ledger if entry.kind == "deal"} >= {"expert", "sl", "tp", "so"}
+    assert (await desk.health())["invariants"]["one_order_per_intent"]
