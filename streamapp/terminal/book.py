@@ -220,6 +220,16 @@ class Book(Rows):
             self.report(kinds[type(body)], order_id, body)
         return ended
 
+    def cancel_requested(self, ticket: int) -> bool:
+        """Return whether the broker was asked by us to cancel a ticket, and has not said no."""
+        found = self.db.execute(
+            "SELECT 1 FROM operations WHERE ticket = ? AND kind = 'cancel' "
+            "AND (outcome IS NULL OR outcome NOT IN ('refused', 'rejected')) "
+            "AND EXISTS (SELECT 1 FROM sendings WHERE sendings.request_id = operations.request_id)",
+            (ticket,),
+        )
+        return found.fetchone() is not None
+
     def deals_seen(self) -> int:
         """Return how many deals are in the journal."""
         return int(self.db.execute("SELECT count(*) FROM deals").fetchone()[0])

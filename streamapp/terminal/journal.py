@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -43,7 +44,20 @@ CREATE INDEX deals_by_time ON deals (at);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY, payload BLOB NOT NULL);
 CREATE TABLE log (seq INTEGER PRIMARY KEY, payload BLOB NOT NULL);
 """
-SCHEMA_VERSION = 1
+"""Version 1, as the first journals were made. What came later is in :data:`MIGRATIONS`, and so made in one way only."""
+MIGRATIONS = {
+    1: """
+CREATE TABLE operations (
+    position INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, hash TEXT NOT NULL, at TEXT NOT
+    NULL, order_id TEXT, ticket INTEGER, outcome TEXT, reply BLOB, request BLOB NOT NULL);
+CREATE INDEX operations_by_ticket ON operations (ticket);
+CREATE INDEX operations_unfinished ON operations (position) WHERE outcome IS NULL;
+CREATE TABLE sendings (magic INTEGER PRIMARY KEY, request_id TEXT NOT NULL, at TEXT NOT NULL);
+CREATE INDEX sendings_by_request ON sendings (request_id);
+"""
+}
+"""What makes a journal of one version one of the next."""
+SCHEMA_VERSION = 2
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15
@@ -185,25 +199,43 @@ def _open(path: Path, account: str) -> sqlite3.Connection:
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         _create(db, path, account)
     meta = dict(db.execute("SELECT key, value FROM meta"))
-    if meta.get("account") != account or meta.get("schema") != str(SCHEMA_VERSION):
+    if meta.get("account") != account:
         raise ConfigurationError(
-            f"expected the journal of account {account} in format {SCHEMA_VERSION}, "
-            f"got account {meta.get('account')} in format "
-            f"{meta.get('schema')}: {path}. Journals are never copied or renamed"
+            f"expected the journal of account {account}, got that of {meta.get('account')}: {path}. "
+            "Journals are never copied or renamed"
         )
+    _migrate(db, path, int(meta.get("schema", 0)))
     return db
 
 
 def _create(db: sqlite3.Connection, path: Path, account: str) -> None:
-    db.execute("BEGIN")
-    for statement in SCHEMA.split(";"):
-        db.execute(statement)
-    values = {"account": account, "schema": str(SCHEMA_VERSION), "epoch": uuid4().hex}
-    db.executemany("INSERT INTO meta VALUES (?, ?)", list(values.items()))
-    db.execute("COMMIT")
+    values = {"account": account, "schema": "1", "epoch": uuid4().hex}
+    with _transaction(db, SCHEMA):
+        db.executemany("INSERT INTO meta VALUES (?, ?)", list(values.items()))
     if (
         os.name == "posix"
     ):  # the file's name must outlive a power cut as well; Windows' file system journals it by itself
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def _migrate(db: sqlite3.Connection, path: Path, version: int) -> None:
+    """Bring an older journal to this version, step by step; a kill leaves it at a whole version."""
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"expected a journal of format 1 to {SCHEMA_VERSION}, got {version}: {path}. "
+            "Run the version of streamapp that wrote it, or a newer one"
+        )
+    for before in range(version, SCHEMA_VERSION):
+        with _transaction(db, MIGRATIONS[before]):
+            db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(before + 1),))
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, statements: str) -> Iterator[None]:
+    db.execute("BEGIN")
+    for statement in statements.split(";"):
+        db.execute(statement)
+    yield
+    db.execute("COMMIT")

@@ -222,8 +222,7 @@ def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[
 
 
 def _record_end(book: Book, order: dict[str, Any], order_id: str, volume: Decimal, attempt: int) -> None:
-    asked_to_cancel = getattr(book, "cancel_requested", None)
-    by_user = asked_to_cancel is not None and asked_to_cancel(order["ticket"])
+    by_user = book.cancel_requested(order["ticket"])
     # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
     # deals.
     if (final := end_of(order, attempt, asked=volume, by_user=by_user)) is not None:

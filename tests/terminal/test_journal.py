@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -209,6 +209,40 @@ async def test_the_journal_of_another_account_is_refused(tmp_path: Path) -> None
         pass
     with pytest.raises(ConfigurationError, match="expected the journal of account other"):
         Journal(tmp_path / "a.sqlite3", "other")
+
+
+async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    async with opened(path) as journal:
+        request = submit_request(epoch=journal.book.epoch)
+        epoch = journal.book.epoch
+        await journal.write(lambda book: book.submit(request))
+    with closing(sqlite3.connect(path)) as db:  # what version 2 added is taken away: this is how version 1 looked
+        for statement in (
+            "DROP TABLE operations",
+            "DROP TABLE sendings",
+            "UPDATE meta SET value = '1' WHERE key = 'schema'",
+        ):
+            db.execute(statement)
+        db.commit()
+    async with opened(path) as journal:
+        row = await journal.write(lambda book: book.row(request.order_id))
+        assert row is not None
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "2")
+        assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
+    async with opened(path) as journal:
+        assert journal.book.meta("schema") == "2"
+
+
+async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+        db.commit()
+    with pytest.raises(ConfigurationError, match="format 1 to 2, got 99"):
+        Journal(path, ACCOUNT)
 
 
 async def test_accepted_comes_before_the_first_deal_and_once(journal: Journal) -> None:
