@@ -13,6 +13,8 @@ from agents.incoming import Incoming
 from streamapp import subjects, topics
 from streamapp.domain.facts import (
     Body,
+    BrokerCancelled,
+    BrokerExpired,
     BrokerRejected,
     Fact,
     FillCorrected,
@@ -34,6 +36,7 @@ from tables.orders import OrderRow
 
 EXECUTOR = "foreign"
 _NO_SYMBOL = "-"
+_UNSEEN_TICKET = 0  # a foreign connector shows none, and no broker gives this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,7 @@ def _deal_number(said: ForeignFill, account: str) -> int:
 
 
 def _end_or_doubt(said: ForeignError) -> Body | None:
-    # Only final and one of three kinds ends an order; silence, whoever reports it, never does.
+    # Only final and one of these kinds ends an order; silence, whoever reports it, never does.
     if said.kind in {"timeout", "in_doubt"}:
         return OutcomeUnknown(attempt=said.attempt, why="foreign_timeout", message=said.message)
     if not said.final:
@@ -219,4 +222,6 @@ def _end_or_doubt(said: ForeignError) -> Body | None:
     if said.kind in {"invalid", "not_connected"}:
         reason: RefusedReason = "invalid" if said.kind == "invalid" else "not_connected"
         return SubmitRefused(attempt=said.attempt, reason=reason, message=said.message)
-    return None
+    if said.kind == "cancelled":
+        return BrokerCancelled(ticket=_UNSEEN_TICKET, reason="broker")
+    return BrokerExpired(ticket=_UNSEEN_TICKET) if said.kind == "expired" else None

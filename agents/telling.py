@@ -15,6 +15,7 @@ from agents.updates import (
     position_message,
 )
 from streamapp import subjects, topics
+from streamapp.domain.facts import BrokerCancelled, BrokerExpired
 from streamapp.kafka.producer import Record
 from streamapp.messages.envelope import Message
 from streamapp.messages.fill import FillMessage
@@ -65,9 +66,13 @@ class Teller:
             fill = fill_message(row.account, revision.fact, revision.state)
             if fill is not None:
                 yield self._fill(entry, fill, ours=ours)
-        elif (error := error_message(context, revision)) is not None:
+        elif self._is_told(revision) and (error := error_message(context, revision)) is not None:
             subject = subjects.error(error.symbol) if ours else None
             yield self._update(entry, error, subject, "error", *map(subjects.token, error.error_id.split(":")))
+
+    def _is_told(self, revision: Revision) -> bool:
+        # To everybody else `orders.cancelled` says it.
+        return not self._tells_all or not isinstance(revision.fact.body, (BrokerCancelled, BrokerExpired))
 
     def _fill(self, entry: Entry, fill: FillMessage, *, ours: bool) -> Record:
         parts = ("fill", subjects.token(fill.account), fill.deal, fill.revision)

@@ -19,7 +19,7 @@ from streamapp.domain.status import (
 )
 from streamapp.domain.vocabulary import FINAL_STATUSES
 from streamapp.messages import order as wire
-from streamapp.messages.error import ErrorKind, ErrorMessage
+from streamapp.messages.error import ENDING, ErrorKind, ErrorMessage
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
@@ -142,7 +142,7 @@ def error_message(order: Context, revision: Revision) -> ErrorMessage | None:
         retcode_name=body.retcode_name if isinstance(body, facts.BrokerRejected) else None,
         message=_text(body),
         attempt=attempt,
-        final=kind in {"rejected", "invalid", "not_connected", "absent"} and status_of(state) in FINAL_STATUSES,
+        final=kind in ENDING and status_of(state) in FINAL_STATUSES,
         at=revision.fact.at,
         executor=state.created.executor,
     )
@@ -217,7 +217,7 @@ def _wire_cost(cost: Cost | None) -> wire.Cost | None:
     return None if cost is None else wire.Cost.model_construct(points=cost.points, bps=cost.bps, money=cost.money)
 
 
-def _bad_news(revision: Revision) -> tuple[ErrorKind | None, int, str]:
+def _bad_news(revision: Revision) -> tuple[ErrorKind | None, int, str]:  # noqa: PLR0911  one line for each fact
     """Return the kind of error a fact is, its attempt, and what tells it from others of that kind and attempt."""
     match revision.fact.body:
         case facts.BrokerRejected(attempt=attempt):
@@ -228,6 +228,10 @@ def _bad_news(revision: Revision) -> tuple[ErrorKind | None, int, str]:
             return "absent", attempt, ""
         case facts.OutcomeUnknown(attempt=attempt, why=why):
             return "in_doubt", attempt, why
+        case facts.BrokerCancelled(ticket=ticket):
+            return "cancelled", revision.state.last_attempt, str(ticket)
+        case facts.BrokerExpired(ticket=ticket):
+            return "expired", revision.state.last_attempt, str(ticket)
         case facts.BrokerAccepted(ticket=ticket) if len(revision.state.accepted_tickets) > max(
             1, len(revision.state.attempts)
         ):
@@ -236,7 +240,7 @@ def _bad_news(revision: Revision) -> tuple[ErrorKind | None, int, str]:
             return None, 0, ""
 
 
-def _text(body: facts.Body) -> str:
+def _text(body: facts.Body) -> str:  # noqa: PLR0911  one line for each fact
     match body:
         case facts.BrokerRejected() | facts.OutcomeUnknown():
             word = body.retcode_name if isinstance(body, facts.BrokerRejected) else body.why
@@ -245,6 +249,10 @@ def _text(body: facts.Body) -> str:
             return f"{body.reason}: {body.message}" if body.message else body.reason
         case facts.ProvenAbsent():
             return "looked for through the whole settle window and not found at the broker"
+        case facts.BrokerCancelled():
+            return f"ticket {body.ticket}: {body.reason}"
+        case facts.BrokerExpired():
+            return f"ticket {body.ticket}: its time is over"
         case facts.BrokerAccepted():
             return f"ticket {body.ticket} is one more than this order should have"
         case _:

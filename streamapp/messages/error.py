@@ -13,8 +13,21 @@ from streamapp.domain.vocabulary import Frozen, UtcTime
 from streamapp.messages.envelope import Message
 
 ErrorKind = Literal[
-    "rejected", "invalid", "not_connected", "timeout", "in_doubt", "absent", "duplicate", "disconnected"
+    "rejected",
+    "invalid",
+    "not_connected",
+    "timeout",
+    "in_doubt",
+    "absent",
+    "duplicate",
+    "disconnected",
+    "cancelled",
+    "expired",
 ]
+"""``cancelled`` and ``expired`` are said by a connector only: they end what is left of an order, and whoever gets its
+answers from us alone has no ``orders.cancelled`` to see it by."""
+ENDING: frozenset[ErrorKind] = frozenset({"rejected", "invalid", "not_connected", "absent", "cancelled", "expired"})
+"""The kinds by which an order can be over."""
 
 
 class ErrorMessage(Message):
@@ -38,7 +51,7 @@ class ErrorMessage(Message):
 class ForeignError(Frozen):
     """What we need of an error from someone else's connector.
 
-    Only final and rejected, invalid or not_connected ends an order.
+    Only final and rejected, invalid, not_connected, cancelled or expired ends an order; what was filled before stays.
     """
 
     order_id: str = Field(min_length=1, max_length=128)

@@ -37,6 +37,7 @@ from tests.domain.examples import (
     created,
     deal,
     doubt,
+    expired,
     fact_sets,
     filled,
     refused,
@@ -303,6 +304,21 @@ async def test_a_connector_tells_fills_and_errors_only() -> None:
     told = await world.fold(*LIFE, doubt())
     assert [type(one) for one in told] == [FillMessage, ErrorMessage]
     assert world.published == ["broker.fill.EURUSD", "broker.error.EURUSD"]
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "message"),
+    [(cancelled(reason="ioc_remainder"), "cancelled", "ioc_remainder"), (expired(), "expired", "its time is over")],
+)
+async def test_a_connector_says_that_the_rest_of_an_order_is_over(end: Fact, kind: str, message: str) -> None:
+    world = World("connector")
+    told = await world.fold(created("1"), claimed(), accepted(), filled(9, "0.4"), end)
+    (error,) = (one for one in told if isinstance(one, ErrorMessage))
+    assert (error.kind, error.final) == (kind, True)
+    assert message in error.message
+    others = World("both")
+    told = await others.fold(created("1"), claimed(), accepted(), filled(9, "0.4"), end)
+    assert not [one for one in told if isinstance(one, ErrorMessage)]
 
 
 async def test_what_a_foreign_connector_said_is_told_but_not_published_again() -> None:

@@ -344,6 +344,8 @@ async def test_a_fill_of_an_order_not_yet_known_carries_what_is_there() -> None:
         ({"kind": "rejected", "final": True, "retcode": 10019}, "BrokerRejected", "rejected"),
         ({"kind": "invalid", "final": True}, "SubmitRefused", "invalid"),
         ({"kind": "not_connected", "final": True}, "SubmitRefused", "not_connected"),
+        ({"kind": "cancelled", "final": True}, "BrokerCancelled", "broker"),
+        ({"kind": "expired", "final": True}, "BrokerExpired", '"ticket":0'),
         ({"kind": "timeout", "final": True}, "OutcomeUnknown", "foreign_timeout"),
         ({"kind": "in_doubt"}, "OutcomeUnknown", "foreign_timeout"),
     ],
