@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,14 @@ class Health:
 
     connection: Connection = "connecting"
     detail: str = WHAT_TO_DO["connecting"]
+
+
+def retry_waits() -> Iterator[float]:
+    """Yield the seconds to wait before each further try to connect."""
+    wait_s = FIRST_RETRY_S
+    while True:
+        yield wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
 
 class BrokerConnection:
@@ -204,14 +213,13 @@ class BrokerConnection:
         """Keep the connection, for ever."""
         known = await self._journal.write(lambda book: book.meta("server_offset_s"))
         self.time = ServerTime(int(known) if known else None)
-        retry_s = FIRST_RETRY_S
+        waits = retry_waits()
         while True:
             if await self._connected() and await self._watched():
-                retry_s = FIRST_RETRY_S
+                waits = retry_waits()
             if self.health.connection in {"ready", "no_algo_trading"}:
                 await self._become("connecting")
-            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+            await asyncio.sleep(next(waits))
 
     def _doubt(self) -> None:
         """Believe nothing until it is synchronised again."""
@@ -255,10 +263,9 @@ class BrokerConnection:
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.debug("looking again: %s", error)
             believed = believed or self.is_believed
-            try:
-                await asyncio.wait_for(self._lost.wait(), self._terminal.poll_interval_s)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._terminal.poll_interval_s):
+                    await self._lost.wait()
         return believed
 
     async def _learn(self, pulse: dict[str, Any]) -> None:
