@@ -15,7 +15,7 @@ from urllib.parse import quote
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-Habit = Literal["fills", "fills_twice", "rejects", "can_t_connect", "keeps_silent", "times_out"]
+Habit = Literal["fills", "fills_twice", "fills_half", "rejects", "can_t_connect", "keeps_silent", "times_out"]
 DEADLINE_S = 60.0
 
 
@@ -97,15 +97,18 @@ class Connector(Ears):
         if habit in {"fills", "fills_twice"}:
             for _ in range(2 if habit == "fills_twice" else 1):
                 await self.fill(order)
+        elif habit == "fills_half":
+            await self.fill(order, deals=1)
+            await self.error(order, "expired", final=True)
         elif habit in {"rejects", "can_t_connect"}:
             kind = "rejected" if habit == "rejects" else "not_connected"
             await self.error(order, kind, final=True)
         elif habit == "times_out":
             await self.error(order, "timeout", final=False)
 
-    async def fill(self, order: Mapping[str, Any]) -> None:
-        """Fill an order in two deals, saying no more than is required."""
-        for number, price in enumerate((Decimal("1.1000"), Decimal("1.1002"))):
+    async def fill(self, order: Mapping[str, Any], deals: int = 2) -> None:
+        """Fill half of an order in each deal, saying no more than is required."""
+        for number, price in enumerate((Decimal("1.1000"), Decimal("1.1002"))[:deals]):
             body = {
                 "order_id": order["order_id"],
                 "fill_id": f"their-{order['order_id']}-{number}",
@@ -127,7 +130,7 @@ class ExecutionService(Ears):
         super().__init__(url, "broker.>", "orders.>", "positions.>", "accounts.>", "signals.>")
 
     async def ask(self, order_id: str, symbol: str | None = "EURUSD", **changes: Any) -> dict[str, Any]:
-        """Ask for a market order as the documentation says it, and return what was said; None leaves a field out."""
+        """Ask for an order as the documentation says it, a market order if no more is said; None leaves a field out."""
         order: dict[str, Any] = {
             "order_id": order_id,
             "account": "demo-hedging",

@@ -34,6 +34,17 @@ class Desk:
         await self.service.until(lambda: self.service.on("broker.error.", order_id))
         return self.service.on("broker.error.", order_id)[-1].body
 
+    async def pin(self, symbol: str, bid: str, ask: str) -> None:
+        """Set the market's price."""
+        await asyncio.to_thread(_pin, self.stack.settings.ports.market, symbol, bid, ask)
+
+    async def placed(self, order_id: str) -> dict[str, Any]:
+        """Return the broker's order as soon as it is there."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not (orders := await self.executed(order_id)):
+                await asyncio.sleep(0.1)
+        return orders[0]
+
     async def executed(self, order_id: str) -> list[dict[str, Any]]:
         """Return the broker's orders that carry this order's number."""
         lines = await asyncio.to_thread(_ledger, self.stack.settings.ports.market)
@@ -43,6 +54,12 @@ class Desk:
 def _ledger(port: int) -> list[dict[str, Any]]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/ledger", timeout=5) as response:
         return [json.loads(line) for line in response.read().splitlines()]
+
+
+def _pin(port: int, symbol: str, bid: str, ask: str) -> None:
+    body = json.dumps({"bid": bid, "ask": ask}).encode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/quotes/{symbol}", data=body, timeout=5) as response:
+        response.read()
 
 
 def new_id() -> str:
@@ -65,6 +82,30 @@ async def test_what_is_asked_for_is_executed_once_and_nothing_but_fills_is_said(
     ours = [heard for heard in desk.service.heard if heard.headers.get("Streamapp-Origin") == ORIGIN]
     assert {heard.subject.rpartition(".")[0] for heard in ours} == {"broker.fill"}
     assert {heard.body["executor"] for heard in ours if heard.body["order_id"] in order_ids} == {"streamapp"}
+
+
+async def test_a_limit_order_works_at_the_broker_until_its_price_comes(desk: Desk) -> None:
+    await desk.pin("USDCAD", "1.36000", "1.36010")
+    order_id = new_id()
+    await desk.service.ask(order_id, "USDCAD", order_type="limit", price="1.35900", time_in_force="day")
+    placed = await desk.placed(order_id)
+    assert (placed["type"], Decimal(placed["price"])) == (2, Decimal("1.35900"))
+    assert desk.service.filled(order_id) == 0
+    await desk.pin("USDCAD", "1.35880", "1.35890")
+    await desk.filled(order_id)
+    [fill] = desk.service.on("broker.fill.", order_id)
+    assert Decimal(fill.body["price"]) == Decimal("1.35890")
+
+
+async def test_what_expires_at_the_broker_is_said_to_be_over(desk: Desk) -> None:
+    order_id = new_id()
+    expiration = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
+    lifetime = {"time_in_force": "until", "expiration": expiration}
+    await desk.service.ask(order_id, "NZDUSD", order_type="stop", price="0.90000", **lifetime)
+    await desk.placed(order_id)
+    error = await desk.refused(order_id)
+    assert (error["kind"], error["final"]) == ("expired", True)
+    assert desk.service.filled(order_id) == 0
 
 
 async def test_an_order_that_is_asked_for_again_is_not_executed_again(desk: Desk) -> None:

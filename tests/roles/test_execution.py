@@ -24,6 +24,7 @@ HABITS: dict[str, Habit] = {
     "AUDUSD": "can_t_connect",
     "USDJPY": "keeps_silent",
     "NZDUSD": "times_out",
+    "USDCAD": "fills_half",
 }
 ORIGIN = "streamapp/execution"
 
@@ -34,7 +35,7 @@ class Desk:
     def __init__(self, stack: OwnStack, connector: Connector, ears: Ears) -> None:
         self.stack, self.connector, self.ears = stack, connector, ears
 
-    async def approve(self, symbol: str, *, valid_s: float = 30.0, volume: str = "0.10") -> str:
+    async def approve(self, symbol: str, *, valid_s: float = 30.0, volume: str = "0.10", **fields: Any) -> str:
         """Approve a signal and return the id of the order it must become."""
         signal_id = f"s-{secrets.token_hex(4)}"
         now = datetime.now(UTC)
@@ -49,6 +50,7 @@ class Desk:
             "expected_price": "1.0999",
             "approved_at": now.isoformat(),
             "valid_until": (now + timedelta(seconds=valid_s)).isoformat(),
+            **fields,
         }
         await self.ears.say(f"signals.approved.{symbol}", body)
         return order_id_for("streamapp", "demo-hedging", signal_id)
@@ -105,6 +107,19 @@ async def test_a_fill_that_is_said_twice_counts_once(desk: Desk) -> None:
     await desk.told("filled", probe)
     order = await desk.shows(order_id, status="filled")
     assert order["filled_volume"] == "0.10"
+
+
+async def test_a_limit_order_is_asked_for_with_its_price_and_lifetime_and_ends_with_what_was_filled(desk: Desk) -> None:
+    expiration = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    limit: dict[str, Any] = {"order_type": "limit", "price": "1.36", "time_in_force": "until", "expiration": expiration}
+    order_id = await desk.approve("USDCAD", **limit)
+    order = await desk.told("cancelled", order_id)
+    assert (order["detail"], Decimal(order["filled_volume"])) == ("expired", Decimal("0.05"))
+    [asked] = desk.connector.on("orders.submitted.", order_id)
+    assert {name: asked.body[name] for name in ("order_type", "price", "time_in_force")} == {
+        name: limit[name] for name in ("order_type", "price", "time_in_force")
+    }
+    assert datetime.fromisoformat(asked.body["expiration"]) == datetime.fromisoformat(expiration)
 
 
 @pytest.mark.parametrize(("symbol", "status"), [("GBPUSD", "rejected"), ("AUDUSD", "failed")])
