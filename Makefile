@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := streamapp tables agents tests
+# What also runs on Windows, beside MetaTrader 5 or for who writes a bot (tests/test_windows.py keeps it complete).
+WINDOWS := -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
+    -p streamapp.messages -p streamapp.nats -m streamapp.health
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down clean test lint types imports docs-check unit bench lock
@@ -35,8 +38,9 @@ lint: $(READY) ## Style (ruff).
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 
-types: $(READY) ## Types (mypy, strict).
+types: $(READY) ## Types (mypy, strict), and again as Windows sees what runs there.
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 $(WINDOWS)
 
 imports: $(READY) ## Which package may import which (import-linter).
 	$(BIN)/lint-imports

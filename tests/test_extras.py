@@ -192,10 +192,10 @@ def test_the_command_says_what_it_can_do_without_the_other_parts(part: str, requ
     ],
 )
 def test_a_command_of_another_part_names_it(
-    part: str, command: tuple[str, ...], needs: str, request: pytest.FixtureRequest
+    part: str, command: tuple[str, ...], needs: str, request: pytest.FixtureRequest, nats_url: str
 ) -> None:
     made: Environment = request.getfixturevalue(part)
-    done = made.run("-m", "streamapp.cli", *command, STREAMAPP_NATS__URL=f"nats://127.0.0.1:{free_port()}")
+    done = made.run("-m", "streamapp.cli", *command, STREAMAPP_NATS__URL=nats_url)
     assert done.returncode in {1, 2}
     assert "pip install" in done.stdout + done.stderr
     assert needs in done.stdout + done.stderr

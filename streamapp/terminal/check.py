@@ -6,7 +6,6 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from streamapp.clock import utc_now
@@ -20,6 +19,8 @@ from streamapp.terminal.link import WorkerLink
 NATS_WAIT_S = 5.0
 WAIT_S = 60.0
 """How long an account may take: a terminal program that is not running is started, which takes half a minute."""
+AWAY_S = 5.0
+"""How long ``disconnected`` is not believed: a terminal program that has just started is so for a moment."""
 POLL_S = 0.1
 
 
@@ -68,7 +69,7 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
     )
     tasks = [asyncio.create_task(part.run()) for part in (journal, link, connection)]
     try:
-        await connection.settled(utc_now() + timedelta(seconds=WAIT_S))
+        await _settled(connection)
         return _say(connection.health.connection == "ready", f"{name}: {_described(connection)}")
     finally:
         for task in tasks[1:]:
@@ -77,6 +78,20 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         journal.close()
+
+
+async def _settled(connection: BrokerConnection) -> None:
+    now = asyncio.get_running_loop().time
+    until, away_since = now() + WAIT_S, now()
+    while now() < until:
+        match connection.health.connection:
+            case "ready" | "no_algo_trading" | "wrong_account":
+                return
+            case "disconnected" if now() - away_since > AWAY_S:
+                return
+            case "connecting" | "hung":
+                away_since = now()
+        await asyncio.sleep(POLL_S)
 
 
 def _described(connection: BrokerConnection) -> str:

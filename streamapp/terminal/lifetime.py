@@ -72,7 +72,7 @@ def _lock(file: int) -> None:
 
 def _pid_in(path: Path) -> int:
     try:
-        return int(path.read_text() or 0)
+        return int(path.read_text(encoding="ascii") or 0)
     except (OSError, ValueError):
         return 0
 
@@ -128,10 +128,12 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def _watch_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(1)
+if sys.platform != "win32":
+
+    def _watch_parent(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_S)
+        os._exit(1)
 
 
 def keep_children() -> None:
