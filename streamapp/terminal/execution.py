@@ -21,6 +21,7 @@ from streamapp.domain.facts import (
     SubmitReturned,
     SubmitStarted,
 )
+from streamapp.domain.identifiers import magic_of
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal import brokerlog
@@ -36,6 +37,8 @@ from streamapp.terminal.request import Prepared, RefusedError, build, number
 logger = logging.getLogger(__name__)
 
 CHECK_PASSED = 0
+WRONG_ACCOUNT = "wrong_account"
+"""What an answer is called that may be another account's: the order was executed here, or there."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,9 @@ class Execution:
             returned_at=datetime.fromtimestamp(answer.value["at"], UTC),
             raw={**result, "last_error": list(answer.error)},
         )
+        elsewhere = answer.value.get("elsewhere")
+        if elsewhere and verdict.outcome in {"accepted", "doubt"}:
+            verdict = Verdict("doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {elsewhere}")
         # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is on
         # disk leaves a STARTED row, which the next life takes for the doubt that it is.
         recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
@@ -291,6 +297,8 @@ def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict:
             )
         case "doubt":
             logger.error("order %s is in doubt: %s %s", order_id, verdict.name, verdict.message)
+            if verdict.name == WRONG_ACCOUNT:  # whatever we find at ours: nobody watches a position at the other one
+                book.halt(f"{verdict.message}, which may hold order {order_id}: look for magic {magic_of(order_id)}")
             book.doubt(
                 order_id,
                 OutcomeUnknown(attempt=attempt, why="ambiguous_answer", message=f"{verdict.name}: {verdict.message}"),

@@ -184,7 +184,18 @@ class Worker:
             return {"sent": False}
         result = self.calls.call("order_send", request, request=request, log=True)
         crashpoints.reach("terminal.in_order_send")
-        return {"sent": True, "result": result, "last_error": self.calls.error, "at": time.time()}
+        at = time.time()
+        return {"sent": True, "result": result, "at": at, "elsewhere": self._elsewhere()}
+
+    def _elsewhere(self) -> str | None:
+        """Return who is logged in if it is another account by now: a person may switch it between check and call."""
+        if self.calls.broken:
+            return None
+        error, account = self.calls.error, self.calls.call("account_info")
+        self.calls.error = error  # order_send's own is what the answer is judged by
+        if account is None or (account["login"], account["server"]) == self._owner:
+            return None
+        return f"{account['login']} on {account['server']}"
 
     def do_deals(self, **arguments: Any) -> dict[str, Any]:
         """Tell the deals that are new or changed (history.py)."""
