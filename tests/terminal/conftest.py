@@ -40,6 +40,8 @@ PATIENCE_S = 60.0
 """How long a test waits for what must come; the machine may be busy with others."""
 
 
+ANSWER_S = 5.0
+"""How long one request waits: it is lost where the process was killed and NATS has not noticed yet."""
 SETTLE_WINDOW_S = 1.0
 """How long the terminals of these tests look for a doubt."""
 
@@ -283,8 +285,8 @@ class TerminalProcess:
         until = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return (await self._client.request(subject, payload, timeout=PATIENCE_S)).data
-            except nats.errors.NoRespondersError:
+                return (await self._client.request(subject, payload, timeout=ANSWER_S)).data
+            except (nats.errors.NoRespondersError, nats.errors.TimeoutError):  # every request may be repeated
                 assert time.monotonic() < until, self.log.read_text()
                 assert self.process is not None
                 assert self.process.poll() is None, self.log.read_text()

@@ -148,6 +148,10 @@ class Desk:
         """Wait until a state of the connection was reported."""
         await eventually(lambda: connection in self.connections(), connection)
 
+    def has_become(self, connection: str, after: int) -> bool:
+        """Return whether a state of the connection was reported after so many others."""
+        return connection in self.connections()[after:]
+
     def of_nobody(self, kind: str) -> list[Report]:
         """Return the reports of a kind since the begin that are no order's of ours."""
         return [report for report in self.terminal.told(None) if report.seq > self.since_seq and report.kind == kind]
