@@ -68,7 +68,11 @@ def groups_of(entries: Iterable[Entry]) -> list[list[Entry]]:
 def _rows_of(fact: Fact) -> list[object]:
     names: list[object] = [] if fact.order_id is None else [fact.order_id]
     match fact.body:
-        case facts.Filled(position_id=position) | facts.FillCorrected(deal=facts.Filled(position_id=position)):
+        case (
+            facts.Filled(position_id=position)
+            | facts.FillCorrected(deal=facts.Filled(position_id=position))
+            | facts.FillBusted(was=facts.Filled(position_id=position))
+        ):
             names.append(position)
     return names
 
@@ -190,15 +194,12 @@ class Group:
 
 
 def _said_of(told: Told) -> list[tuple[int, Said]]:
-    """Return what an entry says of a position: its deal, and the bust that came before the deal, if one did.
-
-    A bust names no position: only the order that it came for knows which one the deal belongs to.
-    """
+    """Return what an entry says of a position: its deal, and the bust that came before the deal, if one did."""
     fact = told.entry.fact
     number, deal = deal_of(fact)
     # The order as of this entry, not as of the group's end: what is told must not depend on how facts were grouped.
     known = Deal() if told.state is None else told.state.deals.get(number, Deal())
-    filled = deal.filled or known.filled
+    filled = deal.filled or known.filled or (fact.body.was if isinstance(fact.body, facts.FillBusted) else None)
     if filled is None or filled.position_id == 0:
         return []
     name = fact.fact_id.removeprefix(f"{fact.account}:deal:")

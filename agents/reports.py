@@ -17,12 +17,13 @@ from typing import Any
 
 from agents.dead_letters import dead_record
 from agents.facts import fact_record
+from agents.folding import DEALS
 from agents.foreign import Answer, complaint, is_foreign_answer, read_answer
 from agents.incoming import Incoming
 from agents.outboxes import Outboxes
 from streamapp import subjects, topics
 from streamapp.crashpoints import reach
-from streamapp.domain.facts import Fact, FillCorrected, Filled, make_fact
+from streamapp.domain.facts import Fact, make_fact
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.reports import Progress
 from streamapp.errors import Transient, Unusable
@@ -134,7 +135,7 @@ class Reports:
             return self._update(
                 incoming, report.account, self._connection(report, body, incoming.partition), message_id
             )
-        if report.order_id is None and not isinstance(body, Filled | FillCorrected):
+        if report.order_id is None and not isinstance(body, DEALS):
             raise Unusable("no_order", f"order_id: expected one for {report.kind}, got null")
         cause = f"report:{report.account}:{report.epoch}:{report.seq}"
         fact = make_fact(report.account, report.order_id, body, at=report.at, causation_id=cause)
@@ -225,7 +226,7 @@ def _subject_of(message: Any) -> str:
 
 
 def _is_deal(fact: Fact) -> bool:
-    return isinstance(fact.body, Filled | FillCorrected)
+    return isinstance(fact.body, DEALS)
 
 
 def _place_of(incoming: Incoming) -> list[tuple[str, str, int]]:

@@ -103,7 +103,8 @@ def fill_message(account: str, fact: Fact, order: OrderState | None) -> FillMess
         order: The order it belongs to, with the fact in it; None for a deal that is no order's of ours.
     """
     number, said = deal_of(fact)
-    filled = said.filled or _deal_in(order, number).filled
+    taken_back = fact.body.was if isinstance(fact.body, facts.FillBusted) else None
+    filled = said.filled or _deal_in(order, number).filled or taken_back
     if filled is None:
         return None
     created = None if order is None else order.created

@@ -163,10 +163,11 @@ class Filled(Frozen):
 
 
 class FillBusted(Frozen):
-    """The broker took a deal back."""
+    """The broker took a deal back; ``was`` is what it was, or a deal that is no order's would not name its position."""
 
     deal: int
     revision: int
+    was: Filled | None = None
 
 
 class FillCorrected(Frozen):

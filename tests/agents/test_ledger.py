@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agents.ledger import Ledger
 from agents.updates import current_order
 from streamapp import topics
+from streamapp.domain import facts
 from streamapp.domain.facts import Fact
 from streamapp.kafka.memory import MemoryProducer
 from streamapp.messages.error import ErrorMessage
@@ -341,6 +342,15 @@ async def test_a_busted_deal_leaves_the_order_and_the_position() -> None:
     fill = next(one for one in told if isinstance(one, FillMessage))
     assert (fill.deal, fill.revision, fill.busted, str(fill.volume)) == (9, 1, True, "1")
     assert world.position.state.volume == 0
+
+
+async def test_a_busted_deal_that_is_no_orders_leaves_its_position() -> None:
+    world = World()
+    stopped = deal(5, "0.3", position_id=7, reason="sl", side="sell")
+    await world.fold(says(stopped, order_id=None))
+    told = await world.fold(says(facts.FillBusted(deal=5, revision=1, was=stopped), order_id=None))
+    assert [type(one) for one in told] == [FillMessage, PositionMessage]
+    assert (told[0].busted, told[0].order_id, told[1].volume) == (True, None, 0)
 
 
 async def test_a_bust_that_comes_before_its_deal_holds_all_the_same() -> None:
