@@ -138,6 +138,14 @@ class Desk:
         """Let the next ``order_send`` of an account be struck."""
         await self._market("/faults", {"kind": kind, "account": account, "nth": 1, **fields})
 
+    @asynccontextmanager
+    async def broken(self, kind: str, account: str, **params: Any) -> AsyncIterator[None]:
+        """Let an account have a fault as long as this is open."""
+        await self._market("/faults", {"kind": kind, "account": account, "params": params})
+        yield
+        async with self._http.delete(f"http://{self.settings.market_address}/faults") as answer:
+            assert answer.status == 200
+
     async def _market(self, path: str, body: dict[str, Any]) -> None:
         async with self._http.post(f"http://{self.settings.market_address}{path}", json=body) as answer:
             assert answer.status == 200, await answer.text()

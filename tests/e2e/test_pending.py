@@ -80,7 +80,7 @@ async def test_each_order_type_waits_at_the_broker_for_its_price_and_is_filled_t
         await desk.send(f"{kind}-{side}", account, side=side, order_type=kind, **prices)
     for (kind, side), prices in PRICES.items():
         order = await desk.works(f"{kind}-{side}")
-        assert (order["status"], Decimal(order["filled_volume"])) == ("submitted", 0)
+        assert (order["status"], Decimal(order["filled_volume"])) == ("submitted", Decimal(0))
         assert {name: order[name] for name in prices} == prices
         (at_broker,) = await desk.ledger(f"{kind}-{side}")
         assert at_broker["ticket"] == order["ticket"]
@@ -143,7 +143,7 @@ async def test_a_partial_fill_is_booked_and_the_rest_ends_as_the_broker_says(des
     await desk.fault("partial", "hedge", params={"share": 0.3})
     await desk.send("rest-cancelled", "hedge")
     cut = await desk.ended("rest-cancelled", "cancelled", "ioc_remainder")
-    assert (Decimal(cut["filled_volume"]), Decimal(cut["remaining_volume"])) == (Decimal("0.03"), Decimal("0.07"))
+    assert (Decimal(cut["filled_volume"]), Decimal(cut["remaining_volume"])) == (Decimal("0.03"), Decimal(0))
     await desk.fault("partial_then_rest", "net", params={"share": 0.3, "ms": 2000})
     await desk.send("rest-later", "net")
     whole = await desk.ended("rest-later", "filled")
@@ -151,6 +151,23 @@ async def test_a_partial_fill_is_booked_and_the_rest_ends_as_the_broker_says(des
     assert Decimal(whole["filled_volume"]) == Decimal("0.10")
     _, first, second = await desk.ledger("rest-later")
     assert [Decimal(first["volume"]), Decimal(second["volume"])] == [Decimal("0.03"), Decimal("0.07")]
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "detail", "volumes"), [("go_on", "filled", "", [4, 6]), ("cancel", "cancelled", "broker", [4])]
+)
+async def test_a_pending_order_can_be_filled_in_part_when_its_price_comes(
+    desk: Desk, rest: str, status: str, detail: str, volumes: list[int]
+) -> None:
+    await desk.pin("EURUSD", *START)
+    await desk.send("in-part", "net", order_type="limit", price="1.09900")
+    await desk.works("in-part")
+    async with desk.broken("activation_partial", "net", share="0.4", rest=rest, after_ms=2000):
+        await desk.pin("EURUSD", *DOWN)
+        order = await desk.ended("in-part", status, detail)
+    assert "partially_filled" in desk.statuses("in-part")
+    assert [Decimal(deal["volume"]) * 100 for deal in (await desk.ledger("in-part"))[1:]] == volumes
+    assert Decimal(order["filled_volume"]) * 100 == sum(volumes)
 
 
 async def test_an_exchange_places_first_and_fills_later(desk: Desk) -> None:
