@@ -40,7 +40,7 @@ class Book(Rows):
             self._insert(request, "doubt", now, reason="foreign_epoch")
             message = f"claimed for journal {request.epoch}, this is {self.epoch}"
             unknown = facts.OutcomeUnknown(attempt=request.attempt, why="foreign_epoch", message=message)
-            self.report("unknown", request.order_id, unknown)
+            self._is_unknown(request.order_id, unknown)
             self._adopt_seen(request)
         elif now < request.not_after:
             self._insert(request, "recorded", now)

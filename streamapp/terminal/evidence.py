@@ -56,6 +56,10 @@ class Evidence:
     ours: list[Sighting] = field(default_factory=list)
     alike: list[Sighting] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """Return what says that it is at the broker."""
+        return "; ".join(str(row) for row in self.ours)
+
 
 def sightings(found: dict[str, list[dict[str, Any]]], *, hedging: bool, time: ServerTime) -> list[Sighting]:
     """Return the rows that a search found, as far as a program sent them and they can be an order's own."""

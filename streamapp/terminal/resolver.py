@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -22,11 +21,10 @@ from streamapp.terminal.evidence import CLOCK_SLACK, Evidence, judged, sightings
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.rows import Doubt
+from streamapp.terminal.settling import Settling, Window
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
-"""Between two searches: doubled each time, from a new doubt on."""
 AT_ONCE = 500
 """Most doubts looked for in one search; the others wait their turn."""
 BEFORE = timedelta(days=1)
@@ -36,26 +34,16 @@ WHOLE_DAY_S = 86400
 """History is searched from the beginning of a day: one interval for all doubts of that day. It is also the earliest
 moment to ask the module for: never 0 (reference mt5 §1.3)."""
 LATE_FOR = timedelta(days=1)
-"""How long an absent order is still searched for by itself; a deal with its magic is adopted for ever, by the watch."""
-
-
-@dataclass
-class _Window:
-    """The settle window of one doubt; ``began_s``: the first search in it had begun, by the loop's clock."""
-
-    doubt: Doubt
-    began_s: float | None = None
-    began_at: datetime | None = None
-    polls: int = 0
-    suspected: bool = False
+"""How long what was resolved is still searched for, once every settle window: an absent order may appear, an adopted
+one a second time. The watch takes deals with its magic for ever."""
 
 
 class Resolver:
     """Looks for every doubt of the journal until it is adopted, absent, or left to a person.
 
     Guarantees:
-        Nothing is sent. ABSENT is said only of an order that no search showed through a whole settle window of one
-        unbroken connection, the last searches of it showing equal histories at least ``equal_reads_s`` apart.
+        Nothing is sent. ABSENT is said only of an order that no look showed through a whole settle window of one
+        unbroken connection, the last looks showing equal histories at least ``equal_reads_s`` apart.
     """
 
     def __init__(
@@ -67,115 +55,87 @@ class Resolver:
         clock: Clock,
         on_adopted: Callable[[str, int, Decimal, int], None],
     ) -> None:
-        """``on_adopted`` is told (order_id, ticket, volume, attempt) once an adoption is durable."""
+        """``on_adopted`` is told (order_id, ticket, volume, attempt) once the adoption of a market order is durable."""
         self._journal = journal
         self._connection = connection
         self._terminal = terminal
         self._clock = clock
         self._on_adopted = on_adopted
-        self._windows: dict[str, _Window] = {}
-        self._absent: dict[str, Doubt] = {}
-        self._generation = -1
-        self._digest: int | None = None
-        self._equal_since_s = 0.0
+        self._settling = Settling(terminal.settle_window_s, terminal.equal_reads_s)
         self._settled_until = 0
-        self._pause_s = FIRST_PAUSE_S
-        self._next_s = 0.0
+        self._resolved: dict[str, Doubt] = {}
         self._next_late_s = 0.0
-
-    @property
-    def suspicions(self) -> int:
-        """How many doubts wait for a person."""
-        return sum(window.suspected for window in self._windows.values())
 
     async def run(self) -> None:
         """Resolve, for ever."""
         since = self._clock() - LATE_FOR
-        self._absent = {
-            doubt.order.order_id: doubt
-            for doubt in await self._journal.write(lambda book: book.sought(book.absents(since)))
-        }
+        absent = await self._journal.write(lambda book: book.sought(book.absents(since, AT_ONCE)))
+        self._resolved = {doubt.order.order_id: doubt for doubt in absent}
         while True:
             await self._learn_of_doubts()
             if self._is_due():
                 await self._connection.readable()
                 try:
-                    await self._search()
+                    await self._look()
                 except (NotHandedOverError, WorkerLostError) as error:
                     logger.warning("doubts are looked for from the beginning when the broker is readable: %s", error)
                     self._begin_anew()
             await asyncio.sleep(self._terminal.poll_interval_s)
 
-    # -- which, and when
+    # -- when
 
     async def _learn_of_doubts(self) -> None:
-        known = self._windows
-        open_now, new = await self._journal.write(partial(_doubts, known=set(known)))
+        windows = self._settling.windows
+        open_now, found = await self._journal.write(partial(_doubts, known=set(windows)))
+        ended = [window.doubt for name, window in windows.items() if name not in open_now]
+        new = [doubt for doubt in found if doubt.order.order_id in open_now]
+        # What the watch adopted before we looked is looked for all the same: it may be there twice.
+        ended += [doubt for doubt in found if doubt.order.order_id not in open_now]
+        self._resolved |= {doubt.order.order_id: doubt for doubt in ended}
+        if new and not windows:
+            self._begin_anew()
+        self._settling.take(open_now, new)
         if new:
-            if not known:
-                self._begin_anew()
-            self._pause_s, self._next_s = FIRST_PAUSE_S, 0.0
             logger.info("looking for %d orders in doubt", len(new))
-        self._windows = {name: known[name] for name in open_now if name in known}
-        self._windows |= {doubt.order.order_id: _Window(doubt, suspected=doubt.reason == "suspicion") for doubt in new}
 
     def _is_due(self) -> bool:
-        now = _now_s()
-        return bool(self._windows and now >= self._next_s) or bool(self._absent and now >= self._next_late_s)
+        now_s = _now_s()
+        in_doubt = self._settling.windows and now_s >= self._settling.next_s
+        return bool(in_doubt or (self._resolved and now_s >= self._next_late_s))
 
     def _begin_anew(self) -> None:
-        """Forget what was seen: a window counts only whole."""
-        for window in self._windows.values():
-            window.began_s, window.began_at, window.polls = None, None, 0
-        self._generation, self._digest = self._connection.generation, None
-        self._pause_s, self._next_s = FIRST_PAUSE_S, 0.0
-        if self._connection.time.offset_s is not None:
-            self._settled_until = self._connection.time.server_s(self._clock())
+        self._settling.begin_anew(self._connection.generation)
+        self._settled_until = self._connection.time.server_s(self._clock())
 
-    # -- one search
+    # -- one look at everything
 
-    async def _search(self) -> None:
-        if self._connection.generation != self._generation:
+    async def _look(self) -> None:
+        if self._connection.generation != self._settling.generation:
             self._begin_anew()
-        windows, generation = dict(self._windows), self._generation
         began_s, began_at = _now_s(), self._clock()
-        doubts = [*(window.doubt for window in windows.values()), *self._absent.values()]
-        answer = (await self._connection.ask("search", **self._arguments(doubts))).value
-        if not answer["read"] or self._connection.generation != generation:
-            self._begin_anew()
-            return
-        if answer["digest"] != self._digest:
-            self._digest, self._equal_since_s = answer["digest"], began_s
-        for window in windows.values():
-            window.polls += 1
-            if window.began_s is None:
-                window.began_s, window.began_at = began_s, began_at
-        seen = sightings(answer["found"], hedging=self._connection.hedging, time=self._connection.time)
-        lateness = timedelta(seconds=self._terminal.settle_window_s)
-        evidence = judged(seen, doubts, epoch=self._journal.book.epoch, lateness=lateness)
-        await self._adopt(doubts, evidence, answer["found"]["history_deals"])
-        for name, window in windows.items():
-            if name in self._windows and self._is_over(window, began_s):
-                await self._close(window, evidence[name], answer["counts"])
-        self._plan()
+        doubts = self._sought()
+        look = (await self._connection.read_now("search", **self._arguments(doubts))).value
+        if not look["read"]:
+            raise NotHandedOverError("search: the terminal did not show all four tables")
+        self._settling.looked(began_s, began_at, look["digest"])
+        evidence = self._judged(look, doubts)
+        await self._adopt(doubts, evidence, look["found"]["history_deals"])
+        await self._close(self._settling.over(began_s), evidence, look["counts"])
+        self._settling.plan(_now_s())
+        self._next_late_s = _now_s() + self._terminal.settle_window_s
 
-    def _arguments(self, doubts: list[Doubt]) -> dict[str, Any]:
-        time = self._connection.time
+    def _sought(self) -> list[Doubt]:
+        oldest = self._clock() - LATE_FOR
+        self._resolved = {name: doubt for name, doubt in self._resolved.items() if doubt.recorded_at > oldest}
+        return [*(window.doubt for window in self._settling.windows.values()), *self._resolved.values()]
+
+    def _arguments(self, doubts: Sequence[Doubt]) -> dict[str, Any]:
         return {
             "orders": [self._wanted(doubt) for doubt in doubts],
             "since": min(self._since(doubt) for doubt in doubts),
-            "until": time.server_s(self._clock() + FUTURE),
+            "until": self._connection.time.server_s(self._clock() + FUTURE),
             "settled_until": self._settled_until,
         }
-
-    def _may_be_old(self, doubt: Doubt) -> bool:
-        """Return whether it was claimed for another journal, and so may have been sent before this one began."""
-        return doubt.order.epoch != self._journal.book.epoch and doubt.order.order_id not in self._absent
-
-    def _since(self, doubt: Doubt) -> int:
-        if self._may_be_old(doubt):
-            return WHOLE_DAY_S
-        return self._connection.time.server_s(doubt.recorded_at - BEFORE) // WHOLE_DAY_S * WHOLE_DAY_S
 
     def _wanted(self, doubt: Doubt) -> dict[str, Any]:
         order = doubt.order
@@ -186,96 +146,106 @@ class Resolver:
             "symbol": order.parameters.symbol,
             "side": order.parameters.side,
             "volume": float(order.parameters.volume),
-            "alike_from": None if order.order_id in self._absent else alike_from,
+            "alike_from": None if order.order_id in self._resolved else alike_from,
         }
 
-    def _is_over(self, window: _Window, now_s: float) -> bool:
-        return (
-            window.began_s is not None
-            and now_s - window.began_s >= self._terminal.settle_window_s
-            and now_s - self._equal_since_s >= self._terminal.equal_reads_s
-        )
+    def _since(self, doubt: Doubt) -> int:
+        if self._may_be_old(doubt):
+            return WHOLE_DAY_S
+        return self._connection.time.server_s(doubt.recorded_at - BEFORE) // WHOLE_DAY_S * WHOLE_DAY_S
 
-    def _plan(self) -> None:
-        """Say when the next searches are: after the pause, and when a window ends before that."""
-        now = _now_s()
-        ends = [
-            max(window.began_s + self._terminal.settle_window_s, self._equal_since_s + self._terminal.equal_reads_s)
-            for window in self._windows.values()
-            if window.began_s is not None and not window.suspected
-        ]
-        self._next_s = min([now + self._pause_s, *ends])
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
-        self._next_late_s = now + self._terminal.settle_window_s
-        forgotten = self._clock() - LATE_FOR
-        self._absent = {name: doubt for name, doubt in self._absent.items() if doubt.recorded_at > forgotten}
+    def _may_be_old(self, doubt: Doubt) -> bool:
+        """Return whether it was claimed for another journal, and so may have been sent before this one began."""
+        return doubt.order.epoch != self._journal.book.epoch and doubt.order.order_id not in self._resolved
+
+    def _judged(self, look: dict[str, Any], doubts: Sequence[Doubt]) -> dict[str, Evidence]:
+        seen = sightings(look["found"], hedging=self._connection.hedging, time=self._connection.time)
+        lateness = timedelta(seconds=self._terminal.settle_window_s)
+        return judged(seen, doubts, epoch=self._journal.book.epoch, lateness=lateness)
 
     # -- what it means
 
-    async def _adopt(self, doubts: list[Doubt], evidence: dict[str, Evidence], rows: list[dict[str, Any]]) -> None:
+    async def _adopt(
+        self, doubts: Sequence[Doubt], evidence: dict[str, Evidence], rows: Sequence[dict[str, Any]]
+    ) -> None:
         """Take what is ours as ours, with the deals that were found beside it."""
         deals = [filled(row, self._connection.currency, self._connection.time) for row in rows if row["volume"] > 0]
-        for doubt in doubts:
-            order, tickets = doubt.order, evidence[doubt.order.order_id].tickets
-            if not tickets:
-                continue
-            seen = "; ".join(str(row) for row in evidence[order.order_id].ours)
-            logger.warning("order %s is at the broker: %s", order.order_id, seen)
-            await self._journal.write(partial(_adopted, order_id=order.order_id, tickets=tickets, deals=deals))
-            self._windows.pop(order.order_id, None)
-            self._absent.pop(order.order_id, None)
-            for ticket in tickets:
-                self._on_adopted(order.order_id, ticket, order.parameters.volume, order.attempt)
+        found = [doubt for doubt in doubts if evidence[doubt.order.order_id].tickets]
+        if not found:
+            return
+        adopted = await self._journal.write(partial(_adopted, doubts=found, evidence=evidence, deals=deals))
+        for doubt in found:
+            order = doubt.order
+            self._settling.windows.pop(order.order_id, None)
+            self._resolved[order.order_id] = doubt
+            for ticket in adopted[order.order_id]:
+                logger.warning("order %s is at the broker: %s", order.order_id, evidence[order.order_id])
+                if order.parameters.order_type == "market":  # a pending one is the watch's
+                    self._on_adopted(order.order_id, ticket, order.parameters.volume, order.attempt)
 
-    async def _close(self, window: _Window, evidence: Evidence, counts: dict[str, int]) -> None:
-        """The window is over and nothing showed that is ours: absent, unless something can't be told."""
-        order = window.doubt.order
+    async def _close(self, over: Sequence[Window], evidence: dict[str, Evidence], counts: dict[str, int]) -> None:
+        """Windows are over and nothing showed that is theirs: absent, unless something can't be told."""
+        if not over:
+            return
+        ends = [(window.doubt, self._absence(window, counts), evidence[window.doubt.order.order_id]) for window in over]
+        states = await self._journal.write(lambda book: [_closed(book, *end) for end in ends])
+        for window, state in zip(over, states, strict=True):
+            order_id = window.doubt.order.order_id
+            if state == "absent":
+                del self._settling.windows[order_id]
+                self._resolved[order_id] = window.doubt
+            window.suspected = state == "suspicion"
+
+    def _absence(self, window: Window, counts: dict[str, int]) -> ProvenAbsent:
         assert window.began_at is not None
-        absent = ProvenAbsent(
-            attempt=order.attempt,
+        return ProvenAbsent(
+            attempt=window.doubt.order.attempt,
             evidence={
                 "window_from": time_text(window.began_at),
                 "window_until": time_text(self._clock()),
-                "polls": window.polls,
+                "looks": window.looks,
                 "rows_looked_at": counts,
-                "generation": self._generation,
+                "generation": self._settling.generation,
                 "connection": "unbroken",
             },
         )
-        match await self._journal.write(partial(_closed, doubt=window.doubt, absent=absent, evidence=evidence)):
-            case "absent":
-                logger.error("order %s is absent: %s", order.order_id, absent.evidence)
-                self._windows.pop(order.order_id, None)
-                self._absent[order.order_id] = window.doubt
-            case "suspicion":
-                window.suspected = True
 
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _doubts(book: Book, known: set[str]) -> tuple[list[str], list[Doubt]]:
-    open_now = book.doubts(AT_ONCE)
-    return open_now, book.sought([name for name in open_now if name not in known])
+def _doubts(book: Book, known: set[str]) -> tuple[set[str], list[Doubt]]:
+    """Return what is in doubt now, and every order that is or was and is not ``known`` to us."""
+    open_now = set(book.doubts(AT_ONCE))
+    return open_now, book.sought((open_now | set(book.take_doubted())) - known)
 
 
-def _adopted(book: Book, order_id: str, tickets: list[int], deals: list[Filled]) -> None:
-    for ticket in tickets:
-        book.accept(order_id, ticket)
-    for body in deals:
-        if body.ticket in tickets:
-            book.record_deal(body)
+def _adopted(
+    book: Book, doubts: Sequence[Doubt], evidence: dict[str, Evidence], deals: Sequence[Filled]
+) -> dict[str, list[int]]:
+    """Accept the tickets found; return those that are new, by order id."""
+    new: dict[str, list[int]] = {}
+    for doubt in doubts:
+        order_id = doubt.order.order_id
+        tickets = evidence[order_id].tickets
+        new[order_id] = [ticket for ticket in tickets if book.accept(order_id, ticket)]
+        for body in deals:
+            if body.ticket in tickets:
+                book.record_deal(body)
+    return new
 
 
 def _closed(book: Book, doubt: Doubt, absent: ProvenAbsent, evidence: Evidence) -> str | None:
     """Call a doubt absent, or leave it to a person; None: it is no doubt any more."""
-    order = doubt.order
-    unexplained = [row for row in evidence.alike if not book.explains(row.ticket, row.magic)]
-    suspicious = [*evidence.ours, *unexplained]
+    order_id, attempt = doubt.order.order_id, doubt.order.attempt
+    suspicious = [*evidence.ours, *(row for row in evidence.alike if not book.explains(row.ticket, row.magic))]
     if not suspicious:
-        return "absent" if book.absent(order.order_id, absent) else None
+        if not book.absent(order_id, absent):
+            return None
+        logger.error("order %s is absent: %s", order_id, absent.evidence)
+        return "absent"
     message = f"this may be the order, look at it in the terminal: {'; '.join(str(row) for row in suspicious)}"
-    if book.suspect(order.order_id, OutcomeUnknown(attempt=order.attempt, why="suspicion", message=message)):
-        logger.error("order %s is left to a person: %s", order.order_id, message)
+    if book.suspect(order_id, OutcomeUnknown(attempt=attempt, why="suspicion", message=message)):
+        logger.error("order %s is left to a person: %s", order_id, message)
     return "suspicion"

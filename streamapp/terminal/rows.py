@@ -29,6 +29,10 @@ MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
 }
 """To which state from which ones. Nothing else happens to a row, whoever asks."""
 
+_UNFINISHED = "state IN ('recorded', 'started', 'doubt')"
+"""Said in full beside the state that is meant: only so SQLite uses the index of these rows, and reads no others."""
+_NEWEST = 100_000
+"""So many rows are read for the absent ones among them: more than an account makes in a day."""
 _ROW = "order_id, hash, state, attempt, magic, not_after, recorded_at, reason, ticket"
 
 
@@ -71,7 +75,9 @@ class Rows(Shelves):
 
     def unsent(self) -> list[SubmitRequest]:
         """Return the orders that were recorded and never started, in order of arrival."""
-        found = self.db.execute("SELECT request FROM rows WHERE state = 'recorded' ORDER BY position")
+        found = self.db.execute(
+            f"SELECT request FROM rows WHERE {_UNFINISHED} AND state = 'recorded' ORDER BY position"
+        )
         return [SubmitRequest.decode(request) for (request,) in found]
 
     def counts(self) -> dict[str, int]:
@@ -116,20 +122,33 @@ class Rows(Shelves):
         """STARTED → DOUBT: nobody knows."""
         moved = self._move(order_id, "doubt", reason=body.why)
         if moved:
-            self.report("unknown", order_id, body)
+            self._is_unknown(order_id, body)
         return moved
+
+    def _is_unknown(self, order_id: str, body: facts.OutcomeUnknown) -> None:
+        self.report("unknown", order_id, body)
+        self._doubted.append(order_id)
+
+    def take_doubted(self) -> list[str]:
+        """Return what became a doubt since the last time, whatever it is by now."""
+        taken, self._doubted = self._doubted, []
+        return taken
 
     def doubts(self, limit: int) -> list[str]:
         """Return the orders in doubt, oldest first; those that wait for a person come last."""
         found = self.db.execute(
-            "SELECT order_id FROM rows WHERE state = 'doubt' ORDER BY reason IS 'suspicion', position LIMIT ?", (limit,)
+            f"SELECT order_id FROM rows WHERE {_UNFINISHED} AND state = 'doubt' "
+            "ORDER BY reason IS 'suspicion', position LIMIT ?",
+            (limit,),
         )
         return [order_id for (order_id,) in found]
 
-    def absents(self, since: datetime) -> list[str]:
-        """Return the orders recorded ``since`` that were called absent."""
+    def absents(self, since: datetime, limit: int) -> list[str]:
+        """Return the newest orders recorded ``since`` that were called absent."""
         found = self.db.execute(
-            "SELECT order_id FROM rows WHERE state = 'absent' AND recorded_at >= ?", (time_text(since),)
+            "SELECT order_id FROM rows WHERE position > (SELECT max(position) FROM rows) - ? "
+            "AND state = 'absent' AND recorded_at >= ? ORDER BY position DESC LIMIT ?",
+            (_NEWEST, time_text(since), limit),
         )
         return [order_id for (order_id,) in found]
 
@@ -189,7 +208,8 @@ class Rows(Shelves):
     def recover(self) -> list[str]:
         """At start-up: whatever was STARTED in an earlier life is a doubt. Return their order ids."""
         found = self.db.execute(
-            "SELECT order_id, attempt FROM rows WHERE state = 'started' AND boot IS NOT ?", (self.boot,)
+            f"SELECT order_id, attempt FROM rows WHERE {_UNFINISHED} AND state = 'started' AND boot IS NOT ?",
+            (self.boot,),
         ).fetchall()
         for order_id, attempt in found:
             message = "the terminal stopped between STARTED and the answer"

@@ -25,6 +25,7 @@ class Shelves:
         self.boot = uuid4().hex
         self.fresh: dict[str, list[tuple[int, bytes]]] = {"reports": [], "log": []}
         """What this transaction put on the shelves, by their names: it is said from here, not read again."""
+        self._doubted: list[str] = []
         self.epoch = self.meta("epoch") or ""
         self.halt_reason = self.meta("halted")
         """Why the account opens nothing more; None: it opens."""

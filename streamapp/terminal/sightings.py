@@ -22,8 +22,8 @@ VOLUME_DIGITS = 8
 """Volumes are floats here; the smallest step of any broker is a thousand times larger than what this rounds away."""
 SIDES: tuple[Literal["buy"], Literal["sell"]] = ("buy", "sell")
 """By the lowest bit of an order's, deal's or position's type."""
-LAST_TYPE_WITH_SIDE = 7
-"""Close-by (8) has none."""
+LAST_ORDER_TYPE, LAST_DEAL_TYPE = 7, 1
+"""The last types with a side: close-by orders (8) have none, and deals from 2 on are no trades."""
 TAG_BEGINS = "g1"
 WHOLE_TAG = re.compile("g1[a-z2-7]{12}")
 """What carries another order's whole tag is that order, not a wanted one that lost its name."""
@@ -31,21 +31,24 @@ WHOLE_TAG = re.compile("g1[a-z2-7]{12}")
 
 @dataclass(frozen=True)
 class _Table:
-    """How one table is read; ``ended`` names the time of what is over, in the tables that only grow."""
+    """How one table is read; ``ended`` is the time of what is over, in the tables that only grow."""
 
     function: str
     ticket: str
     volume: str
     time: str
+    last_type: int
     ended: str | None = None
 
 
 TABLES = {
     # What lives is read before what ended, so that an order which moves meanwhile is seen in one of them.
-    "orders": _Table("orders_get", "ticket", "volume_initial", "time_setup"),
-    "positions": _Table("positions_get", "identifier", "volume", "time"),
-    "history_orders": _Table("history_orders_get", "ticket", "volume_initial", "time_setup", ended="time_done"),
-    "history_deals": _Table("history_deals_get", "order", "volume", "time", ended="time"),
+    "orders": _Table("orders_get", "ticket", "volume_initial", "time_setup", LAST_ORDER_TYPE),
+    "positions": _Table("positions_get", "identifier", "volume", "time", LAST_DEAL_TYPE),
+    "history_orders": _Table(
+        "history_orders_get", "ticket", "volume_initial", "time_setup", LAST_ORDER_TYPE, "time_done"
+    ),
+    "history_deals": _Table("history_deals_get", "order", "volume", "time", LAST_DEAL_TYPE, "time"),
 }
 
 
@@ -66,11 +69,11 @@ class Wanted:
 
     def is_sighted(self, row: Any, table: _Table) -> bool:
         """Return whether a row may be a wanted order, or belongs to one seen before; its ticket is remembered."""
+        if row.reason != EXPERT or row.type > table.last_type:
+            return False
         ticket = getattr(row, table.ticket)
         if ticket and ticket in self._tickets:
             return True
-        if row.reason != EXPERT or row.type > LAST_TYPE_WITH_SIDE:
-            return False
         if row.magic not in self._magics and not self._is_tagged(row.comment) and not self._is_alike(row, table):
             return False
         self._tickets.add(ticket)
