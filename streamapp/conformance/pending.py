@@ -1,0 +1,124 @@
+"""(c) Pending orders: place, modify, remove, of each type and lifetime that the symbol allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamapp.conformance.desk import Desk
+from streamapp.conformance.paths import DONE, NO_CHANGES, RESULT, retcode
+from streamapp.conformance.run import Run
+from streamapp.conformance.shape import check_types
+from streamapp.conformance.wire import Row
+from streamapp.simulator import constants as mt5
+
+# Type, its bit of order_mode, the side of the market on which its price is (0 below), and that of the limit behind it.
+KINDS = {
+    "buy limit": (mt5.ORDER_TYPE_BUY_LIMIT, 2, 0),
+    "sell limit": (mt5.ORDER_TYPE_SELL_LIMIT, 2, 1),
+    "buy stop": (mt5.ORDER_TYPE_BUY_STOP, 4, 1),
+    "sell stop": (mt5.ORDER_TYPE_SELL_STOP, 4, 0),
+    "buy stop limit": (mt5.ORDER_TYPE_BUY_STOP_LIMIT, 8, 1),
+    "sell stop limit": (mt5.ORDER_TYPE_SELL_STOP_LIMIT, 8, 0),
+}
+PENDING = "§1.5: a pending order's result has its ticket, no deal, price 0 [OBS]"
+SHOWN = "§2.5: a placed order is in orders_get, a removed one in the history as cancelled [BOOK]"
+
+
+def pending_filling(desk: Desk) -> int | None:
+    """A filling mode with which this broker takes pending orders, by order_check and never by sending."""
+    for filling in (mt5.ORDER_FILLING_RETURN, desk.filling(), mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC):
+        said = desk.caller.call("order_check", pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling))
+        if retcode(said) == 0:
+            return filling
+    return None
+
+
+def pending_request(desk: Desk, kind: int, side: int, filling: int, **fields: Any) -> dict[str, Any]:
+    """A pending order far from the market."""
+    request = {
+        "action": mt5.TRADE_ACTION_PENDING, "symbol": desk.symbol, "volume": desk.lot(), "type": kind,
+        "price": desk.far(side, 2), "type_filling": filling, "type_time": mt5.ORDER_TIME_GTC,
+        "magic": next(desk.magics), "comment": "conformance", **fields,
+    }  # fmt: skip
+    if kind in (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT):
+        # The limit comes into force at `price` and is on the better side of it: on the market's side.
+        request["stoplimit"] = desk.far(side, 1)
+    return request
+
+
+def pendings(run: Run, desk: Desk) -> None:
+    """Each type: placed, changed, not changed, removed, and removed once more."""
+    filling = pending_filling(desk)
+    if filling is None:
+        run.failed("pending orders", "§2.1: filling of pending orders varies by broker [OBS]", "no filling is accepted")
+        return
+    run.measured("filling of pending orders", "§2.1: filling of pending orders varies by broker [OBS]", filling)
+    mode = desk.info().order_mode
+    for name, (kind, bit, side) in KINDS.items():
+        if mode & bit:
+            _life(run, desk, name, pending_request(desk, kind, side, filling))
+        else:
+            run.skipped(name, PENDING, "the symbol's order_mode has no such order")
+    _lifetimes(run, desk, filling)
+
+
+def _place(run: Run, desk: Desk, name: str, request: dict[str, Any]) -> int:
+    said = desk.send(request)
+    run.equal(name, RESULT, DONE, retcode(said))
+    if not isinstance(said.result, Row) or said.result.retcode != DONE:
+        return 0
+    result = said.result
+    run.equal(f"{name}: numbers", PENDING, [True, 0, 0.0], [result.order > 0, result.deal, result.price])
+    shown = desk.wait(lambda: desk.read("orders_get", ticket=result.order))
+    run.equal(f"{name}: shown", SHOWN, [request["type"], mt5.ORDER_STATE_PLACED],
+              [shown[0].type, shown[0].state] if shown else None)  # fmt: skip
+    return int(result.order)
+
+
+def _life(run: Run, desk: Desk, name: str, request: dict[str, Any]) -> None:
+    ticket = _place(run, desk, name, request)
+    if not ticket:
+        return
+    check_types(run, desk.read("orders_get", ticket=ticket)[0], "TradeOrder")
+    side = 0 if request["price"] < desk.tick().bid else 1
+    change = {"action": mt5.TRADE_ACTION_MODIFY, "order": ticket, "symbol": desk.symbol, "price": desk.far(side, 3),
+              "type_time": mt5.ORDER_TIME_GTC}  # fmt: skip
+    if "stoplimit" in request:
+        change["stoplimit"] = desk.far(side, 2)
+    run.equal(f"{name}: modify", RESULT, DONE, retcode(desk.send(change)))
+    moved = desk.wait(lambda: [o for o in desk.read("orders_get", ticket=ticket) if o.price_open == change["price"]])
+    run.equal(f"{name}: modified", SHOWN, expected=True, observed=bool(moved))
+    run.equal(f"{name}: modify to the same", NO_CHANGES, mt5.TRADE_RETCODE_NO_CHANGES, retcode(desk.send(change)))
+    _remove(run, desk, name, ticket)
+
+
+def _remove(run: Run, desk: Desk, name: str, ticket: int) -> None:
+    removal = {"action": mt5.TRADE_ACTION_REMOVE, "order": ticket}
+    run.equal(f"{name}: remove", RESULT, DONE, retcode(desk.send(removal)))
+    ended = desk.wait(lambda: not desk.read("orders_get", ticket=ticket) and _ended(desk, ticket))
+    run.equal(f"{name}: removed", SHOWN, [mt5.ORDER_STATE_CANCELED], [ended.state] if ended else None)
+    claim = "§2.1: removing an order that is gone: 10013 or 10035 by build [UNV]"
+    run.equal(f"{name}: remove again", claim, mt5.TRADE_RETCODE_INVALID_ORDER, retcode(desk.send(removal)))
+
+
+def _ended(desk: Desk, ticket: int) -> Row | None:
+    found = desk.read("history_orders_get", ticket=ticket)
+    return found[0] if found else None
+
+
+def _lifetimes(run: Run, desk: Desk, filling: int) -> None:
+    allowed, tomorrow = desk.info().expiration_mode, int(desk.tick().time) // 60 * 60 + 86_400
+    for name, kind, bit, fields in (
+        ("for the day", mt5.ORDER_TIME_DAY, 2, {}),
+        ("until a time", mt5.ORDER_TIME_SPECIFIED, 4, {"expiration": tomorrow}),
+        ("until a day", mt5.ORDER_TIME_SPECIFIED_DAY, 8, {"expiration": tomorrow}),
+    ):
+        if not allowed & bit:
+            run.skipped(name, PENDING, "the symbol's expiration_mode has no such lifetime")
+            continue
+        request = pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling, type_time=kind, **fields)
+        ticket = _place(run, desk, name, request)
+        if ticket:
+            run.equal(f"{name}: lifetime", "§2.2: type_time as asked [DOC]", kind,
+                      desk.read("orders_get", ticket=ticket)[0].type_time)  # fmt: skip
+            _remove(run, desk, name, ticket)

@@ -1,0 +1,129 @@
+"""(c) Requests that are well formed and must be refused, with their return codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamapp.conformance.desk import EXECUTED, Desk
+from streamapp.conformance.paths import close_position, open_position, retcode
+from streamapp.conformance.pending import pending_filling, pending_request
+from streamapp.conformance.run import Run
+from streamapp.conformance.wire import Row
+from streamapp.simulator import constants as mt5
+
+# A ticket that no server has given yet: far above today's, below 2**63.
+NO_TICKET = 9_000_000_000_000
+VOLUME, PRICE, STOPS = "§2.3: volume 10014 [DOC]", "§2.3: price 10015 [DOC]", "§2.3: stops 10016 [DOC]"
+ORDER_OF_CHECKS = "§5.8: order of the checks, and who refuses [UNV]"
+
+Refusal = tuple[str, str, int, dict[str, Any]]
+"""Name, claim, return code, request."""
+
+
+def _of_market(desk: Desk) -> list[Refusal]:
+    info, tick, lot = desk.info(), desk.tick(), desk.lot()
+    market = desk.market(0, lot)
+    invalid, unknown = mt5.TRADE_RETCODE_INVALID, "NOSUCHSYMBOL"
+    refused: list[Refusal] = [
+        ("action 0", "§1.4: an omitted action is 0: 10013 [DOC]", invalid, {**market, "action": 0}),
+        ("unknown symbol", "§5.8: unknown symbol 10013 [UNV]", invalid, {**market, "symbol": unknown}),
+        ("volume 0", VOLUME, mt5.TRADE_RETCODE_INVALID_VOLUME, {**market, "volume": 0.0}),
+        ("volume too small", VOLUME, mt5.TRADE_RETCODE_INVALID_VOLUME, {**market, "volume": info.volume_min / 2}),
+        ("volume too large", VOLUME, mt5.TRADE_RETCODE_INVALID_VOLUME, {**market, "volume": info.volume_max * 10}),
+        ("volume between steps", VOLUME, mt5.TRADE_RETCODE_INVALID_VOLUME,
+         {**market, "volume": info.volume_min + info.volume_step / 2}),
+        ("stop-loss above a buy", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**market, "sl": desk.far(1)}),
+        ("take-profit below a buy", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**market, "tp": desk.far(0)}),
+        ("a pending type in a deal", "§2.1: a deal is a buy or a sell [DOC]", invalid,
+         {**market, "type": mt5.ORDER_TYPE_BUY_LIMIT, "price": desk.far(0)}),
+        ("filling 9", "§2.2: filling 10030 [DOC]", mt5.TRADE_RETCODE_INVALID_FILL, {**market, "type_filling": 9}),
+    ]  # fmt: skip
+    if info.trade_exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
+        refused.append(("no price", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**market, "price": 0.0}))
+        off = {**market, "price": tick.ask * 0.99, "deviation": 1}
+        refused.append(("a price off the market", "§2.1: 10004 or 10015 [UNV]", mt5.TRADE_RETCODE_REQUOTE, off))
+    if desk.hedging:
+        refused.append(("close of nothing", "§2.4: 10036 [DOC]", mt5.TRADE_RETCODE_POSITION_CLOSED,
+                        {**market, "type": 1, "position": NO_TICKET}))  # fmt: skip
+    return refused
+
+
+def _of_pendings(desk: Desk, filling: int) -> list[Refusal]:
+    limit = pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling)
+    stop = pending_request(desk, mt5.ORDER_TYPE_BUY_STOP, 1, filling)
+    past = int(desk.tick().time) - 3600
+    grid = desk.info().trade_tick_size or desk.info().point
+    return [
+        ("buy limit above the market", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": desk.far(1)}),
+        ("buy stop below the market", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**stop, "price": desk.far(0)}),
+        ("price off the grid", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": limit["price"] + grid / 3}),
+        ("price 0", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": 0.0}),
+        ("an expiration in the past", "§2.2: 10022 [DOC]", mt5.TRADE_RETCODE_INVALID_EXPIRATION,
+         {**limit, "type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": past}),
+        ("lifetime 9", "§2.2: 10022 [DOC]", mt5.TRADE_RETCODE_INVALID_EXPIRATION, {**limit, "type_time": 9}),
+        ("stop-loss above a buy limit", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**limit, "sl": desk.far(1)}),
+        ("a market type as pending", "§2.1: types 2 to 7 [DOC]", mt5.TRADE_RETCODE_INVALID, {**limit, "type": 0}),
+    ]  # fmt: skip
+
+
+def _of_tickets() -> list[Refusal]:
+    return [
+        ("remove of nothing", ORDER_OF_CHECKS, mt5.TRADE_RETCODE_INVALID_ORDER,
+         {"action": mt5.TRADE_ACTION_REMOVE, "order": NO_TICKET}),
+        ("modify of nothing", ORDER_OF_CHECKS, mt5.TRADE_RETCODE_INVALID_ORDER,
+         {"action": mt5.TRADE_ACTION_MODIFY, "order": NO_TICKET, "price": 1.0}),
+    ]  # fmt: skip
+
+
+def refusals(run: Run, desk: Desk) -> None:
+    """Each request is refused, with its code; whether it had a request id is measured."""
+    filling = pending_filling(desk)
+    cases = _of_market(desk) + (_of_pendings(desk, filling) if filling is not None else []) + _of_tickets()
+    ids: dict[str, bool] = {}
+    for case in cases:
+        result = _refused(run, desk, case)
+        if result is not None:
+            ids[f"{case[0]} ({result.retcode})"] = result.request_id != 0
+    _nan(run, desk)
+    _close_too_much(run, desk, ids)
+    claim = "§2.4: request_id is 0 where the terminal itself refuses [OBS], which it does is [UNV]"
+    run.measured("request_id of refusals", claim, ids)
+
+
+def _refused(run: Run, desk: Desk, case: Refusal) -> Row | None:
+    name, claim, code, request = case
+    said = desk.send(request)
+    run.equal(f"refused: {name}", claim, code, retcode(said))
+    if not isinstance(said.result, Row):
+        return None
+    if said.result.retcode in EXECUTED:
+        run.failed(f"refused: {name}", claim, f"it was executed, order {said.result.order}: it will be closed")
+    elif said.result.request_id == 0:
+        result = said.result
+        numbers = [result.deal, result.order, result.volume, result.price, result.bid, result.ask]
+        run.equal(f"refused: {name}: numbers", "§1.5: a refusal of the terminal has no number at all [OBS]",
+                  [0, 0, 0.0, 0.0, 0.0, 0.0], numbers)  # fmt: skip
+    return said.result
+
+
+def _nan(run: Run, desk: Desk) -> None:
+    """By order_check only: what a server makes of NaN is not to be tried."""
+    for name in ("nan", "inf"):
+        said = desk.caller.call("order_check", desk.market(0, float(name)))
+        run.equal(f"order_check of volume {name}", "§1.4: not checked by the client [UNV]",
+                  mt5.TRADE_RETCODE_INVALID_VOLUME, retcode(said))  # fmt: skip
+
+
+def _close_too_much(run: Run, desk: Desk, ids: dict[str, bool]) -> None:
+    claim, volume = "§2.3: a close of more than the position is 10038 [DOC]", desk.two_lots()
+    if not desk.hedging or volume is None:
+        run.skipped("refused: close of too much", claim, "on netting accounts it turns the position round")
+        return
+    position = open_position(run, desk, "buy to close too much", 0, desk.lot())
+    if position is None:
+        return
+    said = desk.send(desk.market(1, volume, position=position.ticket))
+    run.equal("refused: close of too much", claim, mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME, retcode(said))
+    if isinstance(said.result, Row):
+        ids[f"close of too much ({said.result.retcode})"] = said.result.request_id != 0
+    close_position(run, desk, "close of the right volume", position)
