@@ -150,7 +150,7 @@ def error_message(order: Context, revision: Revision) -> ErrorMessage | None:
 
 
 def position_message(row: PositionRow, revision: PositionRevision) -> PositionMessage | None:
-    """Return position/1 after one deal, ``at`` the latest deal's time; None while no deal of it has counted."""
+    """Return position/1 after one deal, ``at`` the latest deal's time; None while no deal of it was seen."""
     state = revision.state
     if state.at is None:
         return None

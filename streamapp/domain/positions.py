@@ -46,13 +46,21 @@ def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> Posi
     """Return the position that ``deals`` make, in whatever order they are given: they count by time, then deal ticket.
 
     Args:
-        deals: One for each deal ticket, merged with its corrections; what was taken back counts nothing.
+        deals: One for each deal ticket, merged with its corrections; what was taken back counts nothing. A position all
+            of whose deals were taken back is flat, and still has its symbol and time: its readers must hear of it.
         base: A position to start from, made of deals that come before all of these.
     """
-    standing = [deal.filled for deal in deals if deal.filled is not None and deal.stands]
+    known = sorted(
+        ((deal.filled, deal.stands) for deal in deals if deal.filled is not None),
+        key=lambda one: (one[0].time, one[0].deal),
+    )
     state = base or PositionState()
-    for filled in sorted(standing, key=lambda filled: (filled.time, filled.deal)):
-        state = _booked(state, filled)
+    for filled, stands in known:
+        if stands:
+            state = _booked(state, filled)
+    if state.at is None and known:
+        last = known[-1][0]
+        state = state.model_copy(update={"symbol": last.symbol, "currency": last.currency, "at": last.time})
     return state
 
 
