@@ -17,6 +17,7 @@ COLOURS = {
     "cancelled": "yellow",
     "refused": "magenta",
 }
+CLOSED = {"sl": "by stop-loss", "tp": "by take-profit", "so": "by stop-out"}
 
 
 class Life:
@@ -58,7 +59,8 @@ def _order(message: dict[str, Any]) -> Text:
 def _fill(message: dict[str, Any]) -> Text:
     text = _head(message, "at", "fill")
     return text.append(
-        f"  {message['side']} {message['volume']} {message['symbol']} at {message['price']}  deal {message['deal']}",
+        f"  {message['side']} {message['volume']} {message['symbol']} at {message['price']}  deal {message['deal']}"
+        f"{'  ' + closed if (closed := CLOSED.get(message['reason'])) else ''}",
         style="dim",
     )
 

@@ -14,6 +14,9 @@ from rich.table import Table
 from streamapp.audit.agreement import disagreements, doubts, unsettled
 from streamapp.audit.evidence import Evidence
 
+CLOSED = {"sl": "stop-loss", "tp": "take-profit", "so": "stop-out"}
+"""The reasons of deals that the broker made by itself."""
+
 
 def show(
     console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any]], sent: Mapping[str, int]
@@ -35,6 +38,11 @@ def show(
     _counts(console, "refused because", {str(reason): count for reason, count in refusals.items()})
     console.print(f"{'dead letters':<20} {evidence.dead_letters}")
     _counts(console, "orders", Counter(order.status for order in evidence.archive.orders.values()))
+    _counts(console, "of type", Counter(order["order_type"] for order in orders))
+    closings = Counter(
+        entry.reason for entry in evidence.ledger or () if entry.kind == "deal" and entry.reason in CLOSED
+    )
+    _counts(console, "closed by", {CLOSED[reason]: count for reason, count in closings.items()})
     _figures(console, orders)
     console.print(f"{'open doubts':<20} {len(doubts(evidence))}")
     found = disagreements(evidence)
@@ -59,7 +67,11 @@ def _figures(console: Console, orders: Sequence[Mapping[str, Any]]) -> None:
     _row(
         table, "signal to send, ms", [_between(o["signal_at"], o["submitted_at"]) for o in filled if o["submitted_at"]]
     )
-    _row(table, "signal to filled, ms", [_between(order["signal_at"], order["updated_at"]) for order in filled])
+    # What waits for its price says nothing about the road.
+    at_once = [order for order in filled if order["order_type"] == "market"]
+    _row(
+        table, "market: signal to filled, ms", [_between(order["signal_at"], order["updated_at"]) for order in at_once]
+    )
     console.print(table)
 
 
