@@ -67,6 +67,7 @@ def _order_difference(ours: OrderView, theirs: OrderView, *, with_rev: bool) -> 
         "status",
         "filled_volume",
         "average_price",
+        "asked",
         *(("detail", "rev") if with_rev else ()),
     )
     differ = [

@@ -8,7 +8,10 @@ from decimal import Decimal
 
 @dataclass(frozen=True)
 class OrderView:
-    """An order as one witness knows it; volumes in lots."""
+    """An order as one witness knows it; volumes in lots.
+
+    ``asked`` is the hash of its parameters as they are now: type, volume, prices, lifetime, filling.
+    """
 
     order_id: str
     account: str
@@ -19,6 +22,7 @@ class OrderView:
     average_price: Decimal | None
     rev: int
     magic: int
+    asked: str = ""
 
 
 @dataclass(frozen=True)

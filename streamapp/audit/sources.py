@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +37,7 @@ from streamapp.domain import facts as f
 from streamapp.domain.fold import apply
 from streamapp.domain.identifiers import fill_id_for, magic_of
 from streamapp.domain.orders import OrderState
+from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.status import average_price_of, detail_of, filled_of, status_of
 from streamapp.errors import StreamappError
 from streamapp.messages.fact import FactMessage
@@ -145,6 +147,7 @@ def _view_of(account: str, order_id: str, state: OrderState) -> OrderView:
         average_price=_plain(average_price_of(state)),
         rev=len(state.facts),
         magic=magic_of(order_id),
+        asked="" if state.parameters is None else parameters_hash(state.parameters),
     )
 
 
@@ -286,7 +289,15 @@ def order_view(row: dict[str, Any]) -> OrderView:
         average_price=_plain(row["average_price"]),
         rev=row["rev"],
         magic=row["magic"],
+        asked=parameters_hash(_parameters(row)),
     )
+
+
+def _parameters(row: dict[str, Any]) -> OrderParameters:
+    # The ClickHouse driver gives times in UTC without saying so.
+    end = row["expiration"]
+    known = end.replace(tzinfo=UTC) if isinstance(end, datetime) and end.tzinfo is None else end
+    return OrderParameters.model_validate(row | {"expiration": known})
 
 
 def fill_view(row: dict[str, Any]) -> FillView:

@@ -74,6 +74,11 @@ def test_the_closing_deal_of_a_stop_loss_is_not_volume_of_the_order_whose_magic_
     assert disagreements(evidence) == []
 
 
+def test_a_witness_that_knows_another_price_is_named() -> None:
+    other = Witness("NATS", {"o1": replace(ORDER, asked="another")}, {"a:5": FILL}, {("a", 4): POSITION})
+    assert disagreements(replace(agreeing(), nats=other)) == ["order o1: archive and NATS differ: asked  / another"]
+
+
 def test_one_witness_that_missed_a_revision_is_named() -> None:
     behind = Witness("ClickHouse", {"o1": replace(ORDER, rev=5)}, {"a:5": FILL}, {("a", 4): POSITION})
     assert disagreements(replace(agreeing(), warehouse=behind)) == [
