@@ -17,8 +17,28 @@ from streamapp.messages.error import ErrorMessage, ForeignError
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import FillMessage, ForeignFill
 from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.operation import (
+    CancelRequest,
+    CloseByRequest,
+    CloseRequest,
+    ModifyRequest,
+    OperationReply,
+    ProtectRequest,
+    ResumeReply,
+    ResumeRequest,
+)
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
+from streamapp.messages.reading import (
+    AccountReply,
+    ListRequest,
+    OrdersReply,
+    PositionsReply,
+    QuoteReply,
+    QuoteRequest,
+    ReadRequest,
+    SymbolsReply,
+)
 from streamapp.messages.report import Report
 from streamapp.messages.signal import Signal
 from streamapp.messages.terminal import (
@@ -43,6 +63,26 @@ class Channel:
     receives: bool = False
     sends: bool = False
 
+
+def _request(operation: str, says: str, *models: type[BaseModel]) -> Channel:
+    says = f"request/reply: {says}"
+    return Channel("NATS", f"mt5.{{account}}.{operation}", says, models, receives=True, sends=True)
+
+
+REQUESTS = (
+    _request("cancel", "withdraw an order that works at the broker", CancelRequest, OperationReply),
+    _request("modify", "new values for an order that works at the broker", ModifyRequest, OperationReply),
+    _request("protect", "stop loss and take profit of a position", ProtectRequest, OperationReply),
+    _request("close", "close a position, or a part of it", CloseRequest, OperationReply),
+    _request("close_by", "close two positions against each other", CloseByRequest, OperationReply),
+    _request("resume", "let a halted account open again", ResumeRequest, ResumeReply),
+    _request("account", "money, permissions and kind of the account", ReadRequest, AccountReply),
+    _request("positions", "open positions, in pages", ListRequest, PositionsReply),
+    _request("orders", "orders that work at the broker, in pages", ListRequest, OrdersReply),
+    _request("symbols", "what a trader needs to know of symbols, in pages", ListRequest, SymbolsReply),
+    _request("quote", "the last tick of a symbol", QuoteRequest, QuoteReply),
+)
+"""What anybody may ask a terminal, beside what the agents ask it."""
 
 CHANNELS = (
     Channel(
@@ -120,6 +160,7 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
+    *REQUESTS,
     Channel("Kafka", topics.SIGNALS_APPROVED, "signals, the payload untouched", (Signal,), receives=True, sends=True),
     Channel(
         "Kafka",

@@ -23,11 +23,14 @@ the request_id was used with other content; the first stands."""
 
 
 class OperationRequest(Message):
-    """What every operation carries: ``request_id`` is its idempotency key, ``not_after`` the end of its validity."""
+    """What every operation carries: ``request_id`` is its idempotency key, ``not_after`` the end of its validity.
+
+    Nothing is sent to the broker at or after ``not_after``, and asking again never moves it.
+    """
 
     request_id: str = Field(min_length=1, max_length=128)
     account: str
-    issued_by: str = ""
+    issued_by: str = Field("", max_length=128)
     not_after: UtcTime
 
 
@@ -49,7 +52,10 @@ class CancelRequest(_OfOrder):
 
 
 class ModifyRequest(_OfOrder):
-    """modify: new values for an order that works at the broker; null keeps the old one, 0 takes a level away."""
+    """modify: new values for an order that works at the broker; null keeps the old one, 0 takes a level away.
+
+    An ``expiration`` makes it an order with time_in_force until.
+    """
 
     price: BoundedDecimal | None = Field(None, gt=0)
     stop_limit_price: BoundedDecimal | None = Field(None, gt=0)
@@ -82,7 +88,11 @@ class CloseByRequest(OperationRequest):
 
 
 class OperationReply(Message):
-    """What became of it. ``message`` says why, and what to do, unless it is done; ``row`` only where it is an order."""
+    """What became of it. ``message`` says why, and what to do, unless it is done; ``row`` only where it is an order.
+
+    ``retcode`` is the broker's last answer, ``ticket`` the order or position that it is about. ``unknown`` is the only
+    outcome that may change: ask again with the same request_id. ``refused`` and ``rejected`` end the request_id.
+    """
 
     request_id: str
     account: str
@@ -92,4 +102,20 @@ class OperationReply(Message):
     ticket: int | None = None
     row: JournalRow | None = None
     epoch: str
+    clock: UtcTime
+
+
+class ResumeRequest(Message):
+    """resume: an operator lets a halted account open again."""
+
+    account: str
+    issued_by: str = Field(min_length=1, max_length=128)
+
+
+class ResumeReply(Message):
+    """``was`` is why it had been halted; null: it was not. ``error``: nothing was done."""
+
+    account: str
+    was: str | None = None
+    error: str | None = None
     clock: UtcTime

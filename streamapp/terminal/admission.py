@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import OrderType, TimeInForce
+from streamapp.domain.vocabulary import OrderType, Side, TimeInForce
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.levels import refuse_prices
@@ -53,6 +53,8 @@ def judge(
     _refuse_stale_tick(wanted.symbol, seen, guards, time, now)
     _refuse_volume(wanted.volume, symbol)
     refuse_prices(wanted, seen)
+    if order.position_id is not None:
+        _refuse_unless_open(order.position_id, wanted, seen)
     if opens:
         _refuse_held(wanted, seen, symbol)
         _refuse_slippage(order, seen, symbol)
@@ -132,6 +134,19 @@ def _refuse_volume(volume: Decimal, symbol: dict[str, Any]) -> None:
     # Never rounded: another volume than the one approved is another order.
     if step > 0 and (volume - smallest) % step:
         raise RefusedError("invalid", f"expected a volume of {smallest} and whole steps of {step} lots, got {volume}")
+
+
+def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepared) -> None:
+    """Return if an order that closes still has so much to close: on a netting account the broker would reverse it."""
+    position = seen.position
+    if position is None:
+        raise RefusedError("invalid", f"expected position {position_id} open, it is not")
+    side: Side = "buy" if position["type"] == 0 else "sell"
+    if side == wanted.side or number(position["volume"]) < wanted.volume:
+        held = f"{side} {number(position['volume'])}"
+        raise RefusedError(
+            "invalid", f"expected position {position_id} to hold {wanted.volume} lots to close, got {held}"
+        )
 
 
 def _refuse_held(wanted: OrderParameters, seen: Prepared, symbol: dict[str, Any]) -> None:

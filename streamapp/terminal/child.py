@@ -28,6 +28,7 @@ from streamapp.terminal.execution import Execution, Limits
 from streamapp.terminal.journal import Journal, journal_path
 from streamapp.terminal.lifetime import die_with_parent, end_holder, keep_children
 from streamapp.terminal.link import WorkerLink
+from streamapp.terminal.operations import Operations
 from streamapp.terminal.outbox import Acknowledged, Shelf, Speaker, replay
 from streamapp.terminal.resolver import Resolver
 from streamapp.terminal.service import Service
@@ -74,6 +75,15 @@ class Terminal:
         self.resolver = Resolver(
             self.journal, self.connection, settings.terminal, clock=utc_now, on_adopted=self.watch.confirm
         )
+        self.operations = Operations(
+            self.journal,
+            self.connection,
+            self.execution,
+            own,
+            settings.terminal,
+            deployment=settings.deployment,
+            clock=utc_now,
+        )
         self.nats = ConnectionState()
         self._tasks: list[asyncio.Task[None]] = []
         self.service: Service | None = None
@@ -99,6 +109,7 @@ class Terminal:
         self.start(self.link.run(), "worker")
         self.start(self.connection.run(), "connection")
         self.start(self.execution.run(), "execution")
+        self.start(self.operations.run(), "operations")
         self.start(self.watch.run(), "watch")
         self.start(self.resolver.run(), "resolver")
         self.start(self._talk(), "nats")
@@ -136,6 +147,7 @@ class Terminal:
             self.journal,
             self.connection,
             self.execution,
+            self.operations,
             lambda after, name: replay(self.journal, out, reports, after, name),
             clock=utc_now,
         )
@@ -195,6 +207,7 @@ class Terminal:
                 "conflicts": service.conflicts if service else 0,
                 "broken_requests": service.broken_requests if service else 0,
                 **{f"orders_{outcome}": count for outcome, count in self.execution.counts.items()},
+                **{f"operations_{outcome}": count for outcome, count in self.operations.counts.items()},
             },
         }
 

@@ -134,9 +134,7 @@ class Execution:
                     "not_connected", f"{self._connection.health.connection}: {self._connection.health.detail}"
                 )
             try:
-                prepared = Prepared(
-                    **(await self._connection.ask("prepare", urgency=ORDER, symbol=order.parameters.symbol)).value
-                )
+                prepared = Prepared(**(await self._connection.ask("prepare", urgency=ORDER, **_about(order))).value)
                 judge(
                     order,
                     prepared,
@@ -253,6 +251,11 @@ class Execution:
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
+
+
+def _about(order: SubmitRequest) -> dict[str, Any]:
+    closed = {} if order.position_id is None else {"position_id": order.position_id}
+    return {"symbol": order.parameters.symbol, **closed}
 
 
 def _refuse_halted(book: Book, order: SubmitRequest) -> None:

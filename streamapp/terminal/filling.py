@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.vocabulary import FillPolicy
 from streamapp.terminal.request import FILLING_FOK, FILLING_IOC, FILLING_RETURN, RefusedError
 
 FLAG_FOK, FLAG_IOC = 1, 2  # symbol_info().filling_mode: another number space than ORDER_FILLING_*
+POLICIES: dict[FillPolicy, int] = {"fok": FILLING_FOK, "ioc": FILLING_IOC, "return": FILLING_RETURN}
 EXECUTION_REQUEST, EXECUTION_INSTANT, EXECUTION_MARKET, EXECUTION_EXCHANGE = range(4)
 
 
@@ -23,12 +25,18 @@ def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]
         if wanted.order_type != "market" and symbol["trade_exemode"] == EXECUTION_MARKET:
             return allowed if flags else (FILLING_RETURN, FILLING_FOK, FILLING_IOC)
         return allowed[:1] or (FILLING_FOK, FILLING_IOC, FILLING_RETURN)
-    mode = {"fok": FILLING_FOK, "ioc": FILLING_IOC, "return": FILLING_RETURN}[wanted.fill_policy]
+    mode = POLICIES[wanted.fill_policy]
     if mode not in allowed and (flags or mode == FILLING_RETURN):
         raise RefusedError(
             "invalid", f"expected a fill policy that {wanted.symbol} allows, got {wanted.fill_policy} (flags {flags})"
         )
     return (mode,)
+
+
+def allowed_policies(symbol: dict[str, Any]) -> tuple[FillPolicy, ...]:
+    """Return the fill policies that a symbol is known to allow market orders, beside ``any``."""
+    allowed = _of_deals(symbol)
+    return tuple(policy for policy, mode in POLICIES.items() if mode in allowed)
 
 
 def _flagged(symbol: dict[str, Any]) -> tuple[int, ...]:

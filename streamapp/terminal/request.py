@@ -56,7 +56,7 @@ class Prepared:
     """What the module showed immediately before an order, its structs as dicts, and the rate of the currency.
 
     ``held``: the lots of positions and working orders of the symbol, bought and sold; read only where the broker limits
-    them.
+    them. ``position``: what an order that closes would close, None if that is not open.
     """
 
     terminal: dict[str, Any] | None
@@ -65,6 +65,7 @@ class Prepared:
     tick: dict[str, Any] | None
     rate: float | None
     held: tuple[float, float] | None = None
+    position: dict[str, Any] | None = None
 
     @property
     def bid(self) -> Decimal:
@@ -119,7 +120,10 @@ def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) 
         "deviation": DEVIATION_POINTS if order.max_slippage_points is None else max(order.max_slippage_points, 0),
         "type_time": TIMES["gtc"],
     }
-    return request if order.position_id is None else request | {"position": order.position_id}
+    if order.position_id is None:
+        return request
+    # The module names positions by ticket, which may change; we by the identifier, which does not.
+    return request | {"position": seen.position["ticket"] if seen.position else order.position_id}
 
 
 def _pending(wanted: OrderParameters, symbol: dict[str, Any], time: ServerTime) -> dict[str, Any]:

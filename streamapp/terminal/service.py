@@ -1,4 +1,4 @@
-"""The account's request subjects on NATS: submit, hello, replay, ack, and simple reads (design: messages)."""
+"""The account's request subjects on NATS: submit, hello, replay, ack, operations, reads, resume (design: messages)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from nats.aio.msg import Msg
 
 from streamapp import crashpoints, subjects
 from streamapp.clock import Clock
-from streamapp.errors import Ambiguous, Transient, Unusable
+from streamapp.errors import Transient, Unusable
+from streamapp.messages.envelope import json_object
+from streamapp.messages.operation import OperationReply, ResumeReply, ResumeRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -28,11 +30,14 @@ from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.execution import Execution
 from streamapp.terminal.journal import Journal
+from streamapp.terminal.memory import KINDS as OPERATIONS
+from streamapp.terminal.operations import Operations
+from streamapp.terminal.readings import REQUESTS as READS
+from streamapp.terminal.readings import Readings
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Msg], Awaitable[None]]
-READS = ("account", "positions", "orders", "symbols", "quote")
 
 
 class Service:
@@ -48,6 +53,7 @@ class Service:
         journal: Journal,
         connection: BrokerConnection,
         execution: Execution,
+        operations: Operations,
         replay: Callable[[int, str], Awaitable[int]],
         *,
         clock: Clock,
@@ -55,6 +61,8 @@ class Service:
         self._journal = journal
         self._connection = connection
         self._execution = execution
+        self._operations = operations
+        self._readings = Readings(journal, connection, clock=clock)
         self._replay = replay
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,8 +84,9 @@ class Service:
             "ack": self._on_ack,
             "replay": self._on_replay,
         }
-        for operation in READS:
-            handlers[operation] = self._on_read
+        handlers["resume"] = self._on_resume
+        handlers |= dict.fromkeys(OPERATIONS, self._on_operation)
+        handlers |= dict.fromkeys(READS, self._on_read)
         for operation, handler in handlers.items():
             await client.subscribe(subjects.terminal(account, operation), cb=handler)
 
@@ -86,8 +95,7 @@ class Service:
     async def _on_submit(self, message: Msg) -> None:
         try:
             request = SubmitRequest.decode(message.data)
-            if request.account != self._journal.book.account:
-                raise Unusable("invalid", f"expected account {self._journal.book.account}, got {request.account}")
+            self._refuse_other(request.account)
         except Unusable as error:
             self.broken_requests += 1
             self._spawn(self._respond(message, self._error(str(error))))
@@ -168,27 +176,55 @@ class Service:
             reply = ReplayReply(epoch=self._epoch, published=0, error=str(error))
         await self._respond(message, reply.encode())
 
+    async def _on_operation(self, message: Msg) -> None:
+        self._spawn(self._operate(message, message.subject.rpartition(".")[2]))
+
+    async def _operate(self, message: Msg, kind: Any) -> None:
+        try:
+            request = OPERATIONS[kind].decode(message.data)
+            self._refuse_other(request.account)
+        except Unusable as error:
+            self.broken_requests += 1
+            reply = OperationReply(
+                request_id=_request_id(message.data),
+                account=self._journal.book.account,
+                outcome="refused",
+                message=str(error),
+                epoch=self._epoch,
+                clock=self._clock(),
+            )
+        else:
+            reply = await self._operations.answer(kind, request)
+            self.conflicts += reply.outcome == "conflict"
+        await self._respond(message, reply.encode())
+
+    def _refuse_other(self, account: str) -> None:
+        if account != self._journal.book.account:
+            raise Unusable("invalid", f"expected account {self._journal.book.account}, got {account}")
+
     async def _on_read(self, message: Msg) -> None:
         self._spawn(self._read(message, message.subject.rpartition(".")[2]))
 
     async def _read(self, message: Msg, operation: str) -> None:
         try:
-            value = await self._read_value(operation, message.data)
-            answer: dict[str, Any] = {"value": value, "clock": self._clock().isoformat()}
-        except (Transient, Ambiguous, Unusable) as error:
-            answer = {"error": str(error)}
-        await self._respond(message, json.dumps(answer).encode())
+            reply = await self._readings.answer(operation, message.data)
+        except Unusable as error:
+            self.broken_requests += 1
+            reply = self._readings.refusal(operation, error)
+        await self._respond(message, reply.encode())
 
-    async def _read_value(self, operation: str, payload: bytes) -> Any:
-        if operation == "account":
-            return self._connection.account_info
-        if operation != "quote":
-            return (await self._connection.ask(operation)).value
+    async def _on_resume(self, message: Msg) -> None:
+        account = self._journal.book.account
         try:
-            symbol = json.loads(payload)["symbol"]
-        except (ValueError, KeyError, TypeError):
-            raise Unusable("invalid", 'expected {"symbol": "..."}') from None
-        return (await self._connection.ask("quote", symbol=str(symbol))).value
+            request = ResumeRequest.decode(message.data)
+            self._refuse_other(request.account)
+        except Unusable as error:
+            self.broken_requests += 1
+            await self._respond(message, ResumeReply(account=account, error=str(error), clock=self._clock()).encode())
+            return
+        was = await self._journal.write(_resumed)
+        logger.warning("resumed by %s; it had been halted: %s", request.issued_by, was)
+        await self._respond(message, ResumeReply(account=account, was=was, clock=self._clock()).encode())
 
     async def _refuse(self, message: Msg, error: Unusable) -> None:
         self.broken_requests += 1
@@ -216,3 +252,17 @@ class Service:
 def _submitted(book: Book, request: SubmitRequest) -> tuple[SubmitReply, bool]:
     new = book.row(request.order_id) is None
     return book.submit(request), new
+
+
+def _resumed(book: Book) -> str | None:
+    was = book.halted()
+    book.resume()
+    return was
+
+
+def _request_id(payload: bytes) -> str:
+    """Return the request_id of a message that can't be used otherwise, so that whoever asked knows the answer."""
+    try:
+        return str(json_object(payload).get("request_id", ""))[:128]
+    except Unusable:
+        return ""

@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from streamapp import crashpoints
-from streamapp.terminal import frames, past, sightings
+from streamapp.terminal import frames, past, sightings, targets
 from streamapp.terminal.calls import Calls, NotConnectedError
 from streamapp.terminal.history import History
 from streamapp.terminal.lifetime import FileLock, die_with_parent, private_pipes
 
-OF_THE_ACCOUNT = frozenset({"past", "deals", "more_deals", "ticket", "ended", "positions", "orders", "search"})
+OF_THE_ACCOUNT = frozenset(
+    {
+        *("past", "deals", "more_deals", "ticket", "ended", "positions", "search"),
+        *("account", "page", "order_now", "position_now"),
+    }
+)
 """What is read of the account: believed only if the terminal was connected to it just then."""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
@@ -126,8 +131,11 @@ class Worker:
             self._reference = max(symbols, key=lambda symbol: symbol["time"])["name"]
         return self.calls.call("symbol_info_tick", self._reference)
 
-    def do_prepare(self, symbol: str) -> dict[str, Any]:
-        """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency."""
+    def do_prepare(self, symbol: str, position_id: int | None = None) -> dict[str, Any]:
+        """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency.
+
+        ``position_id``: of an order that closes; ``position`` is then what is open of it.
+        """
         spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
         terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info"))
         return {
@@ -137,6 +145,7 @@ class Worker:
             "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
             "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
             "held": self._held(symbol) if spec is not None and spec["volume_limit"] else None,
+            "position": None if position_id is None else targets.open_position(self.calls, position_id),
         }
 
     def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
@@ -223,17 +232,33 @@ class Worker:
         self.calls.note_rows("positions_get", rows)
         return rows
 
-    def do_orders(self) -> Any:
-        """Return the orders that work at the broker; None: not known."""
-        return self.calls.call("orders_get")
+    def do_order_now(self, ticket: int) -> dict[str, Any]:
+        """Read what an operation on an order is judged by."""
+        return self._with_market(targets.order(self.calls, ticket))
 
-    def do_symbols(self) -> Any:
-        """Return every symbol of the broker."""
-        return self.calls.call("symbols_get")
+    def do_position_now(self, position_id: int) -> dict[str, Any]:
+        """Read what an operation on a position is judged by."""
+        return self._with_market(targets.position(self.calls, position_id))
 
-    def do_quote(self, symbol: str) -> Any:
-        """Return a symbol's last tick."""
-        return self.calls.call("symbol_info_tick", symbol)
+    def _with_market(self, seen: dict[str, Any]) -> dict[str, Any]:
+        live = seen.get("live")
+        return {**seen, "prepared": self.do_prepare(live["symbol"]) if live else None}
+
+    def do_page(self, **arguments: Any) -> dict[str, Any]:
+        """Return a page of a table (targets.py)."""
+        return targets.page(self.calls, **arguments)
+
+    def do_account(self) -> dict[str, Any]:
+        """Read account and permissions."""
+        return {"terminal": self.calls.call("terminal_info"), "account": self.calls.call("account_info")}
+
+    def do_quote(self, symbol: str) -> dict[str, Any]:
+        """Read a symbol, which is put into Market Watch if need be, and its last tick."""
+        spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
+        return {
+            "symbol": _some(spec, SYMBOL_FIELDS),
+            "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
+        }
 
     def do_stop(self) -> None:
         """Give the connection back."""

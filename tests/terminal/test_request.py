@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -33,6 +34,8 @@ KEYS = {
 
 
 PENDING_KEYS = KEYS - {"deviation"}
+OPEN = {"ticket": 78, "identifier": 77, "symbol": "EURUSD", "type": 1, "volume": 0.1}
+"""A sell, which the order of submit_request can close; its broker gave it another ticket."""
 TIME = ServerTime(SERVER_AHEAD_S)
 BID, ASK = "1.08500", "1.08510"  # of scripted.tick
 
@@ -353,14 +356,24 @@ def test_an_order_that_closes_a_position_names_it_and_is_not_held_back_by_what_l
     closing = {"position_id": 77, "expected_price": "1.00000", "max_slippage_points": 1}
     order = submit_request(epoch="e").model_copy(update=closing)
     prepared = Prepared(TERMINAL, OWNER, SYMBOL | {"trade_mode": 3, "volume_limit": 0.1}, tick(), 1.0, held=(9.0, 9.0))
+    prepared = replace(prepared, position=OPEN)
     guards = GuardSettings(symbols=("GBPUSD",), max_volume=Decimal("0.01"))
     account = AccountSettings(login=LOGIN, server=SERVER)
     judge(order, prepared, account, guards, time=TIME, now=datetime.now(UTC))
     request = build(order, prepared, 1, TIME)
     assert request.keys() == KEYS | {"position"}
-    assert request["position"] == 77
+    assert request["position"] == 78  # its ticket now
     assert refusal(seen(symbol={"trade_mode": 0}), update={"position_id": 77})[0] == "invalid"
     assert refusal(seen(age_s=61), update={"position_id": 77})[0] == "guard"
+
+
+@pytest.mark.parametrize(
+    "position", [None, OPEN | {"volume": 0.09}, OPEN | {"type": 0}], ids=["closed", "smaller", "turned round"]
+)
+def test_an_order_that_closes_is_refused_when_there_is_not_so_much_to_close(position: dict[str, Any] | None) -> None:
+    reason, message = refusal(replace(seen(), position=position), update={"position_id": 77})
+    assert reason == "invalid"
+    assert "position 77" in message
 
 
 def test_a_stop_loss_that_would_be_rounded_away_is_invalid() -> None:

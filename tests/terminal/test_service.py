@@ -6,7 +6,6 @@ import asyncio
 import json
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
 
 from nats.aio.client import Client
 
@@ -156,21 +155,6 @@ async def test_snapshots_and_the_broker_log_are_told(terminal: TerminalProcess, 
     assert log[0].function == "initialize"
     assert "s3cret" not in str(log)
     assert next(entry.order_id for entry in log if entry.function == "order_send") == order.order_id
-
-
-async def test_simple_reads_are_answered(terminal: TerminalProcess) -> None:
-    terminal.start()
-    await terminal.ready()
-
-    async def read(operation: str, payload: bytes = b"") -> Any:
-        return json.loads(await terminal.request(operation, payload))
-
-    assert (await read("account"))["value"]["currency"] == "USD"
-    assert (await read("positions"))["value"] == []
-    assert (await read("orders"))["value"] == []
-    assert "EURUSD" in {symbol["name"] for symbol in (await read("symbols"))["value"]}
-    assert (await read("quote", b'{"symbol": "EURUSD"}'))["value"]["bid"] > 0
-    assert "error" in await read("quote", b"what?")
 
 
 async def test_hello_says_who_the_terminal_is(terminal: TerminalProcess) -> None:

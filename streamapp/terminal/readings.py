@@ -1,0 +1,256 @@
+"""The account, its positions and orders, symbols and quotes, as anybody may ask for them: in words, Decimal and UTC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, get_args
+
+from streamapp.clock import Clock
+from streamapp.domain.vocabulary import FillPolicy, OrderType
+from streamapp.errors import Ambiguous, Transient, Unusable
+from streamapp.messages.reading import (
+    Account,
+    AccountReply,
+    ExecutionMode,
+    Lifetime,
+    ListRequest,
+    MarginMode,
+    OpenPosition,
+    OrdersReply,
+    PendingType,
+    PositionsReply,
+    Quote,
+    QuoteReply,
+    QuoteRequest,
+    ReadReply,
+    ReadRequest,
+    Symbol,
+    SymbolsReply,
+    TradeMode,
+    WorkingOrder,
+    WorkingState,
+)
+from streamapp.terminal import memory
+from streamapp.terminal.connection import BrokerConnection
+from streamapp.terminal.deals import REASONS, SIDES
+from streamapp.terminal.filling import allowed_policies
+from streamapp.terminal.journal import Journal
+from streamapp.terminal.request import number
+
+ANSWER_WITHIN_S = 5.0
+"""A read that takes longer is answered with an error: the worker has something else, or hangs."""
+REQUESTS: dict[str, type[ReadRequest]] = {
+    "account": ReadRequest,
+    "positions": ListRequest,
+    "orders": ListRequest,
+    "symbols": ListRequest,
+    "quote": QuoteRequest,
+}
+REPLIES: dict[str, type[ReadReply]] = {
+    "account": AccountReply,
+    "positions": PositionsReply,
+    "orders": OrdersReply,
+    "symbols": SymbolsReply,
+    "quote": QuoteReply,
+}
+MARGIN_MODES: tuple[MarginMode, ...] = get_args(MarginMode)
+KINDS = ("demo", "contest", "real")
+ORDER_TYPES: tuple[PendingType, ...] = ("market", "limit", "stop", "stop_limit", "close_by")
+"""By half of MT5's number of a type: the even ones buy, the odd ones sell."""
+STATES: dict[int, WorkingState] = {
+    0: "started",
+    1: "placed",
+    3: "partial",
+    7: "being_placed",
+    8: "being_modified",
+    9: "being_cancelled",
+}
+LIFETIMES: tuple[Lifetime, ...] = ("gtc", "day", "until", "until_day")
+FILL_POLICIES: tuple[FillPolicy, ...] = ("fok", "ioc", "return")
+TRADE_MODES: tuple[TradeMode, ...] = ("disabled", "long_only", "short_only", "close_only", "full")
+EXECUTIONS: tuple[ExecutionMode, ...] = ("request", "instant", "market", "exchange")
+BITS_OF_TYPES: tuple[tuple[int, OrderType], ...] = ((1, "market"), (2, "limit"), (4, "stop"), (8, "stop_limit"))
+BIT_STOP_LOSS, BIT_TAKE_PROFIT, BIT_CLOSE_BY = 16, 32, 64
+
+
+class Readings:
+    """Answers reads; what can't be read now is an error sentence, never nothing."""
+
+    def __init__(self, journal: Journal, connection: BrokerConnection, *, clock: Clock) -> None:
+        self._journal = journal
+        self._connection = connection
+        self._clock = clock
+
+    async def answer(self, operation: str, payload: bytes) -> ReadReply:
+        """Return the reply to a read.
+
+        Raises:
+            Unusable: it can't be made out, or nobody has such a thing.
+        """
+        request = REQUESTS[operation].decode(payload or b"{}")
+        read: Callable[[Any], Any] = getattr(self, f"_{operation}")
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                content = await read(request)
+        except TimeoutError:
+            return self._reply(operation, error=f"no answer within {ANSWER_WITHIN_S:g} s: {self._state()}; ask again")
+        except (Transient, Ambiguous) as error:
+            return self._reply(operation, error=f"{error}; {self._state()}; ask again when it is ready")
+        return self._reply(operation, **content)
+
+    def refusal(self, operation: str, error: Unusable) -> ReadReply:
+        """Return the reply to what can't be read."""
+        return self._reply(operation, error=str(error))
+
+    def _reply(self, operation: str, **fields: Any) -> ReadReply:
+        return REPLIES[operation](account=self._journal.book.account, at=self._clock(), **fields)
+
+    def _state(self) -> str:
+        health = self._connection.health
+        return f"the account is {health.connection}" + (f": {health.detail}" if health.detail else "")
+
+    async def _account(self, _: ReadRequest) -> dict[str, Any]:
+        value = (await self._connection.read_now("account")).value
+        info, terminal = value["account"], value["terminal"]
+        if info is None or terminal is None:
+            raise Transient("the terminal shows no account")
+        halted = await self._journal.write(lambda book: book.halted())
+        money = ("balance", "credit", "profit", "equity", "margin", "margin_free", "margin_level")
+        content = Account(
+            **{name: info[name] for name in ("login", "server", "name", "company", "currency", "leverage")},
+            **{name: number(info[name]) for name in money},
+            margin_mode=MARGIN_MODES[info["margin_mode"]],
+            kind=_word(KINDS, info["trade_mode"]),
+            margin_call_level=number(info["margin_so_call"]),
+            stop_out_level=number(info["margin_so_so"]),
+            most_orders=info["limit_orders"],
+            trade_allowed=info["trade_allowed"],
+            experts_allowed=info["trade_expert"],
+            terminal_allows=terminal["trade_allowed"] and not terminal["tradeapi_disabled"],
+            connection=self._connection.health.connection,
+            halted=halted,
+        )
+        return {"content": content}
+
+    async def _positions(self, request: ListRequest) -> dict[str, Any]:
+        rows, following = await self._page("positions", request)
+        named = [(row["identifier"], row["magic"]) for row in rows]
+        owners = await self._journal.write(lambda book: memory.names(book, named))
+        return {"content": tuple(self._position(row, owners.get(row["identifier"])) for row in rows), "next": following}
+
+    async def _orders(self, request: ListRequest) -> dict[str, Any]:
+        rows, following = await self._page("orders", request)
+        named = [(row["ticket"], row["magic"]) for row in rows]
+        owners = await self._journal.write(lambda book: memory.names(book, named))
+        return {"content": tuple(self._order(row, owners.get(row["ticket"])) for row in rows), "next": following}
+
+    async def _symbols(self, request: ListRequest) -> dict[str, Any]:
+        rows, following = await self._page("symbols", request)
+        if request.symbol is not None and not rows:
+            raise Unusable("unknown_symbol", f"expected a symbol of this broker, got {request.symbol}")
+        return {"content": tuple(symbol_of(row) for row in rows), "next": following}
+
+    async def _quote(self, request: QuoteRequest) -> dict[str, Any]:
+        value = (await self._connection.read_now("quote", symbol=request.symbol)).value
+        spec, tick = value["symbol"], value["tick"]
+        if spec is None:
+            raise Unusable("unknown_symbol", f"expected a symbol of this broker, got {request.symbol}")
+        if tick is None or not tick["time_msc"]:
+            raise Transient(f"expected a quote of {request.symbol}, there is none yet")
+        bid, ask, point = number(tick["bid"]), number(tick["ask"]), number(spec["point"])
+        content = Quote(
+            symbol=request.symbol,
+            bid=bid,
+            ask=ask,
+            last=number(tick["last"]),
+            volume=number(tick["volume_real"]),
+            spread_points=(ask - bid) / point if point else ask - bid,
+            time=self._connection.time.utc(tick["time_msc"]),
+        )
+        return {"content": content}
+
+    async def _page(self, table: str, request: ListRequest) -> tuple[list[dict[str, Any]], str | None]:
+        if table != "symbols" and request.after is not None and not request.after.isdigit():
+            raise Unusable("invalid", f"expected after to be the next of the page before, got {request.after!r}")
+        arguments = {"symbol": request.symbol, "group": request.group, "after": request.after, "limit": request.limit}
+        answer = await self._connection.read_now("page", table=table, **arguments)
+        rows = answer.value["rows"]
+        if rows is None:
+            raise Transient(f"the terminal did not show its {table}: {answer.error[1]} ({answer.error[0]})")
+        key = "name" if table == "symbols" else "ticket"
+        return rows, str(rows[-1][key]) if answer.value["more"] else None
+
+    def _position(self, row: dict[str, Any], order_id: str | None) -> OpenPosition:
+        time = self._connection.time
+        return OpenPosition(
+            **{name: row[name] for name in ("ticket", "symbol", "magic", "comment")},
+            **{name: number(row[name]) for name in ("volume", "profit", "swap")},
+            position_id=row["identifier"],
+            order_id=order_id,
+            side=SIDES[row["type"]],
+            open_price=number(row["price_open"]),
+            price=number(row["price_current"]),
+            stop_loss=_price(row["sl"]),
+            take_profit=_price(row["tp"]),
+            reason=REASONS.get(row["reason"], "other"),
+            opened_at=time.utc(row["time_msc"]),
+            updated_at=time.utc(row["time_update_msc"]),
+        )
+
+    def _order(self, row: dict[str, Any], order_id: str | None) -> WorkingOrder:
+        kind = _word(ORDER_TYPES, row["type"] // 2)
+        time = self._connection.time
+        return WorkingOrder(
+            **{name: row[name] for name in ("ticket", "symbol", "magic", "comment")},
+            order_id=order_id,
+            side=None if kind == "close_by" else SIDES[row["type"] % 2],
+            order_type=kind,
+            state=STATES.get(row["state"], "other"),
+            volume=number(row["volume_initial"]),
+            remaining_volume=number(row["volume_current"]),
+            price=number(row["price_open"]),
+            stop_limit_price=_price(row["price_stoplimit"]),
+            stop_loss=_price(row["sl"]),
+            take_profit=_price(row["tp"]),
+            time_in_force=_word(LIFETIMES, row["type_time"]),
+            expiration=time.utc(row["time_expiration"] * 1000) if row["time_expiration"] else None,
+            fill_policy=_word(FILL_POLICIES, row["type_filling"]),
+            position_id=row["position_id"] or None,
+            reason=REASONS.get(row["reason"], "other"),
+            placed_at=time.utc(row["time_setup_msc"]),
+        )
+
+
+def symbol_of(row: dict[str, Any]) -> Symbol:
+    """Return a SymbolInfo in our words."""
+    words = ("name", "description", "path", "digits", "spread", "currency_base", "currency_profit", "currency_margin")
+    numbers = ("point", "volume_min", "volume_max", "volume_step", "volume_limit", "margin_initial")
+    modes = row["order_mode"]
+    return Symbol(
+        **{name: row[name] for name in words},
+        **{name: number(row[name]) for name in (*numbers, "swap_long", "swap_short", "bid", "ask")},
+        selected=row["select"],
+        tick_size=number(row["trade_tick_size"]),
+        tick_value=number(row["trade_tick_value"]),
+        contract_size=number(row["trade_contract_size"]),
+        stops_level=row["trade_stops_level"],
+        freeze_level=row["trade_freeze_level"],
+        spread_floats=row["spread_float"],
+        trade_mode=_word(TRADE_MODES, row["trade_mode"]),
+        execution=_word(EXECUTIONS, row["trade_exemode"]),
+        order_types=tuple(word for bit, word in BITS_OF_TYPES if modes & bit),
+        fill_policies=allowed_policies(row),
+        lifetimes=tuple(word for bit, word in enumerate(LIFETIMES) if row["expiration_mode"] & 1 << bit),
+        allows_stop_loss=bool(modes & BIT_STOP_LOSS),
+        allows_take_profit=bool(modes & BIT_TAKE_PROFIT),
+        allows_close_by=bool(modes & BIT_CLOSE_BY),
+    )
+
+
+def _price(value: float) -> Any:
+    return number(value) if value else None
+
+
+def _word(words: tuple[Any, ...], index: int) -> Any:
+    return words[index] if index < len(words) else "other"
