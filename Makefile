@@ -9,11 +9,11 @@ WINDOWS := -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance
     -p streamapp.messages -p streamapp.nats -m streamapp.health
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down clean test lint types imports docs-check unit bench lock
+.PHONY: help demo up down clean test lint types imports docs-check unit bench bench-terminal lock
 
 help: ## Print this.
 	@echo "streamapp: approved signals in; orders, fills and positions out; no order twice."
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Start a stack of its own, play approved signals for a minute, check that everyone agrees, stop.
 	@$(BIN)/streamapp demo
@@ -54,6 +54,9 @@ unit: $(READY) ## The tests; every branch of the domain must be covered.
 
 bench: $(READY) ## Measure latency and throughput on a stack of its own (several minutes).
 	@$(BIN)/python -m tests.bench
+
+bench-terminal: $(READY) ## Measure the simulated module, and what a terminal adds to an order_send (two minutes).
+	@$(BIN)/python -m tests.bench --terminal
 
 lock: ## Resolve requirements.txt anew from pyproject.toml, for all platforms (needs uv).
 	@command -v uv >/dev/null 2>&1 || { echo "make: expected uv to resolve the lock, got none: install it (pip install uv)" >&2; exit 1; }

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.nats.connection import connect
-from tests.bench import hops
+from tests.bench import hops, terminal
 from tests.bench.figures import percentiles, table, uses
 from tests.bench.load import Load
 
@@ -92,12 +92,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each latency run")
     parser.add_argument("--hold", type=float, default=60.0, help="length of each rate run")
     parser.add_argument("--rates", type=float, nargs="+", default=[50, 100, 150, 200, 300, 400, 600])
+    parser.add_argument("--terminal", action="store_true", help="only the simulated module and one terminal (minutes)")
+    parser.add_argument("--profile", action="store_true", help="with --terminal: write its cProfile to terminal.prof")
     arguments = parser.parse_args()
     say(
         f"machine: {platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
     with tempfile.TemporaryDirectory(prefix="streamapp-bench-") as name:
         folder = Path(name)
+        if arguments.terminal:
+            terminal.measure(folder, say, seconds=arguments.seconds, profile=arguments.profile)
+            return
         stack = OwnStack(folder / "stack", free_port_offset(), SETTINGS)
         stack.start()
         try:

@@ -15,13 +15,14 @@ from streamapp.local.own import OwnStack
 PROCESSES = ("kafka", "nats", "clickhouse", "market", "mirror", "trading", "publisher", "warehouse", "terminals")
 
 
-def percentiles(values_s: Sequence[float]) -> str:
+def percentiles(values_s: Sequence[float], *, places: int = 1) -> str:
     """Return p50, p90, p99 and the maximum of times in seconds, as milliseconds."""
     if len(values_s) < 2:
         return "too few"
+    width = places + 6
     cuts = statistics.quantiles(values_s, n=100, method="inclusive")
     shown = (("p50", cuts[49]), ("p90", cuts[89]), ("p99", cuts[98]), ("max", max(values_s)))
-    return "  ".join(f"{name} {value * 1000:7.1f}" for name, value in shown) + f"  ms   n {len(values_s)}"
+    return "  ".join(f"{name} {value * 1000:{width}.{places}f}" for name, value in shown) + f"  ms   n {len(values_s)}"
 
 
 @dataclass(frozen=True)
