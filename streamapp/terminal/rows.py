@@ -4,7 +4,8 @@ A row's states, by the words of the wire (in submission's words: INTENT is ``rec
 
     recorded ─▶ started ─▶ result
        │          ├──────▶ doubt ─▶ result (adopted) or absent ─▶ result (adopted after all)
-       └▶ refused ◀┘
+       ├▶ refused ◀┘
+       └▶ result (it is at the broker already)
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from streamapp.terminal.shelves import METERS, Shelves
 MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
     "started": ("recorded",),
     "refused": ("recorded", "started"),
-    "result": ("started", "doubt", "absent"),
+    "result": ("recorded", "started", "doubt", "absent"),
     "doubt": ("started",),
     "absent": ("doubt",),
 }
-"""To which state from which ones. Nothing else happens to a row, whoever asks."""
+"""To which state from which ones. Nothing else happens to a row, whoever asks. A recorded order that shows at the
+broker has been sent by somebody, and must not be again."""
 
 _UNFINISHED = "state IN ('recorded', 'started', 'doubt')"
 """Said in full beside the state that is meant: only so SQLite uses the index of these rows, and reads no others."""

@@ -373,7 +373,6 @@ import sys
 from pathlib import Path
 from streamapp.errors import ConfigurationError
 from streamapp.terminal.journal import Journal
-from streamapp.terminal.rows import MOVES
 try:
     Journal(Path(sys.argv[1]), "scripted")
 except ConfigurationError as error:
@@ -383,7 +382,6 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from streamapp.terminal.journal import Journal
-from streamapp.terminal.rows import MOVES
 from tests.terminal.scripted import submit_request
 async def main():
     journal = Journal(Path(sys.argv[1]), "scripted")
