@@ -1,0 +1,170 @@
+"""Cancel, modify, protect and close on the real market and the real terminal process; nothing ever happens twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from streamapp.domain import facts
+from streamapp.domain.identifiers import order_id_for
+from tests.terminal.asking import Desk
+from tests.terminal.conftest import Market, TerminalProcess, eventually
+
+LOST = ("drop_after", "timeout_executed", "timeout_lost", "conn_executed", "drop_before")
+"""Replies that prove nothing: executed and not told, or told to be unknown and lost."""
+FAR_BELOW = {"order_type": "limit", "price": Decimal("0.90000")}
+
+
+@pytest.fixture
+async def desk(terminal: TerminalProcess) -> AsyncIterator[Desk]:
+    desk = Desk(terminal)
+    await desk.open()
+    yield desk
+
+
+@pytest.fixture
+async def netting_desk(netting_terminal: TerminalProcess) -> AsyncIterator[Desk]:
+    desk = Desk(netting_terminal)
+    await desk.open()
+    yield desk
+
+
+def lose(market: Market, fault: str | None) -> None:
+    if fault is not None:
+        market.fault(fault, nth=1)
+
+
+def bodies(desk: Desk, kind: type) -> list[Any]:
+    return [report.body for report in desk.terminal.reports if isinstance(report.body, kind)]
+
+
+@pytest.mark.parametrize("fault", [None, *LOST])
+async def test_a_pending_order_is_cancelled_once_and_its_end_is_said_to_be_ours(
+    desk: Desk, market: Market, fault: str | None
+) -> None:
+    order = await desk.submit("s-1", **FAR_BELOW)
+    lose(market, fault)
+    reply = await desk.ask("cancel", order_id=order.order_id)
+    assert reply.outcome == "done", reply
+    kinds = ["started", "returned", "accepted", "cancel_requested", "cancelled"]
+    await eventually(lambda: desk.terminal.kinds(order.order_id) == kinds, "the end")
+    assert [body.reason for body in bodies(desk, facts.BrokerCancelled)] == ["user"]
+    assert await desk.orders() == ()
+    assert (await desk.ask("cancel", order_id=order.order_id)).outcome == "done"
+    assert (await desk.ask("cancel", "r-2", order_id=order.order_id)).outcome == "done"
+    assert len(market.ledger()) == 1
+
+
+@pytest.mark.parametrize("fault", [None, *LOST])
+async def test_a_pending_order_gets_new_values_and_keeps_the_others(
+    desk: Desk, market: Market, fault: str | None
+) -> None:
+    order = await desk.submit("s-1", **FAR_BELOW, stop_loss=Decimal("0.80000"), take_profit=Decimal("1.00000"))
+    lose(market, fault)
+    wanted = {"price": Decimal("0.91"), "stop_loss": Decimal(0)}
+    reply = await desk.ask("modify", order_id=order.order_id, **wanted)
+    assert reply.outcome == "done", reply
+    (working,) = await desk.orders()
+    assert (working.price, working.stop_loss, working.take_profit) == (Decimal("0.91"), None, Decimal(1))
+    assert working.order_id == order.order_id
+    kinds = ["started", "returned", "accepted", "modify_requested", "modified"]
+    await eventually(lambda: desk.terminal.kinds(order.order_id) == kinds, "modified")
+    assert bodies(desk, facts.Modified)[0].changes == {"price": "0.91000", "stop_loss": None}
+    assert (await desk.ask("modify", order_id=order.order_id, price=Decimal("0.92"))).outcome == "conflict"
+    assert len(market.ledger()) == 1
+
+
+@pytest.mark.parametrize("fault", [None, *LOST])
+async def test_a_position_is_protected_and_a_level_that_is_not_named_is_kept(
+    desk: Desk, market: Market, fault: str | None
+) -> None:
+    position = await desk.position("s-1", take_profit=Decimal("1.5"))
+    lose(market, fault)
+    reply = await desk.ask("protect", position_id=position.position_id, stop_loss=Decimal("0.9"))
+    assert reply.outcome == "done", reply
+    (shown,) = await desk.positions()
+    assert (shown.stop_loss, shown.take_profit) == (Decimal("0.9"), Decimal("1.5"))
+    reply = await desk.ask("protect", "r-2", position_id=position.position_id, take_profit=Decimal(0))
+    assert reply.outcome == "done", reply
+    (shown,) = await desk.positions()
+    assert (shown.stop_loss, shown.take_profit) == (Decimal("0.9"), None)
+
+
+@pytest.mark.parametrize("fault", [None, *LOST])
+async def test_a_whole_position_is_closed_once(desk: Desk, market: Market, fault: str | None) -> None:
+    position = await desk.position("s-1")
+    other = await desk.position("s-2")
+    lose(market, fault)
+    reply = await desk.ask("close", position_id=position.position_id)
+    assert reply.outcome == "done", reply
+    assert [row.position_id for row in await desk.positions()] == [other.position_id]
+    assert (await desk.ask("close", position_id=position.position_id)).outcome == "done"
+    assert (await desk.ask("close", "r-2", position_id=position.position_id)).outcome == "done"
+    deals = market.ledger("deal")
+    assert [(deal["entry"], deal["position_id"]) for deal in deals] == [
+        ("in", position.position_id),
+        ("in", other.position_id),
+        ("out", position.position_id),
+    ]
+
+
+@pytest.mark.parametrize("fault", [None, "drop_after", "timeout_executed", "timeout_lost"])
+async def test_a_part_of_a_position_is_closed_by_an_order_of_its_own(
+    desk: Desk, market: Market, fault: str | None
+) -> None:
+    position = await desk.position("s-1", volume=Decimal("0.3"))
+    lose(market, fault)
+    close = {"position_id": position.position_id, "volume": Decimal("0.1")}
+    reply = await desk.ask("close", **close)
+    order_id = order_id_for("streamapp", desk.terminal.account, "close:r-1")
+    assert (reply.outcome, reply.row and reply.row.order_id) == ("recorded", order_id)
+
+    async def over() -> str | None:
+        row = (await desk.once("close", **close)).row
+        return row.state if row is not None and row.state in {"result", "absent"} else None
+
+    state = await eventually(over, "the row's end")
+    executed = fault != "timeout_lost"
+    assert state == ("result" if executed else "absent")
+    outs = [deal for deal in market.ledger("deal") if deal["entry"] == "out"]
+    assert [deal["volume"] for deal in outs] == (["0.1"] if executed else [])
+    assert desk.terminal.kinds(order_id)[:2] == ["created", "started"]
+    if executed:
+        await eventually(lambda: "deal" in desk.terminal.kinds(order_id), "its deal")
+
+
+@pytest.mark.parametrize("fault", [None, "drop_after", "timeout_executed", "timeout_lost"])
+async def test_a_netting_position_is_closed_by_one_order_and_never_turned_round(
+    netting_desk: Desk, netting_market: Market, fault: str | None
+) -> None:
+    desk = netting_desk
+    position = await desk.position("s-1", volume=Decimal("0.3"))
+    lose(netting_market, fault)
+    for _ in range(3):
+        assert (await desk.ask("close", position_id=position.position_id)).outcome == "recorded"
+    second = await desk.ask("close", "r-2", position_id=position.position_id)
+    executed = fault != "timeout_lost"
+    assert second.outcome in ({"refused", "done"} if executed else {"refused", "recorded"}), second
+    outs = [deal for deal in netting_market.ledger("deal") if deal["entry"] != "in"]
+    assert [(deal["entry"], deal["volume"]) for deal in outs] == ([("out", "0.3")] if executed else [])
+
+
+@pytest.mark.parametrize("fault", [None, "drop_after", "timeout_executed", "timeout_lost", "drop_before"])
+async def test_two_positions_are_closed_against_each_other_once(desk: Desk, market: Market, fault: str | None) -> None:
+    one = await desk.position("s-1", volume=Decimal("0.3"))
+    two = await desk.position("s-2", side="sell")
+    lose(market, fault)
+    reply = await desk.ask("close_by", position_id=one.position_id, by_position_id=two.position_id)
+    executed = fault not in {"timeout_lost", "drop_before"}
+    assert reply.outcome == ("done" if executed else "rejected"), reply
+    by = [deal["volume"] for deal in market.ledger("deal") if deal["entry"] == "out_by"]
+    assert by == (["0.1", "0.1"] if executed else [])
+    left = {row.position_id: row.volume for row in await desk.positions()}
+    assert left == (
+        {one.position_id: Decimal("0.2")}
+        if executed
+        else {one.position_id: Decimal("0.3"), two.position_id: Decimal("0.1")}
+    )
