@@ -203,7 +203,7 @@ class Resolver:
             evidence={
                 "window_from": time_text(window.began_at),
                 "window_until": time_text(self._clock()),
-                "looks": window.looks,
+                "polls": window.looks,
                 "rows_looked_at": counts,
                 "generation": self._settling.generation,
                 "connection": "unbroken",

@@ -130,7 +130,7 @@ async def test_absence_is_proved_by_a_whole_window_of_one_connection(account: Ac
     began, ended = (datetime.fromisoformat(evidence[name]) for name in ("window_from", "window_until"))
     assert (ended - began).total_seconds() >= WINDOW_S
     assert began >= reports[2].at
-    assert evidence["looks"] >= 2
+    assert evidence["polls"] >= 2
     assert evidence["rows_looked_at"] == {"orders": 0, "positions": 0, "history_orders": 0, "history_deals": 0}
     assert evidence["generation"] == account.connection.generation
     assert await state(account, order) == ("absent", "absent")
