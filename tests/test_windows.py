@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streamapp.local.process import REPOSITORY
+from streamapp.settings import Settings
+from streamapp.terminal.connection import WHAT_TO_DO
 
 PACKAGES = ("terminal", "simulator", "conformance", "domain", "messages", "nats")
 COMMANDS = ("streamapp.commands.", "streamapp.cli")
@@ -132,3 +135,18 @@ def is_path(call: ast.Call) -> bool:
     """Whether a call of open() opens a text file: not os.open, and not a method of our own."""
     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else "open"
     return owner == "open" or owner.endswith(("path", "file", "Path"))
+
+
+def test_the_manual_says_of_every_health_state_what_the_terminal_says() -> None:
+    page = (REPOSITORY / "docs" / "windows.md").read_text(encoding="utf-8")
+    rows = {state: todo.strip() for state, todo in re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)}
+    assert rows == WHAT_TO_DO
+
+
+def test_every_setting_of_the_manual_is_one() -> None:
+    page = (REPOSITORY / "docs" / "windows.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    settings = Settings.model_validate(tomllib.loads(example))
+    assert settings.accounts["live-1"].terminal_portable
+    assert str(settings.execution.max_clock_skew_s).removesuffix(".0") + " s" in page
+    assert str(settings.ports.terminals) in page

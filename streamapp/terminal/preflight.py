@@ -85,6 +85,8 @@ def _program(path: Path | None) -> str | None:
         return f"terminal_path: expected the program, got the folder {path}. Write {path / 'terminal64.exe'}"
     if not path.is_file():
         return f"terminal_path: expected terminal64.exe, got no such file: {path}. Mend the path, or install it there"
+    if not path.is_absolute():  # the terminal tells its own folder, which this is compared with
+        return f"terminal_path: expected a whole path, got {path}. Write {path.absolute()}"
     return None
 
 
