@@ -43,7 +43,9 @@ class History:
         self._untold.clear()
         self._counted = (0, -1)
 
-    def deals(self, *, wide_from: int, near_from: int, settled_until: int, until: int, wide: bool) -> dict[str, Any]:
+    def deals(
+        self, *, wide_from: int, near_from: int, settled_until: int, until: int, wide: bool, anew: bool = False
+    ) -> dict[str, Any]:
         """Return the deals that are new or other than when they were last told.
 
         Args:
@@ -51,6 +53,7 @@ class History:
             near_from: Where deals that are newer than the known ones can begin.
             settled_until: Up to where the digest goes.
             until: Where both end.
+            anew: Tell everything again: an answer that was told when the connection went was not believed.
             wide: Read the whole interval. Otherwise only when the number of deals changed, and then its near end,
                 unless that does not explain the change.
 
@@ -58,6 +61,8 @@ class History:
             ``read``: whether the module answered; ``deals``; ``more``: ask :meth:`more_deals` for the rest;
             ``digest`` of the whole interval if that was read, and shows at least what it showed before.
         """
+        if anew:
+            self.forget()
         total = self._calls.call("history_deals_total", wide_from, until)
         if total is None:
             return NOT_READ

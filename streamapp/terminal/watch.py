@@ -151,7 +151,8 @@ class Watch:
 
     async def _look_at_deals(self) -> None:
         time, now, generation = self._connection.time, self._clock(), self._connection.generation
-        wide = generation != self._generation or asyncio.get_running_loop().time() >= self._next_wide
+        anew = generation != self._generation
+        wide = anew or asyncio.get_running_loop().time() >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until
         answer = await self._connection.read_now(
             "deals",
@@ -160,6 +161,7 @@ class Watch:
             settled_until=time.server_s(settled),
             until=time.server_s(now + FUTURE),
             wide=wide,
+            anew=anew,
         )
         read = answer.value
         await self._record_all(read)
