@@ -241,7 +241,7 @@ class TerminalProcess:
         self.reports: list[Report] = []
         self.entries: list[BrokerLogEntry] = []
         self.market = market
-        self._client = client
+        self.client = client
         self._stack = ExitStack()
         password = folder / "password"
         password.write_text("s3cret\n")
@@ -266,9 +266,9 @@ class TerminalProcess:
         async def on_entry(message: Any) -> None:
             self.entries.append(BrokerLogEntry.decode(message.data))
 
-        await self._client.subscribe(subjects.report(self.account), cb=on_report)
-        await self._client.subscribe(subjects.broker_log(self.account), cb=on_entry)
-        await self._client.flush()
+        await self.client.subscribe(subjects.report(self.account), cb=on_report)
+        await self.client.subscribe(subjects.broker_log(self.account), cb=on_entry)
+        await self.client.flush()
 
     def start(self, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(self.log.open("ab"))
@@ -285,7 +285,7 @@ class TerminalProcess:
         until = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return (await self._client.request(subject, payload, timeout=ANSWER_S)).data
+                return (await self.client.request(subject, payload, timeout=ANSWER_S)).data
             except (nats.errors.NoRespondersError, nats.errors.TimeoutError):  # every request may be repeated
                 assert time.monotonic() < until, self.log.read_text()
                 assert self.process is not None

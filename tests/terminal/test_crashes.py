@@ -23,7 +23,7 @@ async def crashed(terminal: TerminalProcess, point: str) -> tuple[str, str]:
     process = terminal.start(crash_at=point)
     epoch = (await terminal.ready()).epoch
     order = terminal.order("s-1", epoch)
-    await terminal._client.publish(f"mt5.{terminal.account}.submit", order.encode())
+    await terminal.client.publish(f"mt5.{terminal.account}.submit", order.encode())
     await eventually(lambda: process.poll() is not None, "the crash")
     assert process.returncode == -signal.SIGKILL
     return order.order_id, epoch
@@ -80,7 +80,7 @@ async def test_a_kill_in_a_burst_leaves_no_order_twice_and_none_without_an_answe
     epoch = (await terminal.ready()).epoch
     orders = [terminal.order(str(number), epoch) for number in range(60)]
     for order in orders:
-        await terminal._client.publish(f"mt5.{terminal.account}.submit", order.encode())
+        await terminal.client.publish(f"mt5.{terminal.account}.submit", order.encode())
     await eventually(lambda: len(terminal.reports) > 40)
     process.kill()
     process.wait()
@@ -166,8 +166,8 @@ async def test_a_terminal_that_is_frozen_beyond_not_after_sends_nothing(
     epoch = (await terminal.ready()).epoch
     order = terminal.order("s-1", epoch, valid_s=0.5)
     os.kill(process.pid, signal.SIGSTOP)
-    await terminal._client.publish(f"mt5.{terminal.account}.submit", order.encode())
-    await terminal._client.flush()
+    await terminal.client.publish(f"mt5.{terminal.account}.submit", order.encode())
+    await terminal.client.flush()
     from datetime import UTC, datetime
 
     await eventually(lambda: datetime.now(UTC) > order.not_after)

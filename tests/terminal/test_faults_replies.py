@@ -49,6 +49,7 @@ EXECUTED = [
     Executed("timeout_executed", ADOPTED, "ambiguous_answer"),
     Executed("conn_executed", ADOPTED, "ambiguous_answer"),
     Executed("done_without_deal", ADOPTED, "ambiguous_answer"),
+    Executed("false_answer", ADOPTED, "ambiguous_answer"),
     Executed("timeout_late", ADOPTED, "ambiguous_answer", ms=SOON_MS),
     Executed("terminal_restart", ADOPTED, "ambiguous_answer", -10002, SOON_MS),
     Executed("terminal_update", ADOPTED, "ambiguous_answer", -10002, SOON_MS),
@@ -106,6 +107,29 @@ async def test_an_order_that_never_arrived_is_absent_after_the_window_and_never_
     await desk.close()
 
 
+@proves("call_failed")
+@pytest.mark.parametrize("executed", [False, True], ids=["lost", "executed"])
+@pytest.mark.parametrize("code", [-1, -3, -4, -10005, -99])
+async def test_an_error_that_proves_nothing_is_a_doubt_with_either_end(desk: Desk, code: int, executed: bool) -> None:
+    desk.fault("call_failed", nth=1, params={"code": code, "executed": executed})
+    order = await desk.submit()
+    bodies = await desk.says(order, *(ADOPTED if executed else (*DOUBT, "absent")))
+    assert bodies["returned"].raw["last_error"][0] == code
+    assert len(desk.orders_of(order)) == executed
+    await desk.close()
+
+
+@proves("call_failed")
+@pytest.mark.parametrize("code", [-2, -5, -6, -7])
+async def test_an_error_that_proves_that_nothing_was_sent_is_a_refusal(desk: Desk, code: int) -> None:
+    desk.fault("call_failed", nth=1, params={"code": code})
+    order = await desk.submit()
+    bodies = await desk.says(order, "started", "returned", "refused")
+    assert bodies["refused"].reason == ("invalid" if code == -2 else "not_connected")
+    assert desk.orders_of(order) == []
+    await desk.close()
+
+
 async def test_an_execution_after_the_window_outranks_the_absence_and_is_alarmed(desk: Desk) -> None:
     alarms = desk.terminal.status()["metrics"]["late_appearances"]
     desk.fault("timeout_late", nth=1, params={"ms": LATE_MS})
@@ -115,6 +139,15 @@ async def test_an_execution_after_the_window_outranks_the_absence_and_is_alarmed
     assert bodies["deal"].deal == desk.deals_of(order)[0]["ticket"]
     await eventually(lambda: desk.terminal.status()["metrics"]["late_appearances"] == alarms + 1)
     assert (await desk.terminal.submit(order)).state == "result"
+    await desk.close()
+
+
+@proves("false_answer")
+async def test_a_refusal_of_what_was_executed_all_the_same_is_outranked_by_the_deal(desk: Desk) -> None:
+    desk.fault("false_answer", nth=1, params={"retcode": 10021})
+    order = await desk.submit()
+    bodies = await desk.says(order, "started", "returned", "rejected", "accepted", "deal")
+    assert bodies["deal"].deal == desk.deals_of(order)[0]["ticket"]
     await desk.close()
 
 
