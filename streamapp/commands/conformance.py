@@ -11,7 +11,7 @@ from rich.console import Console
 
 from streamapp.conformance.compare import compare
 from streamapp.conformance.market import LOGIN, market_at, own_market
-from streamapp.conformance.report import Check, Report, load
+from streamapp.conformance.report import SECTIONS, Check, Report, load
 from streamapp.conformance.suite import Target, examine
 from streamapp.errors import StreamappError
 
@@ -81,13 +81,13 @@ class _Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._section = ""
+        self._sections: set[str] = set()
 
     def __call__(self, check: Check) -> None:
         """Tells of a check."""
-        if check.section != self._section:
-            self._section = check.section
-            self._console.print(f"[bold]{check.section}[/bold]")
+        if check.section not in self._sections:
+            self._sections.add(check.section)
+            self._console.print(f"{SECTIONS[check.section]} ...")
         if check.outcome in _MARKS:
             told = f"{check.name}: expected {check.expected}, got {check.observed} {check.note}"
             self._console.print(f"  {_MARKS[check.outcome]} ", end="")

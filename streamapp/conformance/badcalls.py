@@ -109,7 +109,7 @@ def after_shutdown() -> list[BadCall]:
     calls = [BadCall(NO_PIPE, name, none(*_NO_PIPE)) for name in reads]
     calls.append(BadCall(NO_PIPE, "order_send", none(*_NO_PIPE), (request("EURUSD"),)))
     calls.append(BadCall("§1.4: local validation comes before the connection [UNV]", "order_send", _of("volume"),
-                         ({**request("EURUSD"), "volume": 1},)))  # fmt: skip
+                         ({**request("EURUSD"), "volume": 1},), name="volume=1"))  # fmt: skip
     return calls
 
 

@@ -161,9 +161,9 @@ class Desk:
                 break
         return said
 
-    def wait(self, condition: Callable[[], Any], deadline_s: float = SETTLE_S) -> Any:
+    def wait(self, condition: Callable[[], Any], deadline_s: float | None = None) -> Any:
         """The first true value of a condition, None when the time is over."""
-        until = time.monotonic() + deadline_s
+        until = time.monotonic() + (SETTLE_S if deadline_s is None else deadline_s)
         while not (found := condition()):
             if time.monotonic() > until:
                 return None
@@ -203,7 +203,7 @@ class Desk:
             self.wait(lambda: not any(self.ours()), 5.0)
             positions, orders = self.ours()
         except (CallHung, ConfigurationError) as error:
-            return [f"unknown, the terminal does not answer ({error}); look for tickets {sorted(self.tickets)}"]
+            return [f"unknown: {error}. Look for the tickets {sorted(self.tickets)}"]
         left = [f"position {row.ticket}: {row.volume} {row.symbol}, magic {row.magic}" for row in positions]
         return left + [f"order {row.ticket}: {row.volume_current} {row.symbol}, magic {row.magic}" for row in orders]
 

@@ -143,6 +143,9 @@ def close_by(run: Run, desk: Desk) -> None:
     if not desk.info().order_mode & 64:
         run.skipped("close by", claim, "the symbol's order_mode has no CLOSEBY")
         return
+    if desk.read("account_info").fifo_close:
+        run.skipped("close by", claim, "the account closes first in, first out, and has no opposite positions")
+        return
     first = open_position(run, desk, "buy to close by", 0, desk.lot())
     second = open_position(run, desk, "sell to close by", 1, desk.lot())
     if first is None or second is None:

@@ -21,8 +21,8 @@ Refusal = tuple[str, str, int, dict[str, Any]]
 
 
 def _of_market(desk: Desk) -> list[Refusal]:
-    info, tick, lot = desk.info(), desk.tick(), desk.lot()
-    market = desk.market(0, lot)
+    info = desk.info()
+    market = desk.market(0, desk.lot())
     invalid, unknown = mt5.TRADE_RETCODE_INVALID, "NOSUCHSYMBOL"
     refused: list[Refusal] = [
         ("action 0", "§1.4: an omitted action is 0: 10013 [DOC]", invalid, {**market, "action": 0}),
@@ -40,7 +40,7 @@ def _of_market(desk: Desk) -> list[Refusal]:
     ]  # fmt: skip
     if info.trade_exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
         refused.append(("no price", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**market, "price": 0.0}))
-        off = {**market, "price": tick.ask * 0.99, "deviation": 1}
+        off = {**market, "price": desk.far(0), "deviation": 1}
         refused.append(("a price off the market", "§2.1: 10004 or 10015 [UNV]", mt5.TRADE_RETCODE_REQUOTE, off))
     if desk.hedging:
         refused.append(("close of nothing", "§2.4: 10036 [DOC]", mt5.TRADE_RETCODE_POSITION_CLOSED,

@@ -134,6 +134,8 @@ def _step(run: Run, desk: Desk, name: str, act: Callable[[], None]) -> None:
     """Does a part; a call that hangs fails it, and the rest goes on with a new worker and what was opened closed."""
     try:
         act()
+        if any(desk.ours()):
+            desk.clean()
     except CallHung as error:
         run.failed(name, "§1.1: a call may block for ever [BIN]; it should not", str(error))
         desk.connect()

@@ -41,18 +41,52 @@ def opens_at(timeframe: int, server_s: int) -> int:
     return server_s - server_s % (number * (3600 if kind == _HOURS else 60))
 
 
-def gather(minutes: Iterable[Bar], timeframe: int) -> list[Bar]:
-    """Bars of a longer timeframe from minutes in order of time."""
-    bars: list[Bar] = []
-    for minute in minutes:
-        begins = opens_at(timeframe, minute[0])
-        if not bars or bars[-1][0] != begins:
-            bars.append((begins, *minute[1:]))
-            continue
-        _, opened, high, low, _, ticks, spread, volume = bars[-1]
-        merged = (max(high, minute[2]), min(low, minute[3]), minute[4], ticks + minute[5])
-        bars[-1] = (begins, opened, *merged, min(spread, minute[6]), volume)
-    return bars
+def grow(bars: list[Bar], minute: Bar, timeframe: int) -> None:
+    """Takes the next minute into bars of a longer timeframe."""
+    begins = opens_at(timeframe, minute[0])
+    if not bars or bars[-1][0] != begins:
+        bars.append((begins, *minute[1:]))
+        return
+    _, opened, high, low, _, ticks, spread, volume = bars[-1]
+    merged = (max(high, minute[2]), min(low, minute[3]), minute[4], ticks + minute[5])
+    bars[-1] = (begins, opened, *merged, min(spread, minute[6]), volume)
+
+
+class Gathered:
+    """The bars of one symbol and timeframe, kept between the calls: a hundred thousand minutes are gathered once.
+
+    All but the present minute are taken in for good; that one is taken back before the next look.
+    """
+
+    def __init__(self, past: Iterable[Bar], timeframe: int, shift_s: int) -> None:
+        """Starts with what was before this run."""
+        self._timeframe = timeframe
+        self._shift_s = shift_s
+        self._taken = 0
+        self._before: Bar | None = None
+        self._is_open = False
+        self._bars: list[Bar] = []
+        for bar in past:
+            grow(self._bars, (bar[0] + shift_s, *bar[1:]), timeframe)
+
+    def bars(self, live: list[list[float]]) -> list[Bar]:
+        """All bars up to the present one, oldest first; the list is ours, and good until the next call."""
+        bars = self._bars
+        if self._is_open:
+            bars.pop()
+            if self._before is not None:
+                bars.append(self._before)
+        while self._taken < len(live) - 1:
+            grow(bars, self._minute(live[self._taken]), self._timeframe)
+            self._taken += 1
+        minute = self._minute(live[-1])
+        joins = bool(bars) and bars[-1][0] == opens_at(self._timeframe, minute[0])
+        self._before, self._is_open = bars[-1] if joins else None, True
+        grow(bars, minute, self._timeframe)
+        return bars
+
+    def _minute(self, bar: list[float]) -> Bar:
+        return (int(bar[0]) // 1000 + self._shift_s, bar[1], bar[2], bar[3], bar[4], int(bar[5]), int(bar[6]), 0)
 
 
 class Bars:
@@ -63,6 +97,7 @@ class Bars:
         self._seed = seed
         self._live: dict[str, list[list[float]]] = {}
         self._past: dict[str, list[Bar]] = {}
+        self._gathered: dict[tuple[str, int, int], Gathered] = {}
         for quoted in feed.quotes.values():
             self.add(quoted)
 
@@ -78,15 +113,15 @@ class Bars:
         bar[2], bar[3], bar[4] = max(bar[2], bid), min(bar[3], bid), bid
         bar[5], bar[6] = bar[5] + 1, min(bar[6], spread)
 
-    def minutes(self, quoted: Quoted, offset_ms: int) -> list[Bar]:
-        """All minutes of a symbol, oldest first, in server time."""
-        live = self._live[quoted.symbol.name]
-        past = self._past.get(quoted.symbol.name)
-        if past is None:
-            past = self._past[quoted.symbol.name] = self._make_up(quoted, int(live[0][0]), live[0][1])
-        shift = offset_ms // 1000
-        run = [(int(b[0]) // 1000 + shift, b[1], b[2], b[3], b[4], int(b[5]), int(b[6]), 0) for b in live]
-        return [(bar[0] + shift, *bar[1:]) for bar in past] + run
+    def bars(self, quoted: Quoted, timeframe: int, offset_ms: int) -> list[Bar]:
+        """All bars of a symbol, oldest first, in server time; good until the next call."""
+        name = quoted.symbol.name
+        live, key = self._live[name], (name, timeframe, offset_ms)
+        if key not in self._gathered:
+            if name not in self._past:
+                self._past[name] = self._make_up(quoted, int(live[0][0]), live[0][1])
+            self._gathered[key] = Gathered(self._past[name], timeframe, offset_ms // 1000)
+        return self._gathered[key].bars(live)
 
     def _make_up(self, quoted: Quoted, begins_ms: int, price: float) -> list[Bar]:
         """A walk backwards in time from the first quote of this run."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from streamapp.simulator import constants as mt5
-from streamapp.simulator.bars import Bar, gather, is_timeframe
+from streamapp.simulator.bars import Bar, is_timeframe
 from streamapp.simulator.feed import Tick
 from streamapp.simulator.market import Market
 from streamapp.simulator.symbols import Symbol
@@ -27,7 +27,7 @@ class Prices:
         if not is_timeframe(timeframe):
             return None
         quoted = self._market.feed.quotes[symbol.feed]
-        return gather(self._market.bars.minutes(quoted, self._market.clock.offset_ms()), timeframe)
+        return self._market.bars.bars(quoted, timeframe, self._market.clock.offset_ms())
 
     def ticks(self, symbol: Symbol, from_s: int, to_s: int, count: int | None, flags: int) -> str:
         """Ticks from a moment on, in server time. Quotes are no trades: a market without deals has none of those."""

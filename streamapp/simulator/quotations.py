@@ -1,6 +1,7 @@
 """What a terminal knows of symbols: their rules, ticks, bars, and depth of market."""
 
 import json
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from streamapp.simulator import constants as mt5
@@ -82,8 +83,9 @@ class Quotations:
 
     def copy_rates_from(self, name: str, timeframe: int, date_from: int, count: int) -> str:
         """The last `count` bars that opened by a date."""
-        bars = [bar for bar in self._bars(name, timeframe) if bar[0] <= date_from]
-        return json.dumps(bars[-count:] if count > 0 else [])
+        bars = self._bars(name, timeframe)
+        end = bisect_right(bars, date_from, key=_opened)
+        return json.dumps(bars[max(end - count, 0) : end])
 
     def copy_rates_from_pos(self, name: str, timeframe: int, start: int, count: int) -> str:
         """`count` bars up to the one that is `start` bars before the present one."""
@@ -93,7 +95,8 @@ class Quotations:
 
     def copy_rates_range(self, name: str, timeframe: int, date_from: int, date_to: int) -> str:
         """The bars that opened in a span."""
-        return json.dumps([bar for bar in self._bars(name, timeframe) if date_from <= bar[0] <= date_to])
+        bars = self._bars(name, timeframe)
+        return json.dumps(bars[bisect_left(bars, date_from, key=_opened) : bisect_right(bars, date_to, key=_opened)])
 
     def copy_ticks_from(self, name: str, date_from: int, count: int, flags: int) -> str:
         """The first `count` ticks from a date on."""
@@ -120,3 +123,7 @@ class Quotations:
             raise CallFailed(mt5.RES_E_NOT_FOUND)
         self._books.discard(name)
         return "true"
+
+
+def _opened(bar: Bar) -> int:
+    return bar[0]

@@ -270,7 +270,7 @@ def check_fifo_and_hedge(it: Intake) -> int:
         same = [p.ticket for p in account.positions.live.values() if p.symbol == it.position.symbol]
         if min(same) != it.position.ticket:
             return mt5.TRADE_RETCODE_FIFO_CLOSE
-    if account.profile.hedge_prohibited and it.position is None:
+    if account.profile.hedge_prohibited and not request.position:
         return TRADE_RETCODE_HEDGE_PROHIBITED if account.exposure(it.known.name).volume[1 - request.side] else 0
     return 0
 

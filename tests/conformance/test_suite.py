@@ -1,0 +1,150 @@
+"""The suite against the simulated market: it passes there, it notices what is wrong, and it leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from streamapp.conformance.compare import compare
+from streamapp.conformance.desk import NotDemo
+from streamapp.conformance.market import LOGIN, market_at, own_market
+from streamapp.conformance.report import Report
+from streamapp.conformance.suite import Target, examine
+
+SIMULATED = "streamapp.simulator.metatrader5"
+SABOTAGED = "tests.conformance.sabotaged"
+KINDS = [
+    ("default", "hedging"),
+    ("default", "netting"),
+    ("exchange", "exchange"),
+    ("metaquotes_demo", "hedging"),
+    ("prop_fifo", "hedging"),
+    ("suffix_broker", "hedging"),
+]
+
+
+def ask(address: str, path: str) -> Any:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as response:
+        text = response.read().decode()
+    return [json.loads(line) for line in text.splitlines()] if path.startswith("/ledger") else json.loads(text)
+
+
+def run(module: str = SIMULATED, **fields: Any) -> Report:
+    return examine(Target(module, {"login": LOGIN}, **fields), lambda _: None)
+
+
+@contextmanager
+def market(profile: str = "default", mode: str = "hedging") -> Iterator[str]:
+    with own_market(profile, mode) as address, market_at(address):
+        yield address
+
+
+@pytest.mark.parametrize(("profile", "mode"), KINDS)
+def test_the_simulated_module_conforms_on_every_kind_of_account(profile: str, mode: str) -> None:
+    with market(profile, mode) as address:
+        first, second = run(), run()
+        account = ask(address, "/health")["accounts"]["conformance"]
+        assert (account["positions"], account["orders"]) == (0, 0)
+        assert ask(address, "/health")["invariants"]["one_order_per_intent"]
+    assert [check.name for check in first.of("failed", "deviation")] == []
+    assert first.conformant
+    assert first.leftovers == ()
+    assert [difference.text() for difference in compare(first, second) if difference.matters] == []
+    repeated = [name for name, count in Counter(check.name for check in first.checks).items() if count > 1]
+    assert repeated == []
+    assert len([check for check in first.checks if check.section == "errors"]) >= 60
+
+
+@pytest.mark.parametrize(
+    ("wrong", "noticed"),
+    [
+        ("constant", "constant ORDER_FILLING_IOC"),
+        ("missing constant", "constant POSITION_TYPE_SELL"),
+        ("struct", "TradePosition fields"),
+        ("function", "functions"),
+        ("error", "order_send(volume=1)"),
+        ("int volume", "order_send(volume=1)"),
+        ("type", "Tick types"),
+        ("wrong code", "refused: volume 0"),
+    ],
+)
+def test_one_wrong_thing_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: str, noticed: str) -> None:
+    monkeypatch.setenv("SABOTAGE", wrong)
+    with market():
+        right, bad = run(), run(SABOTAGED)
+    assert noticed in [check.name for check in bad.of("failed")]
+    assert not bad.conformant
+    assert (noticed in [difference.name for difference in compare(right, bad) if difference.matters]) is (
+        wrong != "wrong code"
+    )
+    assert bad.leftovers == ()
+
+
+def test_nothing_is_sent_to_a_real_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SABOTAGE", "real account")
+    with market() as address:
+        with pytest.raises(NotDemo, match="expected a demo account"):
+            run(SABOTAGED)
+        assert ask(address, "/ledger") == []
+
+
+def test_it_stops_when_the_account_is_no_demo_account_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SABOTAGE", "becomes real")
+    with market() as address:
+        report = run(SABOTAGED)
+        opened = [row for row in ask(address, "/ledger") if row["kind"] == "order"]
+    assert "expected a demo account" in report.stopped
+    assert not report.conformant
+    assert len(opened) == 1
+    assert str(opened[0]["ticket"]) in report.leftovers[0]
+
+
+def test_what_can_not_be_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SABOTAGE", "no closing")
+    with market(), monkeypatch.context() as quick:
+        quick.setattr("streamapp.conformance.desk.SETTLE_S", 0.2)
+        quick.setattr("streamapp.conformance.suite.PATHS", {})
+        quick.setattr("streamapp.conformance.suite.MEASURES", {})
+        report = run(SABOTAGED)
+    assert not report.conformant
+    assert all("position" in leftover for leftover in report.leftovers)
+    assert report.leftovers
+    assert "LEFT BEHIND position" in report.summary()
+
+
+def test_a_call_that_hangs_is_ended_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SABOTAGE", "hang")
+    monkeypatch.setitem(__import__("streamapp.conformance.caller").conformance.caller.DEADLINES_S, "order_send", 5.0)
+    with market() as address:
+        report = run(SABOTAGED)
+        account = ask(address, "/health")["accounts"]["conformance"]
+    assert [check.name for check in report.of("failed")] == ["protect"]
+    assert (account["positions"], report.leftovers) == (0, ())
+    assert any(check.name == "sell stop limit: removed" for check in report.checks)
+
+
+def test_a_market_that_loses_replies_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with market() as address:
+        fault = json.dumps([{"kind": "drop_after", "nth": 4}, {"kind": "done_without_deal", "nth": 9}]).encode()
+        urllib.request.urlopen(urllib.request.Request(f"http://{address}/faults", data=fault), timeout=30).close()
+        report = run()
+        assert ask(address, "/health")["accounts"]["conformance"]["positions"] == 0
+    assert not report.conformant
+    assert report.leftovers == ()
+
+
+def test_it_needs_nothing_that_the_terminal_extra_does_not_bring() -> None:
+    code = (
+        "import sys, streamapp.conformance.suite, streamapp.conformance.worker, streamapp.conformance.compare\n"
+        "import streamapp.commands.conformance\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    others = {"faust", "rocksdict", "clickhouse_connect", "chdb", "aiohttp", "psutil", "uvloop", "nats"}
+    assert others & set(json.loads(done.stdout.replace("'", '"'))) == set()
