@@ -188,9 +188,10 @@ class Rows(Shelves):
         return moved
 
     def explains(self, ticket: int, magic: int) -> bool:
-        """Return whether a ticket or magic is that of an order in this journal."""
+        """Return whether a ticket or magic is that of an order in this journal, or of an operation's request."""
         known = self.db.execute("SELECT 1 FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
-        return known is not None or (magic != 0 and self._row_of(magic) is not None)
+        sent = self.db.execute("SELECT 1 FROM sendings WHERE magic = ?", (magic,)).fetchone()
+        return known is not None or sent is not None or (magic != 0 and self._row_of(magic) is not None)
 
     def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
         found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (magic,)).fetchone()

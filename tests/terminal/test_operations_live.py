@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -15,21 +14,21 @@ from tests.terminal.conftest import Market, TerminalProcess, eventually
 
 LOST = ("drop_after", "timeout_executed", "timeout_lost", "conn_executed", "drop_before")
 """Replies that prove nothing: executed and not told, or told to be unknown and lost."""
-FAR_BELOW = {"order_type": "limit", "price": Decimal("0.90000")}
+FAR_BELOW: dict[str, Any] = {"order_type": "limit", "price": Decimal("0.90000")}
 
 
 @pytest.fixture
-async def desk(terminal: TerminalProcess) -> AsyncIterator[Desk]:
+async def desk(terminal: TerminalProcess) -> Desk:
     desk = Desk(terminal)
     await desk.open()
-    yield desk
+    return desk
 
 
 @pytest.fixture
-async def netting_desk(netting_terminal: TerminalProcess) -> AsyncIterator[Desk]:
+async def netting_desk(netting_terminal: TerminalProcess) -> Desk:
     desk = Desk(netting_terminal)
     await desk.open()
-    yield desk
+    return desk
 
 
 def lose(market: Market, fault: str | None) -> None:
@@ -64,7 +63,7 @@ async def test_a_pending_order_gets_new_values_and_keeps_the_others(
 ) -> None:
     order = await desk.submit("s-1", **FAR_BELOW, stop_loss=Decimal("0.80000"), take_profit=Decimal("1.00000"))
     lose(market, fault)
-    wanted = {"price": Decimal("0.91"), "stop_loss": Decimal(0)}
+    wanted: dict[str, Any] = {"price": Decimal("0.91"), "stop_loss": Decimal(0)}
     reply = await desk.ask("modify", order_id=order.order_id, **wanted)
     assert reply.outcome == "done", reply
     (working,) = await desk.orders()
@@ -117,7 +116,7 @@ async def test_a_part_of_a_position_is_closed_by_an_order_of_its_own(
 ) -> None:
     position = await desk.position("s-1", volume=Decimal("0.3"))
     lose(market, fault)
-    close = {"position_id": position.position_id, "volume": Decimal("0.1")}
+    close: dict[str, Any] = {"position_id": position.position_id, "volume": Decimal("0.1")}
     reply = await desk.ask("close", **close)
     order_id = order_id_for("streamapp", desk.terminal.account, "close:r-1")
     assert (reply.outcome, reply.row and reply.row.order_id) == ("recorded", order_id)
