@@ -72,7 +72,7 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
     from streamapp.demo.rows import RiskEngineRows
     from streamapp.demo.signals import SYMBOLS, Script
     from streamapp.demo.summary import show
-    from streamapp.demo.sweep import sweep
+    from streamapp.demo.sweep import sweeping
     from streamapp.nats.connection import connect
 
     nats = await connect(settings, "streamapp-demo")
@@ -85,9 +85,8 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
         console.print(f"playing {seconds:g} s of signals, about {rate:g} a second: run {run}, seed {seed}")
         await player.play(seconds, rate)
         console.print("all sent; moving the market up and down, so that every price that is waited for comes")
-        await sweep(settings, SYMBOLS)
-        console.print("waiting until everything has arrived everywhere")
-        evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S)
+        async with sweeping(settings, SYMBOLS):
+            evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S)
         return show(console, evidence, list(newest.values()), player.sent)
     finally:
         await rows.close()

@@ -30,8 +30,8 @@ _DIGITS = {"EURUSD": 5, "GBPUSD": 5, "USDJPY": 3, "XAUUSD": 2}
 # Of a pending order to the market: near enough that some are reached within seconds, and far enough for the broker's
 # stops level (50 points of gold, also between a stop-limit's two prices).
 _PENDING_POINTS = {"EURUSD": (3, 40), "GBPUSD": (5, 60), "USDJPY": (5, 60), "XAUUSD": (110, 220)}
-# Of a pending order that ends by itself: long enough to be placed, short enough to be seen to expire.
-_UNTIL_S = (3, 12)
+# Of a pending order that ends by itself: long enough to be placed on a busy machine, short enough to be seen to expire.
+_UNTIL_S = (8, 20)
 _STOP_DISTANCE = {"EURUSD": "0.0060", "GBPUSD": "0.0080", "USDJPY": "0.900", "XAUUSD": "25.00"}
 _BROKEN = (
     b"this is not JSON",

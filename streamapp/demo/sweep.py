@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
 import aiohttp
@@ -16,6 +18,26 @@ STEP = Decimal("0.0002")
 """A few pips: what is filled at the market does not slip further."""
 LEGS = (1, -1, -1, 1, 1, -1)
 """Up, down and up again: a sell stop-limit is triggered below the market and filled on the way back."""
+PAUSE_S = 10.0
+"""Between two sweeps: what was on its way at the first is at the broker by then, and witnesses have time to agree."""
+
+
+@asynccontextmanager
+async def sweeping(settings: Settings, symbols: Iterable[str]) -> AsyncIterator[None]:
+    """Sweep at once and again from time to time, as long as this is open."""
+    task = asyncio.create_task(_sweep_again(settings, tuple(symbols)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _sweep_again(settings: Settings, symbols: tuple[str, ...]) -> None:
+    while True:
+        await sweep(settings, symbols)
+        await asyncio.sleep(PAUSE_S)
 
 
 async def sweep(settings: Settings, symbols: Iterable[str]) -> None:

@@ -11,12 +11,14 @@ from streamapp.audit.agreement import disagreements, unsettled
 from streamapp.audit.evidence import Evidence
 from streamapp.audit.sources import settled_evidence
 from streamapp.demo.player import Player
-from streamapp.demo.signals import Kind, Script
+from streamapp.demo.signals import SYMBOLS, Kind, Script
+from streamapp.demo.sweep import sweeping
 from streamapp.nats.connection import connect
 from streamapp.settings import Settings
 
 # Of 500: 5 % repeated, 5 % bad in every way that a signal can be bad.
 SHARES: dict[Kind, int] = {"good": 90, "repeated": 5, "conflicting": 1, "refused": 1, "rejected": 1, "broken": 2}
+PENDING = 0.25
 SETTLE_WITHIN_S = 120.0
 
 
@@ -52,8 +54,9 @@ async def travel(
     nats = await connect(settings, "streamapp-test")
     try:
         run = f"t{secrets.token_hex(3)}"
-        player = Player(settings, nats, Script(run, tuple(settings.accounts), seed, SHARES))
+        player = Player(settings, nats, Script(run, tuple(settings.accounts), seed, SHARES, pending=PENDING))
         await player.play(signals / rate, rate, meanwhile=meanwhile)
-        return Outcome(run, player.sent, await settled_evidence(settings, nats, within_s=SETTLE_WITHIN_S))
+        async with sweeping(settings, SYMBOLS):
+            return Outcome(run, player.sent, await settled_evidence(settings, nats, within_s=SETTLE_WITHIN_S))
     finally:
         await nats.close()

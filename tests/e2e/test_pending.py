@@ -170,6 +170,25 @@ async def test_a_pending_order_can_be_filled_in_part_when_its_price_comes(
     assert Decimal(order["filled_volume"]) * 100 == sum(volumes)
 
 
+@pytest.mark.parametrize("fault", ["drop_after", "timeout_executed", "timeout_late"])
+async def test_a_pending_order_whose_reply_is_lost_is_found_at_the_broker_and_goes_on(desk: Desk, fault: str) -> None:
+    await desk.pin("EURUSD", *START)
+    await desk.fault(fault, "hedge")
+    await desk.send("lost-reply", "hedge", order_type="stop", price="1.10100")
+    await desk.works("lost-reply")
+    await desk.pin("EURUSD", *UP)
+    await desk.ended("lost-reply", "filled")
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "timeout_lost", "conn_lost"])
+async def test_a_pending_order_that_never_arrived_is_proven_absent_and_not_sent_again(desk: Desk, fault: str) -> None:
+    await desk.pin("EURUSD", *START)
+    await desk.fault(fault, "hedge")
+    await desk.send("never-arrived", "hedge", order_type="limit", price="1.09900")
+    await desk.ended("never-arrived", "failed", "absent")
+    assert await desk.ledger("never-arrived") == []
+
+
 async def test_an_exchange_places_first_and_fills_later(desk: Desk) -> None:
     await desk.pin("EURUSD", *START)
     await desk.send("at-market", "exchange")
