@@ -21,6 +21,27 @@ Headers on NATS: `Nats-Msg-Id`, `Streamapp-Origin` (deployment/role), `Content-T
 advised to publish signals with JetStream and the id `signal:{account}:{signal_id}:{first 16 hex digits of the
 payload's SHA-256}`, and to send again with the same id until acknowledged: a plain NATS publish that meets a failing
 server is lost without an error.
+
+## Orders that wait for a price
+
+| `order_type` | `price` | `stop_limit_price` | when it is filled |
+|---|---|---|---|
+| `market` |  |  | at once, as far as the broker can; what is left is cancelled or works on, by `fill_policy` |
+| `limit` | the limit: below the ask for a buy, above the bid for a sell |  | at the limit or better |
+| `stop` | the stop: above the ask for a buy, below the bid for a sell |  | at the market, once the stop is reached |
+| `stop_limit` | the stop, as above | the limit: for a buy not above the stop, for a sell not below | as `limit` then |
+
+- `time_in_force`: `gtc` works until it is filled or cancelled, `day` until the broker's day ends, `until` until
+  `expiration` (sent in whole seconds, cut off). One that is over is refused as `stale`. `valid_until` is about sending
+  only: an order that works at the broker may be filled long after it.
+- Prices are rounded to the symbol's tick. `stop_loss` and `take_profit` of a waiting order are measured from the price
+  at which it would be filled: its limit, or else its stop.
+- `expected_price` is what slippage is measured against; without it, the mid at sending. With `max_slippage_points` an
+  order is refused whose price is further from it on the bad side: the market's for a market order, its own for the
+  others. How far a stop slips once it is reached can't be bounded: use `stop_limit`.
+- `fill_policy` `any`: a waiting order works until all of it is filled, where the broker takes that; otherwise what the
+  symbol allows, as `order_check` says. A partial fill is `partially_filled`; what is left ends as `filled`, or as
+  `cancelled` with the volume that was filled.
 """
 
 
