@@ -43,7 +43,7 @@ class Desk:
     symbol: str
     tickets: set[int] = field(default_factory=set)
     magics: itertools.count[int] = field(
-        default_factory=lambda: itertools.count(MAGIC_FIRST + int(time.time()) % 10**9 * 1000)
+        default_factory=lambda: itertools.count(MAGIC_FIRST + int(time.time() * 1000) % 10**9 * 1000)
     )
 
     # ---- what there is
