@@ -52,7 +52,7 @@ async def placed(account: Account) -> str:
     account.worker.answers["check"] = lambda _: {"retcode": 0}
     order = await account.submit(**LIMIT)
     await account.said("started", "returned", "accepted")
-    await eventually(lambda: asked(account, "ticket") and not account.watch._confirming)
+    await eventually(lambda: asked(account, "ended") and not account.watch._confirming)
     return order.order_id
 
 
@@ -179,7 +179,7 @@ async def test_a_history_that_lacks_deals_does_not_move_the_watermark(account: A
 async def test_a_working_order_is_left_to_the_table_of_orders(account: Account) -> None:
     await placed(account)
     await rounds(account, 5, "ended")
-    assert len(asked(account, "ticket")) == 1
+    assert len(asked(account, "ticket")) <= 1  # a market order is looked for at once, others wait for their price
     assert asked(account, "ended")[-1] == {"tickets": [1001]}
     assert await account.kinds() == ["started", "returned", "accepted"]
 
