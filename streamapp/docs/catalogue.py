@@ -26,6 +26,8 @@ from streamapp.messages.operation import (
     ProtectRequest,
     ResumeReply,
     ResumeRequest,
+    SettleReply,
+    SettleRequest,
 )
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
@@ -75,6 +77,7 @@ REQUESTS = (
     _request("protect", "stop loss and take profit of a position", ProtectRequest, OperationReply),
     _request("close", "close a position, or a part of it", CloseRequest, OperationReply),
     _request("close_by", "close two positions against each other", CloseByRequest, OperationReply),
+    _request("settle", "say what became of an order in doubt that waits for a person", SettleRequest, SettleReply),
     _request("resume", "let a halted account open again", ResumeRequest, ResumeReply),
     _request("account", "money, permissions and kind of the account", ReadRequest, AccountReply),
     _request("positions", "open positions, in pages", ListRequest, PositionsReply),

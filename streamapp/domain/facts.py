@@ -92,8 +92,8 @@ class OutcomeUnknown(Frozen):
     """Nobody can say whether the attempt was executed.
 
     ``why``: no_answer (the terminal did not answer the broker agent), deadline, worker_lost, restarted,
-    ambiguous_answer, foreign_epoch,
-    conflict, foreign_timeout.
+    ambiguous_answer, foreign_epoch, conflict, foreign_timeout; suspicion: what may be the order is at the broker
+    without its name, and a person must look.
     """
 
     attempt: int

@@ -105,6 +105,27 @@ class OperationReply(Message):
     clock: UtcTime
 
 
+class SettleRequest(Message):
+    """settle: an operator says what became of an order that waits for a person.
+
+    ``ticket``: the broker's order that it is; null: none, it never arrived.
+    """
+
+    account: str
+    order_id: str
+    ticket: int | None = Field(gt=0)
+    issued_by: str = Field(min_length=1, max_length=128)
+
+
+class SettleReply(Message):
+    """``row`` is the order's, as it stands now. ``error``: nothing was done."""
+
+    account: str
+    row: JournalRow | None = None
+    error: str | None = None
+    clock: UtcTime
+
+
 class ResumeRequest(Message):
     """resume: an operator lets a halted account open again."""
 

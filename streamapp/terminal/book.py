@@ -83,6 +83,28 @@ class Book(Rows):
             self._end_when_filled(ticket)
         return new
 
+    def settle(self, order_id: str, ticket: int | None, issued_by: str) -> str | None:
+        """Take a person's word for what became of an order; return why not, if it is not taken.
+
+        Args:
+            order_id: An order in doubt or absent.
+            ticket: The broker's order that it is; None: none, which is taken only of one that waits for a person.
+            issued_by: Who says so.
+        """
+        row = self.row(order_id)
+        if row is None or row.state not in {"doubt", "absent"}:
+            return f"expected an order in doubt or absent, got {row.state if row else 'none'}: {order_id}"
+        if ticket is None:
+            if row.reason != "suspicion":
+                return f"expected an order that waits for a person, got {row.state}/{row.reason}: it resolves by itself"
+            self.absent(order_id, facts.ProvenAbsent(attempt=row.attempt, evidence={"said_by": issued_by}))
+            return None
+        owner = self.db.execute("SELECT order_id FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
+        if owner is not None:
+            return f"expected a ticket that is no order's, got {ticket}, which is that of {owner[0]}"
+        self.accept(order_id, ticket)
+        return None
+
     def _alarm_late(self, order_id: str, ticket: int, state: SubmitState) -> None:
         if state == "absent":
             logger.error("order %s: ticket %s appeared after the order was called absent", order_id, ticket)
@@ -137,11 +159,12 @@ class Book(Rows):
         known = self._known_deal(deal)
         if known is None:
             return False
-        order_id, revision, _, busted = known
+        order_id, revision, before, busted = known
         if busted:
             return False
         self.db.execute("UPDATE deals SET revision = ?, volume = '0' WHERE deal = ?", (revision + 1, deal))
-        self.report("deal_busted", order_id, facts.FillBusted(deal=deal, revision=revision + 1))
+        was = facts.Filled.model_validate_json(before)
+        self.report("deal_busted", order_id, facts.FillBusted(deal=deal, revision=revision + 1, was=was))
         return True
 
     def _known_deal(self, deal: int) -> tuple[str | None, int, str, bool] | None:

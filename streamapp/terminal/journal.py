@@ -54,6 +54,7 @@ CREATE INDEX operations_by_ticket ON operations (ticket);
 CREATE INDEX operations_unfinished ON operations (position) WHERE outcome IS NULL;
 CREATE TABLE sendings (magic INTEGER PRIMARY KEY, request_id TEXT NOT NULL, at TEXT NOT NULL);
 CREATE INDEX sendings_by_request ON sendings (request_id);
+CREATE INDEX rows_absent ON rows (recorded_at) WHERE state = 'absent';
 """
 }
 """What makes a journal of one version one of the next."""

@@ -33,8 +33,6 @@ broker has been sent by somebody, and must not be again."""
 
 _UNFINISHED = "state IN ('recorded', 'started', 'doubt')"
 """Said in full beside the state that is meant: only so SQLite uses the index of these rows, and reads no others."""
-_NEWEST = 100_000
-"""So many rows are read for the absent ones among them: more than an account makes in a day."""
 _ROW = "order_id, hash, state, attempt, magic, not_after, recorded_at, reason, ticket"
 
 
@@ -148,9 +146,8 @@ class Rows(Shelves):
     def absents(self, since: datetime, limit: int) -> list[str]:
         """Return the newest orders recorded ``since`` that were called absent."""
         found = self.db.execute(
-            "SELECT order_id FROM rows WHERE position > (SELECT max(position) FROM rows) - ? "
-            "AND state = 'absent' AND recorded_at >= ? ORDER BY position DESC LIMIT ?",
-            (_NEWEST, time_text(since), limit),
+            "SELECT order_id FROM rows WHERE state = 'absent' AND recorded_at >= ? ORDER BY recorded_at DESC LIMIT ?",
+            (time_text(since), limit),
         )
         return [order_id for (order_id,) in found]
 

@@ -16,11 +16,18 @@ from streamapp import crashpoints, subjects
 from streamapp.clock import Clock
 from streamapp.errors import Transient, Unusable
 from streamapp.messages.envelope import json_object
-from streamapp.messages.operation import OperationReply, ResumeReply, ResumeRequest
+from streamapp.messages.operation import (
+    OperationReply,
+    ResumeReply,
+    ResumeRequest,
+    SettleReply,
+    SettleRequest,
+)
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
     HelloReply,
+    JournalRow,
     ReplayReply,
     ReplayRequest,
     SubmitReply,
@@ -84,7 +91,7 @@ class Service:
             "ack": self._on_ack,
             "replay": self._on_replay,
         }
-        handlers["resume"] = self._on_resume
+        handlers |= {"resume": self._on_resume, "settle": self._on_settle}
         handlers |= dict.fromkeys(OPERATIONS, self._on_operation)
         handlers |= dict.fromkeys(READS, self._on_read)
         for operation, handler in handlers.items():
@@ -226,6 +233,19 @@ class Service:
         logger.warning("resumed by %s; it had been halted: %s", request.issued_by, was)
         await self._respond(message, ResumeReply(account=account, was=was, clock=self._clock()).encode())
 
+    async def _on_settle(self, message: Msg) -> None:
+        account = self._journal.book.account
+        try:
+            request = SettleRequest.decode(message.data)
+            self._refuse_other(request.account)
+        except Unusable as error:
+            self.broken_requests += 1
+            await self._respond(message, SettleReply(account=account, error=str(error), clock=self._clock()).encode())
+            return
+        problem, row = await self._journal.write(lambda book: _settled(book, request))
+        logger.warning("order %s, ticket %s, says %s: %s", request.order_id, request.ticket, request.issued_by, problem)
+        await self._respond(message, SettleReply(account=account, row=row, error=problem, clock=self._clock()).encode())
+
     async def _refuse(self, message: Msg, error: Unusable) -> None:
         self.broken_requests += 1
         await self._respond(message, json.dumps({"epoch": self._epoch, "error": str(error)}).encode())
@@ -252,6 +272,11 @@ class Service:
 def _submitted(book: Book, request: SubmitRequest) -> tuple[SubmitReply, bool]:
     new = book.row(request.order_id) is None
     return book.submit(request), new
+
+
+def _settled(book: Book, request: SettleRequest) -> tuple[str | None, JournalRow | None]:
+    problem = book.settle(request.order_id, request.ticket, request.issued_by)
+    return problem, book.row(request.order_id)
 
 
 def _resumed(book: Book) -> str | None:

@@ -80,7 +80,7 @@ class Snapshots:
         )
 
     def _state(self, account: str, info: dict[str, Any] | None, at: Any) -> AccountMessage:
-        health = self._connection.health
+        health, halted = self._connection.health, self._journal.book.halted() is not None
         money = (
             {name: number(info[name]) for name in ("balance", "equity", "margin", "margin_free", "margin_level")}
             if info
@@ -90,7 +90,7 @@ class Snapshots:
             account=account,
             connection=health.connection,
             detail=health.detail,
-            trading="open" if health.connection == "ready" else "not_ready",
+            trading="halted" if halted else "open" if health.connection == "ready" else "not_ready",
             currency=info["currency"] if info else None,
             leverage=info["leverage"] if info else None,
             epoch=self._journal.book.epoch,

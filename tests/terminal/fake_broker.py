@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from streamapp.terminal import sightings
 from streamapp.terminal.book import Book
 from streamapp.terminal.calls import Calls, plain
-from streamapp.terminal.journal import SCHEMA
+from streamapp.terminal.journal import MIGRATIONS, SCHEMA
 from streamapp.terminal.link import Answer, NotHandedOverError
 from streamapp.terminal.servertime import ServerTime
 from tests.terminal.scripted import ACCOUNT, SERVER_AHEAD_S
@@ -53,7 +53,7 @@ class PromptJournal:
 
     def __init__(self, clock: Callable[[], datetime], epoch: str = "e1") -> None:
         db = sqlite3.connect(":memory:", isolation_level=None)
-        db.executescript(SCHEMA)
+        db.executescript(";".join((SCHEMA, *MIGRATIONS.values())))
         db.executemany("INSERT INTO meta VALUES (?, ?)", [("account", ACCOUNT), ("epoch", epoch)])
         self.book = Book(db, ACCOUNT, clock)
 

@@ -221,6 +221,7 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
         for statement in (
             "DROP TABLE operations",
             "DROP TABLE sendings",
+            "DROP INDEX rows_absent",
             "UPDATE meta SET value = '1' WHERE key = 'schema'",
         ):
             db.execute(statement)

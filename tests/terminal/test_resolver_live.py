@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from streamapp.domain import facts
+from streamapp.messages.operation import SettleReply, SettleRequest
+from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.journal import journal_path
 from tests.terminal.conftest import SETTLE_WINDOW_S, Market, TerminalProcess, eventually
 from tests.terminal.desk import ACCEPTED, Desk
@@ -27,6 +29,13 @@ async def desk(terminal: TerminalProcess, market: Market) -> Desk:
 
 def suspicion_reasons(desk: Desk) -> list[Any]:
     return [reason for reason in desk.terminal.status()["reasons"] if "wait for a person" in reason]
+
+
+async def settled(desk: Desk, order: SubmitRequest, ticket: int | None) -> SettleReply:
+    """Say as a person what an order is."""
+    account = desk.terminal.account
+    request = SettleRequest(account=account, order_id=order.order_id, ticket=ticket, issued_by="a test")
+    return SettleReply.decode(await desk.terminal.request("settle", request.encode()))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,32 @@ async def test_an_order_that_lost_magic_and_tag_is_left_to_a_person_until_its_ow
     assert desk.sends() == 1
     nobodys = desk.of_nobody("deal")
     assert [report.body.ticket for report in nobodys if isinstance(report.body, facts.Filled)] == [taken["ticket"]]
+    said = await settled(desk, order, taken["ticket"])
+    assert said.row is not None
+    assert (said.row.state, said.row.ticket) == ("result", taken["ticket"])
+    await desk.says(order, *DOUBT, "unknown", "accepted", "deal")
+    await eventually(lambda: not suspicion_reasons(desk))
+    assert (await settled(desk, order, taken["ticket"])).error is not None
+    await desk.close()
+
+
+async def test_a_person_may_say_that_an_order_never_arrived_but_only_of_one_that_waits_for_a_person(desk: Desk) -> None:
+    with_hands = {"volume": Decimal("0.3")}
+    desk.fault("magic_zeroed", nth=1)
+    desk.fault("comment_rewrite", nth=1, params={"how": "empty"})
+    desk.fault("drop_after", nth=1)
+    desk.fault("timeout_lost", nth=2)
+    there, lost = await desk.submit(**with_hands), await desk.submit(**with_hands)
+    for order in (there, lost):  # either may be the one that is there
+        await desk.says(order, *DOUBT, "unknown")
+    assert (await settled(desk, lost, None)).error is None
+    await desk.says(lost, *DOUBT, "unknown", "absent")
+    refused = await settled(desk, lost, None)
+    assert "waits for a person" in str(refused.error)
+    assert (await settled(desk, there, desk.orders_of(there)[0]["ticket"])).error is None
+    await desk.says(there, *DOUBT, "unknown", "accepted", "deal")
+    assert "no order's" in str((await settled(desk, lost, desk.orders_of(there)[0]["ticket"])).error)
+    await desk.close()
 
 
 async def test_a_kill_during_the_window_begins_it_anew_and_says_nothing_twice(desk: Desk) -> None:
