@@ -79,15 +79,16 @@ def refusals(run: Run, desk: Desk) -> None:
     """Each request is refused, with its code; whether it had a request id is measured."""
     filling = pending_filling(desk)
     cases = _of_market(desk) + (_of_pendings(desk, filling) if filling is not None else []) + _of_tickets()
-    ids: dict[str, bool] = {}
+    ids: dict[bool, set[int]] = {True: set(), False: set()}
     for case in cases:
         result = _refused(run, desk, case)
         if result is not None:
-            ids[f"{case[0]} ({result.retcode})"] = result.request_id != 0
+            ids[result.request_id != 0].add(result.retcode)
     _nan(run, desk)
     _close_too_much(run, desk, ids)
     claim = "§2.4: request_id is 0 where the terminal itself refuses [OBS], which it does is [UNV]"
-    run.measured("request_id of refusals", claim, ids)
+    run.measured("refusals with a request_id", claim, sorted(ids[True]))
+    run.measured("refusals without a request_id", claim, sorted(ids[False]))
 
 
 def _refused(run: Run, desk: Desk, case: Refusal) -> Row | None:
@@ -114,7 +115,7 @@ def _nan(run: Run, desk: Desk) -> None:
                   mt5.TRADE_RETCODE_INVALID_VOLUME, retcode(said))  # fmt: skip
 
 
-def _close_too_much(run: Run, desk: Desk, ids: dict[str, bool]) -> None:
+def _close_too_much(run: Run, desk: Desk, ids: dict[bool, set[int]]) -> None:
     claim, volume = "§2.3: a close of more than the position is 10038 [DOC]", desk.two_lots()
     if not desk.hedging or volume is None:
         run.skipped("refused: close of too much", claim, "on netting accounts it turns the position round")
@@ -125,5 +126,5 @@ def _close_too_much(run: Run, desk: Desk, ids: dict[str, bool]) -> None:
     said = desk.send(desk.market(1, volume, position=position.ticket))
     run.equal("refused: close of too much", claim, mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME, retcode(said))
     if isinstance(said.result, Row):
-        ids[f"close of too much ({said.result.retcode})"] = said.result.request_id != 0
+        ids[said.result.request_id != 0].add(said.result.retcode)
     close_position(run, desk, "close of the right volume", position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import time
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def examine(target: Target, progress: Progress) -> Report:
         ConfigurationError: it can't run at all; the message says what to do.
         NotDemo: the account is none for playing.
     """
+    if importlib.util.find_spec("numpy") is None:
+        raise ConfigurationError("expected numpy, which MetaTrader5 needs as well, got none: pip install numpy")
     caller = Caller(target.module, patience=target.patience)
     run = Run(caller, progress)
     begun = time.monotonic()

@@ -68,6 +68,7 @@ def build(options: argparse.Namespace) -> Market:
     if options.replay:
         market.feed.replay(options.replay, clock.utc_ms())
     if options.faults:
+        market.faults.clear()
         market.faults.add(json.loads(options.faults.read_text("utf-8")))
     return market
 

@@ -262,8 +262,13 @@ class Matching:
     def expire(self, account: Account, order: Order) -> None:
         """Ends an order whose time is over; one that was changed or is gone stays as it is."""
         due = expires_ms(order)
-        if order.ticket in account.orders.live and due is not None and due <= self._market.clock.server_ms():
+        if order.ticket not in account.orders.live or due is None:
+            return
+        if due <= self._market.clock.server_ms():
             self._market.finish(account, order, mt5.ORDER_STATE_EXPIRED)
+        else:
+            # It was changed, or the server's clock was put back meanwhile.
+            self._market.watch_expiry(account, order)
 
     # ---- positions
 

@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from streamapp.simulator import constants as mt5
+from streamapp.simulator.accounts import Account
 from streamapp.simulator.bars import Bar
 from streamapp.simulator.failures import CallFailed
 from streamapp.simulator.feed import Tick
@@ -21,12 +22,19 @@ class Quotations:
     """The functions of the module about symbols and prices, and one terminal's Market Watch."""
 
     def __init__(self, session: "Session", infos: SymbolInfos) -> None:
-        """Quotes for the account of `session`; every symbol is in the Market Watch."""
+        """Quotes for the account of `session`; nothing is logged in yet."""
         self._session = session
         self._infos = infos
         self._prices = Prices(session.market)
         self._hidden: set[str] = set()
         self._books: set[str] = set()
+
+    def begin(self, account: Account) -> None:
+        """A login: the Market Watch is what the broker's profile puts into it, all symbols unless it says which."""
+        shown = account.profile.market_watch
+        traded = {position.symbol for position in account.positions.live.values()} | set(account.pending)
+        self._hidden = set() if shown is None else set(account.symbols) - shown - traded
+        self._books = set()
 
     def symbols_total(self) -> str:
         """How many symbols the broker has."""

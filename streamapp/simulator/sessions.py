@@ -41,7 +41,8 @@ class Session:
         self._hang_up = hang_up
         self._account: Account | None = None
         self._trading = Trading(self)
-        parts = (self, Standing(self), Quotations(self, infos), Listings(self), self._trading)
+        self._quotations = Quotations(self, infos)
+        parts = (self, Standing(self), self._quotations, Listings(self), self._trading)
         self._calls: dict[str, Callable[..., str]] = {
             name: getattr(part, name) for part in parts for name in COMMANDS if hasattr(part, name)
         }
@@ -112,6 +113,7 @@ class Session:
 
     def _join(self, account: Account) -> None:
         self._account, self.joined_ms = account, self.now()
+        self._quotations.begin(account)
         self.market.join(id(self), account, self._hang_up)
 
     # ---- connection

@@ -159,6 +159,7 @@ class Profile:
     reopen_at_rollover: bool
     pending_return: bool
     slippage: tuple[float, float, float]
+    market_watch: frozenset[str] | None
     terminal_checks: tuple[str, ...]
     server_checks: tuple[str, ...]
     symbols: dict[str, dict[str, Any]]
@@ -201,6 +202,7 @@ def profile_from(name: str, row: dict[str, Any]) -> Profile:
         reopen_at_rollover=bool(row.get("reopen_at_rollover", False)),
         pending_return=row.get("pending_filling", "any") == "any",
         slippage=(float(none), float(adverse), float(favourable)),
+        market_watch=frozenset(row["market_watch"]) if "market_watch" in row else None,
         terminal_checks=tuple(order["terminal"]),
         server_checks=tuple(order["server"]),
         symbols=row.get("symbols", {}),

@@ -293,6 +293,33 @@ def test_faults_go_on_after_a_restart_as_far_as_they_had_got(start_market: Any, 
     assert market.http("GET", "/faults") == []
 
 
+def test_a_broker_may_show_few_symbols_at_first(start_market: Any, connect: Any, tmp_path: Path) -> None:
+    profiles, accounts = tmp_path / "profiles.json", tmp_path / "accounts.json"
+    profiles.write_text('{"narrow": {"market_watch": ["EURUSD"]}}')
+    accounts.write_text('[{"name": "a", "login": 5, "profile": "narrow"}]')
+    connect(start_market("--profiles", str(profiles), "--accounts", str(accounts)), 5)
+    assert mt5.symbol_info_tick("EURUSD").ask > 0
+    assert mt5.symbol_info_tick("GBPUSD") is None
+    assert (mt5.symbol_info("GBPUSD").visible, mt5.last_error()[0]) == (False, 1)
+    assert mt5.symbol_select("GBPUSD")
+    assert mt5.symbol_info_tick("GBPUSD").ask > 0
+
+
+def test_the_order_of_the_checks_is_data(start_market: Any, connect: Any, tmp_path: Path) -> None:
+    profiles, accounts = tmp_path / "profiles.json", tmp_path / "accounts.json"
+    profiles.write_text('{"odd": {"validation": {"terminal": ["action", "symbol", "stops", "volume"]}}}')
+    accounts.write_text('[{"name": "a", "login": 5, "profile": "odd"}]')
+    market = start_market("--profiles", str(profiles), "--accounts", str(accounts))
+    connect(market, 5)
+    assert send(volume=0.0, sl=1.9).retcode == mt5.TRADE_RETCODE_INVALID_STOPS
+    profiles.write_text('{"odd": {"validation": {"server": ["luck"]}}}')
+    command = [sys.executable, "-m", "streamapp.simulator", "--port", "0", "--profiles", str(profiles)]
+    done = subprocess.run(
+        [*command, "--accounts", str(accounts)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, "expected validation to name checks of" in done.stderr) == (2, True)
+
+
 def test_metrics_count_orders_and_deals(hedging: MarketProcess) -> None:
     send()
     with urllib.request.urlopen(f"http://{hedging.address}/metrics", timeout=10) as response:

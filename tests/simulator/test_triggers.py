@@ -1,13 +1,15 @@
 """What prices and time set off."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from streamapp.simulator import constants as mt5
-from streamapp.simulator.accounts import Account
+from streamapp.simulator.accounts import Account, settings_from
+from streamapp.simulator.clock import NEW_YORK, VirtualClock
 from streamapp.simulator.market import Market
 from tests.simulator.test_positions import new_market, order
 
@@ -90,6 +92,28 @@ def test_an_order_expires_in_server_time(traded: tuple[Market, Account]) -> None
     market.run_until(market.clock.utc_ms() + 59_000)
     assert placed.order in account.orders.live
     market.run_until(market.clock.utc_ms() + 1_000)
+    assert account.history_orders.live[placed.order].state == mt5.ORDER_STATE_EXPIRED
+
+
+def test_an_order_of_the_day_ends_with_the_servers_day(traded: tuple[Market, Account]) -> None:
+    market, account = traded
+    placed = order(market, account, type=2, price=Decimal("1.05000"), type_time=mt5.ORDER_TIME_DAY, **PENDING)
+    left_ms = 86_400_000 - market.clock.server_ms() % 86_400_000
+    market.run_until(market.clock.utc_ms() + left_ms - 1)
+    assert placed.order in account.orders.live
+    market.run_until(market.clock.utc_ms() + 1)
+    assert account.history_orders.live[placed.order].state == mt5.ORDER_STATE_EXPIRED
+
+
+def test_an_order_expires_by_a_clock_that_was_put_back() -> None:
+    eve = int(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).timestamp() * 1000)
+    market = Market([settings_from({"name": "a", "login": 1})], clock=VirtualClock(NEW_YORK, eve))
+    account = market.accounts["a"]
+    until = market.clock.server_ms() // 1000 + 3600
+    placed = order(market, account, type=2, price=Decimal("0.90000"), type_time=2, expiration=until, **PENDING)
+    market.run_until(market.clock.utc_ms() + 3_600_000)
+    assert placed.order in account.orders.live
+    market.run_until(market.clock.utc_ms() + 3_600_000)
     assert account.history_orders.live[placed.order].state == mt5.ORDER_STATE_EXPIRED
 
 
