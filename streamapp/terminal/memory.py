@@ -56,10 +56,8 @@ class Known:
 
 def digest_of(kind: str, request: OperationRequest) -> str:
     """Return the hash of what is asked for; 0.10 and 0.1 are the same."""
-    content = {
-        name: plain(value) if isinstance(value, Decimal) else value
-        for name, value in request.model_dump(exclude=_IRRELEVANT).items()
-    }
+    said = {name: getattr(request, name) for name in type(request).model_fields if name not in _IRRELEVANT}
+    content = {name: plain(value) if isinstance(value, Decimal) else value for name, value in said.items()}
     return hashlib.sha256(json.dumps([kind, content], sort_keys=True, default=time_text).encode()).hexdigest()
 
 
