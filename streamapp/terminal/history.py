@@ -5,6 +5,7 @@ Runs in the worker. Rows stay as the module gives them until they are told: a da
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from streamapp.terminal.calls import Calls, plain
@@ -36,6 +37,7 @@ class History:
         self._told: dict[int, Any] = {}
         self._untold: list[Any] = []
         self._counted = (0, -1)
+        self._working: list[tuple[Any, ...]] = []
 
     def forget(self) -> None:
         """Tell everything again: what the connection before told may never have arrived."""
@@ -127,15 +129,18 @@ class History:
         Returns:
             ``orders``, and ``looked``: the tickets that were not at work, of which at most 20 are looked up at once.
         """
-        working = self._calls.call("orders_get", see=brief)
+        working = self._calls.call("orders_get", see=_values)
         if working is None:
             return {"read": False, "orders": [], "looked": []}
-        self._calls.note_rows("orders_get", working)
-        at_work = {order["ticket"] for order in working}
+        if working != self._working:
+            self._working = working
+            self._calls.note_rows("orders_get", [dict(zip(ORDER_FIELDS, values, strict=True)) for values in working])
+        at_work = {ticket for ticket, *_ in working}
         looked = [ticket for ticket in tickets if ticket not in at_work][:ENDS_AT_ONCE]
         orders = []
         for ticket in looked:
-            for order in self._calls.call("history_orders_get", ticket=ticket, see=brief) or []:
+            for values in self._calls.call("history_orders_get", ticket=ticket, see=_values) or []:
+                order = dict(zip(ORDER_FIELDS, values, strict=True))
                 self._calls.note_change("history_orders_get", {"ticket": ticket}, order)
                 orders.append(order)
         return {"read": True, "orders": orders, "looked": looked}
@@ -146,9 +151,11 @@ def whole(rows: Any) -> Any:
     return rows
 
 
-def brief(rows: Any) -> list[dict[str, Any]] | None:
-    """Return what concerns us of orders."""
-    return None if rows is None else [{name: getattr(row, name) for name in ORDER_FIELDS} for row in rows]
+_of_order = attrgetter(*ORDER_FIELDS)
+
+
+def _values(rows: Any) -> list[tuple[Any, ...]] | None:
+    return None if rows is None else [_of_order(row) for row in rows]
 
 
 def _of_ticket(rows: list[Any], ticket: int) -> list[Any]:

@@ -31,8 +31,8 @@ NEAR = timedelta(seconds=30)
 """How far before the newest known deal the quick look begins; what it can't explain makes it a look at everything."""
 WIDE_EVERY_S = 15.0
 """The whole interval is read this often, or ..."""
-WIDE_SHARE = 50
-"""... every so many times its own duration: at most 2 % of the worker's time, whatever the size of the history."""
+WIDE_SHARE = 200
+"""... every so many times its own duration: at most one order of 200 waits for it, whatever the size of the history."""
 ORDERS_SHARE = 20
 """The same for the orders that work: at most 5 %."""
 

@@ -16,7 +16,7 @@ from tests.terminal.conftest import Account, eventually
 from tests.terminal.scripted import OWNER, TERMINAL, deal, result, submit_request, tick
 
 MAGIC = magic_of(submit_request(epoch="").order_id)
-LIMIT = {"order_type": "limit", "price": Decimal("1.05")}
+LIMIT: dict[str, Any] = {"order_type": "limit", "price": Decimal("1.05")}
 
 
 def shows(account: Account, *deals: dict[str, Any]) -> None:
