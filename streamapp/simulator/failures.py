@@ -8,6 +8,10 @@ Reply = Callable[[int, str, str], None]
 """Takes a code of last_error(), its text, and the result as JSON."""
 
 
+UNKNOWN = "Terminal: Unknown error"
+"""Of a code that this version has no words for; a fault can bring any."""
+
+
 class CallFailed(Exception):  # noqa: N818  # it reads as what it is
     """The terminal refuses a call: `None` for the caller, with a code and words for last_error()."""
 
@@ -15,4 +19,4 @@ class CallFailed(Exception):  # noqa: N818  # it reads as what it is
         """`text` if it is not the usual one of the code."""
         super().__init__(code, text)
         self.code = code
-        self.text = text if text is not None else ERROR_TEXT[code]
+        self.text = text if text is not None else ERROR_TEXT.get(code, UNKNOWN)

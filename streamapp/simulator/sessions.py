@@ -90,7 +90,7 @@ class Session:
             elif "drop_after" in struck:
                 reply(mt5.RES_E_INTERNAL_FAIL_RECEIVE, ERROR_TEXT[mt5.RES_E_INTERNAL_FAIL_RECEIVE], "null")
             elif "call_failed" in struck:
-                reply(_failure(struck), ERROR_TEXT[_failure(struck)], "null")
+                reply(_failure(struck), CallFailed(_failure(struck)).text, "null")
             elif "crash_client" in struck:
                 reply(EXIT_CODE, "", "null")
             elif "hang" in struck:
