@@ -21,6 +21,10 @@ Connection = Literal["connecting", "ready", "no_algo_trading", "wrong_account", 
 ExpectedPriceSource = Literal["signal", "arrival_mid"]
 
 
+LARGEST_INTEGER = 2**63 - 1
+"""What SQLite, Kafka and MetaTrader keep an integer in; pydantic alone takes any length."""
+
+
 def decimal_text(value: Decimal) -> str:
     """Return ``value`` in plain notation, never with an exponent, its trailing zeros kept."""
     return format(value, "f")
@@ -55,6 +59,8 @@ Money = Annotated[Decimal, Field(allow_inf_nan=False), PlainSerializer(decimal_t
 BoundedDecimal = Annotated[Money, AfterValidator(_bounded)]
 """A decimal that fits the warehouse; for everything that arrives from outside."""
 Lots = Annotated[BoundedDecimal, Field(gt=0)]
+Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
+"""Of an order, deal or position at the broker, as it arrives from outside."""
 UtcTime = Annotated[datetime, AfterValidator(_in_utc), PlainSerializer(time_text, return_type=str, when_used="json")]
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from streamapp.domain.vocabulary import BoundedDecimal, Lots, UtcTime
+from streamapp.domain.vocabulary import BoundedDecimal, Lots, Ticket, UtcTime
 from streamapp.messages.envelope import Message
 from streamapp.messages.terminal import JournalRow
 
@@ -38,7 +38,7 @@ class _OfOrder(OperationRequest):
     """By our order's id, or by a ticket of anybody's."""
 
     order_id: str | None = None
-    ticket: int | None = Field(None, gt=0)
+    ticket: Ticket | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> _OfOrder:
@@ -67,7 +67,7 @@ class ModifyRequest(_OfOrder):
 class ProtectRequest(OperationRequest):
     """protect: stop loss and take profit of a position; null keeps the old one, 0 takes it away."""
 
-    position_id: int = Field(gt=0)
+    position_id: Ticket
     stop_loss: BoundedDecimal | None = Field(None, ge=0)
     take_profit: BoundedDecimal | None = Field(None, ge=0)
 
@@ -75,7 +75,7 @@ class ProtectRequest(OperationRequest):
 class CloseRequest(OperationRequest):
     """close: the whole position, or ``volume`` lots of it. ``epoch``: the journal it is meant for, as in a submit."""
 
-    position_id: int = Field(gt=0)
+    position_id: Ticket
     volume: Lots | None = None
     epoch: str
 
@@ -83,8 +83,8 @@ class CloseRequest(OperationRequest):
 class CloseByRequest(OperationRequest):
     """close_by: two opposite positions of one symbol against each other (hedging only)."""
 
-    position_id: int = Field(gt=0)
-    by_position_id: int = Field(gt=0)
+    position_id: Ticket
+    by_position_id: Ticket
 
 
 class OperationReply(Message):

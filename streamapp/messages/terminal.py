@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import Connection, Frozen, UtcTime
+from streamapp.domain.vocabulary import LARGEST_INTEGER, Connection, Frozen, Ticket, UtcTime
 from streamapp.messages.envelope import Message
 
+MOST_POINTS = 10**9
+"""Beyond any slippage that means something, and within what the broker's module takes as a deviation."""
 SubmitState = Literal["recorded", "refused", "started", "result", "doubt", "absent", "conflict"]
 
 
@@ -23,12 +26,23 @@ class SubmitRequest(Message):
     account: str
     hash: str
     epoch: str
-    attempt: int = 1
+    attempt: int = Field(1, ge=1, le=LARGEST_INTEGER)
     not_after: UtcTime
     parameters: OrderParameters
     expected_price: str | None = None
-    max_slippage_points: int | None = None
-    position_id: int | None = Field(None, gt=0)
+    max_slippage_points: int | None = Field(None, ge=-MOST_POINTS, le=MOST_POINTS)
+    position_id: Ticket | None = None
+
+    @field_validator("expected_price")
+    @classmethod
+    def _a_price(cls, value: str | None) -> str | None:
+        try:
+            is_price = value is None or Decimal(value).is_finite()
+        except InvalidOperation:
+            is_price = False
+        if not is_price:
+            raise ValueError("expected a finite decimal number")
+        return value
 
 
 class JournalRow(Frozen):
@@ -80,7 +94,7 @@ class ReplayRequest(Message):
     """
 
     epoch: str
-    after_seq: int = Field(ge=0)
+    after_seq: int = Field(ge=0, le=LARGEST_INTEGER)
     replay_id: str
 
 
@@ -96,7 +110,7 @@ class AckRequest(Message):
     """ack: everything up to ``watermark`` is durable with us; the outbox may forget it."""
 
     epoch: str
-    watermark: int = Field(ge=0)
+    watermark: int = Field(ge=0, le=LARGEST_INTEGER)
 
 
 class AckReply(Message):

@@ -20,6 +20,8 @@ from streamapp.terminal.servertime import ServerTime
 TRADE_MODES = {0: "disabled", 1: "long only", 2: "short only", 3: "close only", 4: "full"}
 ORDER_MODES: dict[OrderType, int] = {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8}
 MODE_STOP_LOSS, MODE_TAKE_PROFIT = 16, 32
+LAST_DATE_S = 32_535_215_999
+"""The last second of the year 3000: MQL5's dates end there, and what a server makes of a later one nobody has said."""
 EXPIRATION_MODES: dict[TimeInForce, int] = {"gtc": 1, "day": 2, "until": 4}
 """Bits of symbol_info().order_mode and .expiration_mode; the package has no names for them."""
 
@@ -105,6 +107,8 @@ def _refuse_lifetime(wanted: OrderParameters, symbol: dict[str, Any], time: Serv
     # By the server's whole seconds, as it will compare: the request carries no smaller ones.
     if until is not None and time.server_s(until) <= time.server_s(now):
         raise RefusedError("stale", f"expected an expiration after {now.isoformat()}, got {until.isoformat()}")
+    if until is not None and time.server_s(until) > LAST_DATE_S:
+        raise RefusedError("invalid", f"expected an expiration before the year 3001, got {until.isoformat()}")
     if wanted.order_type == "market":  # filled or not at once: its lifetime is no part of the request
         return
     if until is not None and time.offset_s is None:

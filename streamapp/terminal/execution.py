@@ -146,6 +146,10 @@ class Execution:
                 return prepared, await self._request(order, prepared)
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("order %s: nothing was sent, judging it again: %s", order.order_id, error)
+            except (ArithmeticError, ValueError, TypeError) as error:
+                # Nothing was sent. Without this, one order that nobody foresaw ends the process in every life.
+                logger.exception("order %s can't be judged", order.order_id)
+                raise RefusedError("invalid", f"it can't be judged: {type(error).__name__}: {error}"[:500]) from None
 
     async def _request(self, order: SubmitRequest, prepared: Prepared) -> dict[str, Any]:
         assert prepared.symbol is not None
