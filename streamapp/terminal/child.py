@@ -88,6 +88,7 @@ class Terminal:
         self._tasks: list[asyncio.Task[None]] = []
         self.service: Service | None = None
         self.speakers: dict[str, Speaker] = {}
+        self.snapshots: Snapshots | None = None
         self._counts: dict[str, int] = {}
 
     def start(self, work: Any, name: str) -> None:
@@ -152,7 +153,9 @@ class Terminal:
             clock=utc_now,
         )
         await self.service.start(client)
-        snapshots = Snapshots(self.journal, self.connection, self.settings.terminal, deployment, clock=utc_now)
+        snapshots = self.snapshots = Snapshots(
+            self.journal, self.connection, self.settings.terminal, deployment, clock=utc_now
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 for speaker in self.speakers.values():
@@ -186,6 +189,8 @@ class Terminal:
             reasons.append(f"halted: {halted}; see docs/operations.md, Doubts")
         if waiting := self._counts.get("suspicion", 0):
             reasons.append(f"doubts that wait for a person: {waiting}; see docs/operations.md, Doubts")
+        if self.snapshots is not None and self.snapshots.problem:
+            reasons.append(f"snapshots: {self.snapshots.problem}")
         reasons += [f"{name}: {speaker.problem}" for name, speaker in self.speakers.items() if speaker.problem]
         last, released = await self.journal.write(lambda book: (book.last_seq(), book.released_seq()))
         service = self.service

@@ -21,13 +21,19 @@ from streamapp.terminal.request import number
 
 logger = logging.getLogger(__name__)
 
+HEADERS_B = 200
+"""More than the headers of a snapshot take; they count for NATS."""
 REST_SHARE = 20
 """Between two snapshots at least so many times the duration of one: thousands of positions cost the worker 5 % of its
 time at most."""
 
 
 class Snapshots:
-    """Says every ``snapshot_interval_s`` what the terminal sees; while it sees nothing, how the connection is."""
+    """Says every ``snapshot_interval_s`` what the terminal sees; while it sees nothing, how the connection is.
+
+    Attributes:
+        problem: Why none can be said, and what to do. Half of the positions would read as if the others were closed.
+    """
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class Snapshots:
         self._origin = subjects.origin(deployment, "terminal")
         self._clock = clock
         self._took_s = 0.0
+        self.problem = ""
 
     async def run(self, client: Client) -> None:
         """Say it, for ever."""
@@ -51,10 +58,25 @@ class Snapshots:
         while True:
             try:
                 if (snapshot := await self._taken()) is not None:
-                    await client.publish(subject, snapshot.encode(), headers={subjects.ORIGIN_HEADER: self._origin})
+                    payload = snapshot.encode()
+                    self._judge_size(len(payload) + HEADERS_B, client.max_payload, len(snapshot.positions))
+                    await client.publish(subject, payload, headers={subjects.ORIGIN_HEADER: self._origin})
+            except nats.errors.MaxPayloadError:
+                logger.debug("no snapshot this time: %s", self.problem)
             except (nats.errors.Error, OSError) as error:
                 logger.debug("no snapshot this time: %s", type(error).__name__)
             await asyncio.sleep(max(self._settings.snapshot_interval_s, self._took_s * REST_SHARE))
+
+    def _judge_size(self, size: int, most: int, positions: int) -> None:
+        problem = ""
+        if size > most:
+            problem = (
+                f"expected at most {most} bytes (max_payload of NATS), got {size} for {positions} positions: "
+                "no positions are told until NATS takes more or there are fewer"
+            )
+        if problem and not self.problem:
+            logger.error("%s", problem)
+        self.problem = problem
 
     async def _taken(self) -> SnapshotMessage | None:
         """Return what is to be seen; None: it should be and was not, and none is not the same as not known."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import nats
 import pytest
 
+from streamapp import subjects
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
+from streamapp.messages.account import SnapshotMessage
+from streamapp.settings import TerminalSettings
 from streamapp.terminal.snapshots import Snapshots
-from tests.terminal.conftest import Account, eventually
+from tests.terminal.conftest import PATIENCE_S, Account, eventually
 from tests.terminal.scripted import OWNER, TERMINAL, deal, result, submit_request, tick
 
 MAGIC = magic_of(submit_request(epoch="").order_id)
@@ -270,16 +274,39 @@ async def test_tickets_that_are_not_found_take_turns(account: Account) -> None:
 
 
 @pytest.fixture
-def taken(account: Account) -> Callable[[], Any]:
-    settings = account.connection._terminal
-    snapshots = Snapshots(account.journal, account.connection, settings, "tests", clock=account.journal.book.clock)
-    return snapshots._taken
+def snapshots(account: Account) -> Snapshots:
+    settings = TerminalSettings(snapshot_interval_s=0.02)
+    return Snapshots(account.journal, account.connection, settings, "tests", clock=account.journal.book.clock)
 
 
-async def test_positions_that_are_not_believed_are_not_said_to_be_none(
-    account: Account, taken: Callable[[], Any]
-) -> None:
+async def test_positions_that_are_not_believed_are_not_said_to_be_none(account: Account, snapshots: Snapshots) -> None:
     await account.connection.ready()
-    assert (await taken()).state.connection == "ready"
+    taken = await snapshots._taken()
+    assert taken is not None
+    assert taken.state.connection == "ready"
     account.worker.away = "the terminal has no connection to the broker"
-    assert await taken() is None
+    assert await snapshots._taken() is None
+
+
+async def test_more_positions_than_nats_takes_are_a_problem_and_not_half_a_snapshot(
+    account: Account, snapshots: Snapshots, nats_url: str
+) -> None:
+    numbers = dict.fromkeys(("price_open", "sl", "tp", "profit", "swap"), 1.0)
+    position = {"symbol": "EURUSD", "type": 0, "volume": 0.1, "magic": 2**60, **numbers}
+    count = 10_000
+    account.worker.answers["positions"] = lambda _: [
+        position | {"identifier": 2**40 + number, "ticket": 2**40 + number} for number in range(count)
+    ]
+    client = await nats.connect(nats_url)
+    told = await client.subscribe(subjects.snapshot(account.journal.book.account))
+    await account.connection.ready()
+    telling = asyncio.create_task(snapshots.run(client))
+    await eventually(lambda: snapshots.problem)
+    assert f"for {count} positions" in snapshots.problem
+    assert told.pending_msgs == 0
+    count = 10
+    snapshot = SnapshotMessage.decode((await told.next_msg(PATIENCE_S)).data)
+    assert (len(snapshot.positions), snapshots.problem) == (10, "")
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    await client.close()
