@@ -83,6 +83,11 @@ class LedgerEntry:
     volume: Decimal
     price: Decimal
 
+    @property
+    def closes(self) -> bool:
+        """Whether it is an order against a position of a hedging account, which can only take from it."""
+        return self.kind == "order" and self.position_id not in {0, self.ticket}
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -54,8 +54,20 @@ def test_executed_volume_that_nobody_booked_is_found() -> None:
 
 
 def test_an_order_at_the_broker_that_we_do_not_know_is_found() -> None:
-    stranger = replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, replace(LEDGER_ORDER, ticket=9, magic=78)))
+    stranger = replace(
+        agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, replace(LEDGER_ORDER, ticket=9, position_id=0, magic=78))
+    )
     assert any("no order of ours has" in sentence for sentence in disagreements(stranger))
+
+
+def test_the_close_of_a_whole_position_is_no_stranger() -> None:
+    closing_order = replace(LEDGER_ORDER, ticket=8, magic=78, side="sell")
+    closing_deal = replace(LEDGER_DEAL, ticket=9, order_ticket=8, magic=78, side="sell")
+    flat = {"a:5": FILL, "a:9": FillView("a:9", None, 4, Decimal("0.1"), Decimal("1.1"))}
+    told = Witness("all", {"o1": ORDER}, flat, {})
+    ledger = (LEDGER_ORDER, LEDGER_DEAL, closing_order, closing_deal)
+    evidence = replace(agreeing(), nats=told, warehouse=told, archive=told, tables=told, ledger=ledger)
+    assert disagreements(evidence) == []
 
 
 def test_the_closing_deal_of_a_stop_loss_is_not_volume_of_the_order_whose_magic_it_carries() -> None:

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,7 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.messages.log import BrokerLogEntry
 from streamapp.nats.connection import connect
 from streamapp.settings import Settings
+from streamapp.subjects import terminal
 
 PATIENCE_S = 60.0
 
@@ -121,6 +122,22 @@ class Desk:
 
         found: dict[str, Any] = await self.until(closing, lambda: f"position {position_id} closed by {reason}")
         return found
+
+    async def ask(self, operation: str, account: str, **fields: Any) -> dict[str, Any]:
+        """Ask the account's terminal for an operation until it has a final answer."""
+        request = {"request_id": f"{self._run}-{secrets.token_hex(4)}", "account": account}
+        request |= {"not_after": time_text(datetime.now(UTC) + timedelta(seconds=30)), **fields}
+
+        async def final() -> dict[str, Any] | None:
+            subject = terminal(account, operation)
+            reply = json.loads((await self.nats.request(subject, json.dumps(request).encode(), timeout=30)).data)
+            return dict(reply) if reply.get("outcome") != "unknown" else None
+
+        found: dict[str, Any] = await self.until(final, lambda: f"an answer to {operation}")
+        return found
+
+    async def epoch(self, account: str) -> str:
+        return str(json.loads((await self.nats.request(terminal(account, "hello"), b"", timeout=30)).data)["epoch"])
 
     def sent(self, name: str) -> dict[str, Any]:
         """Return the one request that the terminal sent for an order."""

@@ -255,6 +255,41 @@ async def test_a_working_order_that_the_money_does_not_suffice_for_is_rejected_w
     assert Decimal(order["filled_volume"]) == 0
 
 
+async def test_a_working_order_is_changed_and_withdrawn_on_request(desk: Desk) -> None:
+    await desk.pin("EURUSD", *START)
+    for name in ("changed", "withdrawn"):
+        await desk.send(name, "net", order_type="limit", price="1.09900")
+        await desk.works(name)
+    changes = {"price": "1.09950", "stop_loss": "1.09000"}
+    changed = await desk.ask("modify", "net", order_id=desk.order_id("changed"), **changes)
+    withdrawn = await desk.ask("cancel", "net", order_id=desk.order_id("withdrawn"))
+    assert (changed["outcome"], withdrawn["outcome"]) == ("done", "done")
+    assert Decimal((await desk.ended("withdrawn", "cancelled", "user"))["filled_volume"]) == 0
+    await desk.pin("EURUSD", "1.09930", "1.09940")
+    order = await desk.ended("changed", "filled")
+    assert (Decimal(order["price"]), Decimal(order["stop_loss"])) == (Decimal("1.09950"), Decimal("1.09000"))
+
+
+@pytest.mark.parametrize(("account", "volume"), [("hedge", "0.04"), ("hedge", None), ("net", None)])
+async def test_a_position_is_closed_on_request_and_the_order_that_opened_it_stays_filled(
+    desk: Desk, account: str, volume: str | None
+) -> None:
+    await desk.pin("USDCAD", "1.36000", "1.36010")
+    await desk.send("opened", account, "USDCAD")
+    opened = await desk.ended("opened", "filled")
+    position_id, epoch = opened["position_id"], await desk.epoch(account)
+    left = Decimal(0) if volume is None else Decimal("0.10") - Decimal(volume)
+    reply = await desk.ask("close", account, position_id=position_id, volume=volume, epoch=epoch)
+    assert reply["outcome"] in {"done", "recorded"}
+
+    async def closed() -> bool:
+        return await desk.position(account, position_id) == left
+
+    await desk.until(closed, lambda: f"{left} lots left")
+    known = await desk.view(f"/orders/{opened['order_id']}")
+    assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
+
+
 async def test_every_witness_tells_the_same_story_of_all_of_them(desk: Desk) -> None:
     evidence = await settled_evidence(desk.settings, desk.nats, within_s=SETTLE_WITHIN_S)
     assert disagreements(evidence) == []
