@@ -170,7 +170,7 @@ def of_tables() -> list[BadCall]:
     calls = []
     for function in ("positions_get", "orders_get"):
         calls += [
-            BadCall(FORMS, function, _UNNAMED, ("EURUSD",)),
+            BadCall(FORMS, function, _UNNAMED, ("some text",)),
             BadCall(FORMS, function, _of("ticket"), kwargs={"ticket": "1"}),
             BadCall(FORMS, function, _of("ticket"), kwargs={"ticket": 1.0}),
             BadCall(FORMS_GUESSED, function, _of("ticket"), kwargs={"ticket": None}),
@@ -240,15 +240,16 @@ def of_symbols(symbol: str) -> list[BadCall]:
     ]  # fmt: skip
 
 
-def walk(run: Run, calls: list[BadCall], when: str = "") -> None:
-    """Makes each call and compares."""
+def walk(run: Run, calls: list[BadCall], when: str = "", symbol: str = "") -> None:
+    """Makes each call and compares. `symbol` is called SYMBOL: brokers have names of their own."""
     for bad in calls:
         said = run.caller.call(bad.function, *bad.args, **bad.kwargs)
         if said.raised is not None:
             observed: Outcome = {"raised": said.raised[0]}
         else:
             observed = {"returned": _form(said.result), "error": list(said.error) if said.error else None}
-        run.equal(f"{when}{bad.function}({bad.name or _shown(bad)})", bad.claim, bad.expected, observed)
+        name = f"{when}{bad.function}({bad.name or _shown(bad)})"
+        run.equal(name.replace(repr(symbol), "SYMBOL") if symbol else name, bad.claim, bad.expected, observed)
 
 
 def _shown(bad: BadCall) -> str:

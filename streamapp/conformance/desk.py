@@ -11,7 +11,7 @@ from typing import Any
 
 from streamapp.conformance.caller import Caller, CallHung, Said
 from streamapp.conformance.wire import Row
-from streamapp.errors import ConfigurationError
+from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.simulator import constants as mt5
 
 # Every order of the suite carries a magic from here on, so that a later run finds what an earlier one left behind.
@@ -30,6 +30,10 @@ EXECUTED = (mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_PLACED, mt5.TRADE_RETCODE_
 
 class NotDemo(ConfigurationError):  # noqa: N818  # it reads as what it is
     """The account is not a demo account, or is another one than before: nothing more is sent."""
+
+
+class ReadFailed(Transient):  # it reads as what it is
+    """The terminal did not answer a read that must succeed."""
 
 
 @dataclass(slots=True)
@@ -62,11 +66,11 @@ class Desk:
         """The result of a read that must succeed.
 
         Raises:
-            ConfigurationError: it failed; the message has the module's error.
+            ReadFailed: it failed; the message has the module's error.
         """
         said = self.caller.call(function, *args, **kwargs)
         if said.result is None:
-            raise ConfigurationError(f"expected {function} to give a result, got {said.error or said.raised}")
+            raise ReadFailed(f"expected {function} to give a result, got {said.error or said.raised}")
         return said.result
 
     def connect(self) -> None:
@@ -83,6 +87,18 @@ class Desk:
                 "path, started once by hand, and are login, server and password right?"
             )
         self.verify()
+
+    def revive(self) -> None:
+        """Makes sure that the terminal answers, by connecting again if need be.
+
+        After an error of the pipe its replies may be out of phase until then (mt5.md §1.1).
+        """
+        try:
+            self.verify()
+            self.read("terminal_info")
+        except (ReadFailed, CallHung):
+            self.caller.close()
+            self.connect()
 
     def verify(self) -> None:
         """Makes sure that this is still the demo account.
@@ -198,12 +214,13 @@ class Desk:
     def clean(self) -> list[str]:
         """Removes own orders and closes own positions; gives what could not be, in words."""
         try:
-            self.verify()
+            self.revive()
             self._clean()
             self.wait(lambda: not any(self.ours()), 5.0)
             positions, orders = self.ours()
-        except (CallHung, ConfigurationError) as error:
-            return [f"unknown: {error}. Look for the tickets {sorted(self.tickets)}"]
+        except StreamappError as error:
+            told = f"tickets {sorted(self.tickets)}, and magics from {MAGIC_FIRST} to {MAGIC_LAST}"
+            return [f"unknown: {error}. Look for {told}"]
         left = [f"position {row.ticket}: {row.volume} {row.symbol}, magic {row.magic}" for row in positions]
         return left + [f"order {row.ticket}: {row.volume_current} {row.symbol}, magic {row.magic}" for row in orders]
 

@@ -63,7 +63,10 @@ def buy_and_close(run: Run, desk: Desk) -> None:
     check_types(run, result, "OrderSendResult")
     check_types(run, result.request, "TradeRequest")
     run.equal(
-        "buy: request echo", "§1.4: result.request is the parsed request [BIN]", desk.symbol, result.request.symbol
+        "buy: request echo",
+        "§1.4: result.request is the parsed request [BIN]",
+        expected=True,
+        observed=result.request.symbol == desk.symbol,
     )
     position = desk.wait(lambda: desk.position(result.order))
     check_types(run, position, "TradePosition")

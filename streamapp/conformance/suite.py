@@ -12,7 +12,7 @@ from typing import Any
 
 from streamapp.conformance import badcalls
 from streamapp.conformance.caller import Caller, CallHung
-from streamapp.conformance.desk import Desk, choose_symbol
+from streamapp.conformance.desk import Desk, ReadFailed, choose_symbol
 from streamapp.conformance.measures import MEASURES
 from streamapp.conformance.paths import PATHS
 from streamapp.conformance.pending import pendings
@@ -20,7 +20,7 @@ from streamapp.conformance.refusals import refusals
 from streamapp.conformance.report import Report
 from streamapp.conformance.run import Progress, Run
 from streamapp.conformance.shape import check_connected, check_module
-from streamapp.errors import ConfigurationError
+from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.simulator import constants as mt5
 
 _MODES = {
@@ -60,7 +60,7 @@ def examine(target: Target, progress: Progress) -> Report:
         leftovers, stopped = _connected(run, desk)
         about["took s"] = round(time.monotonic() - begun, 1)
         return Report(about=about, checks=tuple(run.checks), leftovers=tuple(leftovers), stopped=stopped)
-    except CallHung as error:
+    except (CallHung, ReadFailed) as error:
         # Nothing was sent by then: all orders are sent within `_connected`.
         raise ConfigurationError(f"the suite can't run: {error}") from error
     finally:
@@ -117,31 +117,37 @@ def _connected(run: Run, desk: Desk) -> tuple[list[str], str]:
         _step(run, desk, "types", lambda: check_connected(run, desk.symbol))
         run.section = "errors"
         calls = badcalls.of_requests(desk.symbol) + badcalls.of_tables() + badcalls.of_symbols(desk.symbol)
-        _step(run, desk, "bad calls", lambda: badcalls.walk(run, calls))
+        _step(run, desk, "bad calls", lambda: badcalls.walk(run, calls, symbol=desk.symbol))
         run.section = "trading"
         for name, path in {**PATHS, "pending orders": pendings, "refusals": refusals, **MEASURES}.items():
             _step(run, desk, name, lambda walked=path: walked(run, desk))  # type: ignore[misc]  # bound now, not later
-    except ConfigurationError as error:
+    except StreamappError as error:
         stopped = str(error)
     except KeyboardInterrupt:
         stopped = "interrupted by hand"
     leftovers = desk.clean()
     run.section = "errors"
-    if not stopped:
-        run.caller.call("shutdown")
-        badcalls.walk(run, badcalls.after_shutdown(), "after shutdown: ")
+    try:
+        if not stopped:
+            run.caller.call("shutdown")
+            badcalls.walk(run, badcalls.after_shutdown(), "after shutdown: ")
+    except CallHung as error:
+        stopped = str(error)
     return leftovers, stopped
 
 
 def _step(run: Run, desk: Desk, name: str, act: Callable[[], None]) -> None:
     """Does a part; a call that hangs fails it, and the rest goes on with a new worker and what was opened closed."""
     try:
+        desk.revive()
         act()
         if any(desk.ours()):
             desk.clean()
     except CallHung as error:
         run.failed(name, "§1.1: a call may block for ever [BIN]; it should not", str(error))
-        desk.connect()
+        desk.clean()
+    except ReadFailed as error:
+        run.failed(name, "§1.2: reads of a connected terminal succeed [BIN]", str(error))
         desk.clean()
     except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:
         # What the module gave was not of the form that everything else relies on.
