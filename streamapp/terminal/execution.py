@@ -30,6 +30,7 @@ from streamapp.terminal.book import Book
 from streamapp.terminal.classify import Verdict, classify
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.filling import fillings
+from streamapp.terminal.foresight import Foresight
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, Answer, NotHandedOverError, WorkerLostError
 from streamapp.terminal.request import Prepared, RefusedError, build, number
@@ -73,12 +74,18 @@ class Execution:
         self._limits = limits
         self._clock = clock
         self._on_accepted = on_accepted
+        self._foresight = Foresight(connection)
         self._waiting: asyncio.Queue[SubmitRequest | asyncio.Future[None]] = asyncio.Queue()
         self._recording: set[asyncio.Future[None]] = set()
         self._busy = False
         self.idle = asyncio.Event()
         self.idle.set()
         self.counts: dict[str, int] = {}
+
+    def foresee(self, order: SubmitRequest) -> None:
+        """Read ahead for an order that is being recorded, where it will be the next one."""
+        if not self._busy and self._waiting.empty():
+            self._foresight.look(order)
 
     def add(self, order: SubmitRequest) -> None:
         """Take a recorded order."""
@@ -134,7 +141,7 @@ class Execution:
                     "not_connected", f"{self._connection.health.connection}: {self._connection.health.detail}"
                 )
             try:
-                prepared = Prepared(**(await self._connection.ask("prepare", urgency=ORDER, **_about(order))).value)
+                prepared = Prepared(**await self._foresight.take(order))
                 judge(
                     order,
                     prepared,
@@ -255,11 +262,6 @@ class Execution:
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
-
-
-def _about(order: SubmitRequest) -> dict[str, Any]:
-    closed = {} if order.position_id is None else {"position_id": order.position_id}
-    return {"symbol": order.parameters.symbol, **closed}
 
 
 def _refuse_halted(book: Book, order: SubmitRequest) -> None:

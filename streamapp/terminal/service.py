@@ -107,6 +107,7 @@ class Service:
             self.broken_requests += 1
             self._spawn(self._respond(message, self._error(str(error))))
             return
+        self._execution.foresee(request)
         recorded = self._journal.write(lambda book: _submitted(book, request))
         recorded.add_done_callback(lambda done: self._answer_submit(message, request, done))
 

@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--hold", type=float, default=60.0, help="length of each rate run")
     parser.add_argument("--rates", type=float, nargs="+", default=[50, 100, 150, 200, 300, 400, 600])
     parser.add_argument("--terminal", action="store_true", help="only the simulated module and one terminal (minutes)")
-    parser.add_argument("--profile", action="store_true", help="with --terminal: write its cProfile to terminal.prof")
+    parser.add_argument("--profile", metavar="FILE", help="with --terminal: write the terminal's cProfile there")
     arguments = parser.parse_args()
     say(
         f"machine: {platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

@@ -132,7 +132,7 @@ class Desk:
         return order.model_copy(update={"account": ACCOUNT})
 
 
-def measure(folder: Path, say: Say, *, seconds: float, profile: bool) -> None:
+def measure(folder: Path, say: Say, *, seconds: float, profile: str | None) -> None:
     """Start a market, a NATS server and a terminal, measure them, and stop them."""
     logs = folder / "logs"
     market = _market(folder)
@@ -221,7 +221,7 @@ def fsyncs(folder: Path, say: Say) -> None:
     say(f"\nwrite and fsync of 4 KiB here  {percentiles(times, places=3)}")
 
 
-async def _terminal(config: Path, logs: Path, say: Say, seconds: float, profile: bool) -> None:
+async def _terminal(config: Path, logs: Path, say: Say, seconds: float, profile: str | None) -> None:
     settings = settings_from(config)
     nats = await connect(settings, "streamapp-bench")
     try:
@@ -269,9 +269,9 @@ def _cpu_s(process: subprocess.Popen[bytes]) -> float:
 
 
 @contextmanager
-def _child(config: Path, logs: Path, profile: bool) -> Iterator[subprocess.Popen[bytes]]:
+def _child(config: Path, logs: Path, profile: str | None) -> Iterator[subprocess.Popen[bytes]]:
     module = ["-m", "streamapp.terminal.child", "--account", ACCOUNT]
-    profiler = ["-m", "cProfile", "-o", "terminal.prof"] if profile else []
+    profiler = ["-m", "cProfile", "-o", profile] if profile else []
     environment = {**os.environ, "STREAMAPP_CONFIG": str(config)}
     with (
         (logs / "terminal.log").open("wb") as log,
