@@ -28,7 +28,7 @@ ORDER: dict[str, Any] = {
     "ticket": 1001, "symbol": "EURUSD", "type": 2, "type_time": 0, "type_filling": 2, "time_expiration": 0, "state": 1,
     "volume_initial": 0.1, "volume_current": 0.1, "price_open": 1.08, "price_stoplimit": 0.0, "sl": 0.0, "tp": 0.0,
 }  # fmt: skip
-LIMIT = {"order_type": "limit", "price": Decimal("1.08")}
+LIMIT: dict[str, Any] = {"order_type": "limit", "price": Decimal("1.08")}
 SETTLE_S = 0.3
 
 
@@ -156,7 +156,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def test_a_request_has_one_outcome_however_often_it_is_asked(desk: Desk) -> None:
-    asked = {"stop_loss": Decimal("1.08")}
+    asked: dict[str, Any] = {"stop_loss": Decimal("1.08")}
     first = await desk.ask("protect", **asked)
     assert first.outcome == "done"
     desk.broker.position = dict(desk.broker.position or {}, sl=0.0)  # somebody else took it away
@@ -206,7 +206,11 @@ async def test_a_doubt_is_looked_at_and_sent_again_only_if_the_state_is_another(
     executed: bool,
 ) -> None:
     desk.broker.script = [desk.broker.says(retcode, executed=executed)]
-    asked = {"modify": {"ticket": 1001, "price": Decimal("1.07")}, "cancel": {"ticket": 1001}}.get(kind, {})
+    about: dict[str, dict[str, Any]] = {
+        "modify": {"ticket": 1001, "price": Decimal("1.07")},
+        "cancel": {"ticket": 1001},
+    }
+    asked = dict(about.get(kind, {}))
     asked |= {"stop_loss": Decimal("1.07")} if kind == "protect" else {}
     assert (await desk.ask(kind, **asked)).outcome == "done"
     assert len(desk.sends) == (1 if executed else 2)
@@ -289,7 +293,7 @@ async def test_close_by_is_sent_once_whatever_comes_of_it(desk: Desk) -> None:
         live=one if asked["position_id"] == 77 else other, deals=[]
     )
     desk.broker.script = [desk.broker.says(10012)] * 9
-    asked = {"position_id": 77, "by_position_id": 88}
+    asked: dict[str, Any] = {"position_id": 77, "by_position_id": 88}
     reply = await desk.ask("close_by", **asked)
     assert (reply.outcome, desk.sends) == ("rejected", [10])
     assert (await desk.ask("close_by", **asked)).outcome == "rejected"
@@ -400,7 +404,12 @@ async def test_a_foreign_orders_cancellation_is_nobodys_report(desk: Desk) -> No
 async def test_what_an_earlier_life_did_not_finish_is_finished_by_comparing(tmp_path: Path) -> None:
     broker = Broker(ScriptedWorker())
     async with opened(tmp_path, broker) as desk:
-        broker.script = [lambda request: broker.carry_out(request) or asyncio.CancelledError()]
+
+        def executed_and_killed(request: dict[str, Any]) -> Any:
+            broker.carry_out(request)
+            return asyncio.CancelledError()
+
+        broker.script = [executed_and_killed]
         reply = asyncio.create_task(desk.once("protect", stop_loss=Decimal("1.07")))
         await eventually(lambda: desk.sends)
         reply.cancel()

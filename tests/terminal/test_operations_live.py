@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -167,3 +169,29 @@ async def test_two_positions_are_closed_against_each_other_once(desk: Desk, mark
         if executed
         else {one.position_id: Decimal("0.3"), two.position_id: Decimal("0.1")}
     )
+
+
+async def test_a_worker_that_dies_with_a_close_in_its_hands_closes_once(desk: Desk, market: Market) -> None:
+    position = await desk.position("s-1")
+    await desk.terminal.stop()
+    desk.terminal.start(crash_at="terminal.in_order_send")
+    await desk.terminal.ready()
+    assert (await desk.ask("close", position_id=position.position_id)).outcome == "done"
+    assert [deal["entry"] for deal in market.ledger("deal")] == ["in", "out"]
+
+
+@pytest.mark.parametrize("executed", [True, False])
+async def test_a_terminal_that_is_killed_goes_on_by_comparing(desk: Desk, market: Market, *, executed: bool) -> None:
+    position = await desk.position("s-1")
+    market.fault("hang", nth=1)
+    if not executed:
+        market.fault("timeout_lost", nth=1)
+    asking = asyncio.create_task(desk.once("close", position_id=position.position_id))
+    await eventually(lambda: any(fault["hits"] for fault in json.loads(market._ask("/faults"))), "order_send")
+    assert desk.terminal.process is not None
+    desk.terminal.process.kill()
+    desk.terminal.process.wait()
+    asking.cancel()
+    await desk.open()
+    assert (await desk.ask("close", position_id=position.position_id)).outcome == "done"
+    assert [deal["entry"] for deal in market.ledger("deal")] == ["in", "out"]
