@@ -52,7 +52,11 @@ class SnapshotPosition(Frozen):
 
 
 class SnapshotMessage(Message):
-    """snapshot/1, on ``mt5.snapshot.{account}``: positions and account now; a newer one replaces it."""
+    """snapshot/1, on ``mt5.snapshot.{account}``: positions and account now; a newer one replaces it.
+
+    ``positions`` says something only while ``state.connection`` is ``ready`` or ``no_algo_trading``: otherwise they are
+    not known, and none are listed.
+    """
 
     schema_: Literal["snapshot/1"] = Field("snapshot/1", alias="schema")
     account: str
