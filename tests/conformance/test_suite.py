@@ -133,7 +133,7 @@ def test_a_call_that_hangs_is_ended_and_the_rest_goes_on(monkeypatch: pytest.Mon
     "faults",
     [
         [{"kind": "drop_after", "nth": 4}, {"kind": "done_without_deal", "nth": 9}],
-        [{"kind": "drop_after", "on": "account_info", "probability": 0.05}],
+        [{"kind": "drop_after", "on": "history_deals_get", "nth": 30}],
         [{"kind": "desync", "nth": 7}],
         [{"kind": "terminal_restart", "nth": 5, "params": {"ms": 1}}],
         [{"kind": "visibility_lag", "params": {"orders": 60, "positions": 90, "hist_orders": 120, "hist_deals": 150}}],
