@@ -107,3 +107,19 @@ async def test_an_idle_worker_ends_when_it_is_asked_to(link: WorkerLink, tmp_pat
     await link.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: WorkerLink, market: Market) -> None:
+    await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    market.fault("hang", on="positions_get", nth=1)
+    hanging = asyncio.create_task(link.call("positions", {}, deadline_s=PATIENCE_S))
+    waiting = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    await eventually(lambda: market.faults()[0]["hits"])
+    await link.end()
+    await link.start()
+    with pytest.raises(WorkerLostError):
+        await hanging
+    with pytest.raises(NotHandedOverError):
+        await waiting
+    assert link.is_alive
+    assert (await link.call("initialize", WHO, deadline_s=PATIENCE_S)).value == {"done": True}
