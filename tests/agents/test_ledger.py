@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -155,6 +156,57 @@ async def test_each_fact_is_a_revision_and_news_alone_is_published() -> None:
         f"test:fill:{ACCOUNT}:9:0".encode(),
         f"test:position:{ACCOUNT}:7:1".encode(),
     ]
+
+
+async def test_new_values_are_published_and_a_request_that_changed_nothing_is_not() -> None:
+    world = World()
+    asked, taken = {"price": "1.07", "stop_loss": "0"}, {"price": "1.07000", "stop_loss": None}
+    limit = {"order_type": "limit", "price": "1.08", "stop_loss": "1.05", "take_profit": "1.2"}
+    told = await world.fold(
+        created("1", **limit), claimed(), started(), returned(), accepted(),
+        says(facts.ModifyRequested(request_id="r-1", changes=asked), 4),
+        says(facts.Modified(request_id="r-1", changes=taken), 5),
+        says(facts.ModifyRequested(request_id="r-2", changes={"price": "9"}), 6),
+        says(facts.ModifyRejected(request_id="r-2", message="invalid_price"), 7),
+        says(facts.CancelRequested(request_id="r-3"), 8),
+        cancelled(reason="user", seconds=9),
+    )  # fmt: skip
+    revisions = [one for one in told if isinstance(one, OrderMessage)]
+    assert [one.detail for one in revisions[4:]] == [
+        "working",
+        "modify_pending",
+        "working",
+        "modify_pending",
+        "working",
+        "cancel_pending",
+        "user",
+    ]
+    now = revisions[-1]
+    assert (now.status, now.price, now.stop_loss, now.take_profit) == (
+        "cancelled",
+        Decimal("1.07"),
+        None,
+        Decimal("1.2"),
+    )
+    assert [subject.split(".")[1] for subject in world.published] == ["pending", "submitted", "submitted", "cancelled"]
+
+
+async def test_an_order_that_closes_fills_by_its_own_ticket_and_leaves_the_one_that_opened() -> None:
+    world = World()
+    await world.fold(*LIFE)
+    closing = "a" * 8 + "-0000-8000-8000-000000000000"
+    body = created("1").body
+    assert isinstance(body, facts.OrderCreated)
+    body = body.model_copy(update={"signal_id": "close:r-1", "expected_price": None})
+    out = deal(10, "1", ticket=8, side="sell", entry="out")
+    several = (body, started().body, returned().body, facts.BrokerAccepted(ticket=8), out)
+    told = await world.fold(*(says(said, 10 + second, order_id=closing) for second, said in enumerate(several)))
+    revisions = [one for one in told if isinstance(one, OrderMessage)]
+    assert [one.status for one in revisions] == ["pending", "submitted", "submitted", "submitted", "filled"]
+    assert (revisions[-1].order_id, revisions[-1].signal_id) == (closing, "close:r-1")
+    assert world.row.status == "filled"
+    assert world.position.state.volume == 0
+    assert world.alarms("unexpected_change") == world.alarms("overfilled") == 0
 
 
 async def test_the_last_revision_says_all_that_is_known() -> None:

@@ -139,6 +139,29 @@ def foreign(subject: str, payload: dict[str, Any] | bytes, *, sequence: int = 1,
     return event(value, account=key, topic=topics.BROKER_REPORTS, sequence=sequence, headers=headers, partition=HOME)
 
 
+async def test_what_was_done_to_an_order_and_an_order_that_closes_become_facts() -> None:
+    world = World()
+    said: dict[Any, Any] = {
+        "created": created("1").body,
+        "cancel_requested": facts.CancelRequested(request_id="r-1", issued_by="trader"),
+        "cancel_rejected": facts.CancelRejected(request_id="r-1", message="frozen"),
+        "modify_requested": facts.ModifyRequested(request_id="r-2", changes={"price": "1.07"}),
+        "modified": facts.Modified(request_id="r-2", changes={"price": "1.07000", "stop_loss": None}),
+        "modify_rejected": facts.ModifyRejected(request_id="r-3"),
+    }
+    await world.handle(*(report(seq, kind, body) for seq, (kind, body) in enumerate(said.items(), 1)))
+    assert [fact.fact_id for fact in world.facts] == [
+        f"{ORDER}:created",
+        f"{ORDER}:CancelRequested:r-1",
+        f"{ORDER}:CancelRejected:r-1",
+        f"{ORDER}:ModifyRequested:r-2",
+        f"{ORDER}:Modified:r-2",
+        f"{ORDER}:ModifyRejected:r-3",
+    ]
+    assert [fact.body for fact in world.facts] == list(said.values())
+    assert (world.letters, world.watermark) == ([], ("e1", 6))
+
+
 async def test_reports_become_facts_then_the_watermark_then_the_ack() -> None:
     world = World()
     await world.handle(report(1), report(2, "deal", deal(9, "0.1")), report(3, "deal", deal(10, "0.1"), order_id=None))
