@@ -107,8 +107,8 @@ class History:
     def ticket(self, *, ticket: int, volume: float, since: int, until: int, hedging: bool) -> dict[str, Any]:
         """Return the deals of an order ticket and, unless they make up its ``volume``, its order."""
         call = self._calls.call
-        rows = (call("history_deals_get", position=ticket) if hedging else None) or []
-        deals = _of_ticket(rows, ticket) or _of_ticket(call("history_deals_get", since, until) or [], ticket)
+        deals = _of_ticket(call("history_deals_get", position=ticket, see=whole) if hedging else None, ticket)
+        deals = deals or _of_ticket(call("history_deals_get", since, until, see=whole), ticket)
         order, done = None, False
         if sum(row["volume"] for row in deals) < volume - VOLUME_NOISE:
             history = call("history_orders_get", ticket=ticket) or []
@@ -158,5 +158,5 @@ def _values(rows: Any) -> list[tuple[Any, ...]] | None:
     return None if rows is None else [_of_order(row) for row in rows]
 
 
-def _of_ticket(rows: list[Any], ticket: int) -> list[Any]:
-    return [row for row in rows if row["order"] == ticket and row["type"] in DEAL_TYPES]
+def _of_ticket(rows: Any, ticket: int) -> list[Any]:
+    return [plain(row) for row in rows or () if row.order == ticket and row.type in DEAL_TYPES]
