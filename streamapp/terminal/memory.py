@@ -27,7 +27,7 @@ from streamapp.messages.operation import (
     ProtectRequest,
 )
 from streamapp.messages.report import ReportBody, ReportKind
-from streamapp.messages.terminal import JournalRow, SubmitRequest
+from streamapp.messages.terminal import JournalRow
 from streamapp.terminal.book import Book
 
 KINDS: dict[str, type[OperationRequest]] = {
@@ -157,16 +157,6 @@ def ticket_of(book: Book, order_id: str) -> tuple[int | None, JournalRow | None]
         "SELECT ticket FROM tickets WHERE order_id = ? ORDER BY state = 'live' DESC, ticket DESC LIMIT 1", (order_id,)
     ).fetchone()
     return (int(found[0]) if found else None), book.row(order_id)
-
-
-def closing_now(book: Book, position_id: int) -> str | None:
-    """Return an order of ours that closes the position and is not over: not sent, in doubt, or its deals not seen."""
-    found = book.db.execute(
-        "SELECT order_id, request FROM rows WHERE state IN ('recorded', 'started', 'doubt') "
-        "UNION SELECT r.order_id, r.request FROM tickets t JOIN rows r USING (order_id) WHERE t.state = 'live'"
-    )
-    closing = (order_id for order_id, request in found if SubmitRequest.decode(request).position_id == position_id)
-    return next(closing, None)
 
 
 def names(book: Book, rows: list[tuple[int, int]]) -> dict[int, str]:

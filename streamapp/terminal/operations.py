@@ -6,40 +6,35 @@ Until it holds, until the broker says no, or until its time is over (submission 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from streamapp.clock import Clock
 from streamapp.domain import facts
-from streamapp.domain.identifiers import order_id_for
-from streamapp.domain.parameters import OrderParameters, plain
+from streamapp.domain.parameters import OrderParameters
 from streamapp.messages.operation import (
     CancelRequest,
-    CloseByRequest,
     CloseRequest,
     ModifyRequest,
     OperationReply,
     OperationRequest,
     Outcome,
-    ProtectRequest,
 )
 from streamapp.messages.report import ReportBody, ReportKind
-from streamapp.messages.terminal import JournalRow, SubmitRequest
+from streamapp.messages.terminal import JournalRow
 from streamapp.settings import AccountSettings, TerminalSettings
-from streamapp.terminal import answers, brokerlog, changes, memory
+from streamapp.terminal import answers, brokerlog, memory
 from streamapp.terminal.answers import Said
-from streamapp.terminal.book import Book
-from streamapp.terminal.changes import Ask, Context, Holds, Over, Record, Seen, Step, Unclear
+from streamapp.terminal.changes import Ask, Holds, Over, Record, Step, Unclear
+from streamapp.terminal.closing import closing_order, record
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.execution import CHECK_PASSED, Execution
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
-from streamapp.terminal.request import Prepared, RefusedError
+from streamapp.terminal.request import RefusedError
+from streamapp.terminal.steps import Steps
+from streamapp.terminal.work import Barred, Work, backoff
 
 logger = logging.getLogger(__name__)
 
@@ -52,46 +47,6 @@ SENDS_AT_MOST = 5
 """Requests of one operation. Each may be repeated without harm, but brokers count them (reference mt5 §3, row 33)."""
 SENT_ONCE = frozenset({"close_by"})
 DONE = 10009
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 0.5
-
-
-def backoff() -> Iterator[float]:
-    """Return how long to wait before each next look, in seconds."""
-    wait_s = FIRST_WAIT_S
-    while True:
-        yield wait_s
-        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-
-
-@dataclass(frozen=True)
-class _Barred:
-    """It is not as wanted, and nothing may be sent as things are."""
-
-    message: str
-
-
-@dataclass
-class _Work:
-    """An operation that is being carried out.
-
-    ``sendings``: requests that may have reached the broker; ``said``: what is known of the last one; ``doubted``:
-    whether one may still come to something. ``barred``: why no other will be sent. ``window``: the connection, and
-    since when on it, the last one is looked for. ``first_look``: since when there is something to be seen.
-    """
-
-    kind: answers.Kind
-    request: OperationRequest
-    order_id: str | None
-    sendings: int
-    done: asyncio.Future[OperationReply]
-    why: str = "it waits for its turn"
-    said: Said | None = None
-    doubted: bool = False
-    barred: str = ""
-    window: tuple[int, float] = (-1, 0.0)
-    first_look: float | None = None
-    ticket: int | None = None
-    waits: Iterator[float] = field(default_factory=backoff)
 
 
 class Operations:
@@ -119,15 +74,15 @@ class Operations:
         """``execution`` takes the orders that a close becomes; ``deployment`` is in their ids."""
         self._journal = journal
         self._connection = connection
+        self._steps = Steps(journal, connection, account, terminal, patience_s=patience_s, clock=clock)
         self._execution = execution
-        self._account = account
         self._terminal = terminal
         self._deployment = deployment
         self._clock = clock
         self._answer_within_s = answer_within_s
         self._patience_s = patience_s
-        self._waiting: asyncio.Queue[_Work] = asyncio.Queue()
-        self._works: dict[str, _Work] = {}
+        self._waiting: asyncio.Queue[Work] = asyncio.Queue()
+        self._works: dict[str, Work] = {}
         self.counts: dict[str, int] = {}
 
     async def answer(self, kind: answers.Kind, request: OperationRequest) -> OperationReply:
@@ -152,10 +107,10 @@ class Operations:
         ticket = reply.ticket if row is None else row.ticket
         return reply.model_copy(update={"clock": self._clock(), "row": row, "ticket": ticket})
 
-    def _begin(self, known: memory.Known) -> _Work:
+    def _begin(self, known: memory.Known) -> Work:
         done: asyncio.Future[OperationReply] = asyncio.get_running_loop().create_future()
         kind: Any = known.kind
-        work = _Work(kind, known.request, known.order_id, known.sendings, done)
+        work = Work(kind, known.request, known.order_id, known.sendings, done)
         if work.sendings:
             work.doubted = True
             work.said = Said("doubt", "the terminal stopped, or gave up waiting, before it saw what came of it")
@@ -182,20 +137,20 @@ class Operations:
 
     # -- the loop
 
-    async def _carried_out(self, work: _Work) -> OperationReply:
+    async def _carried_out(self, work: Work) -> OperationReply:
         while True:
             try:
-                step: Step | _Barred | None = await self._step(work)
+                step: Step | Barred | None = await self._steps.next_for(work)
             except (NotHandedOverError, WorkerLostError, TimeoutError) as error:
                 work.why = str(error) or f"the account is {self._connection.health.connection}"
                 step = work.first_look = None
             except RefusedError as refused:
-                step = _Barred(refused.message)
+                step = Barred(refused.message)
             if (reply := await self._act(work, step)) is not None:
                 return reply
             await asyncio.sleep(next(work.waits))
 
-    async def _act(self, work: _Work, step: Step | _Barred | None) -> OperationReply | None:
+    async def _act(self, work: Work, step: Step | Barred | None) -> OperationReply | None:
         """Do what a step says; return the answer once there is one."""
         match step:
             case Holds():
@@ -207,13 +162,13 @@ class Operations:
             case Ask() if self._may_send(work):
                 await self._send(work, step)
                 return None
-            case Unclear() | _Barred():
+            case Unclear() | Barred():
                 work.why = step.message
         if not work.sendings:
             return await self._given_up_unsent(work, step)
-        return await self._given_up(work, shown=isinstance(step, Ask | _Barred))
+        return await self._given_up(work, shown=isinstance(step, Ask | Barred))
 
-    def _may_send(self, work: _Work) -> bool:
+    def _may_send(self, work: Work) -> bool:
         if work.barred or self._clock() >= work.request.not_after:
             return False
         if not work.sendings:
@@ -221,7 +176,7 @@ class Operations:
         repeatable = work.said is not None and work.said.meaning in {"retry", "doubt"}
         return repeatable and work.kind not in SENT_ONCE and work.sendings < SENDS_AT_MOST
 
-    async def _given_up(self, work: _Work, *, shown: bool) -> OperationReply | None:
+    async def _given_up(self, work: Work, *, shown: bool) -> OperationReply | None:
         """Return the answer if nothing more can come of it. ``shown``: it is plain that the state is another one."""
         said, generation = work.said, self._connection.generation
         assert said is not None
@@ -242,103 +197,23 @@ class Operations:
         """Return how long to look: a broker that says done and shows something else will not change its mind."""
         return self._patience_s if shown and said.retcode == DONE else self._terminal.settle_window_s
 
-    def _unknown(self, work: _Work, said: Said) -> OperationReply:
+    def _unknown(self, work: Work, said: Said) -> OperationReply:
         message = f"{said.text}; the broker does not show it: {work.why}. Ask again with the same request_id"
         return self._reply(work.request, "unknown", message, retcode=said.retcode, ticket=work.ticket)
 
-    async def _given_up_unsent(self, work: _Work, step: Step | _Barred | None) -> OperationReply | None:
+    async def _given_up_unsent(self, work: Work, step: Step | Barred | None) -> OperationReply | None:
         late = self._clock() >= work.request.not_after
-        if work.barred or isinstance(step, _Barred):
+        if work.barred or isinstance(step, Barred):
             return await self._finish(work, "refused", work.barred or work.why)
         if late and isinstance(step, Ask | Record):
             return await self._finish(work, "refused", f"not after {work.request.not_after.isoformat()}")
-        if late or (isinstance(step, Unclear) and not self._is_patient(work)):
+        if late or (isinstance(step, Unclear) and not work.is_patient(self._patience_s)):
             return await self._finish(work, "refused", work.why)
         return None
 
-    def _is_patient(self, work: _Work) -> bool:
-        now = asyncio.get_running_loop().time()
-        return work.first_look is None or now - work.first_look < self._patience_s
-
-    # -- looking
-
-    async def _step(self, work: _Work) -> Step:
-        """Look, and return what is to be done next.
-
-        Raises:
-            RefusedError: as things are, nothing may be sent.
-            NotHandedOverError, WorkerLostError, TimeoutError: there was nothing to be seen.
-        """
-        request = work.request
-        if self._connection.health.connection == "wrong_account":
-            raise NotHandedOverError(self._connection.health.detail)
-        match request:
-            case CancelRequest() | ModifyRequest():
-                ticket = await self._ticket(request)
-                if not isinstance(ticket, int):
-                    work.first_look = work.first_look or asyncio.get_running_loop().time()
-                    return ticket
-                seen = await self._look(work, "order_now", ticket=ticket)
-                work.ticket = ticket
-                if isinstance(request, CancelRequest):
-                    return changes.cancel(request, seen, self._context(work))
-                return changes.modify(request, seen, self._context(work))
-            case ProtectRequest():
-                return changes.protect(request, await self._position(work, request.position_id), self._context(work))
-            case CloseRequest():
-                return changes.close(request, await self._position(work, request.position_id), self._context(work))
-            case CloseByRequest():
-                one = await self._position(work, request.position_id)
-                other = await self._position(work, request.by_position_id)
-                work.ticket = request.position_id
-                return changes.close_by(request, one, other, self._context(work))
-        raise TypeError(f"expected an operation, got {type(request).__name__}")
-
-    async def _position(self, work: _Work, position_id: int) -> Seen:
-        work.ticket = position_id
-        return await self._look(work, "position_now", position_id=position_id)
-
-    async def _look(self, work: _Work, operation: str, **arguments: Any) -> Seen:
-        left_s = (work.request.not_after - self._clock()).total_seconds()
-        if work.sendings:
-            left_s = max(left_s, self._terminal.settle_window_s)
-        async with asyncio.timeout(max(left_s, self._patience_s)):
-            answer = await self._connection.read(operation, **arguments)
-        found = answer.value
-        if not found["read"]:
-            raise NotHandedOverError(f"a table can't be read: {answer.error[1]} ({answer.error[0]})")
-        work.first_look = work.first_look or asyncio.get_running_loop().time()
-        prepared = Prepared(**found["prepared"]) if found["prepared"] else None
-        return Seen(found["live"], found.get("past"), found.get("deals") or [], prepared)
-
-    async def _ticket(self, request: CancelRequest | ModifyRequest) -> int | Step:
-        """Return the broker's ticket, or what can be said without one."""
-        if request.ticket is not None:
-            return request.ticket
-        order_id = request.order_id or ""
-        ticket, row = await self._journal.write(lambda book: memory.ticket_of(book, order_id))
-        if ticket is not None:
-            return ticket
-        if row is None:
-            return Over(f"expected an order of this terminal's journal, got {order_id}")
-        if row.state in {"recorded", "started", "doubt"}:
-            return Unclear(f"order {order_id} is {row.state}: the broker is not known to have it. Ask again later")
-        return Over(f"order {order_id} never worked at the broker: {row.state}, {row.reason}")
-
-    def _context(self, work: _Work) -> Context:
-        return Context(
-            account=self._account,
-            hedging=self._connection.hedging,
-            time=self._connection.time,
-            now=self._clock(),
-            key=memory.tag_key(work.request.request_id, work.sendings + 1),
-            sent=work.sendings > 0,
-            patient=self._is_patient(work),
-        )
-
     # -- sending
 
-    async def _send(self, work: _Work, ask: Ask) -> None:
+    async def _send(self, work: Work, ask: Ask) -> None:
         number, request_id = work.sendings + 1, work.request.request_id
         magic = memory.magic_for(request_id, number)
         try:
@@ -376,7 +251,7 @@ class Operations:
                 return request
         raise RefusedError("invalid", "expected a filling mode that the symbol allows, order_check took none")
 
-    async def _asked(self, work: _Work, request: dict[str, Any]) -> Said:
+    async def _asked(self, work: Work, request: dict[str, Any]) -> Said:
         if not self._connection.is_readable:
             raise NotHandedOverError("the connection was lost before anything was sent")
         answer = await self._connection.ask(
@@ -394,13 +269,15 @@ class Operations:
 
     # -- the end
 
-    async def _record(self, work: _Work, wanted: OrderParameters) -> OperationReply | None:
+    async def _record(self, work: Work, wanted: OrderParameters) -> OperationReply | None:
         assert isinstance(work.request, CloseRequest)
         order = closing_order(work.request, wanted, self._deployment)
-        record = partial(_recorded, order=order, request=work.request, deployment=self._deployment)
-        found = await self._journal.write(record)
+        hedging = self._connection.hedging
+        found = await self._journal.write(
+            partial(record, order=order, request=work.request, deployment=self._deployment, hedging=hedging)
+        )
         if isinstance(found, str):
-            work.why = f"order {found} closes this position, and is not over. Ask again when it is"
+            work.why = f"order {found} may still change this position. Ask again when it is over"
             return await self._given_up_unsent(work, Unclear(work.why))
         reply, new = found
         if new and reply.row is not None and reply.row.state == "recorded":
@@ -408,7 +285,7 @@ class Operations:
         return reply
 
     async def _finish(
-        self, work: _Work, outcome: Outcome, message: str, taken: dict[str, Any] | None = None
+        self, work: Work, outcome: Outcome, message: str, taken: dict[str, Any] | None = None
     ) -> OperationReply:
         retcode = work.said.retcode if work.said is not None else None
         reply = self._reply(work.request, outcome, message, retcode=retcode, ticket=work.ticket)
@@ -433,53 +310,6 @@ class Operations:
             clock=self._clock(),
             **fields,
         )
-
-
-def closing_order(request: CloseRequest, wanted: OrderParameters, deployment: str) -> SubmitRequest:
-    """Return the order that a close is when it can't be repeated; the same for the same request."""
-    content = [request.position_id, plain(wanted.volume), wanted.side, wanted.symbol]
-    return SubmitRequest(
-        order_id=order_id_for(deployment, request.account, f"close:{request.request_id}"),
-        account=request.account,
-        hash=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-        epoch=request.epoch,
-        not_after=request.not_after,
-        parameters=wanted,
-        position_id=request.position_id,
-    )
-
-
-def _recorded(
-    book: Book, *, order: SubmitRequest, request: CloseRequest, deployment: str
-) -> tuple[OperationReply, bool] | str:
-    """Record a closing order and that it is one; return the order that is in its way, if there is."""
-    other = memory.closing_now(book, request.position_id)
-    if other is not None and other != order.order_id:
-        return other
-    new = book.row(order.order_id) is None
-    if new:
-        created = facts.OrderCreated(
-            parameters=order.parameters,
-            parameters_hash=order.hash,
-            signal_id=f"close:{request.request_id}",
-            signal_at=book.clock(),
-            not_after=order.not_after,
-            executor=deployment,
-            metadata={"position_id": request.position_id, "issued_by": request.issued_by},
-        )
-        book.report("created", order.order_id, created)
-    row = book.submit(order).row
-    reply = OperationReply(
-        request_id=request.request_id,
-        account=book.account,
-        outcome="recorded",
-        message=f"order {order.order_id} closes {plain(order.parameters.volume)} lots; ask again for its state",
-        row=row,
-        epoch=book.epoch,
-        clock=book.clock(),
-    )
-    memory.finish(book, reply, order.order_id)
-    return reply, new
 
 
 def _said_of_the_order(

@@ -161,7 +161,7 @@ async def test_each_fact_is_a_revision_and_news_alone_is_published() -> None:
 async def test_new_values_are_published_and_a_request_that_changed_nothing_is_not() -> None:
     world = World()
     asked, taken = {"price": "1.07", "stop_loss": "0"}, {"price": "1.07000", "stop_loss": None}
-    limit = {"order_type": "limit", "price": "1.08", "stop_loss": "1.05", "take_profit": "1.2"}
+    limit: dict[str, Any] = {"order_type": "limit", "price": "1.08", "stop_loss": "1.05", "take_profit": "1.2"}
     told = await world.fold(
         created("1", **limit), claimed(), started(), returned(), accepted(),
         says(facts.ModifyRequested(request_id="r-1", changes=asked), 4),

@@ -455,8 +455,30 @@ async def test_while_one_order_closes_a_position_no_other_is_recorded_for_it(des
     await eventually(lambda: desk.sends)
     second = await desk.ask("close", "r-2", volume=Decimal("0.1"))
     assert second.outcome == "refused"
-    assert "closes this position" in second.message
+    assert "may still change this position" in second.message
     assert len(desk.sends) == 1
+
+
+async def test_where_a_symbol_has_one_position_its_close_waits_for_the_deals_of_its_orders(desk: Desk) -> None:
+    netting = OWNER | {"margin_mode": 0}
+    desk.parts.worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": netting, "tick": tick()}
+    await eventually(lambda: not desk.parts.connection.hedging)
+    desk.broker.script = [lambda _: desk.broker.worker.sent(result(10009, order=5))]
+    other = await desk.parts.submit("s-1", side="sell")
+    await eventually(lambda: desk.sends)
+    assert (await desk.ask("close")).outcome == "refused"  # the sell is accepted, and its deal is not here yet
+
+    def seen(_: dict[str, Any]) -> dict[str, Any]:
+        sold = deal(9, 5, magic_of(other.order_id), type=1)
+        return {"read": True, "deals": [sold], "more": False, "digest": 2}
+
+    desk.parts.worker.answers["deals"] = seen
+
+    async def filled() -> bool:
+        return not await desk.parts.journal.write(lambda book: book.is_live(5))
+
+    await eventually(filled)
+    assert (await desk.ask("close", "r-2")).outcome == "recorded"
 
 
 async def test_a_part_for_a_lost_journal_is_a_doubt_and_a_gone_position_says_to_look(desk: Desk) -> None:

@@ -1,0 +1,57 @@
+"""An operation that is being carried out, and what is known of it so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from streamapp.messages.operation import OperationReply, OperationRequest
+from streamapp.terminal import answers
+from streamapp.terminal.answers import Said
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 0.5
+
+
+def backoff() -> Iterator[float]:
+    """Return how long to wait before each next look, in seconds."""
+    wait_s = FIRST_WAIT_S
+    while True:
+        yield wait_s
+        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+@dataclass(frozen=True)
+class Barred:
+    """It is not as wanted, and nothing may be sent as things are."""
+
+    message: str
+
+
+@dataclass
+class Work:
+    """An operation that is being carried out.
+
+    ``sendings``: requests that may have reached the broker; ``said``: what is known of the last one; ``doubted``:
+    whether one may still come to something. ``barred``: why no other will be sent. ``window``: the connection, and
+    since when on it, the last one is looked for. ``first_look``: since when there is something to be seen.
+    """
+
+    kind: answers.Kind
+    request: OperationRequest
+    order_id: str | None
+    sendings: int
+    done: asyncio.Future[OperationReply]
+    why: str = "it waits for its turn"
+    said: Said | None = None
+    doubted: bool = False
+    barred: str = ""
+    window: tuple[int, float] = (-1, 0.0)
+    first_look: float | None = None
+    ticket: int | None = None
+    waits: Iterator[float] = field(default_factory=backoff)
+
+    def is_patient(self, patience_s: float) -> bool:
+        """Return whether what the tables show may still be the lag of one behind the other."""
+        now = asyncio.get_running_loop().time()
+        return self.first_look is None or now - self.first_look < patience_s
