@@ -20,18 +20,16 @@ from streamapp.simulator.expiry import expires_ms
 from streamapp.simulator.faults import Faults
 from streamapp.simulator.feed import Feed, Quoted, Tick
 from streamapp.simulator.ledger import Ledger
-from streamapp.simulator.matching import EXCHANGE_FILL_MS, Matching
+from streamapp.simulator.matching import Matching
 from streamapp.simulator.money import ZERO, Conversion, Valuation
 from streamapp.simulator.positions import Positions
+from streamapp.simulator.restoring import FIRST_DEAL, FIRST_ORDER, restore
 from streamapp.simulator.rollover import Rollover
-from streamapp.simulator.rows import Deal, Order, Position, dump, load
+from streamapp.simulator.rows import Deal, Order, Position, dump
 from streamapp.simulator.storage import NoStore, Store
 from streamapp.simulator.symbols import Profile, Symbol, read_profiles, read_symbols
 from streamapp.simulator.triggers import Triggers
 from streamapp.simulator.validation import known_checks
-
-# Tickets begin where no test confuses them with a count, and orders and deals never share a number by accident.
-FIRST_ORDER, FIRST_DEAL = 100_000_001, 700_000_001
 
 # Of the terminal, September 2026. The fault `terminal_update` raises it.
 FIRST_BUILD = 6199
@@ -89,7 +87,7 @@ class Market:
         self._touched: dict[str, Account] = {}
         known = profiles or read_profiles()
         self.accounts = {entry.name: self._account(entry, known) for entry in accounts}
-        self._restore()
+        restore(self)
         self.commit()
         Rollover(self).schedule()
 
@@ -260,65 +258,9 @@ class Market:
         self.commit()
         self.store.close()
 
-    def _restore(self) -> None:
-        now = self.clock.utc_ms()
-        for _, _, body in self.store.rows("quotes"):
-            for name, (bid, ask, pinned) in json.loads(body).items():
-                if name in self.feed.quotes:
-                    self.feed.pin(name, Decimal(bid), Decimal(ask), now, hold=pinned)
-        self.effects.restore()
-        known = set()
-        for name, _, body in self.store.rows("account"):
-            known.add(name)
-            if account := self.accounts.get(name):
-                account.balance, account.credit = (Decimal(text) for text in json.loads(body))
-        self._restore_rows()
-        self.faults.restore()
-        for account_name, line in self.store.lines():
-            self.ledger.restore(account_name, line)
-        for name, account in self.accounts.items():
-            if name not in known:
-                self.positions.balance(account, account.settings.balance, "Initial deposit")
-
-    def _restore_rows(self) -> None:
-        last_order, last_deal = FIRST_ORDER - 1, FIRST_DEAL - 1
-        done: list[tuple[Account, Order]] = []
-        for name, ticket, body in self.store.rows("order"):
-            last_order = max(last_order, ticket)
-            if account := self.accounts.get(name):
-                order = load(Order, body)
-                if order.time_done_msc:
-                    done.append((account, order))
-                else:
-                    account.orders.put(ticket, order)
-                    account.pending.setdefault(order.symbol, {})[ticket] = order
-                    self._resume(account, order)
-        for account, order in sorted(done, key=lambda entry: (entry[1].time_done_msc, entry[1].ticket)):
-            account.history_orders.add(order.ticket, order, order.time_done_msc, order.position_id)
-        for name, ticket, body in self.store.rows("deal"):
-            last_deal = max(last_deal, ticket)
-            if account := self.accounts.get(name):
-                deal = load(Deal, body)
-                account.history_deals.add(ticket, deal, deal.time_msc, deal.position_id)
-        for name, ticket, body in self.store.rows("position"):
-            last_order = max(last_order, ticket)
-            if account := self.accounts.get(name):
-                self._restore_position(account, load(Position, body))
-        self._orders, self._deals = itertools.count(last_order + 1), itertools.count(last_deal + 1)
-
-    def _resume(self, account: Account, order: Order) -> None:
-        """An order that was working when the market ended goes on working."""
-        self.watch_expiry(account, order)
-        promised = any(arguments[:2] == [account.name, order.ticket] for arguments in self.effects.kept())
-        if order.type <= mt5.ORDER_TYPE_SELL and account.symbols[order.symbol].liquidity is None and not promised:
-            self.effects.after(EXCHANGE_FILL_MS, "go_on", account.name, order.ticket)
-
-    def _restore_position(self, account: Account, position: Position) -> None:
-        account.positions.put(position.ticket, position)
-        exposure = account.exposure(position.symbol)
-        exposure.add(position.side, position.volume, position.price_open, position.margin)
-        exposure.swap += position.swap
-        account.track_stops(position)
+    def count_from(self, order: int, deal: int) -> None:
+        """The tickets that come next."""
+        self._orders, self._deals = itertools.count(order), itertools.count(deal)
 
     # ---- time
 

@@ -1,7 +1,7 @@
 """The simulated module with one thing wrong, named by an environment variable: what the suite must notice."""
 
 import os
-import time
+import threading
 from typing import Any
 
 from streamapp.simulator import metatrader5 as whole
@@ -50,7 +50,7 @@ def order_send(*args: Any, **kwargs: Any) -> Any:
         request = {**request, "action": 0}
         return whole.order_send(request)
     if WRONG == "hang" and request.get("action") == whole.TRADE_ACTION_SLTP:
-        time.sleep(3600)
+        threading.Event().wait()
     result = whole.order_send(*args, **kwargs)
     if WRONG == "wrong code" and result is not None and result.retcode == whole.TRADE_RETCODE_INVALID_VOLUME:
         return _faked(result, retcode=whole.TRADE_RETCODE_REJECT)

@@ -356,88 +356,6 @@ def test_a_broker_that_executes_twice_is_seen_by_the_invariant(hedging: MarketPr
     assert {"account": "demo-hedging", "magic": magic, "orders": 2} in invariants["violations"]
 
 
-@pytest.mark.parametrize(("action", "left"), [("close", 0), ("modify", 1), ("duplicate", 2)])
-def test_somebody_else_is_active_after_an_order(hedging: MarketProcess, action: str, left: int) -> None:
-    hedging.fault("foreign_activity", nth=1, params={"action": action, "sl": 1.05, "tp": 1.15})
-    magic = next(MAGICS)
-    send(magic=magic)
-    found = [p for p in mt5.positions_get() if p.magic == magic]
-    assert len(found) == left
-    if action == "modify":
-        assert (found[0].sl, found[0].tp) == (1.05, 1.15)
-    if action == "close":
-        closing = [row for row in hedging.ledger(kind="order") if row["magic"] == magic][-1]
-        assert closing["reason"] == "mobile"
-
-
-def foreign(market: MarketProcess, action: str, **params: Any) -> Any:
-    return market.http(
-        "POST",
-        "/faults",
-        {"kind": "foreign_activity", "account": "demo-hedging", "params": {"action": action, **params}},
-    )
-
-
-def deals_of(position: int) -> Any:
-    return mt5.history_deals_get(position=position)
-
-
-def test_a_busted_opening_takes_its_position_with_it(hedging: MarketProcess) -> None:
-    opened = send(magic=next(MAGICS))
-    balance = mt5.account_info().balance
-    foreign(hedging, "bust", deal=opened.deal)
-    assert mt5.positions_get(ticket=opened.order) == ()
-    (deal,) = deals_of(opened.order)
-    assert (deal.ticket, deal.type, deal.profit, deal.volume) == (opened.deal, mt5.DEAL_TYPE_BUY_CANCELED, 0.0, 0.1)
-    assert mt5.account_info().balance == balance
-    assert [row["kind"] for row in hedging.ledger() if row["ticket"] == opened.deal] == ["deal", "bust"]
-    assert "expected" in foreign(hedging, "bust", deal=opened.deal)["error"]
-    assert "expected params.deal" in foreign(hedging, "bust")["error"]
-
-
-def test_a_busted_closing_opens_its_position_again(hedging: MarketProcess) -> None:
-    opened = send(magic=next(MAGICS), sl=1.05)
-    before = mt5.positions_get(ticket=opened.order)[0]
-    hedging.pin("EURUSD", "1.20000", "1.20010")
-    balance = mt5.account_info().balance
-    closed = send(type=1, position=opened.order)
-    foreign(hedging, "bust", deal=closed.deal)
-    (after,) = mt5.positions_get(ticket=opened.order)
-    same = ("ticket", "identifier", "volume", "price_open", "magic", "type", "time_msc", "sl")
-    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
-    assert deals_of(opened.order)[-1].type == mt5.DEAL_TYPE_SELL_CANCELED
-    commission = deals_of(opened.order)[-1].commission
-    assert mt5.account_info().balance == pytest.approx(balance + commission)
-    assert send(type=1, position=opened.order).retcode == mt5.TRADE_RETCODE_DONE
-
-
-def test_a_corrected_deal_keeps_its_ticket(hedging: MarketProcess) -> None:
-    opened = send(magic=next(MAGICS))
-    foreign(hedging, "correct", deal=opened.deal, price="1.10100")
-    assert deals_of(opened.order)[0].price == mt5.positions_get(ticket=opened.order)[0].price_open == 1.101
-    assert deals_of(opened.order)[0].ticket == opened.deal
-    balance = mt5.account_info().balance
-    closed = send(type=1, position=opened.order)
-    expected = mt5.account_info().balance
-    foreign(hedging, "correct", deal=closed.deal, price="1.10050")
-    assert mt5.account_info().balance == pytest.approx(expected + 5.0)
-    assert expected < balance
-
-
-@pytest.mark.parametrize(("action", "state"), [("cancel", 2), ("reject", 5), ("expire", 6)])
-def test_a_broker_ends_a_pending_order(hedging: MarketProcess, action: str, state: int) -> None:
-    placed = send(action=mt5.TRADE_ACTION_PENDING, type=2, price=1.05)
-    foreign(hedging, action, order=placed.order)
-    assert mt5.orders_get(ticket=placed.order) == ()
-    assert mt5.history_orders_get(ticket=placed.order)[0].state == state
-
-
-def test_somebody_closes_a_part(hedging: MarketProcess) -> None:
-    opened = send()
-    foreign(hedging, "close", position=opened.order, volume="0.04")
-    assert mt5.positions_get(ticket=opened.order)[0].volume == 0.06
-
-
 def test_a_pending_order_can_be_rejected_when_its_price_comes(hedging: MarketProcess) -> None:
     hedging.fault("activation_rejected", account="demo-hedging")
     placed = send(action=mt5.TRADE_ACTION_PENDING, type=2, price=1.09)
@@ -466,7 +384,7 @@ def test_a_pending_order_can_be_filled_in_parts(
     assert (working.state, working.volume_current) == (mt5.ORDER_STATE_PARTIAL, 0.07)
     virtual.http("POST", "/clock", {"advance_ms": 300})
     assert mt5.orders_get(ticket=placed.order) == ()
-    assert [deal.volume for deal in deals_of(placed.order)] == volumes
+    assert [deal.volume for deal in mt5.history_deals_get(position=placed.order)] == volumes
     assert mt5.history_orders_get(ticket=placed.order)[0].state == state
     (position,) = mt5.positions_get(ticket=placed.order)
     assert position.volume == sum(volumes)
@@ -512,7 +430,8 @@ def test_a_disconnected_terminal_shows_the_money_of_its_last_moment(hedging: Mar
     before = mt5.account_info(), mt5.positions_get(ticket=opened.order), mt5.symbol_info("EURUSD")
     hedging.fault("disconnect", account="demo-hedging")
     hedging.pin("EURUSD", "1.20000", "1.20010")
-    foreign(hedging, "close", position=opened.order, volume="0.05")
+    closing = {"action": "close", "position": opened.order, "volume": "0.05"}
+    hedging.fault("foreign_activity", account="demo-hedging", params=closing)
     after = mt5.account_info(), mt5.positions_get(ticket=opened.order), mt5.symbol_info("EURUSD")
     assert after[:2] == before[:2]
     assert after[2].bid == before[2].bid
