@@ -61,7 +61,9 @@ class Book(Rows):
 
         BrokerAccepted is reported, then the ticket's deals that were reported as nobody's.
         """
-        state, request = self.db.execute("SELECT state, request FROM rows WHERE order_id = ?", (order_id,)).fetchone()
+        state, reason, request = self.db.execute(
+            "SELECT state, reason, request FROM rows WHERE order_id = ?", (order_id,)
+        ).fetchone()
         volume = str(SubmitRequest.decode(request).parameters.volume)
         new = (
             self.db.execute(
@@ -72,7 +74,8 @@ class Book(Rows):
         if not self._move(order_id, "result", reason="accepted", ticket=ticket):
             self.db.execute("UPDATE rows SET ticket = ? WHERE order_id = ? AND ticket IS NULL", (ticket, order_id))
         if new:
-            self._alarm_late(order_id, ticket, state)
+            if state in {"absent", "refused"} or (state == "result" and reason != "accepted"):
+                self._alarm_late(order_id, ticket, f"{state}/{reason}")
             self._alarm_second(order_id, ticket)
             self.report("accepted", order_id, facts.BrokerAccepted(ticket=ticket))
             for deal, body in self.db.execute(
@@ -105,10 +108,9 @@ class Book(Rows):
         self.accept(order_id, ticket)
         return None
 
-    def _alarm_late(self, order_id: str, ticket: int, state: SubmitState) -> None:
-        if state == "absent":
-            logger.error("order %s: ticket %s appeared after the order was called absent", order_id, ticket)
-            self._count("late_appearances")
+    def _alarm_late(self, order_id: str, ticket: int, end: str) -> None:
+        logger.error("order %s: ticket %s appeared after the order had ended as %s", order_id, ticket, end)
+        self._count("late_appearances")
 
     def _alarm_second(self, order_id: str, ticket: int) -> None:
         others = self.db.execute("SELECT ticket FROM tickets WHERE order_id = ? AND ticket <> ?", (order_id, ticket))

@@ -92,6 +92,8 @@ class Resolver:
         # What the watch adopted before we looked is looked for all the same: it may be there twice.
         ended += [doubt for doubt in found if doubt.order.order_id not in open_now]
         self._resolved |= {doubt.order.order_id: doubt for doubt in ended}
+        for doubt in new:  # one that had to leave for others, where too many are in doubt, and is back
+            self._resolved.pop(doubt.order.order_id, None)
         if new and not windows:
             self._begin_anew()
         self._settling.take(open_now, new)

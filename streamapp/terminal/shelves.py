@@ -12,7 +12,7 @@ from streamapp.messages.report import Report, ReportBody, ReportKind
 logger = logging.getLogger(__name__)
 
 METERS = ("absent", "late_appearances")
-"""How many orders were called absent, and how many of those appeared at the broker later."""
+"""How many orders were called absent, and how many appeared at the broker after they had ended without it."""
 
 
 class Shelves:
