@@ -56,6 +56,7 @@ def demo(
 
 def _own_stack(base: Settings) -> OwnStack:
     """Return the demonstration's stack: nothing but local, wiped first, beside a running ``up``."""
+    from streamapp.demo.trouble import ACCOUNTS
     from streamapp.local.own import OwnStack
     from streamapp.local.state import StackFolder
 
@@ -63,7 +64,7 @@ def _own_stack(base: Settings) -> OwnStack:
     data.mkdir(parents=True, exist_ok=True)
     with StackFolder(data).owned():  # says so, with pid and addresses, where one runs
         shutil.rmtree(data)
-    return OwnStack(data, base.local.port_offset + _PORT_OFFSET, _SETTINGS)
+    return OwnStack(data, base.local.port_offset + _PORT_OFFSET, _SETTINGS + ACCOUNTS)
 
 
 async def _play(settings: Settings, console: Console, seconds: float, rate: float, seed: int) -> list[str]:
@@ -73,6 +74,7 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
     from streamapp.demo.signals import SYMBOLS, Script
     from streamapp.demo.summary import show
     from streamapp.demo.sweep import sweeping
+    from streamapp.demo.trouble import make_trouble
     from streamapp.nats.connection import connect
 
     nats = await connect(settings, "streamapp-demo")
@@ -83,6 +85,7 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
         run = f"demo-{secrets.token_hex(3)}"
         player = Player(settings, nats, Script(run, tuple(settings.accounts), seed, pending=_PENDING), rows)
         console.print(f"playing {seconds:g} s of signals, about {rate:g} a second: run {run}, seed {seed}")
+        await make_trouble(settings)
         await player.play(seconds, rate)
         console.print("all sent; moving the market up and down, so that every price that is waited for comes")
         async with sweeping(settings, SYMBOLS):
