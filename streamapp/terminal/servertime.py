@@ -24,8 +24,9 @@ class ServerTime:
     def observe(self, tick_ms: int, now: datetime) -> bool:
         """Learn from a tick that was read just now; True if the offset changed.
 
-        A tick that moved since the last look is fresh. Another offset than the known one is believed from the second
-        such tick on (the change of a server to summer time).
+        A tick that moved since the last look is fresh, or as old as the last look is. Another offset than the known one
+        is believed from the second such tick on (the end of a server's summer time); at once if it is near to a whole
+        half hour ahead: no tick is from its own server's future.
         """
         moved = self._last_ms and tick_ms > self._last_ms
         self._last_ms = max(self._last_ms, tick_ms)
@@ -37,7 +38,8 @@ class ServerTime:
         if self.offset_s is None:
             believed = bool(moved) or abs(ahead_s - offset_s) <= _PLAUSIBLE_S
         else:
-            believed = bool(moved) and self._other == offset_s
+            ahead = offset_s > self.offset_s and abs(ahead_s - offset_s) <= _PLAUSIBLE_S
+            believed = ahead or (bool(moved) and self._other == offset_s)
             self._other = offset_s if moved else self._other
         if believed:
             self.offset_s = offset_s

@@ -33,11 +33,18 @@ def test_a_tick_far_from_a_half_hour_is_believed_once_it_moves() -> None:
     assert time.offset_s == 7200
 
 
-def test_summer_time_is_believed_from_the_second_fresh_tick_on() -> None:
-    time = ServerTime(7200)
-    changed = [time.observe(milliseconds(10800, at), at) for at in (NOW + timedelta(seconds=n) for n in range(3))]
-    assert changed == [False, False, True]
-    assert time.offset_s == 10800
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [(7200, 10800, [True, False, False]), (10800, 7200, [False, False, True])],
+    ids=["summer begins", "summer ends"],
+)
+def test_summer_time_is_believed_at_once_and_its_end_from_the_second_fresh_tick_on(
+    before: int, after: int, changed: list[bool]
+) -> None:
+    time = ServerTime(before)
+    ticks = (NOW + timedelta(seconds=n) for n in range(3))
+    assert [time.observe(milliseconds(after, at), at) for at in ticks] == changed
+    assert time.offset_s == after
 
 
 def test_a_tick_that_stands_still_changes_nothing() -> None:
