@@ -31,12 +31,14 @@ class Corrections:
         What it had earned is withdrawn by a balance operation of its own (MQL5 reference, ENUM_DEAL_TYPE).
 
         Raises:
-            ValueError: the deal is no buy or sell any more, or it turned a position round.
+            ValueError: the deal is no buy or sell any more, it turned a position round, or its position was turned
+                round since or (netting) followed by another one.
         """
         if deal.type not in _CANCELED:
             raise ValueError(f"expected a deal that bought or sold, got {deal.ticket} of type {deal.type}")
         if deal.entry not in (mt5.DEAL_ENTRY_IN, mt5.DEAL_ENTRY_OUT):
             raise ValueError(f"expected a deal with entry in or out to bust, got {deal.ticket} of entry {deal.entry}")
+        self._must_fit(account, deal)
         before = self._about_to_change(account, deal)
         if deal.entry == mt5.DEAL_ENTRY_IN:
             self._take_out(account, deal)
@@ -51,7 +53,7 @@ class Corrections:
         """Books a deal at another price; a position that it opened takes it over, a profit changes the balance."""
         before = self._about_to_change(account, deal)
         position = self._position(account, deal)
-        if deal.entry == mt5.DEAL_ENTRY_IN and position is not None:
+        if deal.entry == mt5.DEAL_ENTRY_IN and position is not None and position.side == deal.type:
             moved = position.price_open + (price - deal.price) * min(deal.volume, position.volume) / position.volume
             self._market.positions.resize(account, position, position.volume, moved)
         elif deal.entry in (mt5.DEAL_ENTRY_OUT, mt5.DEAL_ENTRY_OUT_BY):
@@ -61,6 +63,17 @@ class Corrections:
             account.balance += change
         deal.price = price
         self._keep(account, deal, "correction", before)
+
+    def _must_fit(self, account: Account, deal: Deal) -> None:
+        side = deal.type if deal.entry == mt5.DEAL_ENTRY_IN else 1 - deal.type
+        position = self._position(account, deal)
+        if position is None and not account.hedging and deal.entry == mt5.DEAL_ENTRY_OUT:
+            position = account.net_position(deal.symbol)
+            fits = position is None
+        else:
+            fits = position is None or position.side == side
+        if not fits:
+            raise ValueError(f"expected a deal of the present position, got {deal.ticket} of one before it")
 
     def _about_to_change(self, account: Account, deal: Deal) -> Deal:
         self._market.before(account, "history_deals", deal.ticket)

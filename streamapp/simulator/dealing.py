@@ -1,6 +1,7 @@
 """The road of one order_send through terminal, network and server, with everything that can go wrong on it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,9 @@ class Dealing:
             matching.handle(account, request, handling)
         for kind in ("foreign_activity", "ticket_reopen"):
             if kind in twists:
-                self._market.deeds.do(kind, twists[kind], [account], request)
+                # A deal that can't be taken back (it turned a position round) stays; the order is answered anyway.
+                with suppress(ValueError):
+                    self._market.deeds.do(kind, twists[kind], [account], request)
         return result
 
     def _execute_late(self, name: str, values: list[Any], twists: Twists) -> None:

@@ -219,6 +219,8 @@ class Faults:
         action = row.get("params", {}).get("action", ACTIONS[0])
         if row["kind"] == "foreign_activity" and action not in ACTIONS:
             raise ValueError(f"expected params.action of foreign_activity to be one of {ACTIONS}, got {action!r}")
+        if action == "correct" and "price" not in row["params"]:
+            raise ValueError(f"expected params.price, the price to correct a deal to, got {row['params']}")
         self._numbers += 1
         nth = int(row["nth"]) if "nth" in row else None
         until = self._market.clock.utc_ms() + int(row["for_ms"]) if "for_ms" in row else FOR_EVER_MS

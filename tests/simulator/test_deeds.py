@@ -92,3 +92,20 @@ def test_somebody_else_is_active_after_an_order(hedging: MarketProcess, action: 
     if action == "close":
         closing = [row for row in hedging.ledger(kind="order") if row["magic"] == magic][-1]
         assert closing["reason"] == "mobile"
+
+
+def test_a_deal_can_be_busted_right_after_its_order(hedging: MarketProcess) -> None:
+    hedging.fault("foreign_activity", nth=1, params={"action": "bust"})
+    result = send(magic=next(MAGICS))
+    assert result.retcode == mt5.TRADE_RETCODE_DONE
+    assert mt5.positions_get(ticket=result.order) == ()
+    assert [deal.type for deal in deals_of(result.order)] == [mt5.DEAL_TYPE_BUY_CANCELED]
+
+
+def test_a_turned_position_can_not_be_taken_back(netting: MarketProcess) -> None:
+    netting.fault("foreign_activity", account="demo-netting", nth=2, params={"action": "bust"})
+    send(magic=next(MAGICS))
+    turned = send(type=1, volume=0.2, magic=next(MAGICS))
+    assert turned.retcode == mt5.TRADE_RETCODE_DONE
+    assert netting.http("GET", "/health")["status"] == "ok"
+    assert "expected params.price" in foreign(netting, "correct", deal=turned.deal)["error"]

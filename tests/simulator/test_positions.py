@@ -1,6 +1,7 @@
 """What deals do to balance and positions, for any sequence of orders and prices."""
 
 from collections import defaultdict
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account, settings_from
 from streamapp.simulator.clock import VirtualClock
+from streamapp.simulator.corrections import Corrections
 from streamapp.simulator.market import Market
 from streamapp.simulator.requests import Request, Result
 
@@ -101,6 +103,32 @@ def test_the_running_sums_equal_the_sums_over_positions(script: list[Any]) -> No
         for side in (0, 1):
             volume = sum((p.volume for p in held if p.symbol == name and p.side == side), ZERO)
             assert account.exposure(name).volume[side] == volume
+
+
+@pytest.mark.parametrize("mode", ["hedging", "netting"])
+@given(script=steps, picks=st.lists(st.integers(0, 1000), max_size=10))
+@settings(max_examples=40, deadline=None)
+def test_busts_and_corrections_keep_the_running_sums(mode: str, script: list[Any], picks: list[int]) -> None:
+    market, account = new_market(mode)
+    play(market, account, script)
+    corrections = Corrections(market)
+    for pick in picks:
+        deals = [d for d in account.history_deals.live.values() if d.type <= 1 and d.entry <= 1]
+        if deals and pick % 3:
+            # On a netting account a deal of a position that was turned round or followed can't be taken back.
+            with suppress(ValueError):
+                corrections.bust(account, deals[pick % len(deals)])
+        elif deals:
+            deal = deals[pick % len(deals)]
+            corrections.correct(account, deal, deal.price + account.symbols[deal.symbol].point)
+    held = list(account.positions.live.values())
+    assert all(position.volume > 0 and position.price_open > 0 for position in held)
+    for name in SYMBOLS:
+        for side in (0, 1):
+            volume = sum((p.volume for p in held if p.symbol == name and p.side == side), ZERO)
+            assert account.exposure(name).volume[side] == volume
+    if mode == "netting":
+        assert len({p.symbol for p in held}) == len(held)
 
 
 @given(script=steps)
