@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 
 from streamapp.domain.identifiers import magic_of
+from streamapp.messages.operation import OperationReply, ResumeReply, ResumeRequest
 from tests.terminal.conftest import OTHER_LOGIN, Market, TerminalProcess, eventually
 from tests.terminal.desk import ACCEPTED, Desk, proves
 
@@ -95,3 +98,36 @@ async def test_an_order_that_may_have_gone_to_another_account_halts_ours(desk: D
     assert str(magic_of(order.order_id)) in await halted(desk)
     assert desk.orders_of(order) == []
     await desk.close(sends=1)
+
+
+async def test_a_person_resumes_a_halted_account_and_the_next_order_goes(desk: Desk) -> None:
+    desk.fault("duplicate_fill", nth=1)
+    await desk.submits(*ACCEPTED, "accepted", "deal")
+    why = await halted(desk)
+    request = ResumeRequest(account=desk.terminal.account, issued_by="a person")
+    reply = ResumeReply.decode(await desk.terminal.request("resume", request.encode()))
+    assert reply.was is not None
+    assert reply.was in why
+    await desk.submits(*ACCEPTED)
+    assert ResumeReply.decode(await desk.terminal.request("resume", request.encode())).was is None
+    await desk.close(sends=2, violations=1)
+
+
+async def test_a_halted_account_still_closes_what_is_open(desk: Desk) -> None:
+    desk.fault("duplicate_fill", nth=1)
+    bodies = await desk.submits(*ACCEPTED, "accepted", "deal")
+    await halted(desk)
+    closing = {
+        "request_id": "close-1",
+        "account": desk.terminal.account,
+        "not_after": (datetime.now(UTC) + timedelta(seconds=30)).isoformat(),
+        "position_id": bodies["deal"].position_id,
+        "epoch": desk.epoch,
+    }
+
+    async def closed() -> bool:
+        answer = await desk.terminal.request("close", json.dumps(closing).encode())
+        return bool(OperationReply.decode(answer).outcome == "done")
+
+    await eventually(closed)
+    await desk.close(sends=2, violations=1)
