@@ -13,6 +13,7 @@ from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import OrderType, Side, TimeInForce
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings
+from streamapp.terminal.deals import SIDES, is_stale
 from streamapp.terminal.levels import refuse_prices
 from streamapp.terminal.request import Prepared, RefusedError, number, to_tick
 from streamapp.terminal.servertime import ServerTime
@@ -145,7 +146,9 @@ def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepare
     position = seen.position
     if position is None:
         raise RefusedError("invalid", f"expected position {position_id} open, it is not")
-    side: Side = "buy" if position["type"] == 0 else "sell"
+    if is_stale(position, seen.deals):
+        raise RefusedError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
+    side: Side = SIDES[position["type"]]
     if side == wanted.side or number(position["volume"]) < wanted.volume:
         held = f"{side} {number(position['volume'])}"
         raise RefusedError(

@@ -7,10 +7,8 @@ sends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.identifiers import magic_of, tag_of
@@ -20,7 +18,7 @@ from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseReq
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings
 from streamapp.terminal.admission import EXPIRATION_MODES, MODE_STOP_LOSS, MODE_TAKE_PROFIT, refuse_unless_connected
-from streamapp.terminal.deals import REASONS, SIDES, STATE_FILLED
+from streamapp.terminal.deals import REASONS, SIDES, STATE_FILLED, agrees, is_stale, net_volume
 from streamapp.terminal.filling import fillings
 from streamapp.terminal.levels import refuse_frozen, refuse_prices, refuse_protection
 from streamapp.terminal.request import TIMES, TYPES, Prepared, RefusedError, build, number, to_tick
@@ -271,7 +269,7 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
         symbol=live["symbol"], side=OTHER_SIDE[SIDES[live["type"]]], order_type="market", volume=volume
     )
     if not context.hedging or (not whole and volume < open_now):
-        if context.patient and net_volume(seen.deals) != (open_now if live["type"] == 0 else -open_now):
+        if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
             return Unclear("the position and its deals do not agree yet")
         return Record(wanted)
     assert prepared.symbol is not None
@@ -311,12 +309,6 @@ def _closed_by(gone: Seen, context: Context) -> Step:
     if context.sent and any(deal["entry"] == ENTRY_OUT_BY for deal in gone.deals):
         return Holds(closed.message)
     return Over(closed.message)
-
-
-def net_volume(deals: Iterable[dict[str, Any]]) -> Decimal:
-    """Return the lots that a position's deals leave open: bought minus sold."""
-    signs = {0: 1, 1: -1}
-    return sum((signs.get(deal["type"], 0) * number(deal["volume"]) for deal in deals), Decimal(0))
 
 
 def _closed(seen: Seen) -> Holds | Unclear:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -90,3 +91,24 @@ def _cancel_reason(order: dict[str, Any]) -> CancelReason:
     if filling == FILLING_FOK and at_once:
         return "fok"
     return "broker"
+
+
+def net_volume(deals: Iterable[dict[str, Any]]) -> Decimal:
+    """Return the lots that a position's deals leave open: bought minus sold."""
+    signs = {0: 1, 1: -1}
+    return sum((signs.get(deal["type"], 0) * number(deal["volume"]) for deal in deals), Decimal(0))
+
+
+def agrees(position: dict[str, Any], deals: Sequence[dict[str, Any]]) -> bool:
+    """Return whether a position is what its deals leave open."""
+    lots = number(position["volume"])
+    return net_volume(deals) == (lots if position["type"] == 0 else -lots)
+
+
+def is_stale(position: dict[str, Any], deals: Sequence[dict[str, Any]]) -> bool:
+    """Return whether a deal of the position is newer than what the terminal shows of it, and not in it.
+
+    The tables lag one behind the other (reference mt5 §2.5): a position that was closed may be shown for a while.
+    """
+    last = max((deal["time_msc"] for deal in deals), default=0)
+    return not agrees(position, deals) and position["time_update_msc"] < last

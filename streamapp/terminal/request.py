@@ -6,6 +6,7 @@ is judged by :mod:`streamapp.terminal.admission`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -56,7 +57,7 @@ class Prepared:
     """What the module showed immediately before an order, its structs as dicts, and the rate of the currency.
 
     ``held``: the lots of positions and working orders of the symbol, bought and sold; read only where the broker limits
-    them. ``position``: what an order that closes would close, None if that is not open.
+    them. ``position``: what an order that closes would close, None if that is not open; ``deals`` are all of its deals.
     """
 
     terminal: dict[str, Any] | None
@@ -66,6 +67,7 @@ class Prepared:
     rate: float | None
     held: tuple[float, float] | None = None
     position: dict[str, Any] | None = None
+    deals: Sequence[dict[str, Any]] = ()
 
     @property
     def bid(self) -> Decimal:

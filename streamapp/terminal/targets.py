@@ -32,12 +32,6 @@ def position(calls: Calls, position_id: int) -> dict[str, Any]:
     return {"read": rows is not None and deals is not None, "live": (rows or [None])[0], "deals": deals}
 
 
-def open_position(calls: Calls, position_id: int) -> dict[str, Any] | None:
-    """Return a position if it is open."""
-    rows: list[dict[str, Any] | None] = _positions(calls, position_id) or [None]
-    return rows[0]
-
-
 def _positions(calls: Calls, position_id: int) -> list[Any] | None:
     see = partial(_of_position, position_id)
     rows: list[Any] | None = calls.call("positions_get", see=see, ticket=position_id)

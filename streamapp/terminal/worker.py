@@ -134,7 +134,7 @@ class Worker:
     def do_prepare(self, symbol: str, position_id: int | None = None) -> dict[str, Any]:
         """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency.
 
-        ``position_id``: of an order that closes; ``position`` is then what is open of it.
+        ``position_id``: of an order that closes; ``position`` and ``deals`` are then what is known of it.
         """
         spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
         terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info"))
@@ -145,8 +145,12 @@ class Worker:
             "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
             "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
             "held": self._held(symbol) if spec is not None and spec["volume_limit"] else None,
-            "position": None if position_id is None else targets.open_position(self.calls, position_id),
+            **({} if position_id is None else self._closing(position_id)),
         }
+
+    def _closing(self, position_id: int) -> dict[str, Any]:
+        seen = targets.position(self.calls, position_id)
+        return {"position": seen["live"] if seen["read"] else None, "deals": seen["deals"] or []}
 
     def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
         at, value = self._fresh.get(key, (0.0, None))

@@ -31,7 +31,7 @@ KEYS = {
 
 
 PENDING_KEYS = KEYS - {"deviation"}
-OPEN = {"ticket": 78, "identifier": 77, "symbol": "EURUSD", "type": 1, "volume": 0.1}
+OPEN = {"ticket": 78, "identifier": 77, "symbol": "EURUSD", "type": 1, "volume": 0.1, "time_update_msc": 0}
 """A sell, which the order of submit_request can close; its broker gave it another ticket."""
 TIME = ServerTime(SERVER_AHEAD_S)
 BID, ASK = "1.08500", "1.08510"  # of scripted.tick

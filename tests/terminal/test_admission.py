@@ -166,6 +166,15 @@ def test_an_order_that_closes_a_position_names_it_and_is_not_held_back_by_what_l
     assert refusal(seen(age_s=61), update={"position_id": 77})[0] == "guard"
 
 
+def test_an_order_that_closes_is_refused_when_a_newer_deal_has_closed_what_is_shown() -> None:
+    shown = OPEN | {"time_update_msc": 2}
+    deals = [{"type": 1, "volume": 0.1, "time_msc": 1}]
+    passes(replace(seen(), position=shown, deals=deals), update={"position_id": 77})
+    deals = [*deals, {"type": 0, "volume": 0.1, "time_msc": 3}]
+    reason, message = refusal(replace(seen(), position=shown, deals=deals), update={"position_id": 77})
+    assert (reason, "older view" in message) == ("guard", True)
+
+
 @pytest.mark.parametrize(
     "position", [None, OPEN | {"volume": 0.09}, OPEN | {"type": 0}], ids=["closed", "smaller", "turned round"]
 )

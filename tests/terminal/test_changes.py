@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.settings import AccountSettings
 from streamapp.terminal import changes
-from streamapp.terminal.changes import Ask, Context, Holds, Over, Record, Seen, Step, Unclear, net_volume
+from streamapp.terminal.changes import Ask, Context, Holds, Over, Record, Seen, Step, Unclear
+from streamapp.terminal.deals import net_volume
 from streamapp.terminal.request import Prepared, RefusedError
 from streamapp.terminal.servertime import ServerTime
 from tests.terminal.asking import operation
@@ -25,10 +26,11 @@ ORDER: dict[str, Any] = {
     "ticket": 5, "symbol": "EURUSD", "type": 2, "type_time": 0, "type_filling": 2, "time_expiration": 0, "state": 1,
     "volume_initial": 0.1, "volume_current": 0.1, "price_open": 1.08, "price_stoplimit": 0.0, "sl": 1.07, "tp": 1.09,
 }  # fmt: skip
+BOUGHT = deal(1, 77, 9, 0.3)
 POSITION: dict[str, Any] = {
     "ticket": 78, "identifier": 77, "symbol": "EURUSD", "type": 0, "volume": 0.3, "sl": 1.07, "tp": 1.1,
+    "time_update_msc": BOUGHT["time_msc"],
 }  # fmt: skip
-BOUGHT = deal(1, 77, 9, 0.3)
 
 
 def market(**symbol: Any) -> Prepared:
@@ -227,10 +229,14 @@ def test_more_than_is_open_is_never_closed(hedging: bool) -> None:
     assert "0.3" in refusal("close", a_position(), asked={"volume": Decimal("0.31")}, hedging=hedging)
 
 
-def test_a_position_that_its_deals_deny_is_looked_at_again_and_believed_in_the_end() -> None:
-    closed_just_now = a_position(deals=[BOUGHT, deal(2, 78, 9, 0.3, type=1, entry=1)])
-    assert isinstance(step("close", closed_just_now, hedging=False), Unclear)
-    assert isinstance(step("close", closed_just_now, hedging=False, patient=False), Record)
+def test_a_position_that_its_deals_deny_is_looked_at_again_and_believed_only_if_it_is_the_newer_one() -> None:
+    later = BOUGHT["time_msc"] + 1
+    out = deal(2, 78, 9, 0.3, type=1, entry=1, time_msc=later)
+    shown_late, deals_late = a_position(deals=[BOUGHT, out]), a_position(volume=0.2, time_update_msc=later)
+    for seen in (shown_late, deals_late):
+        assert isinstance(step("close", seen, hedging=False), Unclear)
+    assert isinstance(step("close", shown_late, hedging=False, patient=False), Unclear)
+    assert isinstance(step("close", deals_late, hedging=False, patient=False), Record)
 
 
 def test_a_position_is_closed_only_when_history_shows_its_end() -> None:

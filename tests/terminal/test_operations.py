@@ -42,6 +42,7 @@ class Broker:
     position: dict[str, Any] | None = field(
         default_factory=lambda: {
             "ticket": 77, "identifier": 77, "symbol": "EURUSD", "type": 0, "volume": 0.3, "sl": 0.0, "tp": 0.0,
+            "time_update_msc": tick()["time_msc"] + 60_000,
         }
     )  # fmt: skip
     deals: list[dict[str, Any]] = field(default_factory=lambda: [deal(1, 77, 9, 0.3)])

@@ -153,6 +153,21 @@ async def test_a_netting_position_is_closed_by_one_order_and_never_turned_round(
     assert [(deal["entry"], deal["volume"]) for deal in outs] == ([("out", "0.3")] if executed else [])
 
 
+async def test_a_netting_position_that_is_still_shown_although_it_is_closed_is_not_turned_round(
+    netting_desk: Desk, netting_market: Market
+) -> None:
+    desk = netting_desk
+    position = await desk.position("s-1", volume=Decimal("0.3"))
+    netting_market.fault("visibility_lag", params={"positions": 6000})
+    assert (await desk.ask("close", position_id=position.position_id)).outcome == "recorded"
+    order_id = order_id_for("streamapp", desk.terminal.account, "close:r-1")
+    await eventually(lambda: "deal" in desk.terminal.kinds(order_id), "its deal")
+    assert len(await desk.positions()) == 1  # an older view
+    assert (await desk.ask("close", "r-2", position_id=position.position_id)).outcome == "refused"
+    outs = [deal for deal in netting_market.ledger("deal") if deal["entry"] != "in"]
+    assert [(deal["entry"], deal["volume"]) for deal in outs] == [("out", "0.3")]
+
+
 @pytest.mark.parametrize("fault", [None, "drop_after", "timeout_executed", "timeout_lost", "drop_before"])
 async def test_two_positions_are_closed_against_each_other_once(desk: Desk, market: Market, fault: str | None) -> None:
     one = await desk.position("s-1", volume=Decimal("0.3"))
