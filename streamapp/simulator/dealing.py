@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.faults import REFUSALS, Fault
+from streamapp.simulator.intake import intake
 from streamapp.simulator.matching import AS_IT_SHOULD, Handling
 from streamapp.simulator.money import ZERO
 from streamapp.simulator.requests import Request, Result, load_request
-from streamapp.simulator.validation import intake, refusal
+from streamapp.simulator.validation import refusal
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market

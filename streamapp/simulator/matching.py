@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.expiry import expires_ms
+from streamapp.simulator.intake import Intake, intake
 from streamapp.simulator.money import BUY, ZERO
 from streamapp.simulator.requests import Request, Result
 from streamapp.simulator.rows import Order, Position
 from streamapp.simulator.symbols import Symbol
-from streamapp.simulator.validation import Intake, intake, refusal
+from streamapp.simulator.validation import refusal
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market

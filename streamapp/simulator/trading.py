@@ -8,8 +8,9 @@ from streamapp.simulator.accounts import Account
 from streamapp.simulator.constants import RES_S_OK
 from streamapp.simulator.dealing import Struck
 from streamapp.simulator.failures import CallFailed, Reply
+from streamapp.simulator.intake import intake
 from streamapp.simulator.requests import Result, exact, request_from
-from streamapp.simulator.validation import intake, refusal
+from streamapp.simulator.validation import refusal
 
 if TYPE_CHECKING:
     from streamapp.simulator.sessions import Session

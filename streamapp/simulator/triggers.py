@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.feed import Quoted
+from streamapp.simulator.intake import Intake
 from streamapp.simulator.money import BUY, ZERO
 from streamapp.simulator.requests import STOP_LIMITS, request_from
 from streamapp.simulator.rows import Order, Position
-from streamapp.simulator.validation import Intake, lacks_money
+from streamapp.simulator.validation import lacks_money
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market

@@ -10,10 +10,11 @@ from streamapp.simulator import constants as mt5
 from streamapp.simulator.accounts import settings_from
 from streamapp.simulator.clock import NEW_YORK, VirtualClock
 from streamapp.simulator.codes import TRADE_RETCODE_HEDGE_PROHIBITED
+from streamapp.simulator.intake import intake
 from streamapp.simulator.market import Market, MarketSettings
 from streamapp.simulator.requests import Request
 from streamapp.simulator.symbols import read_profiles
-from streamapp.simulator.validation import intake, refusal
+from streamapp.simulator.validation import refusal
 from tests.simulator.test_positions import new_market, order
 
 ZERO = Decimal(0)
