@@ -9,6 +9,9 @@ from streamapp import subjects, topics
 from streamapp.docs.__main__ import FOLDER, pages
 from streamapp.docs.catalogue import CHANNELS
 from streamapp.settings import Settings
+from streamapp.terminal.memory import KINDS as OPERATIONS
+from streamapp.terminal.readings import REPLIES
+from streamapp.terminal.readings import REQUESTS as READS
 
 
 @pytest.mark.parametrize("name", sorted(pages()))
@@ -24,6 +27,15 @@ def test_every_stream_subject_stands_in_the_catalogue() -> None:
     known = {channel.address.split(".")[0] for channel in CHANNELS if channel.system == "NATS"}
     streams = {subject.split(".")[0] for spec in subjects.STREAMS for subject in spec.subjects}
     assert streams - known == {"reconciliation", "command_results"}  # kept free for what comes later
+
+
+def test_everything_a_terminal_can_be_asked_stands_in_the_catalogue() -> None:
+    known = {
+        channel.address.split(".")[2]: channel for channel in CHANNELS if channel.address.startswith("mt5.{account}.")
+    }
+    assert known.keys() >= {"submit", "hello", "replay", "ack", "resume", *OPERATIONS, *READS}
+    assert all(known[kind].models[0] is model for kind, model in {**OPERATIONS, **READS}.items())
+    assert all(known[read].models[1] is model for read, model in REPLIES.items())
 
 
 def test_every_setting_is_described() -> None:

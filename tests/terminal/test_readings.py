@@ -11,6 +11,7 @@ import pytest
 
 from streamapp.messages.operation import OperationReply, ResumeReply
 from streamapp.messages.reading import (
+    LARGEST_PAGE,
     Account,
     AccountReply,
     OrdersReply,
@@ -117,6 +118,7 @@ async def test_symbols_say_what_a_trader_needs(desk: Desk) -> None:
     assert (symbol.order_types, symbol.allows_close_by) == (("market", "limit", "stop", "stop_limit"), True)
     every: SymbolsReply = await read(desk, "symbols")
     assert every.content is not None
+    assert max(len(row.model_dump_json()) for row in every.content) * LARGEST_PAGE < NATS_TAKES
     names = [row.name for row in every.content]
     assert names == sorted(names)
     paged: list[str] = []
