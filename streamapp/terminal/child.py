@@ -22,6 +22,7 @@ from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.settings import Settings, load_settings, secret
 from streamapp.terminal import brokerlog
+from streamapp.terminal.alertness import notice_stalls
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.execution import Execution, Limits
@@ -109,6 +110,7 @@ class Terminal:
             self.execution.add(request)
         self.start(self.link.run(), "worker")
         self.start(self.connection.run(), "connection")
+        self.start(notice_stalls(utc_now, self.connection.distrust), "alertness")
         self.start(self.execution.run(), "execution")
         self.start(self.operations.run(), "operations")
         self.start(self.watch.run(), "watch")

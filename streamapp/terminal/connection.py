@@ -17,6 +17,7 @@ from streamapp.domain.vocabulary import Connection
 from streamapp.messages.report import ConnectionChange
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal import brokerlog
+from streamapp.terminal.alertness import BLIND_S
 from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, READ, Answer, NotHandedOverError, WorkerLostError, WorkerPort
@@ -132,6 +133,8 @@ class BrokerConnection:
         if answer.away:
             self._doubt()
             raise NotHandedOverError(f"{operation}: {answer.away}")
+        if operation == "send" and answer.took_s >= BLIND_S:
+            self.distrust(f"order_send took {answer.took_s:.0f} s, in which nothing else could be asked")
         if answer.broken or answer.failure:
             self._lose()
         if answer.failure:
@@ -200,6 +203,11 @@ class BrokerConnection:
         """End the worker; the connection is made again with a fresh one, and synchronised. Returns when it is dead."""
         self._lose()
         await self._worker.end()
+
+    def distrust(self, why: str) -> None:
+        """Believe nothing until it is synchronised again, because nobody looked for a while."""
+        logger.warning("synchronising again: %s", why)
+        self._doubt()
 
     def _lose(self) -> None:
         self._lost.set()

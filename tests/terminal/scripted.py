@@ -112,6 +112,7 @@ class ScriptedWorker:
         self.error = (1, "Success")
         self.broken: tuple[int, str] | None = None
         self.away: str | None = None
+        self.took_s = 0.0
         self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "initialize": lambda _: {"done": True},
             "pulse": lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()},
@@ -156,4 +157,5 @@ class ScriptedWorker:
         if isinstance(value, Exception):
             self.is_alive = False
             raise value
-        return Answer(value, None, self.broken, self.error, [], self.away if operation in OF_THE_ACCOUNT else None)
+        away = self.away if operation in OF_THE_ACCOUNT else None
+        return Answer(value, None, self.broken, self.error, [], away, self.took_s)

@@ -14,6 +14,7 @@ from streamapp.clock import utc_now
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ConnectionChange, Report
 from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.terminal.alertness import BLIND_S
 from streamapp.terminal.classify import IPC_ERRORS
 from streamapp.terminal.connection import FIRST_RETRY_S, LONGEST_RETRY_S, BrokerConnection, retry_waits
 from streamapp.terminal.journal import Journal
@@ -201,6 +202,17 @@ async def test_renewing_gives_a_fresh_worker_and_a_new_generation(connect: Conne
     assert not connection.is_readable
     await connection.ready()
     assert (worker.starts, connection.generation > generation) == (2, True)
+
+
+async def test_after_an_order_that_took_long_it_is_synchronised_again(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    generation, worker.took_s = connection.generation, BLIND_S
+    await connection.ask("send")
+    assert not connection.is_readable
+    await connection.ready()
+    assert (worker.starts, connection.generation) == (1, generation + 1)
 
 
 @pytest.mark.parametrize("code", sorted(IPC_ERRORS))
