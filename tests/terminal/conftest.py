@@ -252,7 +252,7 @@ class TerminalProcess:
             "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\nread_deadline_s = 3.0\n"
             f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
         )
-        self._environment = {
+        self.environment = {
             **os.environ,
             "STREAMAPP_CONFIG": str(config),
             "STREAMAPP_SIMULATOR_ADDRESS": market.address,
@@ -274,7 +274,7 @@ class TerminalProcess:
         log = self._stack.enter_context(self.log.open("ab"))
         said = self._stack.enter_context(self.said.open("ab"))
         command = [sys.executable, "-m", "streamapp.terminal.child", "--account", self.account]
-        environment = {**self._environment, "STREAMAPP_CRASH_AT": crash_at}
+        environment = {**self.environment, "STREAMAPP_CRASH_AT": crash_at}
         self.process = self._stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=log, env=environment)
         )

@@ -173,6 +173,43 @@ async def test_a_journal_that_can_not_be_written_ends_the_process_and_nothing_wa
     await desk.close()
 
 
+MOVED_CLOCK = """
+import datetime, os, time, streamapp.clock
+real, real_now = time.time, streamapp.clock.utc_now
+def moved():
+    with open(os.environ["MOVED_CLOCK"]) as file:
+        return float(file.read() or 0)
+time.time = lambda: real() + moved()
+streamapp.clock.utc_now = lambda: real_now() + datetime.timedelta(seconds=moved())
+"""
+"""What every process of a terminal runs first: it reads from a file how far its clock is off."""
+
+
+async def test_a_machine_clock_that_jumps_ahead_ends_old_orders_and_the_next_ones_go(
+    tmp_path: Path, terminal: TerminalProcess, market: Market
+) -> None:
+    clock, folder = tmp_path / "clock", tmp_path / "first"
+    clock.write_text("0")
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(MOVED_CLOCK)
+    terminal.environment |= {"PYTHONPATH": f"{folder}{os.pathsep}{Path.cwd()}", "MOVED_CLOCK": str(clock)}
+    terminal.start()
+    desk = Desk(terminal, market, count())
+    await desk.open()
+    await desk.submits(*ACCEPTED)
+    clock.write_text("3600")
+    old = await desk.submit(valid_s=60.0)
+    bodies = await desk.says(old, "refused")
+    assert bodies["refused"].reason == "stale"
+
+    async def goes() -> bool:  # until the next ticks have shown the server's clock anew
+        order = await desk.submit(valid_s=3660.0)
+        return await desk.comes_to(order, "deal", "refused") == ACCEPTED
+
+    await eventually(goes)
+    await desk.close(sends=2)
+
+
 # -- the servers around it
 
 
