@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from itertools import count
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from streamapp import subjects
 from streamapp.domain import facts
 from streamapp.messages.account import SnapshotMessage
-from tests.terminal.conftest import TerminalProcess, eventually
-from tests.terminal.desk import ACCEPTED, Desk, desks, proves
+from tests.terminal.conftest import eventually
+from tests.terminal.desk import ACCEPTED, Desk, proves
 from tests.terminal.scripted import ACCOUNT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,19 +26,6 @@ REWRITINGS: list[dict[str, Any]] = [
     {"how": "replace", "text": "to #1"},
     {"how": "empty"},
 ]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> AsyncIterator[TerminalProcess]:
-    async with desks(tmp_path_factory.mktemp("broker"), nats_url) as terminal:
-        yield terminal
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def desk(shared: TerminalProcess) -> Desk:
-    desk = Desk(shared, shared.market, count())
-    await desk.open()
-    return desk
 
 
 def volumes(desk: Desk) -> list[Decimal]:

@@ -12,5 +12,5 @@ MODULES = ("broker", "connection", "halting", "refusals", "replies")
 
 def test_every_fault_of_the_market_has_a_test() -> None:
     for name in MODULES:
-        importlib.import_module(f"tests.terminal.test_faults_{name}")
+        importlib.import_module(f"tests.terminal.faults.test_{name}")
     assert set(PROVEN) == set(KINDS)

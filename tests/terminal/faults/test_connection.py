@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
-from itertools import count
 
 import pytest
-import pytest_asyncio
 
-from tests.terminal.conftest import OTHER_LOGIN, SETTLE_WINDOW_S, TerminalProcess, eventually
-from tests.terminal.desk import ACCEPTED, Desk, desks, proves
+from tests.terminal.conftest import OTHER_LOGIN, SETTLE_WINDOW_S, eventually
+from tests.terminal.desk import ACCEPTED, Desk, proves
 from tests.terminal.scripted import ACCOUNT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -19,19 +16,6 @@ SOON_MS = 300
 LAG_MS = 600
 LONGER_MS = int(SETTLE_WINDOW_S * 1000) + 800
 """Longer than the settle window: nobody may call an order absent meanwhile."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> AsyncIterator[TerminalProcess]:
-    async with desks(tmp_path_factory.mktemp("connection"), nats_url) as terminal:
-        yield terminal
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def desk(shared: TerminalProcess) -> AsyncIterator[Desk]:
-    desk = Desk(shared, shared.market, count())
-    await desk.open()
-    yield desk
 
 
 @proves("disconnect")

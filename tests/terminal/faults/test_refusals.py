@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
-import pytest_asyncio
 
-from tests.terminal.conftest import TerminalProcess, eventually
-from tests.terminal.desk import ACCEPTED, Desk, desks, proves
+from tests.terminal.conftest import eventually
+from tests.terminal.desk import ACCEPTED, Desk, proves
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> AsyncIterator[TerminalProcess]:
-    async with desks(tmp_path_factory.mktemp("refusals"), nats_url) as terminal:
-        yield terminal
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def desk(shared: TerminalProcess) -> AsyncIterator[Desk]:
-    desk = Desk(shared, shared.market, count())
-    await desk.open()
-    yield desk
 
 
 class Refusal(NamedTuple):

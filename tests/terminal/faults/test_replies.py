@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from itertools import count
 from typing import NamedTuple
 
 import pytest
-import pytest_asyncio
 
-from tests.terminal.conftest import SETTLE_WINDOW_S, TerminalProcess, eventually
-from tests.terminal.desk import ACCEPTED, Desk, desks, proves
+from tests.terminal.conftest import SETTLE_WINDOW_S, eventually
+from tests.terminal.desk import ACCEPTED, Desk, proves
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -20,19 +17,6 @@ SOON_MS = 300
 """Within the settle window."""
 LATE_MS = int(SETTLE_WINDOW_S * 1000) + 1500
 """After it."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> AsyncIterator[TerminalProcess]:
-    async with desks(tmp_path_factory.mktemp("replies"), nats_url) as terminal:
-        yield terminal
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def desk(shared: TerminalProcess) -> AsyncIterator[Desk]:
-    desk = Desk(shared, shared.market, count())
-    await desk.open()
-    yield desk
 
 
 class Executed(NamedTuple):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from streamapp.messages.terminal import AckReply, AckRequest, ReplayReply, ReplayRequest, SubmitReply
-from tests.terminal.conftest import TerminalProcess, eventually
-from tests.terminal.desk import ACCEPTED, Desk, desks
+from tests.terminal.conftest import eventually
+from tests.terminal.desk import ACCEPTED, Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,19 +32,6 @@ RUBBISH = {
     "huge": b'{"account": "' + b"x" * 900_000,
     "number": b'{"account": ' + b"9" * 100_000,
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory, nats_url: str) -> AsyncIterator[TerminalProcess]:
-    async with desks(tmp_path_factory.mktemp("input"), nats_url) as terminal:
-        yield terminal
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def desk(shared: TerminalProcess) -> Desk:
-    desk = Desk(shared, shared.market, count())
-    await desk.open()
-    return desk
 
 
 async def asked(desk: Desk, subject: str, payload: bytes) -> dict[str, Any]:
