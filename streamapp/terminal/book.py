@@ -14,7 +14,7 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ReportKind
 from streamapp.messages.terminal import JournalRow, SubmitReply, SubmitRequest, SubmitState
-from streamapp.terminal.rows import Rows
+from streamapp.terminal.rows import Rows, kept
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Book(Rows):
                 (
                     body.deal,
                     body.ticket,
-                    body.magic,
+                    kept(body.magic),
                     body.reason == "expert",
                     order_id,
                     time_text(body.time),

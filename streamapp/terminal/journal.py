@@ -55,10 +55,13 @@ CREATE INDEX operations_unfinished ON operations (position) WHERE outcome IS NUL
 CREATE TABLE sendings (magic INTEGER PRIMARY KEY, request_id TEXT NOT NULL, at TEXT NOT NULL);
 CREATE INDEX sendings_by_request ON sendings (request_id);
 CREATE INDEX rows_absent ON rows (recorded_at) WHERE state = 'absent';
-"""
+""",
+    2: """
+CREATE INDEX tickets_by_order ON tickets (order_id);
+""",
 }
 """What makes a journal of one version one of the next."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15

@@ -29,6 +29,7 @@ from streamapp.messages.operation import (
 from streamapp.messages.report import ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow
 from streamapp.terminal.book import Book
+from streamapp.terminal.rows import kept
 
 KINDS: dict[str, type[OperationRequest]] = {
     "cancel": CancelRequest,
@@ -165,7 +166,7 @@ def names(book: Book, rows: list[tuple[int, int]]) -> dict[int, str]:
     for ticket, magic in rows:
         found: Any = book.db.execute("SELECT order_id FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
         if found is None and magic:
-            found = book.db.execute("SELECT order_id FROM rows WHERE magic = ?", (magic,)).fetchone()
+            found = book.db.execute("SELECT order_id FROM rows WHERE magic = ?", (kept(magic),)).fetchone()
         if found is not None:
             owners[ticket] = found[0]
     return owners

@@ -36,6 +36,11 @@ _UNFINISHED = "state IN ('recorded', 'started', 'doubt')"
 _ROW = "order_id, hash, state, attempt, magic, not_after, recorded_at, reason, ticket"
 
 
+def kept(magic: int) -> int:
+    """Return a magic as SQLite keeps it: signed, as the servers do. Other programs' may be any 64 bits; ours are 63."""
+    return magic - (magic >> 63 << 64)
+
+
 @dataclass(frozen=True)
 class Doubt:
     """An order of which nobody knows what became; ``reason`` is why, ``recorded_at`` when its row was made."""
@@ -187,11 +192,11 @@ class Rows(Shelves):
     def explains(self, ticket: int, magic: int) -> bool:
         """Return whether a ticket or magic is that of an order in this journal, or of an operation's request."""
         known = self.db.execute("SELECT 1 FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
-        sent = self.db.execute("SELECT 1 FROM sendings WHERE magic = ?", (magic,)).fetchone()
+        sent = self.db.execute("SELECT 1 FROM sendings WHERE magic = ?", (kept(magic),)).fetchone()
         return known is not None or sent is not None or (magic != 0 and self._row_of(magic) is not None)
 
     def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
-        found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (magic,)).fetchone()
+        found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (kept(magic),)).fetchone()
         return (found[0], SubmitRequest.decode(found[1])) if found else None
 
     def returned(self, order_id: str, body: facts.SubmitReturned) -> None:

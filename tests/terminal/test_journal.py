@@ -22,7 +22,7 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.errors import ConfigurationError
 from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
 from streamapp.messages.report import Report
-from streamapp.terminal import brokerlog
+from streamapp.terminal import brokerlog, memory
 from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.rows import MOVES
@@ -217,11 +217,12 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
         request = submit_request(epoch=journal.book.epoch)
         epoch = journal.book.epoch
         await journal.write(lambda book: book.submit(request))
-    with closing(sqlite3.connect(path)) as db:  # what version 2 added is taken away: this is how version 1 looked
+    with closing(sqlite3.connect(path)) as db:  # what later versions added is taken away: this is how version 1 looked
         for statement in (
             "DROP TABLE operations",
             "DROP TABLE sendings",
             "DROP INDEX rows_absent",
+            "DROP INDEX tickets_by_order",
             "UPDATE meta SET value = '1' WHERE key = 'schema'",
         ):
             db.execute(statement)
@@ -229,10 +230,10 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
     async with opened(path) as journal:
         row = await journal.write(lambda book: book.row(request.order_id))
         assert row is not None
-        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "2")
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "3")
         assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
     async with opened(path) as journal:
-        assert journal.book.meta("schema") == "2"
+        assert journal.book.meta("schema") == "3"
 
 
 async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         db.commit()
-    with pytest.raises(ConfigurationError, match="format 1 to 2, got 99"):
+    with pytest.raises(ConfigurationError, match="format 1 to 3, got 99"):
         Journal(path, ACCOUNT)
 
 
@@ -284,6 +285,38 @@ async def test_a_rejected_order_that_was_executed_all_the_same_is_adopted(journa
     )
     await journal.write(lambda book: book.record_deal(filled(7, 1001, magic=magic_of(request.order_id))))
     assert (await kinds(journal))[2:] == [("accepted", request.order_id), ("deal", request.order_id)]
+
+
+async def test_another_programs_magic_may_be_any_64_bits(journal: Journal) -> None:
+    theirs = filled(1, 1001, magic=2**64 - 1)
+    assert await journal.write(lambda book: book.record_deal(theirs))
+    assert not await journal.write(lambda book: book.record_deal(theirs))
+    assert not await journal.write(lambda book: book.explains(99, 2**64 - 1))
+    assert await journal.write(lambda book: memory.names(book, [(99, 2**63)])) == {}
+    assert [report.body for report in await reports(journal)] == [theirs]
+
+
+async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journal: Journal) -> None:
+    def plans(book: Book) -> list[str]:
+        asked: list[str] = []
+        book.db.set_trace_callback(asked.append)
+        request = submit_request(epoch=book.epoch)
+        book.submit(request)
+        book.accept(request.order_id, 1001)
+        book.record_deal(filled(1, 1001))
+        for ask in (book.counts, book.last_seq, book.unsent, book.recover, lambda: book.live_tickets(5)):
+            ask()
+        book.doubts(500)
+        book.cancel_requested(5)
+        memory.ticket_of(book, request.order_id)
+        memory.unfinished(book)
+        book.db.set_trace_callback(None)
+        reads = [statement for statement in asked if statement.startswith(("SELECT", "UPDATE"))]
+        return [plan[3] for read in reads for plan in book.db.execute(f"EXPLAIN QUERY PLAN {read}")]
+
+    found = await journal.write(plans)
+    assert found
+    assert [plan for plan in found if plan.startswith("SCAN") and "operations_unfinished" not in plan] == []
 
 
 async def test_a_deal_that_changed_is_a_correction_but_our_clock_is_not(journal: Journal) -> None:
