@@ -127,7 +127,7 @@ def _ledger_orders_differ(evidence: Evidence) -> Iterator[str]:
 
 def _ledger_deals_differ(evidence: Evidence) -> Iterator[str]:
     assert evidence.ledger is not None
-    deals = {f"{entry.account}:{entry.ticket}": entry for entry in evidence.ledger if entry.kind == "deal"}
+    deals = evidence.ledger_deals
     for fill_id in sorted(deals.keys() ^ evidence.archive.fills.keys()):
         where = "the ledger only: executed volume is missing" if fill_id in deals else "the archive only"
         yield f"deal {fill_id}: in {where}"
@@ -151,9 +151,8 @@ def _ledger_deals_differ(evidence: Evidence) -> Iterator[str]:
 def _ledger_positions_differ(evidence: Evidence) -> Iterator[str]:
     assert evidence.ledger is not None
     net: defaultdict[tuple[str, int], Decimal] = defaultdict(Decimal)
-    for entry in evidence.ledger:
-        if entry.kind == "deal":
-            net[entry.account, entry.position_id] += entry.volume if entry.side == "buy" else -entry.volume
+    for deal in evidence.ledger_deals.values():
+        net[deal.account, deal.position_id] += deal.volume if deal.side == "buy" else -deal.volume
     for key in sorted(net.keys() | evidence.tables.positions.keys()):
         known = evidence.tables.positions.get(key, PositionView(*key, Decimal(0)))
         if known.volume != net[key]:

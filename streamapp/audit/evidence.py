@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+
+from streamapp.domain.identifiers import fill_id_for
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class OrderView:
 
 @dataclass(frozen=True)
 class FillView:
-    """A deal as one witness knows it. ``order_id`` None: no order's of ours."""
+    """A deal as one witness knows it. ``order_id`` None: no order's of ours; ``volume`` 0: the broker took it back."""
 
     fill_id: str
     order_id: str | None
@@ -69,7 +71,7 @@ class Witness:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One line of the broker's own ledger: what truly happened. ``kind`` is order or deal."""
+    """One line of the broker's own ledger: what truly happened. ``kind`` is order, deal, correction or bust."""
 
     account: str
     kind: str
@@ -101,3 +103,13 @@ class Evidence:
     refused: int
     dead_letters: int
     ledger: tuple[LedgerEntry, ...] | None
+
+    @property
+    def ledger_deals(self) -> dict[str, LedgerEntry]:
+        """The deals of the ledger by fill_id, as they count now: corrected, or with volume 0 when taken back."""
+        deals: dict[str, LedgerEntry] = {}
+        for entry in self.ledger or ():
+            if entry.kind != "order":
+                counts = entry if entry.kind != "bust" else replace(entry, volume=Decimal(0))
+                deals[fill_id_for(entry.account, entry.ticket)] = counts
+        return deals

@@ -34,9 +34,9 @@ from streamapp.audit.evidence import (
 )
 from streamapp.clickhouse.client import open_client
 from streamapp.domain import facts as f
-from streamapp.domain.fold import apply
+from streamapp.domain.fold import apply, deal_of
 from streamapp.domain.identifiers import fill_id_for, magic_of
-from streamapp.domain.orders import OrderState
+from streamapp.domain.orders import Deal, OrderState
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.status import average_price_of, detail_of, filled_of, status_of
 from streamapp.errors import StreamappError
@@ -119,20 +119,35 @@ async def _up_to(consumer: AIOKafkaConsumer, left: dict[TopicPartition, int]) ->
 async def archive_witness(settings: Settings) -> Witness:
     """Return the orders and fills that the archive makes, by our own fold."""
     states: dict[tuple[str, str], OrderState] = {}
-    fills: dict[str, FillView] = {}
+    owners: dict[str, str | None] = {}
+    deals: dict[str, Deal] = {}
     seen: set[str] = set()
     for value in await read_topic(settings, topics.ARCHIVE):
         fact = FactMessage.decode(value)
-        if isinstance(fact.body, f.Filled):
-            fill_id = fill_id_for(fact.account, fact.body.deal)
-            fills[fill_id] = FillView(
-                fill_id, fact.order_id, fact.body.position_id, fact.body.volume.normalize(), fact.body.price.normalize()
-            )
+        if isinstance(fact.body, f.Filled | f.FillCorrected | f.FillBusted):
+            number, said = deal_of(fact)
+            fill_id = fill_id_for(fact.account, number)
+            owners[fill_id] = fact.order_id
+            deals[fill_id] = deals.get(fill_id, Deal()).merged(said)
         if fact.order_id is not None and fact.fact_id not in seen:
             key = (fact.account, fact.order_id)
             states[key] = apply(states.get(key, OrderState()), fact)
         seen.add(fact.fact_id)
-    return Witness("archive", {key[1]: _view_of(*key, state) for key, state in states.items()}, fills)
+    fills = (deal_view(fill_id, owners[fill_id], deal) for fill_id, deal in deals.items())
+    return Witness(
+        "archive",
+        {key[1]: _view_of(*key, state) for key, state in states.items()},
+        {fill.fill_id: fill for fill in fills if fill is not None},
+    )
+
+
+def deal_view(fill_id: str, order_id: str | None, deal: Deal) -> FillView | None:
+    """Return a deal as it counts now, None if it was never seen."""
+    filled = deal.filled
+    if filled is None:
+        return None
+    volume = filled.volume.normalize() if deal.stands else Decimal(0)
+    return FillView(fill_id, order_id, filled.position_id, volume, filled.price.normalize())
 
 
 def _view_of(account: str, order_id: str, state: OrderState) -> OrderView:
@@ -157,6 +172,7 @@ async def nats_witness_of(nats: Client) -> tuple[Witness, int]:
     fills: dict[str, FillView] = {}
     positions: dict[tuple[str, int], PositionView] = {}
     revs: dict[tuple[str, int], int] = {}
+    fill_revs: dict[str, int] = {}
     refused: set[tuple[str, str, str]] = set()
     for stream in (EXECUTION_IN.name, EXECUTION_OUT.name):
         async for subject, message in read_stream(nats, stream):
@@ -164,7 +180,8 @@ async def nats_witness_of(nats: Client) -> tuple[Witness, int]:
             if schema == "order/1" and message["rev"] > getattr(orders.get(message["order_id"]), "rev", 0):
                 orders[message["order_id"]] = order_view(message)
             elif schema == "fill/1":
-                fills[message["fill_id"]] = fill_view(message)
+                if (revision := message.get("revision", 0)) >= fill_revs.get(message["fill_id"], 0):
+                    fill_revs[message["fill_id"]], fills[message["fill_id"]] = revision, fill_view(message)
             elif schema == "position/1":
                 key = (message["account"], message["position_id"])
                 if message["rev"] > revs.get(key, 0):
@@ -306,7 +323,7 @@ def fill_view(row: dict[str, Any]) -> FillView:
         row["fill_id"],
         row["order_id"] or None,
         row["position_id"],
-        Decimal(row["volume"]).normalize(),
+        Decimal(0) if row.get("busted") else Decimal(row["volume"]).normalize(),
         Decimal(row["price"]).normalize(),
     )
 

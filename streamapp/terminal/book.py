@@ -154,6 +154,7 @@ class Book(Rows):
         )
         self.report("deal_correction", order_id, facts.FillCorrected(revision=revision + 1, deal=body))
         self._end_when_filled(body.ticket)
+        self._end_when_short(body.ticket)
         return True
 
     def bust_deal(self, deal: int) -> bool:
@@ -167,6 +168,7 @@ class Book(Rows):
         self.db.execute("UPDATE deals SET revision = ?, volume = '0' WHERE deal = ?", (revision + 1, deal))
         was = facts.Filled.model_validate_json(before)
         self.report("deal_busted", order_id, facts.FillBusted(deal=deal, revision=revision + 1, was=was))
+        self._end_when_short(was.ticket)
         return True
 
     def _known_deal(self, deal: int) -> tuple[str | None, int, str, bool] | None:
@@ -199,6 +201,19 @@ class Book(Rows):
         asked = self.db.execute("SELECT volume FROM tickets WHERE ticket = ? AND state = 'live'", (ticket,)).fetchone()
         if asked and self.filled(ticket) >= Decimal(asked[0]):
             self.db.execute("UPDATE tickets SET state = 'filled' WHERE ticket = ?", (ticket,))
+
+    def _end_when_short(self, ticket: int) -> None:
+        """A ticket was done with all of its volume, and the broker took some of it back: nobody fills the rest."""
+        found = self.db.execute(
+            "SELECT order_id, volume FROM tickets WHERE ticket = ? AND state = 'filled'", (ticket,)
+        ).fetchone()
+        if found and self.filled(ticket) < Decimal(found[1]):
+            self.db.execute("UPDATE tickets SET state = 'cancelled' WHERE ticket = ?", (ticket,))
+            self.report("cancelled", found[0], facts.BrokerCancelled(ticket=ticket, reason="broker"))
+
+    def has_lost_deals(self, ticket: int) -> bool:
+        """Return whether the broker took a deal of the ticket back."""
+        return bool(self.db.execute("SELECT 1 FROM deals WHERE ticket = ? AND volume = '0'", (ticket,)).fetchone())
 
     def filled(self, ticket: int) -> Decimal:
         """Return the volume of the deals of a ticket."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from streamapp.clock import Clock
-from streamapp.domain.facts import Filled
+from streamapp.domain.facts import BrokerCancelled, Filled
 from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.book import Book
@@ -227,7 +227,10 @@ def _record_end(book: Book, order: dict[str, Any], order_id: str, volume: Decima
     by_user = book.cancel_requested(order["ticket"])
     # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
     # deals.
-    if (final := end_of(order, attempt, asked=volume, by_user=by_user)) is not None:
+    final = end_of(order, attempt, asked=volume, by_user=by_user)
+    if final is None and book.has_lost_deals(order["ticket"]):
+        final = BrokerCancelled(ticket=order["ticket"], reason="broker")
+    if final is not None:
         book.end_ticket(order["ticket"], order_id, final)
 
 

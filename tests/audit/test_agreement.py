@@ -139,3 +139,22 @@ def test_an_order_that_closes_a_position_needs_no_decision() -> None:
     )
     evidence = replace(agreeing(), nats=told, warehouse=told, archive=told, tables=told, ledger=ledger)
     assert disagreements(evidence) == []
+
+
+def test_a_deal_that_the_broker_took_back_counts_nothing_anywhere() -> None:
+    taken_back = replace(LEDGER_DEAL, kind="bust")
+    busted = replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, taken_back))
+    assert any("ledger 0 at" in sentence for sentence in disagreements(busted))
+    order = replace(ORDER, status="submitted", filled_volume=Decimal(0), average_price=None)
+    fill = replace(FILL, volume=Decimal(0))
+    nats, warehouse, archive, tables = (
+        Witness(name, {"o1": order}, {"a:5": fill}) for name in ("NATS", "ClickHouse", "archive", "tables")
+    )
+    told = replace(busted, nats=nats, warehouse=warehouse, archive=archive, tables=tables)
+    assert disagreements(told) == []
+
+
+def test_a_corrected_deal_counts_as_it_is_now() -> None:
+    corrected = replace(LEDGER_DEAL, kind="correction", price=Decimal("1.2"))
+    sentences = disagreements(replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, corrected)))
+    assert any("ledger 0.1 at 1.2, archive 0.1 at 1.1" in sentence for sentence in sentences)

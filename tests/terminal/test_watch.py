@@ -118,12 +118,13 @@ async def test_a_deal_that_is_taken_back_is_busted_after_its_corrections(account
     shows(account, first | {"price": 1.09})
     await account.said("started", "returned", "accepted", "deal", "deal_correction")
     shows(account, first | {"price": 1.09, "type": 13, "profit": 0.0})
-    reports = await account.said("started", "returned", "accepted", "deal", "deal_correction", "deal_busted")
-    assert isinstance(reports[-1].body, facts.FillBusted)
-    assert (reports[-1].body.deal, reports[-1].body.revision) == (7, 2)
-    assert reports[-1].order_id == order.order_id
+    life = ("started", "returned", "accepted", "deal", "deal_correction", "deal_busted", "cancelled")
+    busted, ended = (await account.said(*life))[-2:]
+    assert isinstance(busted.body, facts.FillBusted)
+    assert (busted.body.deal, busted.body.revision, busted.order_id) == (7, 2, order.order_id)
+    assert ended.body == facts.BrokerCancelled(ticket=1001, reason="broker")  # it was done: nobody fills it any more
     await rounds(account, 3)
-    assert len(await account.kinds()) == 6
+    assert len(await account.kinds()) == len(life)
     assert await account.journal.write(lambda book: book.filled(1001)) == 0
 
 

@@ -226,15 +226,19 @@ async def test_what_others_do_to_a_working_order_ends_it(desk: Desk, action: str
 
 
 @proves("foreign_activity")
-@pytest.mark.parametrize(("action", "kind"), [("bust", "deal_busted"), ("correct", "deal_correction")])
-async def test_a_deal_that_the_broker_takes_back_or_mends_is_reported_so(desk: Desk, action: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("action", "kinds"), [("bust", ("deal_busted", "cancelled")), ("correct", ("deal_correction",))]
+)
+async def test_a_deal_that_the_broker_takes_back_or_mends_is_reported_so(
+    desk: Desk, action: str, kinds: tuple[str, ...]
+) -> None:
     bodies = await desk.submits(*ACCEPTED)
     deal = bodies["deal"].deal
     desk.market.fault("foreign_activity", account=ACCOUNT, params={"action": action, "deal": deal, "price": "1.05"})
     desk.fault("disconnect")  # all of history is read after each connection, else every 15 s
     await desk.becomes("disconnected")
     desk.end_faults()
-    await desk.says(desk.orders[0], *ACCEPTED, kind)
+    await desk.says(desk.orders[0], *ACCEPTED, *kinds)
     await desk.close()
 
 
