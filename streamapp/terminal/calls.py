@@ -29,6 +29,9 @@ _VOLATILE = frozenset(
 )
 """What moves with every tick: not in the broker log, or each look at an account would be an entry."""
 
+REMEMBERED = 1000
+"""Most answers kept to be compared with the next: each order and each position has one, and a worker lives for months.
+What is forgotten is an entry of the log once more."""
 ROWS_AN_ENTRY = 500
 """Most rows in one entry of the log: about 150 kB, far below the 1 MB that NATS takes."""
 
@@ -90,22 +93,29 @@ class Calls:
     def note_change(self, function: str, request: dict[str, Any] | None, answer: Any) -> None:
         """Note a read whose answer is another one than last time, apart from what moves with every tick."""
         key, stable = f"{function}:{request}", _stable(answer)
-        if self._last_answers.get(key, self) != stable:
-            self._last_answers[key] = stable
+        before = self._last_answers.pop(key, self)
+        self._remember(key, stable)
+        if before != stable:
             self._note(function, request, answer, time.time(), 0)
 
     def note_rows(self, function: str, rows: list[dict[str, Any]] | None) -> None:
         """Note what changed in a table since last time: rows that are new or other, tickets that are gone."""
-        before: dict[int, Any] = self._last_answers.get(function, {})
+        before: dict[int, Any] = self._last_answers.pop(function, {})
         after = {row["ticket"]: _stable(row) for row in rows or ()}
+        self._remember(function, before if rows is None else after)
         if rows is None or after == before:
             return
-        self._last_answers[function] = after
         changed = [row for row in rows if before.get(row["ticket"]) != after[row["ticket"]]]
         gone = [ticket for ticket in before if ticket not in after]
         for at in range(0, max(len(changed), 1), ROWS_AN_ENTRY):
             self._note(function, None, {"rows": changed[at : at + ROWS_AN_ENTRY], "gone": gone}, time.time(), 0)
             gone = []
+
+    def _remember(self, key: str, stable: Any) -> None:
+        """Keep an answer as the newest; the one that nobody compared for longest goes."""
+        self._last_answers[key] = stable
+        if len(self._last_answers) > REMEMBERED:
+            del self._last_answers[next(iter(self._last_answers))]
 
     def _note(self, function: str, request: Any, answer: Any, at: float, duration_us: int) -> None:
         self._noted.append(

@@ -33,6 +33,8 @@ FUTURE = timedelta(days=2)
 WHOLE_DAY_S = 86400
 """History is searched from the beginning of a day: one interval for all doubts of that day. It is also the earliest
 moment to ask the module for: never 0 (reference mt5 §1.3)."""
+NAMED = 20
+"""Most rows that a message names: a year of another program's orders would be a report that NATS never takes."""
 LATE_FOR = timedelta(days=1)
 """How long what was resolved is still searched for, once every settle window: an absent order may appear, an adopted
 one a second time. The watch takes deals with its magic for ever."""
@@ -171,10 +173,12 @@ class Resolver:
         self, doubts: Sequence[Doubt], evidence: dict[str, Evidence], rows: Sequence[dict[str, Any]]
     ) -> None:
         """Take what is ours as ours, with the deals that were found beside it."""
-        deals = [filled(row, self._connection.currency, self._connection.time) for row in rows if row["volume"] > 0]
         found = [doubt for doubt in doubts if evidence[doubt.order.order_id].tickets]
         if not found:
             return
+        tickets = {ticket for doubt in found for ticket in evidence[doubt.order.order_id].tickets}
+        ours = [row for row in rows if row["order"] in tickets and row["volume"] > 0]
+        deals = [filled(row, self._connection.currency, self._connection.time) for row in ours]
         adopted = await self._journal.write(partial(_adopted, doubts=found, evidence=evidence, deals=deals))
         for doubt in found:
             order = doubt.order
@@ -247,7 +251,9 @@ def _closed(book: Book, doubt: Doubt, absent: ProvenAbsent, evidence: Evidence) 
             return None
         logger.error("order %s is absent: %s", order_id, absent.evidence)
         return "absent"
-    message = f"this may be the order, look at it in the terminal: {'; '.join(str(row) for row in suspicious)}"
+    others = f"; and {len(suspicious) - NAMED} more" if len(suspicious) > NAMED else ""
+    named = "; ".join(str(row) for row in suspicious[:NAMED])
+    message = f"this may be the order, look at it in the terminal: {named}{others}"
     if book.suspect(order_id, OutcomeUnknown(attempt=attempt, why="suspicion", message=message)):
         logger.error("order %s is left to a person: %s", order_id, message)
     return "suspicion"

@@ -156,7 +156,8 @@ class Worker:
         at, value = self._fresh.get(key, (0.0, None))
         if value is None or time.monotonic() - at > fresh_s:
             value = read()
-            self._fresh[key] = (time.monotonic(), value)
+            if value is not None:  # nor would names that nobody knows be ever forgotten
+                self._fresh[key] = (time.monotonic(), value)
         return value
 
     def _symbol(self, symbol: str) -> Any:

@@ -402,6 +402,18 @@ async def test_the_broker_log_is_an_unbroken_chain(journal: Journal) -> None:
     assert entries[1].previous_hash == entries[0].hash
 
 
+async def test_an_entry_that_nats_would_never_take_is_kept_without_what_was_answered(journal: Journal) -> None:
+    answer = {"found": ["x" * 1000] * 2000}
+    exchange = {"function": "positions_get", "request": None, "last_error": [1, ""], "at": 1e9, "duration_us": 5}
+    await journal.write(lambda book: brokerlog.append(book, [{**exchange, "response": answer}] * 2))
+    found = await journal.write(lambda book: brokerlog.waiting(book, 0, 10))
+    entries = [BrokerLogEntry.decode(payload) for _, payload in found]
+    assert all(len(payload) <= brokerlog.LARGEST_B for _, payload in found)
+    assert [entry.response["left_out_bytes"] > 2_000_000 for entry in entries] == [True, True]
+    assert all(is_intact(entry) for entry in entries)
+    assert entries[1].previous_hash == entries[0].hash
+
+
 SECOND = """
 import sys
 from pathlib import Path

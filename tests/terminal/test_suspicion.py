@@ -111,6 +111,16 @@ async def test_what_may_be_the_order_without_its_name_is_left_to_a_person_and_sa
     assert (await account.journal.write(lambda book: book.counts()))["suspicion"] == 1
 
 
+async def test_a_message_names_some_of_many_and_their_number(account: Account) -> None:
+    shows(account, lambda: {"history_orders": [order_row(7000 + at, ORDER, **NAMELESS) for at in range(3000)]})
+    order = await account.submit()
+    reports = await comes_to(account, order, *DOUBT, "unknown")
+    assert isinstance(reports[3].body, facts.OutcomeUnknown)
+    assert " 7000, magic" in reports[3].body.message
+    assert "and 2980 more" in reports[3].body.message
+    assert len(reports[3].encode()) < 10_000
+
+
 @pytest.mark.parametrize(
     "row",
     [
