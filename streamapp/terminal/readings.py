@@ -171,7 +171,7 @@ class Readings:
         return {"content": content}
 
     async def _page(self, table: str, request: ListRequest) -> tuple[list[dict[str, Any]], str | None]:
-        if table != "symbols" and request.after is not None and not request.after.isdigit():
+        if table != "symbols" and request.after is not None and not request.after.isdecimal():
             raise Unusable("invalid", f"expected after to be the next of the page before, got {request.after!r}")
         arguments = {"symbol": request.symbol, "group": request.group, "after": request.after, "limit": request.limit}
         answer = await self._connection.read_now("page", table=table, **arguments)

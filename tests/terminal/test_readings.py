@@ -176,6 +176,8 @@ async def test_input_that_nobody_can_use_is_answered_and_what_follows_goes_on(de
         assert reply.error.startswith("not_json")
     assert (await read(desk, "quote")).error.startswith("invalid: symbol")
     assert (await read(desk, "positions", limit=10_000)).error.startswith("invalid: limit")
+    for word in ("²", "x", "-1"):
+        assert (await read(desk, "positions", after=word)).error.startswith("invalid: expected after")
     for kind in REQUESTS:
         for payload, request_id in ((b"", ""), (b"[]", ""), (b'{"request_id": "r-9", "account": "x"}', "r-9")):
             answer = OperationReply.decode(await desk.terminal.request(kind, payload))
