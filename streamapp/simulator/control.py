@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -12,6 +12,9 @@ from streamapp.simulator.market import Market
 
 # A script of faults or a quote is far smaller.
 MAX_BODY = 1 << 20
+# The largest price that money can be reckoned from, and the longest way of a virtual clock at once: a year.
+MAX_PRICE = 10**9
+MAX_ADVANCE_MS = 366 * 86_400_000
 TYPES = {"GET /ledger": "application/x-ndjson", "GET /metrics": "text/plain; version=0.0.4"}
 
 
@@ -56,11 +59,14 @@ def parse_http(buffer: bytes) -> HttpRequest | None:
         raise HttpError(400, f"expected an HTTP request line, got {first[:80]!r}")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY:
+    if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY:
         raise HttpError(413, f"expected a body of at most {MAX_BODY} bytes with its Content-Length, got {length}")
     if len(body) < int(length):
         return None
-    url = urlsplit(parts[1])
+    try:
+        url = urlsplit(parts[1])
+    except ValueError as error:
+        raise HttpError(400, f"expected a path, got {parts[1][:80]!r}: {error}") from error
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
     return HttpRequest(parts[0], unquote(url.path), query, body[: int(length)])
 
@@ -102,7 +108,7 @@ class Control:
             body = self._routes[route](request)
         except HttpError as error:
             return http_reply(error.status, "application/json", json.dumps({"error": error.text}))
-        except (ValueError, KeyError, TypeError, InvalidOperation) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             text = f"expected a body as the documentation of {route} shows it, got {type(error).__name__}: {error}"
             return http_reply(400, "application/json", json.dumps({"error": text}))
         return http_reply(200, TYPES.get(route, "application/json"), body)
@@ -136,8 +142,8 @@ class Control:
     def _pin(self, request: HttpRequest) -> str:
         name, body = self._symbol(request), request.json()
         bid, ask = Decimal(str(body["bid"])), Decimal(str(body["ask"]))
-        if not 0 < bid <= ask:
-            raise HttpError(400, f"expected 0 < bid <= ask, got bid {bid}, ask {ask}")
+        if not 0 < bid <= ask < MAX_PRICE:
+            raise HttpError(400, f"expected 0 < bid <= ask < {MAX_PRICE}, got bid {bid}, ask {ask}")
         self._market.feed.pin(name, bid, ask, self._market.clock.utc_ms(), hold=bool(body.get("pinned", True)))
         self._market.save_quotes()
         return json.dumps(self._shown(name))
@@ -181,5 +187,8 @@ class Control:
             raise HttpError(
                 409, "expected a market with a virtual clock, got a real one; start it with --virtual-clock"
             )
-        self._market.run_until(self._market.clock.utc_ms() + int(request.json()["advance_ms"]))
+        ms = int(request.json()["advance_ms"])
+        if not 0 <= ms <= MAX_ADVANCE_MS:
+            raise HttpError(400, f"expected advance_ms from 0 to {MAX_ADVANCE_MS}, got {ms}")
+        self._market.run_until(self._market.clock.utc_ms() + ms)
         return self._time()

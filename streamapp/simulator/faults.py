@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.deeds import ACTIONS
 from streamapp.simulator.feed import Tick
+from streamapp.simulator.params import checked
+from streamapp.simulator.rpc import COMMANDS
 
 if TYPE_CHECKING:
     from streamapp.simulator.market import Market
@@ -208,6 +210,8 @@ class Faults:
         return int(stale.params.get("ms", 2000)) if stale else 0
 
     def _read(self, row: dict[str, Any]) -> Fault:
+        if not isinstance(row, dict):
+            raise ValueError(f"expected a fault to be an object, got {row!r}"[:200])  # noqa: TRY004  # as all others
         if unknown := set(row) - _FIELDS:
             raise ValueError(f"expected fields {sorted(_FIELDS)} in a fault, got also {sorted(unknown)}")
         if row.get("kind") not in KINDS:
@@ -216,11 +220,14 @@ class Faults:
         found = self._market.find(account) if account is not None else None
         if account is not None and found is None:
             raise ValueError(f"expected account to be one of {sorted(self._market.accounts)}, got {account!r}")
-        action = row.get("params", {}).get("action", ACTIONS[0])
+        params = checked(row.get("params", {}))
+        action = params.get("action", ACTIONS[0])
         if row["kind"] == "foreign_activity" and action not in ACTIONS:
             raise ValueError(f"expected params.action of foreign_activity to be one of {ACTIONS}, got {action!r}")
-        if action == "correct" and "price" not in row["params"]:
-            raise ValueError(f"expected params.price, the price to correct a deal to, got {row['params']}")
+        if action == "correct" and "price" not in params:
+            raise ValueError(f"expected params.price, the price to correct a deal to, got {params}")
+        if row.get("on", "order_send") not in COMMANDS:
+            raise ValueError(f"expected on to be one of {sorted(COMMANDS)}, got {row['on']!r}")
         self._numbers += 1
         nth = int(row["nth"]) if "nth" in row else None
         until = self._market.clock.utc_ms() + int(row["for_ms"]) if "for_ms" in row else FOR_EVER_MS
@@ -233,7 +240,7 @@ class Faults:
             probability=float(row["probability"]) if "probability" in row else None,
             times=int(row["times"]) if "times" in row else (1 if nth is not None else None),
             until_ms=until,
-            params=dict(row.get("params", {})),
+            params=params,
             draws=self._draws(self._numbers),
         )
         if fault.until_ms != FOR_EVER_MS and not fault.scripted:

@@ -14,13 +14,15 @@ BUY_PENDING = (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_BUY_STOP, mt5.ORDER_TYPE
 PENDING_TYPES = range(mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT + 1)
 STOP_LIMITS = (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
 
-# Stands for NaN and infinities, which the client does not check: no valid volume, price or level is negative.
+# Stands for NaN, infinities and what no market has, which the client does not check: no valid volume, price or level is
+# negative, and none is so large that money could not be reckoned from it in 28 digits.
 NOT_A_NUMBER = Decimal(-1)
+LARGEST = 1e9
 
 
 def exact(value: float) -> Decimal:
     """The shortest decimal that the float stands for."""
-    return Decimal(repr(value)) if math.isfinite(value) else NOT_A_NUMBER
+    return Decimal(repr(value)) if math.isfinite(value) and abs(value) < LARGEST else NOT_A_NUMBER
 
 
 @dataclass(slots=True)

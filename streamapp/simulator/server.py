@@ -12,7 +12,7 @@ from streamapp.simulator import constants as mt5
 from streamapp.simulator.codes import ERROR_TEXT
 from streamapp.simulator.control import Control, HttpError, http_reply, parse_http
 from streamapp.simulator.market import Market
-from streamapp.simulator.rpc import HEAD, MAGIC, MAX_FRAME, reply_frame
+from streamapp.simulator.rpc import COMMANDS, HEAD, MAGIC, MAX_FRAME, reply_frame
 from streamapp.simulator.sessions import Session
 from streamapp.simulator.symbol_info import SymbolInfos
 
@@ -159,7 +159,10 @@ class Connection(asyncio.Protocol):
                 return
             try:
                 command, method, *arguments = json.loads(bytes(buffer[HEAD.size : HEAD.size + length]))
-            except ValueError:
+                known = COMMANDS.get(method) == command
+            except (ValueError, TypeError, RecursionError):
+                known = False
+            if not known:
                 self._hang_up()
                 return
             del buffer[: HEAD.size + length]

@@ -231,7 +231,10 @@ def test_strange_bytes_close_their_own_connection_only(market: MarketProcess) ->
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(data)
             assert b"error" in connection.recv(65_536)
-    for call in (b"MT5\x01\xff\xff\xff\xff", b"MT5\x01\x02\x00\x00\x00{]"):
+    for call in (
+        b"MT5\x01\xff\xff\xff\xff", b"MT5\x01\x02\x00\x00\x00{]", b"MT5\x01\x01\x00\x00\x005",
+        b"MT5\x01\x07\x00\x00\x00[1, []]",
+    ):  # fmt: skip
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(call)
             assert connection.recv(65_536) == b""
