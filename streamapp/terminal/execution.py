@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -38,6 +38,9 @@ from streamapp.terminal.request import Prepared, RefusedError, build, number
 logger = logging.getLogger(__name__)
 
 CHECK_PASSED = 0
+JUDGED_FOR_S = 5.0
+"""Longer after it was judged, an order is not sent: the disk, or an operation in the worker's hands, held it up, and
+the market that it was judged by is gone. A thousand times what lies between the two otherwise."""
 WRONG_ACCOUNT = "wrong_account"
 """What an answer is called that may be another account's: the order was executed here, or there."""
 
@@ -49,6 +52,15 @@ class Limits:
     account: AccountSettings
     guards: GuardSettings
     terminal: TerminalSettings
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """An order that may be sent: what the market showed, on which connection, and the request."""
+
+    prepared: Prepared
+    request: dict[str, Any]
+    generation: int
 
 
 class Execution:
@@ -114,15 +126,18 @@ class Execution:
                 self._say_idle()
 
     async def _execute(self, order: SubmitRequest) -> None:
-        prepared, request = await self._judged(order)
-        started = self._started(order, prepared)
+        judged = await self._judged(order)
+        started = self._started(order, judged.prepared)
         if not await self._journal.write(lambda book: _start(book, order, started)):
             logger.warning("order %s: not started, its row is no longer recorded", order.order_id)
             return
         crashpoints.reach("terminal.after_started")
-        await self._send(order, request)
+        if self._connection.generation != judged.generation:  # while that was recorded, which a bad disk makes long
+            raise RefusedError("not_connected", "the connection that it was judged on was lost before it was sent")
+        until = min(order.not_after, started.sent_at + timedelta(seconds=JUDGED_FOR_S))
+        await self._send(order, judged.request, until)
 
-    async def _judged(self, order: SubmitRequest) -> tuple[Prepared, dict[str, Any]]:
+    async def _judged(self, order: SubmitRequest) -> _Judged:
         """Return what the market shows and the request, waiting for a connection as long as the order is valid.
 
         Raises:
@@ -140,6 +155,7 @@ class Execution:
                 raise RefusedError(
                     "not_connected", f"{self._connection.health.connection}: {self._connection.health.detail}"
                 )
+            generation = self._connection.generation
             try:
                 prepared = Prepared(**await self._foresight.take(order))
                 judge(
@@ -150,7 +166,7 @@ class Execution:
                     time=self._connection.time,
                     now=self._clock(),
                 )
-                return prepared, await self._request(order, prepared)
+                return _Judged(prepared, await self._request(order, prepared), generation)
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("order %s: nothing was sent, judging it again: %s", order.order_id, error)
             except (ArithmeticError, ValueError, TypeError) as error:
@@ -187,7 +203,7 @@ class Execution:
             sent_at=self._clock(),
         )
 
-    async def _send(self, order: SubmitRequest, request: dict[str, Any]) -> None:
+    async def _send(self, order: SubmitRequest, request: dict[str, Any], until: datetime) -> None:
         try:
             answer = await self._connection.ask(
                 "send",
@@ -195,21 +211,19 @@ class Execution:
                 deadline_s=self._limits.terminal.order_send_deadline_s,
                 logged=False,
                 request=request,
-                not_after=order.not_after.timestamp(),
+                not_after=until.timestamp(),
             )
         except NotHandedOverError as error:
             await self._refuse(order, "not_connected", f"never handed to the worker: {error}")
         except WorkerLostError as error:
             await self._doubt(order, "deadline" if error.deadline else "worker_lost", str(error))
         else:
-            await self._settle(order, answer)
+            if answer.value["sent"]:
+                await self._settle(order, answer)
+            else:
+                await self._refuse(order, "stale", f"not after {until.isoformat()}, seen immediately before order_send")
 
     async def _settle(self, order: SubmitRequest, answer: Answer) -> None:
-        if not answer.value["sent"]:
-            await self._refuse(
-                order, "stale", f"not after {order.not_after.isoformat()}, seen immediately before order_send"
-            )
-            return
         result = answer.value["result"] or {}
         verdict = classify(result.get("retcode"), result.get("order", 0), result.get("comment", ""), answer.error)
         returned = SubmitReturned(

@@ -17,6 +17,7 @@ FRESH_S = 0.1
 @dataclass(frozen=True)
 class _Look:
     order_id: str
+    asked: dict[str, Any]
     generation: int
     began: float
     answer: asyncio.Task[Answer]
@@ -34,9 +35,10 @@ class Foresight:
         if self._connection.health.connection != "ready" or (self._ahead and not self._ahead.answer.done()):
             return
         loop = asyncio.get_running_loop()
-        answer = loop.create_task(self._connection.ask("prepare", urgency=ORDER, **about(order)))
+        asked = about(order)
+        answer = loop.create_task(self._connection.ask("prepare", urgency=ORDER, **asked))
         answer.add_done_callback(_heard)
-        self._ahead = _Look(order.order_id, self._connection.generation, loop.time(), answer)
+        self._ahead = _Look(order.order_id, asked, self._connection.generation, loop.time(), answer)
 
     async def take(self, order: SubmitRequest) -> dict[str, Any]:
         """Return what the order is judged by: what was read ahead for it, if that is fresh, or else read now.
@@ -54,7 +56,9 @@ class Foresight:
 
     def _is_good(self, ahead: _Look, order: SubmitRequest) -> bool:
         is_fresh = asyncio.get_running_loop().time() - ahead.began < FRESH_S
-        return is_fresh and (ahead.order_id, ahead.generation) == (order.order_id, self._connection.generation)
+        same = (ahead.order_id, ahead.generation) == (order.order_id, self._connection.generation)
+        # One submitted again with other parameters is a conflict; its symbol says nothing about the first.
+        return is_fresh and same and ahead.asked == about(order)
 
 
 def _heard(answer: asyncio.Task[Answer]) -> None:

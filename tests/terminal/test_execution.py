@@ -11,6 +11,8 @@ import pytest
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
+from streamapp.terminal.book import Book
+from streamapp.terminal.execution import JUDGED_FOR_S
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from tests.terminal.conftest import Account, eventually
 from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, deal, result, submit_request, tick
@@ -112,6 +114,31 @@ async def test_the_worker_refuses_what_is_past_its_time_at_the_last_moment(accou
     order = await account.submit()
     await account.said("started", "refused")
     assert await state(account, order.order_id) == ("refused", "stale")
+
+
+async def test_an_order_is_not_sent_over_a_connection_that_was_lost_while_its_start_was_recorded(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Book.start
+
+    def slow(book: Book, order_id: str, body: facts.SubmitStarted) -> bool:
+        account.connection._doubt()  # another account's login was seen, or a standstill noticed
+        return start(book, order_id, body)
+
+    monkeypatch.setattr(Book, "start", slow)
+    order = await account.submit()
+    await account.said("started", "refused")
+    assert await state(account, order.order_id) == ("refused", "not_connected")
+    assert account.worker.sends == []
+
+
+async def test_an_order_that_was_held_up_after_it_was_judged_is_not_sent_by_then(account: Account) -> None:
+    order = await account.submit(valid_s=3600)
+    await account.said("started", "returned", "accepted")
+    (handed,) = [arguments for operation, arguments in account.worker.asked if operation == "send"]
+    left_s = handed["not_after"] - datetime.now(UTC).timestamp()
+    assert left_s <= JUDGED_FOR_S
+    assert handed["not_after"] < order.not_after.timestamp()
 
 
 async def test_an_order_waits_for_a_connection_that_is_being_made(account: Account) -> None:

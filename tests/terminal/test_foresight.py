@@ -46,6 +46,17 @@ async def test_what_was_read_for_another_order_counts_for_none(account: Account)
     assert prepares(account) == 2
 
 
+async def test_what_was_read_for_a_conflict_counts_for_none(account: Account) -> None:
+    await ready(account)
+    epoch = account.journal.book.epoch
+    account.execution.foresee(submit_request(epoch=epoch, symbol="GBPUSD"))
+    await submitted(account, submit_request(epoch=epoch))
+    assert [arguments["symbol"] for operation, arguments in account.worker.asked if operation == "prepare"] == [
+        "GBPUSD",
+        "EURUSD",
+    ]
+
+
 async def test_what_was_read_over_another_connection_is_read_again(account: Account) -> None:
     await ready(account)
     order = submit_request(epoch=account.journal.book.epoch)
