@@ -128,10 +128,27 @@ def unfinished(book: Book) -> list[Known]:
     return [operation for (request_id,) in found if (operation := known(book, request_id)) is not None]
 
 
-def send(book: Book, request_id: str, magic: int, ticket: int) -> None:
-    """Note that a request goes out now, under this magic, about this ticket."""
+def send(book: Book, request_id: str, magic: int, ticket: int, *, overwrites: bool) -> str | None:
+    """Note that a request goes out now, under this magic, about this ticket; return the newer one that it would undo.
+
+    ``overwrites``: it gives new values, and must not take back those that somebody asked for after it.
+    """
+    if overwrites and (later := newer(book, request_id, ticket)) is not None:
+        return later
     book.db.execute("INSERT INTO sendings VALUES (?, ?, ?)", (magic, request_id, time_text(book.clock())))
     book.db.execute("UPDATE operations SET ticket = ? WHERE request_id = ?", (ticket, request_id))
+    return None
+
+
+def newer(book: Book, request_id: str, ticket: int) -> str | None:
+    """Return a later operation of the same kind that gave ``ticket`` values of its own, or found them there."""
+    found = book.db.execute(
+        "SELECT later.request_id FROM operations AS later JOIN operations AS own ON own.request_id = ? "
+        "WHERE later.ticket = ? AND later.kind = own.kind AND later.position > own.position AND (later.outcome = 'done' "
+        "OR EXISTS (SELECT 1 FROM sendings WHERE sendings.request_id = later.request_id)) LIMIT 1",
+        (request_id, ticket),
+    ).fetchone()
+    return str(found[0]) if found else None
 
 
 def withdraw(book: Book, magic: int) -> None:
@@ -144,9 +161,9 @@ def finish(
 ) -> None:
     """Keep the final answer, once; with it, what it means for an order of ours."""
     moved = book.db.execute(
-        "UPDATE operations SET outcome = ?, reply = ?, order_id = coalesce(?, order_id) "
+        "UPDATE operations SET outcome = ?, reply = ?, order_id = coalesce(?, order_id), ticket = coalesce(ticket, ?) "
         "WHERE request_id = ? AND outcome IS NULL",
-        (reply.outcome, reply.encode(), order_id, reply.request_id),
+        (reply.outcome, reply.encode(), order_id, reply.ticket, reply.request_id),
     ).rowcount
     if moved and said is not None and order_id is not None:
         book.report(said[0], order_id, said[1])

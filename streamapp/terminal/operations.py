@@ -46,6 +46,8 @@ lag (reference mt5 §2.5)."""
 SENDS_AT_MOST = 5
 """Requests of one operation. Each may be repeated without harm, but brokers count them (reference mt5 §3, row 33)."""
 SENT_ONCE = frozenset({"close_by"})
+OVERWRITING = frozenset({"modify", "protect"})
+"""Sent again after a newer one of its kind, such a request would take back what that one set."""
 DONE = 10009
 
 
@@ -187,7 +189,8 @@ class Operations:
             work.window = (generation, now)
         elif now - work.window[1] >= self._window_s(said, shown=shown):
             if shown and said.meaning != "taken":
-                return await self._finish(work, "rejected", f"not seen at the broker all the time after: {said.text}")
+                text = "; ".join(part for part in (said.text, work.barred) if part)
+                return await self._finish(work, "rejected", f"not seen at the broker all the time after: {text}")
             return self._unknown(work, said)
         if self._clock() >= work.request.not_after and not self._connection.is_readable:
             return self._unknown(work, said)
@@ -224,7 +227,13 @@ class Operations:
         except (NotHandedOverError, WorkerLostError) as error:
             work.why = str(error)
             return
-        await self._journal.write(lambda book: memory.send(book, request_id, magic, ask.ticket))
+        overwrites = work.kind in OVERWRITING
+        later = await self._journal.write(
+            lambda book: memory.send(book, request_id, magic, ask.ticket, overwrites=overwrites)
+        )
+        if later is not None:
+            work.barred = f"request {later} came after it and set other values: they stand"
+            return
         try:
             said = await self._asked(work, request)
         except NotHandedOverError as error:

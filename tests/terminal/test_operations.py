@@ -325,6 +325,29 @@ async def test_what_the_broker_took_and_does_not_show_is_unknown_until_it_does(d
     assert desk.sends == [6]
 
 
+@pytest.mark.parametrize("kind", ["protect", "modify"])
+async def test_what_was_set_later_is_not_taken_back_by_an_older_request(desk: Desk, kind: str) -> None:
+    target: dict[str, Any] = {"ticket": 1001} if kind == "modify" else {}
+    levels: dict[str, Any] = {"stop_loss": Decimal("1.07"), **target}
+    desk.broker.script = [desk.broker.says(10009)]
+    assert (await desk.once(kind, "older", **levels)).outcome == "unknown"
+    assert (await desk.ask(kind, "newer", **{**levels, "stop_loss": Decimal("1.06")})).outcome == "done"
+    reply = await desk.ask(kind, "older", **levels)
+    assert reply.outcome == "rejected"
+    assert "request newer came after it" in reply.message
+    row = desk.broker.order if kind == "modify" else desk.broker.position
+    assert row is not None
+    assert (row["sl"], len(desk.sends)) == (1.06, 2)
+
+
+async def test_what_was_found_set_later_stands_as_well(desk: Desk) -> None:
+    desk.broker.script = [desk.broker.says(10009)]
+    assert (await desk.once("protect", "older", stop_loss=Decimal("1.07"))).outcome == "unknown"
+    assert (await desk.ask("protect", "newer", stop_loss=Decimal(0))).outcome == "done"
+    assert (await desk.ask("protect", "older", stop_loss=Decimal("1.07"))).outcome == "rejected"
+    assert desk.sends == [6]
+
+
 async def test_what_nobody_knows_is_refused_after_a_while(desk: Desk) -> None:
     desk.broker.order, desk.broker.position, desk.broker.deals = None, None, []
     assert (await desk.ask("close")).outcome == "refused"
