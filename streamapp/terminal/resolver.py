@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -137,7 +137,7 @@ class Resolver:
         return {
             "orders": [self._wanted(doubt) for doubt in doubts],
             "since": min(self._since(doubt) for doubt in doubts),
-            "until": self._connection.time.server_s(self._clock() + FUTURE),
+            "until": self._connection.time.server_s(self._latest(doubts) + FUTURE),
             "settled_until": self._settled_until,
         }
 
@@ -157,6 +157,10 @@ class Resolver:
         if self._may_be_old(doubt):
             return WHOLE_DAY_S
         return self._connection.time.server_s(doubt.recorded_at - BEFORE) // WHOLE_DAY_S * WHOLE_DAY_S
+
+    def _latest(self, doubts: Sequence[Doubt]) -> datetime:
+        """Return now, at least: our clock may have been set back since the orders were recorded."""
+        return max(self._clock(), self._connection.time.newest, *(doubt.recorded_at for doubt in doubts))
 
     def _may_be_old(self, doubt: Doubt) -> bool:
         """Return whether it was claimed for another journal, and so may have been sent before this one began."""

@@ -45,6 +45,11 @@ class ServerTime:
             self.offset_s = offset_s
         return believed
 
+    @property
+    def newest(self) -> datetime:
+        """The server's newest tick, in UTC: so late it is at least, whatever our own clock says; 1970 before any."""
+        return self.utc(self._last_ms)
+
     def utc(self, server_ms: int) -> datetime:
         """Return a server time in UTC; the offset must be known."""
         return datetime.fromtimestamp(server_ms / 1000, UTC) - timedelta(seconds=self.offset_s or 0)

@@ -28,11 +28,11 @@ END_OF_TIME_S = 2**31 - 1
 
 def watermark(book: Book) -> datetime:
     """Return up to when history was known to be complete; a new journal begins now, and so with one day of history."""
-    text = book.meta("history_watermark")
+    text, now = book.meta("history_watermark"), book.clock()
     if text is None:
-        text = time_text(book.clock())
+        text = time_text(now)
         book.set_meta("history_watermark", text)
-    return datetime.fromisoformat(text)
+    return min(datetime.fromisoformat(text), now)
 
 
 def known_deals(book: Book) -> tuple[datetime, list[int]]:

@@ -187,7 +187,8 @@ class Watch:
         elif before is None:
             self._before = read
         elif (before.generation, before.digest) == (read.generation, read.digest):
-            self._watermark = max(self._watermark, read.until)
+            # By the server's ticks: were our clock days ahead, all that came later would lie before the watermark.
+            self._watermark = max(self._watermark, min(read.until, self._connection.time.newest))
             text = time_text(self._watermark)
             await self._journal.write(lambda book: book.set_meta("history_watermark", text))
             return WIDE_EVERY_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,15 @@ async def test_absence_is_proved_by_a_whole_window_of_one_connection(account: Ac
     assert evidence["rows_looked_at"] == {"orders": 0, "positions": 0, "history_orders": 0, "history_deals": 0}
     assert evidence["generation"] == account.connection.generation
     assert await state(account, order) == ("absent", "absent")
+
+
+async def test_a_clock_that_is_set_back_hides_no_order(account: Account) -> None:
+    order = await account.submit()
+    await comes_to(account, order, *DOUBT)
+    account.resolver._clock = lambda: datetime.now(UTC) - timedelta(days=10)
+    looks = len(searches(account))
+    await eventually(lambda: len(searches(account)) > looks + 1)
+    assert searches(account)[-1]["until"] > tick()["time"]
 
 
 async def test_the_worker_that_gave_a_doubtful_answer_is_not_asked_again(account: Account) -> None:

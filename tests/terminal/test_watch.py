@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +13,11 @@ import pytest
 from streamapp import subjects
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import SnapshotMessage
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.snapshots import Snapshots
+from streamapp.terminal.synchronisation import watermark
 from tests.terminal.conftest import PATIENCE_S, Account, eventually
 from tests.terminal.scripted import OWNER, TERMINAL, deal, result, submit_request, tick
 
@@ -179,6 +181,21 @@ async def test_a_history_that_lacks_deals_does_not_move_the_watermark(account: A
 
 
 # -- orders that work
+
+
+async def test_the_watermark_goes_with_the_servers_clock_not_with_ours(account: Account) -> None:
+    await rounds(account, 1)
+    account.watch._watermark = datetime(2026, 1, 1, tzinfo=UTC)
+    account.watch._clock = lambda: datetime.now(UTC) + timedelta(days=10)
+    await eventually(lambda: account.watch._watermark.year > 2026 or account.watch._watermark.month > 1)
+    await rounds(account, 5)
+    assert account.watch._watermark <= datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def test_a_watermark_that_lies_ahead_of_now_is_not_believed(account: Account) -> None:
+    ahead = time_text(datetime.now(UTC) + timedelta(days=10))
+    await account.journal.write(lambda book: book.set_meta("history_watermark", ahead))
+    assert await account.journal.write(watermark) <= datetime.now(UTC)
 
 
 async def test_a_working_order_is_left_to_the_table_of_orders(account: Account) -> None:
