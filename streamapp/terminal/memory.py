@@ -144,7 +144,8 @@ def newer(book: Book, request_id: str, ticket: int) -> str | None:
     """Return a later operation of the same kind that gave ``ticket`` values of its own, or found them there."""
     found = book.db.execute(
         "SELECT later.request_id FROM operations AS later JOIN operations AS own ON own.request_id = ? "
-        "WHERE later.ticket = ? AND later.kind = own.kind AND later.position > own.position AND (later.outcome = 'done' "
+        "WHERE later.ticket = ? AND later.kind = own.kind AND later.position > own.position "
+        "AND (later.outcome = 'done' "
         "OR EXISTS (SELECT 1 FROM sendings WHERE sendings.request_id = later.request_id)) LIMIT 1",
         (request_id, ticket),
     ).fetchone()

@@ -6,6 +6,7 @@ Until it holds, until the broker says no, or until its time is over (submission 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from functools import partial
 from typing import Any
@@ -52,12 +53,12 @@ DONE = 10009
 
 
 class Operations:
-    """Carries out one operation at a time, in order of arrival.
+    """Carries operations out in order of arrival, one after another; one that has to wait for long lets others go on.
 
     Guarantees:
-        Nothing is sent at or after not_after, nor before a durable note of it. What is sent again is only what can't
-        happen twice: a cancellation, new values, the close of a whole position of a hedging account. A request_id has
-        one outcome, whoever asks and however often.
+        Those of one order or position never overtake each other. Nothing is sent at or after not_after, nor before a
+        durable note of it. What is sent again is only what can't happen twice: a cancellation, new values, the close of
+        a whole position of a hedging account. A request_id has one outcome, whoever asks and however often.
     """
 
     def __init__(
@@ -125,17 +126,31 @@ class Operations:
         for known in await self._journal.write(memory.unfinished):
             if known.request.request_id not in self._works:
                 self._begin(known)
-        while True:
-            work = await self._waiting.get()
-            try:
-                reply = await self._carried_out(work)
-            except Exception:
-                logger.exception("operation %s could not be carried out", work.request.request_id)
-                reply = self._reply(work.request, "unknown", "it could not be carried out; the terminal's log says why")
-            finally:
-                del self._works[work.request.request_id]
-            self.counts[reply.outcome] = self.counts.get(reply.outcome, 0) + 1
-            work.done.set_result(reply)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                work = await self._waiting.get()
+                tasks.create_task(self._done(work))
+                await work.aside.wait()
+
+    async def _done(self, work: Work) -> None:
+        """Carry one out after those before it that have a target in common; answer it."""
+        try:
+            if before := self._before(work):
+                work.aside.set()
+                await asyncio.wait(before)
+            reply = await self._carried_out(work)
+        except Exception:
+            logger.exception("operation %s could not be carried out", work.request.request_id)
+            reply = self._reply(work.request, "unknown", "it could not be carried out; the terminal's log says why")
+        finally:
+            del self._works[work.request.request_id]
+            work.aside.set()
+        self.counts[reply.outcome] = self.counts.get(reply.outcome, 0) + 1
+        work.done.set_result(reply)
+
+    def _before(self, work: Work) -> list[asyncio.Future[OperationReply]]:
+        earlier = itertools.takewhile(lambda other: other is not work, self._works.values())
+        return [other.done for other in earlier if other.targets & work.targets]
 
     # -- the loop
 
@@ -150,7 +165,7 @@ class Operations:
                 step = Barred(refused.message)
             if (reply := await self._act(work, step)) is not None:
                 return reply
-            await asyncio.sleep(next(work.waits))
+            await work.wait()
 
     async def _act(self, work: Work, step: Step | Barred | None) -> OperationReply | None:
         """Do what a step says; return the answer once there is one."""

@@ -6,11 +6,22 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from streamapp.messages.operation import OperationReply, OperationRequest
+from streamapp.messages.operation import (
+    CancelRequest,
+    CloseByRequest,
+    CloseRequest,
+    ModifyRequest,
+    OperationReply,
+    OperationRequest,
+    ProtectRequest,
+)
 from streamapp.terminal import answers
 from streamapp.terminal.answers import Said
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 0.5
+ASIDE_S = 0.1
+"""Whoever waits longer before its next look lets others go first: a doubt takes a settle window, and someone may be
+waiting to get out of the market."""
 
 
 def backoff() -> Iterator[float]:
@@ -34,7 +45,8 @@ class Work:
 
     ``sendings``: requests that may have reached the broker; ``said``: what is known of the last one; ``doubted``:
     whether one may still come to something. ``barred``: why no other will be sent. ``window``: the connection, and
-    since when on it, the last one is looked for. ``first_look``: since when there is something to be seen.
+    since when on it, the last one is looked for. ``first_look``: since when there is something to be seen. ``aside``:
+    others need not wait for it any more.
     """
 
     kind: answers.Kind
@@ -50,6 +62,26 @@ class Work:
     first_look: float | None = None
     ticket: int | None = None
     waits: Iterator[float] = field(default_factory=backoff)
+    aside: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def targets(self) -> set[int | str]:
+        """Positions and orders that it changes: what has one in common is done in order of arrival."""
+        match self.request:
+            case CancelRequest() | ModifyRequest():
+                return {f"order:{self.order_id or self.request.order_id or self.request.ticket}"}
+            case CloseByRequest():
+                return {self.request.position_id, self.request.by_position_id}
+            case CloseRequest() | ProtectRequest():
+                return {self.request.position_id}
+        raise TypeError(f"expected an operation, got {type(self.request).__name__}")
+
+    async def wait(self) -> None:
+        """Wait before the next look; a longer wait is made aside."""
+        wait_s = next(self.waits)
+        if wait_s > ASIDE_S:
+            self.aside.set()
+        await asyncio.sleep(wait_s)
 
     def is_patient(self, patience_s: float) -> bool:
         """Return whether what the tables show may still be the lag of one behind the other."""

@@ -138,12 +138,14 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(folder: Path, broker: Broker | None = None, **changes: float) -> AsyncIterator[Desk]:
+async def opened(
+    folder: Path, broker: Broker | None = None, *, settle_s: float = SETTLE_S, **changes: float
+) -> AsyncIterator[Desk]:
     broker = broker or Broker(ScriptedWorker())
     async with wired(folder, broker.worker, settle_window_s=SETTLE_S, **changes) as parts:
         operations = Operations(
             parts.journal, parts.connection, parts.execution, AccountSettings(login=LOGIN, server=SERVER),
-            TerminalSettings(poll_interval_s=0.02, settle_window_s=SETTLE_S, order_send_deadline_s=1.0),
+            TerminalSettings(poll_interval_s=0.02, settle_window_s=settle_s, order_send_deadline_s=1.0),
             deployment="tests", clock=utc_now, answer_within_s=changes.get("answer_within_s", 0.5), patience_s=0.1,
         )  # fmt: skip
         parts.tasks.append(asyncio.create_task(operations.run()))
@@ -179,6 +181,27 @@ async def test_operations_are_carried_out_one_at_a_time_in_order_of_arrival(desk
     levels = [Decimal(f"1.0{number}") for number in range(1, 8)]
     await asyncio.gather(*(desk.ask("protect", f"r-{level}", stop_loss=level) for level in levels))
     assert [request["sl"] for request in desk.broker.requests] == [float(level) for level in levels]
+
+
+async def test_an_operation_in_doubt_holds_up_only_those_of_its_own_positions(tmp_path: Path) -> None:
+    async with opened(tmp_path, settle_s=600.0) as desk:
+        other = {"ticket": 78, "identifier": 78, "symbol": "EURUSD", "type": 1, "volume": 0.3, "sl": 0.0, "tp": 0.0}
+        desk.parts.worker.answers["position_now"] = lambda asked: desk.broker._shown(
+            live=desk.broker.position if asked["position_id"] == 77 else other, deals=desk.broker.deals
+        )
+        desk.broker.script = [desk.broker.says(10012)]
+        doubtful = asyncio.create_task(desk.once("close_by", "r-1", position_id=77, by_position_id=78))
+        await eventually(lambda: desk.sends)
+        behind = asyncio.create_task(desk.once("close", "r-2"))
+        assert (await desk.ask("cancel", "r-3", ticket=1001)).outcome == "done"
+        assert (await doubtful).outcome == "unknown"
+        assert (await behind).outcome == "unknown"
+        assert desk.sends == [10, 8]
+        desk.broker.close(0.3)
+        desk.broker.deals[-1]["entry"] = 3
+        assert (await desk.ask("close_by", "r-1", position_id=77, by_position_id=78)).outcome == "done"
+        assert (await desk.ask("close", "r-2")).outcome == "done"
+        assert desk.sends == [10, 8]
 
 
 async def test_a_sending_is_durable_before_it_is_handed_over(desk: Desk) -> None:
