@@ -84,13 +84,17 @@ def order_message(order: Context, revision: Revision) -> OrderMessage:
 
 
 def is_news(revision: Revision) -> bool:
-    """Return whether a revision goes to NATS: it changed the status, the filled volume or the parameters."""
+    """Return whether a revision goes to NATS: it changed status, filled volume, parameters, or the price by correction.
+
+    Without the last one, readers would keep an average price that never was.
+    """
     before, state = revision.before, revision.state
     return (
         before is None
         or status_of(before) != status_of(state)
         or before.filled != state.filled
         or (before.parameters is not state.parameters and before.parameters != state.parameters)
+        or (isinstance(revision.fact.body, facts.FillCorrected) and average_price_of(before) != average_price_of(state))
     )
 
 

@@ -430,6 +430,18 @@ async def test_a_corrected_deal_corrects_order_and_position() -> None:
     assert str(world.position.state.volume) == "0.4"
 
 
+@pytest.mark.parametrize(("price", "news"), [("1.08600", True), ("1.08510", False)])
+async def test_a_corrected_price_is_news_of_the_order_and_other_corrections_are_the_fills_alone(
+    price: str, news: bool
+) -> None:
+    world = World()
+    await world.fold(*LIFE)
+    before = len(world.published)
+    await world.fold(corrected(9, 1, "1", price=price, commission=Decimal(-1)))
+    assert ("orders.filled.EURUSD" in world.published[before:]) == news
+    assert "broker.fill.EURUSD" in world.published[before:]
+
+
 async def test_broken_records_are_dead_letters_and_the_next_fact_is_folded() -> None:
     world = World()
     headless = json.loads(FactMessage.of(accepted()).encode())

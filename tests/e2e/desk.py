@@ -155,6 +155,10 @@ class Desk:
         """Let the next ``order_send`` of an account be struck."""
         await self._market("/faults", {"kind": kind, "account": account, "nth": 1, **fields})
 
+    async def intervene(self, account: str, **deed: Any) -> None:
+        """Let the broker or somebody else do something at an account now."""
+        await self._market("/faults", {"kind": "foreign_activity", "account": account, "params": deed})
+
     @asynccontextmanager
     async def broken(self, kind: str, account: str, **params: Any) -> AsyncIterator[None]:
         """Let an account have a fault as long as this is open."""

@@ -290,6 +290,25 @@ async def test_a_position_is_closed_on_request_and_the_order_that_opened_it_stay
     assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
 
 
+async def test_a_deal_that_the_broker_corrects_and_takes_back_changes_order_and_position_everywhere(desk: Desk) -> None:
+    await desk.pin("EURGBP", "0.85000", "0.85010")
+    for name, action in (("corrected", "correct"), ("taken-back", "bust")):
+        await desk.send(name, "hedge", "EURGBP")
+        await desk.ended(name, "filled")
+        _, deal = await desk.ledger(name)
+        await desk.intervene("hedge", action=action, deal=deal["ticket"], price="0.85020")
+    order = await desk.ended("taken-back", "cancelled", "broker")
+    assert desk.statuses("taken-back")[-3:] == ["filled", "submitted", "cancelled"]
+    assert (Decimal(order["filled_volume"]), order["average_price"]) == (Decimal(0), None)
+    await desk.until(lambda: _is_flat(desk, "hedge", order["position_id"]), lambda: "a flat position")
+
+    async def corrected() -> bool:
+        known = await desk.view(f"/orders/{desk.order_id('corrected')}")
+        return known["status"] == "filled" and Decimal(known["average_price"]) == Decimal("0.85020")
+
+    await desk.until(corrected, lambda: "the corrected price")
+
+
 async def test_every_witness_tells_the_same_story_of_all_of_them(desk: Desk) -> None:
     evidence = await settled_evidence(desk.settings, desk.nats, within_s=SETTLE_WITHIN_S)
     assert disagreements(evidence) == []
