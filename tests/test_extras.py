@@ -185,6 +185,7 @@ def test_the_command_says_what_it_can_do_without_the_other_parts(part: str, requ
     [
         ("base", ("terminals",), "streamapp[terminal]"),
         ("base", ("watch",), "streamapp[terminal]"),
+        ("base", ("account", "show", "demo-hedging"), "streamapp[terminal]"),
         ("terminal", ("up",), "streamapp[local]"),
         ("terminal", ("demo",), "streamapp["),
         ("terminal", ("init",), "streamapp[trading]"),

@@ -57,7 +57,7 @@ async def _resumed(request: ResumeRequest, *, yes: bool) -> ResumeReply:
         if not yes:
             _confirm(
                 f"{await _halt(terminal)}\nFrom then on {request.account} opens what it is told to; what was refused "
-                "meanwhile stays refused. Resume once you have compared with the broker and ended what caused it."
+                "meanwhile stays refused. Do it after comparing with the broker and ending what caused the halt."
             )
         return await terminal.ask("resume", ResumeReply, request)
 
@@ -105,6 +105,7 @@ def _confirm(meaning: str) -> None:
     try:
         agreed = typer.confirm("Do it?", err=True)
     except typer.Abort:
+        typer.echo(err=True)  # the question stands on a line without an end
         raise ConfigurationError("nothing was done: expected a yes, or --yes where nobody can be asked") from None
     if not agreed:
         typer.echo("nothing was done", err=True)

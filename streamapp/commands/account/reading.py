@@ -99,7 +99,9 @@ def _list(name: str, operation: str, kind: type[P], request: ListRequest, *, as_
     screen = tables.screen()
     if reply.content:
         screen.print(tables.rows(reply))
-    screen.print(f"{len(reply.content or ())} {operation} of {name}, {tables.clock(reply.at)}", markup=False)
+    count = len(reply.content or ())
+    what = operation if count != 1 else operation.removesuffix("s")
+    screen.print(f"{count} {what} of {name}, {tables.clock(reply.at)}", markup=False)
 
 
 async def whole(terminal: AskedTerminal, operation: str, kind: type[P], request: ListRequest) -> P:
