@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from nats.aio.client import Client
 
@@ -38,6 +40,7 @@ from streamapp.terminal.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 STATUS_EVERY_S = 0.5
 """How often the parent hears how we are; it is what ``/health`` shows."""
 FINISH_DEADLINE_S = 10.0
@@ -104,9 +107,9 @@ class Terminal:
             journal.
         """
         self.start(self.journal.run(), "journal")
-        for order_id in await self.journal.write(lambda book: book.recover()):
+        for order_id in await self._first(lambda book: book.recover()):
             logger.error("order %s is in doubt: the terminal stopped between STARTED and the answer", order_id)
-        for request in await self.journal.write(lambda book: book.unsent()):
+        for request in await self._first(lambda book: book.unsent()):
             self.execution.add(request)
         self.start(self.link.run(), "worker")
         self.start(self.connection.run(), "connection")
@@ -126,6 +129,14 @@ class Terminal:
         finally:
             stopping.cancel()
             await self._stop()
+
+    async def _first(self, action: Callable[[Book], list[T]]) -> list[T]:
+        """Return what the journal answers, or raise what ended it: nobody else looks at its task yet."""
+        answer, journal = self.journal.write(action), self._tasks[0]
+        await asyncio.wait([answer, journal], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            journal.result()
+        return await answer
 
     async def _talk(self) -> None:
         client = await self._connected()
@@ -232,10 +243,25 @@ class Terminal:
         self.journal.close()
 
 
-def say(status: dict[str, Any]) -> None:
-    """Tell the parent how we are: one JSON line on standard output."""
-    sys.stdout.write(json.dumps(status) + "\n")
-    sys.stdout.flush()
+def start_saying() -> Callable[[dict[str, Any]], None]:
+    """Return what tells the parent how we are: one JSON line on standard output. It never waits.
+
+    A parent may stand still (stopped, or its console on Windows while somebody selects text), and its pipe is full
+    then. What is said meanwhile is not said: the next status holds it.
+    """
+    lines: queue.Queue[bytes] = queue.Queue(1)
+
+    def write() -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, and so are we in a moment
+            while True:
+                os.write(sys.stdout.fileno(), lines.get())
+
+    def say(status: dict[str, Any]) -> None:
+        with contextlib.suppress(queue.Full):
+            lines.put_nowait(json.dumps(status).encode() + b"\n")
+
+    threading.Thread(target=write, daemon=True, name="status").start()
+    return say
 
 
 def stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -261,7 +287,7 @@ async def main(account: str) -> int:
     )  # a person's Ctrl-C reaches the whole group; the parent says when we stop
     signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(stop.set))
     try:
-        await Terminal(settings, account).run(stop, say)
+        await Terminal(settings, account).run(stop, start_saying())
     except ConfigurationError as error:
         logger.critical("%s", error)
         return 2

@@ -27,6 +27,8 @@ REASONS: dict[int, DealReason] = {
 SIDES: tuple[Side, Side] = ("buy", "sell")
 MARKET_TYPES = (0, 1)
 STATE_CANCELED, STATE_PARTIAL, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED = 2, 3, 4, 5, 6
+ENDED = frozenset({STATE_CANCELED, STATE_PARTIAL, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED})
+"""The states of an order that is over. Whatever else history shows of it, it has not ended."""
 REJECTED_LATER = 10006
 """History has no retcode: a request that was placed and then refused is the plain rejection."""
 

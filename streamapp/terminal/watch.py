@@ -16,7 +16,7 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import MARKET_TYPES, end_of, filled
+from streamapp.terminal.deals import ENDED, MARKET_TYPES, end_of, filled
 from streamapp.terminal.history import CANCELED_TYPES
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
@@ -225,6 +225,8 @@ def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[
 
 
 def _record_end(book: Book, order: dict[str, Any], order_id: str, volume: Decimal, attempt: int) -> None:
+    if order["state"] not in ENDED:
+        return
     by_user = book.cancel_requested(order["ticket"])
     # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
     # deals.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+import struct
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from streamapp.local import nats
 from streamapp.local.ports import free_port
 from streamapp.local.process import RunningProcess
 from streamapp.messages.terminal import ReplayReply, ReplayRequest
+from streamapp.terminal.child import STATUS_EVERY_S
 from tests.terminal.conftest import (
     PATIENCE_S,
     Market,
@@ -31,6 +35,8 @@ from tests.terminal.desk import ACCEPTED, Desk
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
+PIPE_B, MOST_SAID_B = 4096, 1500
+"""What a small pipe holds, and more than one status takes of it."""
 DEADLINE_S = 3.0
 """Of these terminals' calls."""
 ADOPTED_AFTER_LOSS = ("started", "unknown", "accepted", "deal")
@@ -171,6 +177,44 @@ async def test_a_journal_that_can_not_be_written_ends_the_process_and_nothing_wa
     await desk.says(order, *ACCEPTED)
     desk.orders.append(order)
     await desk.close()
+
+
+async def test_a_journal_that_fails_at_the_start_ends_the_process_as_well(desk: Desk) -> None:
+    first = desk.terminal.process
+    assert first is not None
+    assert await desk.terminal.stop() == 0
+    (journal,) = desk.terminal.log.parent.rglob(f"*{desk.terminal.account}*.sqlite3")
+    with closing(sqlite3.connect(journal)) as db:
+        db.execute("ALTER TABLE rows RENAME TO gone")  # whatever it is that can't be read
+    second = desk.terminal.start()
+    await eventually(lambda: second.poll() is not None, "its end")
+    assert second.returncode not in {0, None}
+
+
+async def test_a_parent_that_stands_still_and_reads_nothing_holds_up_no_order(
+    tmp_path: Path, terminal: TerminalProcess, market: Market
+) -> None:
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    terminal.said = tmp_path / "unread"
+    os.mkfifo(terminal.said)
+    pipe = os.open(terminal.said, os.O_RDONLY | os.O_NONBLOCK)
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_B)
+    terminal.start()
+    desk = Desk(terminal, market, count())
+    await desk.open()
+
+    def is_full() -> bool:
+        (held,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"    "))
+        return bool(held > PIPE_B - MOST_SAID_B)
+
+    await eventually(is_full)
+    until, sends = time.monotonic() + 4 * STATUS_EVERY_S, 0
+    while time.monotonic() < until or not sends:
+        await desk.submits(*ACCEPTED)
+        sends += 1
+    await desk.close(sends=sends)
+    os.close(pipe)
 
 
 MOVED_CLOCK = """

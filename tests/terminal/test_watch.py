@@ -235,6 +235,16 @@ async def test_an_order_that_the_broker_could_not_activate_is_rejected(account: 
     assert reports[3].body.ticket == 1001
 
 
+@pytest.mark.parametrize("state", [0, 1, 7, 8, 9, 77])
+async def test_a_state_that_is_no_end_ends_nothing_wherever_it_is_shown(account: Account, state: int) -> None:
+    await placed(account)
+    shows_order(account, state)
+    await rounds(account, 3, "ended")
+    assert await account.journal.write(lambda book: book.is_live(1001))
+    shows_order(account, 2)
+    await account.said("started", "returned", "accepted", "cancelled")
+
+
 async def test_an_order_in_neither_table_is_not_known_and_nothing_is_said(account: Account) -> None:
     await placed(account)
     account.worker.answers["ended"] = lambda asked: {"read": True, "orders": [], "looked": asked["tickets"]}
