@@ -143,7 +143,7 @@ def _permission(shown: Account) -> str:
 
 
 def _whose(row: OpenPosition | WorkingOrder) -> str:
-    return f"not ours ({row.comment or row.reason})"
+    return f"none known ({row.comment or row.reason})"
 
 
 def _pairs() -> Table:
