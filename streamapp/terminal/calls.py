@@ -141,6 +141,9 @@ def plain(value: Any) -> Any:
         return {name: plain(part) for name, part in value._asdict().items()}
     if isinstance(value, tuple):
         return [plain(part) for part in value]
+    if isinstance(value, str) and not value.isascii():
+        # A server that cuts a comment off may leave half of a character, which is no text that could be written.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 
 

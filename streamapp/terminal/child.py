@@ -133,7 +133,8 @@ class Terminal:
     async def _first(self, action: Callable[[Book], list[T]]) -> list[T]:
         """Return what the journal answers, or raise what ended it: nobody else looks at its task yet."""
         answer, journal = self.journal.write(action), self._tasks[0]
-        await asyncio.wait([answer, journal], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [answer, journal]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             journal.result()
         return await answer

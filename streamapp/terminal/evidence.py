@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,11 +13,13 @@ from streamapp.domain.vocabulary import Side
 from streamapp.terminal.request import number
 from streamapp.terminal.rows import Doubt
 from streamapp.terminal.servertime import ServerTime
-from streamapp.terminal.sightings import EXPERT, SHORTEST_TAG, SIDES, TABLES
+from streamapp.terminal.sightings import EXPERT, SHORTEST_TAG, SIDES, TABLES, TAG_BEGINS
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far off a server's clock may date an order that has lost its name."""
 ENTRY_IN, ENTRY_OUT_BY = 0, 3
+_Kind = tuple[str, Side, Decimal]
+"""Symbol, side and volume."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,21 @@ def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, latenes
         lateness: How long after its not_after an order may still have been taken by the broker.
     """
     evidence = {doubt.order.order_id: Evidence() for doubt in doubts}
+    # Thousands of rows and hundreds of doubts, after a journal was lost: not each of these with each of those.
+    by_magic, by_kind = defaultdict[int, list[Doubt]](list), defaultdict[_Kind, list[Doubt]](list)
+    for doubt in doubts:
+        wanted = doubt.order.parameters
+        by_magic[doubt.magic].append(doubt)
+        by_kind[wanted.symbol, wanted.side, wanted.volume].append(doubt)
     for row in seen:
-        named = [doubt for doubt in doubts if _names(row, doubt)]
+        possible = doubts if TAG_BEGINS in row.comment else by_magic.get(row.magic, ())
+        named = [doubt for doubt in possible if _names(row, doubt)]
         for doubt in named:
             found = evidence[doubt.order.order_id]
             found.ours.append(row)
             if row.ticket and row.ticket not in found.tickets:
                 found.tickets.append(row.ticket)
-        for doubt in doubts if not named else ():
+        for doubt in by_kind.get((row.symbol, row.side, row.volume), ()) if not named else ():
             if _is_alike(row, doubt, epoch, lateness):
                 evidence[doubt.order.order_id].alike.append(row)
     return evidence
@@ -120,11 +130,10 @@ def _names(row: Sighting, doubt: Doubt) -> bool:
 
 
 def _is_alike(row: Sighting, doubt: Doubt, epoch: str, lateness: timedelta) -> bool:
-    order, wanted = doubt.order, doubt.order.parameters
+    order = doubt.order
     earliest = doubt.recorded_at - CLOCK_SLACK
     return (
-        (row.symbol, row.side, row.volume) == (wanted.symbol, wanted.side, wanted.volume)
-        and (row.closes is None or row.closes == order.position_id)
+        (row.closes is None or row.closes == order.position_id)
         and (order.position_id is None or row.closes in (None, order.position_id))
         and (order.epoch != epoch or row.at >= earliest)
         and row.at <= order.not_after + lateness + CLOCK_SLACK

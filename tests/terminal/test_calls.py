@@ -1,9 +1,12 @@
-"""What the worker keeps of answers, to note only what changed."""
+"""What the worker makes of answers, and keeps of them to note only what changed."""
 
 from __future__ import annotations
 
 from streamapp.terminal import calls as module
-from tests.terminal.tables import Tables, row
+from streamapp.terminal.calls import plain
+from streamapp.terminal.deals import filled
+from streamapp.terminal.servertime import ServerTime
+from tests.terminal.tables import Tables, deal, row
 
 
 def test_an_answer_is_noted_once_for_as_long_as_it_is_the_same() -> None:
@@ -23,3 +26,10 @@ def test_what_is_remembered_does_not_grow_with_the_orders_of_months() -> None:
     assert len(calls._last_answers) <= module.REMEMBERED
     functions = [note["function"] for note in calls.taken_notes()]
     assert (functions.count("positions_get"), functions.count("terminal_info")) == (1, 1)
+
+
+def test_a_comment_that_was_cut_within_a_character_is_still_a_deal_that_can_be_reported() -> None:
+    cut = plain(deal(7, 1_700_000_000, comment="to the moon \U0001f680 \ud83d", volume=0.1))
+    body = filled(cut, "USD", ServerTime(0))
+    assert body.comment == "to the moon \U0001f680 \ufffd"
+    assert body.model_dump_json()
