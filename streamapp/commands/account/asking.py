@@ -56,8 +56,7 @@ class AskedTerminal:
 
         Raises:
             Transient: nobody was there to hear it.
-            Ambiguous: no answer came in time: it may have been heard.
-            Definite: the answer is one that this version can't read.
+            Ambiguous: no answer came in time, or one that this version can't read: it may have been heard.
         """
         import nats.errors
 
@@ -75,7 +74,7 @@ class AskedTerminal:
         try:
             return reply.decode(answer.data)
         except Unusable as error:
-            raise Definite(
+            raise Ambiguous(
                 f"expected an answer that this version of streamapp knows, got one that is {error}: "
                 "install the same version here and where the terminal runs"
             ) from None
