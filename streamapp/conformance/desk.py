@@ -32,6 +32,10 @@ class NotDemo(ConfigurationError):  # noqa: N818  # it reads as what it is
     """The account is not a demo account, or is another one than before: nothing more is sent."""
 
 
+class MarketClosed(Transient):  # it reads as what it is
+    """The market rests: nothing that follows says anything about the module."""
+
+
 class ReadFailed(Transient):  # it reads as what it is
     """The terminal did not answer a read that must succeed."""
 
@@ -162,9 +166,12 @@ class Desk:
         Raises:
             NotDemo: the account is not the demo account any more; nothing was sent.
             CallHung: nobody knows whether it was executed.
+            MarketClosed: it was refused because of that.
         """
         self.verify()
         said = self.caller.call("order_send", request)
+        if isinstance(said.result, Row) and said.result.retcode == mt5.TRADE_RETCODE_MARKET_CLOSED:
+            raise MarketClosed(f"expected an open market for {self.symbol}, got 10018: run it again when it is open")
         if isinstance(said.result, Row) and said.result.order:
             self.tickets.add(said.result.order)
         return said

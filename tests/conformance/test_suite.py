@@ -155,6 +155,16 @@ def test_a_bad_day_of_the_broker_leaves_nothing_behind(
     assert (report.leftovers, report.stopped) == ((), "")
 
 
+def test_a_closed_market_is_no_fault_of_the_module() -> None:
+    with market() as address:
+        fault = json.dumps({"kind": "market_closed"}).encode()
+        urllib.request.urlopen(urllib.request.Request(f"http://{address}/faults", data=fault), timeout=30).close()
+        report = run()
+        assert ask(address, "/ledger") == []
+    assert "expected an open market" in report.stopped
+    assert not any(report.of("failed"))
+
+
 def test_names_of_checks_do_not_depend_on_the_brokers_symbols() -> None:
     with market("suffix_broker"):
         suffixed = run()
