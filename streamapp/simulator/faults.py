@@ -54,7 +54,9 @@ LAGGING = {
     "orders": "orders", "positions": "positions", "history_orders": "hist_orders", "history_deals": "hist_deals",
 }  # fmt: skip
 FOR_EVER_MS = 1 << 50
-_KEPT = ("kind", "account", "on", "nth", "probability", "times", "until_ms", "params", "calls", "hits", "standing")
+_KEPT = (
+    "kind", "account", "on", "nth", "probability", "times", "until_ms", "params", "calls", "hits", "standing", "ends_ms",
+)  # fmt: skip
 _FIELDS = {"kind", "account", "on", "nth", "probability", "times", "for_ms", "params"}
 
 
@@ -75,6 +77,7 @@ class Fault:
     calls: int = 0
     hits: int = 0
     standing: bool = False
+    ends_ms: int = FOR_EVER_MS
     quotes: dict[str, Tick] = field(default_factory=dict)
     money: dict[str, tuple[Decimal, ...]] = field(default_factory=dict)
 
@@ -167,7 +170,8 @@ class Faults:
             state = fault.kind in STATES or fault.kind in RESTARTS
             if fault.standing or (state and not fault.scripted):
                 continue
-            if self._concerns(fault, account) and fault.on == method and fault.strikes():
+            now = fault.ends_ms > self._market.clock.utc_ms()
+            if now and self._concerns(fault, account) and fault.on == method and fault.strikes():
                 struck[fault.kind] = fault
                 if state:
                     self._stand(fault)
@@ -242,6 +246,7 @@ class Faults:
             until_ms=until,
             params=params,
             draws=self._draws(self._numbers),
+            ends_ms=until,
         )
         if fault.until_ms != FOR_EVER_MS and not fault.scripted:
             self._market.agenda.at(fault.until_ms, lambda: self._end(fault))

@@ -1,6 +1,6 @@
 """Executes trade requests: market and pending orders, changes, cancels, close-by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
@@ -79,11 +79,13 @@ class Matching:
         moved = abs(price - request.price) > request.deviation * symbol.point
         if moved and symbol.exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
             return self.answer(it, mt5.TRADE_RETCODE_REQUOTE)
+        target = it.position if account.hedging else None
+        if target is not None:  # no broker closes more than there is
+            handling = replace(handling, added_steps=0)
         volume = self._first_volume(symbol, request, handling)
         if not volume:
             return self.answer(it, mt5.TRADE_RETCODE_REJECT)
         order = self._new_order(request, handling, symbol)
-        target = it.position if account.hedging else None
         order.position_id = target.identifier if target else 0
         self._market.place(account, order)
         self._rewrite(order, handling)

@@ -73,7 +73,9 @@ class Quotations:
         if enable:
             self._hidden.discard(name)
             return "true"
-        if name in self._session.account.exposures or self._session.account.pending.get(name):
+        account = self._session.account
+        held = account.exposures.get(name)
+        if (held is not None and any(held.volume)) or account.pending.get(name):
             raise CallFailed(mt5.RES_E_FAIL)
         self._hidden.add(name)
         return "true"

@@ -446,3 +446,18 @@ def test_a_wrong_fault_says_what_there_is(market: MarketProcess) -> None:
 def test_every_kind_of_fault_is_tried_in_this_file() -> None:
     text = Path(__file__).read_text("utf-8")
     assert [kind for kind in KINDS if f'"{kind}"' not in text] == []
+
+
+def test_a_fault_by_chance_ends_by_itself_too(virtual: MarketProcess) -> None:
+    virtual.fault("reject", probability=1.0, for_ms=1000)
+    assert send(magic=next(MAGICS)).retcode == 10006
+    virtual.http("POST", "/clock", {"advance_ms": 1001})
+    assert send(magic=next(MAGICS)).retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_a_broker_that_changes_volumes_never_closes_more_than_there_is(hedging: MarketProcess) -> None:
+    opened = send(volume=0.1, magic=next(MAGICS))
+    hedging.fault("volume_adjusted", nth=1, params={"steps": 3})
+    assert send(volume=0.1, type=1, position=opened.order, magic=next(MAGICS)).volume == pytest.approx(0.1)
+    assert mt5.positions_get(ticket=opened.order) == ()
+    assert {row["entry"] for row in hedging.ledger(kind="deal") if row["position_id"] == opened.order} == {"in", "out"}

@@ -370,3 +370,9 @@ def test_a_depth_of_market_has_to_be_subscribed_to(hedging: MarketProcess) -> No
     assert (book[4].price, book[5].price) == (1.1001, 1.1)
     assert mt5.market_book_release("EURUSD")
     assert mt5.market_book_get("EURUSD") is None
+
+
+def test_a_refused_order_does_not_keep_its_symbol_in_the_market_watch(hedging: MarketProcess) -> None:
+    assert send(symbol="AAPL.EX", volume=10_000.0).retcode == mt5.TRADE_RETCODE_NO_MONEY
+    assert mt5.symbol_select("AAPL.EX", False), mt5.last_error()
+    assert mt5.symbol_select("AAPL.EX", True)
