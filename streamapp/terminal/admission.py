@@ -130,6 +130,9 @@ def _refuse_stale_tick(symbol: str, seen: Prepared, guards: GuardSettings, time:
             "guard",
             f"expected a quote of {symbol} not older than {guards.max_tick_age_s:g} s, got one of {age_s:.0f} s ago",
         )
+    # No tick is from the future: our clock was set back, and every not_after with it.
+    if -age_s > guards.max_tick_age_s:
+        raise RefusedError("guard", f"expected a clock that is right, got a quote of {symbol} {-age_s:.0f} s from now")
 
 
 def _refuse_volume(volume: Decimal, symbol: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ class Limits:
 class _Judged:
     """An order that may be sent: what the market showed, on which connection, and the request."""
 
-    prepared: Prepared
+    started: SubmitStarted
     request: dict[str, Any]
     generation: int
 
@@ -127,7 +127,7 @@ class Execution:
 
     async def _execute(self, order: SubmitRequest) -> None:
         judged = await self._judged(order)
-        started = self._started(order, judged.prepared)
+        started = judged.started
         if not await self._journal.write(lambda book: _start(book, order, started)):
             logger.warning("order %s: not started, its row is no longer recorded", order.order_id)
             return
@@ -166,7 +166,8 @@ class Execution:
                     time=self._connection.time,
                     now=self._clock(),
                 )
-                return _Judged(prepared, await self._request(order, prepared), generation)
+                request = await self._request(order, prepared)
+                return _Judged(self._started(order, prepared), request, generation)
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("order %s: nothing was sent, judging it again: %s", order.order_id, error)
             except (ArithmeticError, ValueError, TypeError) as error:

@@ -61,6 +61,11 @@ def test_every_volume_on_the_grid_passes_and_is_sent_as_its_float(steps: int) ->
 
 def test_a_stale_tick_is_refused_by_the_guard() -> None:
     assert refusal(seen(age_s=61))[0] == "guard"
+
+
+def test_a_tick_from_the_future_shows_that_our_clock_was_set_back_and_every_not_after_with_it() -> None:
+    reason, message = refusal(seen(age_s=-600))
+    assert (reason, "a clock that is right" in message) == ("guard", True)
     assert refusal(Prepared(terminal=TERMINAL, account=OWNER, symbol=SYMBOL, tick=None, rate=None))[0] == "guard"
 
 

@@ -141,6 +141,17 @@ async def test_an_order_that_was_held_up_after_it_was_judged_is_not_sent_by_then
     assert handed["not_after"] < order.not_after.timestamp()
 
 
+async def test_a_market_that_can_not_be_written_down_refuses_the_order_and_ends_nothing(account: Account) -> None:
+    good = account.worker.answers["prepare"]
+    account.worker.answers["prepare"] = lambda asked: {**good(asked), "rate": float("nan")}
+    order = await account.submit()
+    await account.said("refused")
+    assert await state(account, order.order_id) == ("refused", "invalid")
+    account.worker.answers["prepare"] = good
+    await account.submit("after")
+    await eventually(lambda: account.worker.sends)
+
+
 async def test_an_order_waits_for_a_connection_that_is_being_made(account: Account) -> None:
     released = asyncio.Event()
     account.worker.answers["initialize"] = lambda _: (
