@@ -55,7 +55,8 @@ LAGGING = {
 }  # fmt: skip
 FOR_EVER_MS = 1 << 50
 _KEPT = (
-    "kind", "account", "on", "nth", "probability", "times", "until_ms", "params", "calls", "hits", "standing", "ends_ms",
+    "kind", "account", "on", "nth", "probability", "times", "until_ms", "params", "calls", "hits", "standing",
+    "ends_ms",
 )  # fmt: skip
 _FIELDS = {"kind", "account", "on", "nth", "probability", "times", "for_ms", "params"}
 

@@ -201,6 +201,8 @@ class Matching:
         elif order.state == mt5.ORDER_STATE_PARTIAL and liquidity is None:
             return
         self.fill(account, order, volume, price, self._target(account, order))
+        if fault is None and order.volume_current and order.type_filling == mt5.ORDER_FILLING_IOC:
+            self._market.finish(account, order, mt5.ORDER_STATE_PARTIAL)
         if fault is not None and order.volume_current:
             rest = "cancel" if fault.params.get("rest") == "cancel" else "go_on"
             self._market.effects.after(fault.params.get("after_ms", PARTIAL_REST_MS), rest, account.name, order.ticket)

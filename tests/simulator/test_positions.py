@@ -1,5 +1,8 @@
 """What deals do to balance and positions, for any sequence of orders and prices."""
 
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from contextlib import suppress
 from decimal import Decimal
@@ -218,3 +221,48 @@ def test_margin_of_a_hedged_pair_is_that_of_one_leg() -> None:
     assert account.margin() == Decimal("1100.00")
     order(market, account, volume=Decimal(1), type=1)
     assert account.margin() == Decimal("1100.00")
+
+
+SOAK = """
+import random
+from streamapp.simulator import constants as mt5
+from streamapp.simulator.accounts import settings_from
+from streamapp.simulator.clock import VirtualClock
+from streamapp.simulator.faults import OUTCOMES, REFUSALS
+from streamapp.simulator.market import Market, MarketSettings
+from streamapp.simulator.requests import request_from
+
+modes = ("hedging", "netting", "exchange")
+accounts = [settings_from({"name": mode, "login": n, "margin_mode": mode}) for n, mode in enumerate(modes, 1)]
+market = Market(accounts, settings=MarketSettings(seed=5, latency_ms=(20.0, 60.0)), clock=VirtualClock("ny"))
+market.faults.add([{"kind": kind, "probability": 0.03} for kind in (*OUTCOMES, *REFUSALS)])
+script = random.Random(9)
+for number in range(1, 400):
+    account = market.accounts[script.choice(modes)]
+    name = script.choice(("EURUSD", "USDJPY", "AAPL.EX", "XAUUSD"))
+    symbol, (bid, ask), kind = account.symbols[name], market.feed.quote(name), script.randint(0, 7)
+    far = script.randint(1, 90) * symbol.point * (-1 if kind in (2, 5, 7) else 1)
+    price = float((bid if kind % 2 else ask) + (far if kind > 1 else 0))
+    limit = float(symbol.rounded(bid - 2 * far)) if kind > 5 else 0.0
+    volume = float(symbol.volume_min * script.randint(1, 9))
+    action = mt5.TRADE_ACTION_PENDING if kind > 1 else mt5.TRADE_ACTION_DEAL
+    values = [action, number, 0, name, volume, price, limit, 0.0, 0.0, 100, kind, script.randint(0, 2), 0, 0, "t", 0, 0]
+    struck = market.faults.strike(account, "order_send")
+    market.dealing.send(account, request_from(values), struck, lambda result: print(result.wire()))
+    market.run_until(market.clock.utc_ms() + script.choice((0, 10, 700, 60_000, 3_600_000)))
+print("".join(market.ledger.lines()), {n: str(a.balance) for n, a in market.accounts.items()})
+"""
+
+
+def test_time_chance_and_pending_orders_give_the_same_ledger_in_another_process() -> None:
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", SOAK],
+            env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(told) == 1
+    ledger = told.pop()
+    for word in ("10004", "10008", "10010", "10012", '"kind": "deal"'):
+        assert word in ledger

@@ -185,3 +185,24 @@ def test_thin_liquidity_fills_as_the_filling_mode_says(filling: int, retcode: in
     deals = [d for d in account.history_deals.live.values() if d.order and d.order == result.order]
     assert [str(d.volume) for d in deals] == filled
     assert not account.orders.live
+
+
+@pytest.mark.parametrize(
+    ("filling", "filled"),
+    [
+        (mt5.ORDER_FILLING_FOK, []),
+        (mt5.ORDER_FILLING_IOC, ["4"]),
+        (mt5.ORDER_FILLING_RETURN, ["4", "4", "2"]),
+    ],
+)
+def test_a_pending_order_meets_thin_liquidity_as_its_filling_mode_says(filling: int, filled: list[str]) -> None:
+    market, account = new_market("netting")
+    account.symbols["AAPL.EX"] = replace(account.symbols["AAPL.EX"], liquidity=Decimal(4))
+    limit = {**PENDING, "symbol": "AAPL.EX", "volume": Decimal(10), "price": Decimal("180.00"), "type_filling": filling}
+    placed = order(market, account, type=mt5.ORDER_TYPE_BUY_LIMIT, **limit)
+    assert placed.retcode == mt5.TRADE_RETCODE_DONE
+    for price in ("179.90", "179.80", "179.70"):
+        pin(market, price, price, "AAPL.EX")
+    deals = [d for d in account.history_deals.live.values() if d.order == placed.order]
+    assert [str(d.volume) for d in deals] == filled
+    assert bool(account.orders.live) == (filling == mt5.ORDER_FILLING_FOK)
