@@ -17,7 +17,13 @@ from streamapp.domain.vocabulary import OrderType, Side, decimal_text, time_text
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings
-from streamapp.terminal.admission import EXPIRATION_MODES, MODE_STOP_LOSS, MODE_TAKE_PROFIT, refuse_unless_connected
+from streamapp.terminal.admission import (
+    EXPIRATION_MODES,
+    LAST_DATE_S,
+    MODE_STOP_LOSS,
+    MODE_TAKE_PROFIT,
+    refuse_unless_connected,
+)
 from streamapp.terminal.deals import REASONS, SIDES, STATE_FILLED, agrees, is_stale, net_volume
 from streamapp.terminal.filling import fillings
 from streamapp.terminal.levels import refuse_frozen, refuse_prices, refuse_protection
@@ -164,6 +170,8 @@ def _wanted(
             changes[name] = decimal_text(fields[key]) if fields[key] else None
     if request.expiration is not None:
         seconds = time.server_s(request.expiration)
+        if seconds > LAST_DATE_S:
+            raise RefusedError("invalid", f"expected an expiration before the year 3001, got {request.expiration}")
         fields |= {"type_time": TIMES["until"], "expiration": seconds}
         changes |= {"expiration": time_text(time.utc(seconds * 1000)), "time_in_force": "until"}
     return fields, changes

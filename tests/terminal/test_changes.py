@@ -148,6 +148,7 @@ def test_a_stop_limit_order_keeps_its_limit_and_no_other_order_gets_one() -> Non
         ({"take_profit": Decimal("1.2")}, {"order_mode": 127 - 32}, "take_profit allowed"),
         ({"expiration": datetime(2001, 1, 1, tzinfo=UTC)}, {}, "expiration after"),
         ({"expiration": datetime(2037, 1, 1, tzinfo=UTC)}, {"expiration_mode": 1}, "lifetime"),
+        ({"expiration": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)}, {}, "before the year 3001"),
         ({"take_profit": Decimal("1.2")}, {"trade_freeze_level": 600}, "frozen"),
     ],
 )
