@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +41,8 @@ KINDS: dict[str, type[OperationRequest]] = {
 }
 _IRRELEVANT = {"not_after", "issued_by", "epoch"}
 """What may differ when the same thing is asked again; the first not_after stands."""
+_GIVEN = ("price", "stop_limit_price", "stop_loss", "take_profit", "expiration")
+"""Values that a request gives; those that it does not name are sent as the terminal shows them."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,7 @@ def _requested(request: OperationRequest) -> tuple[ReportKind, ReportBody]:
     if isinstance(request, CancelRequest):
         body = facts.CancelRequested(request_id=request.request_id, issued_by=request.issued_by)
         return "cancel_requested", body
-    fields = {"price", "stop_limit_price", "stop_loss", "take_profit", "expiration"}
-    wanted = request.model_dump(mode="json", include=fields, exclude_none=True)
+    wanted = request.model_dump(mode="json", include=set(_GIVEN), exclude_none=True)
     return "modify_requested", facts.ModifyRequested(
         request_id=request.request_id, changes=wanted, issued_by=request.issued_by
     )
@@ -128,13 +130,16 @@ def unfinished(book: Book) -> list[Known]:
     return [operation for (request_id,) in found if (operation := known(book, request_id)) is not None]
 
 
-def send(book: Book, request_id: str, magic: int, ticket: int, *, overwrites: bool) -> str | None:
-    """Note that a request goes out now, under this magic, about this ticket; return the newer one that it would undo.
+def send(book: Book, request_id: str, magic: int, ticket: int, *, overwrites: bool, unseen_s: float) -> str | None:
+    """Note that a request goes out now, under this magic, about this ticket; return why it may not.
 
-    ``overwrites``: it gives new values, and must not take back those that somebody asked for after it.
+    ``overwrites``: it gives all values anew, and must not take back those that somebody asked for after it, nor those
+    that it is to keep, of a request sent in the last ``unseen_s``, which the tables may not show yet.
     """
     if overwrites and (later := newer(book, request_id, ticket)) is not None:
-        return later
+        return f"request {later} came after it and set other values: they stand"
+    if overwrites and (other := unseen(book, request_id, ticket, unseen_s)) is not None:
+        return f"request {other} may have set what this one keeps and is not seen yet: ask for it again, or name all"
     book.db.execute("INSERT INTO sendings VALUES (?, ?, ?)", (magic, request_id, time_text(book.clock())))
     book.db.execute("UPDATE operations SET ticket = ? WHERE request_id = ?", (ticket, request_id))
     return None
@@ -150,6 +155,27 @@ def newer(book: Book, request_id: str, ticket: int) -> str | None:
         (request_id, ticket),
     ).fetchone()
     return str(found[0]) if found else None
+
+
+def unseen(book: Book, request_id: str, ticket: int, unseen_s: float) -> str | None:
+    """Return another operation without an outcome that may have given ``ticket`` a value which this one keeps."""
+    own = known(book, request_id)
+    assert own is not None
+    since = time_text(book.clock() - timedelta(seconds=unseen_s))
+    found = book.db.execute(
+        "SELECT request_id FROM operations WHERE ticket = ? AND kind = ? AND outcome IS NULL AND request_id <> ? "
+        "AND EXISTS (SELECT 1 FROM sendings WHERE sendings.request_id = operations.request_id AND sendings.at > ?)",
+        (ticket, own.kind, request_id, since),
+    ).fetchall()
+    for (other_id,) in found:
+        other = known(book, other_id)
+        if other is not None and _values(other.request) - _values(own.request):
+            return str(other_id)
+    return None
+
+
+def _values(request: OperationRequest) -> set[str]:
+    return {name for name in _GIVEN if getattr(request, name, None) is not None}
 
 
 def withdraw(book: Book, magic: int) -> None:

@@ -242,12 +242,12 @@ class Operations:
         except (NotHandedOverError, WorkerLostError) as error:
             work.why = str(error)
             return
-        overwrites = work.kind in OVERWRITING
-        later = await self._journal.write(
-            lambda book: memory.send(book, request_id, magic, ask.ticket, overwrites=overwrites)
+        overwrites, unseen_s = work.kind in OVERWRITING, self._terminal.settle_window_s
+        barred = await self._journal.write(
+            lambda book: memory.send(book, request_id, magic, ask.ticket, overwrites=overwrites, unseen_s=unseen_s)
         )
-        if later is not None:
-            work.barred = f"request {later} came after it and set other values: they stand"
+        if barred is not None:
+            work.barred = barred
             return
         try:
             said = await self._asked(work, request)

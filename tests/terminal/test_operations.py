@@ -363,6 +363,20 @@ async def test_what_was_set_later_is_not_taken_back_by_an_older_request(desk: De
     assert (row["sl"], len(desk.sends)) == (1.06, 2)
 
 
+@pytest.mark.parametrize("kind", ["protect", "modify"])
+async def test_a_level_that_was_set_and_is_not_seen_yet_is_not_removed_by_keeping_it(tmp_path: Path, kind: str) -> None:
+    async with opened(tmp_path, settle_s=600.0) as desk:
+        target: dict[str, Any] = {"ticket": 1001} if kind == "modify" else {}
+        desk.broker.script = [desk.broker.says(10009)]
+        assert (await desk.once(kind, "r-1", stop_loss=Decimal("1.07"), **target)).outcome == "unknown"
+        reply = await desk.ask(kind, "r-2", take_profit=Decimal("1.09"), **target)
+        assert reply.outcome == "refused"
+        assert "request r-1 may have set" in reply.message
+        both = {"stop_loss": Decimal("1.06"), "take_profit": Decimal("1.09"), **target}
+        assert (await desk.ask(kind, "r-3", **both)).outcome == "done"
+        assert [(request["sl"], request["tp"]) for request in desk.broker.requests] == [(1.07, 0.0), (1.06, 1.09)]
+
+
 async def test_what_was_found_set_later_stands_as_well(desk: Desk) -> None:
     desk.broker.script = [desk.broker.says(10009)]
     assert (await desk.once("protect", "older", stop_loss=Decimal("1.07"))).outcome == "unknown"
