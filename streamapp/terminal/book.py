@@ -102,11 +102,15 @@ class Book(Rows):
                 return f"expected an order that waits for a person, got {row.state}/{row.reason}: it resolves by itself"
             self.absent(order_id, facts.ProvenAbsent(attempt=row.attempt, evidence={"said_by": issued_by}))
             return None
-        owner = self.db.execute("SELECT order_id FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
-        if owner is not None:
-            return f"expected a ticket that is no order's, got {ticket}, which is that of {owner[0]}"
+        if (owner := self.owner(ticket)) is not None:
+            return f"expected a ticket that is no order's, got {ticket}, which is that of {owner}"
         self.accept(order_id, ticket)
         return None
+
+    def owner(self, ticket: int) -> str | None:
+        """Return the order that a ticket is known to be of."""
+        found = self.db.execute("SELECT order_id FROM tickets WHERE ticket = ?", (ticket,)).fetchone()
+        return str(found[0]) if found else None
 
     def _alarm_late(self, order_id: str, ticket: int, end: str) -> None:
         logger.error("order %s: ticket %s appeared after the order had ended as %s", order_id, ticket, end)
@@ -180,9 +184,8 @@ class Book(Rows):
 
     def _owner_of(self, body: facts.Filled) -> str | None:
         """Return whose deal it is: by its ticket, else by our magic from an expert, which adopts the ticket."""
-        found = self.db.execute("SELECT order_id FROM tickets WHERE ticket = ?", (body.ticket,)).fetchone()
-        if found:
-            return str(found[0])
+        if (owner := self.owner(body.ticket)) is not None:
+            return owner
         row = self._row_of(body.magic) if body.magic else None
         if row is None or not _can_be_of(row[1], body):
             return None

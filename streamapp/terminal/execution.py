@@ -44,6 +44,9 @@ the market that it was judged by is gone. A thousand times what lies between the
 WRONG_ACCOUNT = "wrong_account"
 """What an answer is called that may be another account's: the order was executed here, or there."""
 
+ANOTHERS_TICKET = "anothers_ticket"
+"""What an answer is called that names the ticket of an order before this one."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -87,8 +90,8 @@ class Execution:
         self._clock = clock
         self._on_accepted = on_accepted
         self._foresight = Foresight(connection)
-        self._waiting: asyncio.Queue[SubmitRequest | asyncio.Future[None]] = asyncio.Queue()
-        self._recording: set[asyncio.Future[None]] = set()
+        self._waiting: asyncio.Queue[SubmitRequest | asyncio.Future[Any]] = asyncio.Queue()
+        self._recording: set[asyncio.Future[Verdict]] = set()
         self._busy = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -113,7 +116,7 @@ class Execution:
         while True:
             order = await self._waiting.get()
             if isinstance(order, asyncio.Future):
-                order.result()
+                await order
                 continue
             self._busy = True
             self.idle.clear()
@@ -242,12 +245,12 @@ class Execution:
         # disk leaves a STARTED row, which the next life takes for the doubt that it is.
         recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
         self._recording.add(recorded)
-        recorded.add_done_callback(partial(self._on_recorded, order, verdict))
+        recorded.add_done_callback(partial(self._on_recorded, order))
         if verdict.outcome == "doubt":
             await recorded
             await self._connection.renew()  # what answers so may be out of step; the resolver must not ask it
 
-    def _on_recorded(self, order: SubmitRequest, verdict: Verdict, recorded: asyncio.Future[None]) -> None:
+    def _on_recorded(self, order: SubmitRequest, recorded: asyncio.Future[Verdict]) -> None:
         self._recording.discard(recorded)
         self._say_idle()
         if recorded.cancelled():
@@ -255,7 +258,10 @@ class Execution:
         if recorded.exception() is not None:
             self._waiting.put_nowait(recorded)  # raised again by run(), which ends the process
             return
+        verdict = recorded.result()
         self._count(verdict.outcome)
+        if verdict.name == ANOTHERS_TICKET:
+            self._waiting.put_nowait(asyncio.ensure_future(self._connection.renew()))
         crashpoints.reach("terminal.after_result")
         if verdict.outcome == "accepted" and order.parameters.order_type == "market":  # the watch sees to the others
             self._on_accepted(order.order_id, verdict.ticket, order.parameters.volume, order.attempt)
@@ -294,9 +300,15 @@ def _start(book: Book, order: SubmitRequest, started: SubmitStarted) -> bool:
     return book.start(order.order_id, started)
 
 
-def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: Verdict, answer: Answer) -> None:
-    """Write an answer and what it means: one transaction, so that no report is without its row."""
+def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: Verdict, answer: Answer) -> Verdict:
+    """Write an answer and what it means: one transaction, so that no report is without its row; return what it means.
+
+    The ticket of another order is the answer to that one (reference mt5 §1.1: replies may be out of phase).
+    """
     order_id, attempt = order.order_id, order.attempt
+    owner = book.owner(verdict.ticket) if verdict.outcome == "accepted" else None
+    if owner not in (None, order_id):
+        verdict = Verdict("doubt", ANOTHERS_TICKET, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s")
     brokerlog.append(book, answer.log, order_id)
     book.returned(order_id, returned)
     match verdict.outcome:
@@ -327,3 +339,4 @@ def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict:
                 order_id,
                 OutcomeUnknown(attempt=attempt, why="ambiguous_answer", message=f"{verdict.name}: {verdict.message}"),
             )
+    return verdict

@@ -124,7 +124,7 @@ class ScriptedWorker:
                 "tick": tick(),
                 "rate": 1.0,
             },
-            "send": lambda _: self.sent(result(10009, order=1001)),
+            "send": lambda _: self.sent(result(10009, order=1000 + self.sent_so_far)),
             "deals": lambda _: {"read": True, "deals": [], "more": False, "digest": 1},
             "ticket": lambda _: {"deals": [], "order": None, "done": False},
             "ended": lambda _: {"read": True, "orders": [], "looked": []},
@@ -134,6 +134,10 @@ class ScriptedWorker:
 
     def sent(self, value: dict[str, Any] | None) -> dict[str, Any]:
         return {"sent": True, "result": value, "at": datetime.now(UTC).timestamp()}
+
+    @property
+    def sent_so_far(self) -> int:
+        return sum(operation == "send" for operation, _ in self.asked)
 
     @property
     def sends(self) -> list[dict[str, Any]]:

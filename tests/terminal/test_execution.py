@@ -152,6 +152,22 @@ async def test_a_market_that_can_not_be_written_down_refuses_the_order_and_ends_
     await eventually(lambda: account.worker.sends)
 
 
+async def test_an_answer_with_the_ticket_of_an_order_before_is_a_doubt_for_a_fresh_worker(account: Account) -> None:
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(10009, order=1001))
+    await account.submit("first")
+    await account.said("started", "returned", "accepted")
+    second = await account.submit("second")
+    await eventually(lambda: account.execution.counts.get("doubt"))
+    assert (await state(account, second.order_id))[0] == "doubt"
+    assert [report.kind for report in await account.reports() if report.order_id == second.order_id] == [
+        "started",
+        "returned",
+        "unknown",
+    ]
+    await eventually(lambda: account.worker.starts == 2 and account.connection.is_believed)
+    assert len(account.worker.sends) == 2
+
+
 async def test_an_order_waits_for_a_connection_that_is_being_made(account: Account) -> None:
     released = asyncio.Event()
     account.worker.answers["initialize"] = lambda _: (
