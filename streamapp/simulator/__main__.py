@@ -91,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, sqlite3.OperationalError) as error:
         print(f"The market can't start: {error}", file=sys.stderr)
         return 2
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        print(f"The market can't start: a file lacks or misnames something: {error!r}", file=sys.stderr)
+        return 2
     try:
         asyncio.run(Server(market).run(options.host, options.port, lambda h, p: _announce(market, options.data, h, p)))
     except OSError as error:

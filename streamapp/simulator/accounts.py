@@ -46,7 +46,7 @@ def settings_from(row: dict[str, Any]) -> AccountSettings:
     """Reads one account.
 
     Raises:
-        ValueError: a field is missing or unknown; the message says which.
+        ValueError: a field is missing or unknown, or no such account can be; the message says which.
     """
     allowed = set(AccountSettings.__slots__)
     if unknown := set(row) - allowed:
@@ -58,15 +58,20 @@ def settings_from(row: dict[str, Any]) -> AccountSettings:
     mode = row.get("margin_mode")
     if mode is not None and mode not in MARGIN_MODES:
         raise ValueError(f"expected margin_mode of {row['name']} to be one of {sorted(MARGIN_MODES)}, got {mode!r}")
+    balance, leverage = Decimal(str(row.get("balance", "1000000"))), row.get("leverage")
+    if not balance.is_finite() or not 0 <= balance < 10**12:
+        raise ValueError(f"expected balance of {row['name']} from 0 to 10^12, got {balance}")
+    if leverage is not None and int(leverage) < 1:
+        raise ValueError(f"expected leverage of {row['name']} of at least 1, got {leverage}")
     return AccountSettings(
         name=str(row["name"]),
         login=int(row["login"]),
         server=row.get("server", "Simulated-Demo"),
         password=row.get("password"),
         profile=row.get("profile", "default"),
-        balance=Decimal(str(row.get("balance", "1000000"))),
+        balance=balance,
         currency=row.get("currency", "USD"),
-        leverage=int(row["leverage"]) if row.get("leverage") is not None else None,
+        leverage=int(leverage) if leverage is not None else None,
         margin_mode=mode,
         trade_mode=int(row.get("trade_mode", mt5.ACCOUNT_TRADE_MODE_DEMO)),
     )

@@ -98,6 +98,7 @@ class Market:
             raise ValueError(f"expected profile of {entry.name} to be one of {sorted(profiles)}, got {entry.profile!r}")
         profile = profiles[entry.profile]
         known_checks(profile.terminal_checks + profile.server_checks)
+        self._convertible(entry, profile)
         return Account(
             settings=entry,
             profile=profile,
@@ -105,6 +106,15 @@ class Market:
             margin_mode=MARGIN_MODES[entry.margin_mode or profile.margin_mode],
             leverage=entry.leverage or profile.leverage,
         )
+
+    def _convertible(self, entry: AccountSettings, profile: Profile) -> None:
+        """Refuses an account whose currency can't be reckoned in before anybody trades on it."""
+        named = {currency for symbol in self.symbols.values() for currency in (symbol.profit, symbol.margin)}
+        try:
+            for currency in sorted(named | {profile.commission_currency}):
+                self.conversion.rates(currency, entry.currency)
+        except LookupError as error:
+            raise ValueError(f"expected a currency for {entry.name} that symbols lead to: {error}") from error
 
     def find(self, key: str | int) -> Account | None:
         """An account by name or login."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,17 @@ def test_a_closed_market_has_frozen_prices_and_opens_with_another() -> None:
     assert market.feed.quotes["BTCUSD"].utc_ms > friday
     market.run_until(market.clock.utc_ms() + day)
     assert market.feed.quotes["EURUSD"].utc_ms > friday
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"currency": "SEK"}, "SEK"),
+        ({"balance": "NaN"}, "balance"),
+        ({"balance": "-5"}, "balance"),
+        ({"leverage": 0}, "leverage"),
+    ],
+)
+def test_an_account_that_can_not_be_is_refused_before_anybody_trades_on_it(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        new_market("hedging", **fields)

@@ -221,6 +221,19 @@ def test_a_wrong_accounts_file_says_what_is_wrong(tmp_path: Path) -> None:
     assert "levrage" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--accounts", '[{"name": "a", "login": 1, "balance": "much"}]'), ("--symbols", '[{"name": "EURUSD"}]'),
+     ("--profiles", '{"default": 5}'), ("--accounts", "5")],
+)  # fmt: skip
+def test_a_file_that_makes_no_sense_is_a_sentence(option: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(text)
+    command = [sys.executable, "-m", "streamapp.simulator", "--port", "0", option, str(tmp_path / "file.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("The market can't start: ")
+
+
 def test_strange_bytes_close_their_own_connection_only(market: MarketProcess) -> None:
     host, port = market.address.split(":")
     for data in (
