@@ -12,6 +12,8 @@ from streamapp.terminal.request import FILLING_FOK, FILLING_IOC, number
 from streamapp.terminal.servertime import ServerTime
 
 ENTRIES: dict[int, DealEntry] = {0: "in", 1: "out", 2: "inout", 3: "out_by"}
+"""A number that is not here is taken for ``in``: what a deal does to a position is told by its side, and a volume that
+was executed must not be held up by a word."""
 REASONS: dict[int, DealReason] = {
     0: "client",
     1: "mobile",
@@ -41,7 +43,7 @@ def filled(deal: dict[str, Any], currency: str, time: ServerTime) -> Filled:
         position_id=deal["position_id"],
         symbol=deal["symbol"],
         side=SIDES[deal["type"]],
-        entry=ENTRIES[deal["entry"]],
+        entry=ENTRIES.get(deal["entry"], "in"),
         reason=REASONS.get(deal["reason"], "other"),
         volume=number(deal["volume"]),
         price=number(deal["price"]),

@@ -149,6 +149,13 @@ async def test_a_deal_that_was_taken_back_before_we_saw_it_is_no_trade(account: 
     assert reports[0].body.deal == 8
 
 
+async def test_a_deal_of_a_kind_that_nobody_knows_is_volume_all_the_same(account: Account) -> None:
+    shows(account, deal(7, 555, 0, reason=77, entry=9))
+    (report,) = await account.said("deal")
+    assert isinstance(report.body, facts.Filled)
+    assert (report.body.entry, report.body.reason, report.body.volume) == ("in", "other", Decimal("0.1"))
+
+
 async def test_a_deal_that_is_not_shown_any_more_is_not_taken_back(account: Account) -> None:
     shows(account, deal(7, 555, 0, reason=0))
     await account.said("deal")
