@@ -13,7 +13,8 @@ from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import OrderType, Side, TimeInForce
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings
-from streamapp.terminal.deals import SIDES, is_stale
+from streamapp.terminal.codes import SIDES
+from streamapp.terminal.deals import is_stale
 from streamapp.terminal.levels import refuse_prices
 from streamapp.terminal.request import Prepared, RefusedError, number, to_tick
 from streamapp.terminal.servertime import ServerTime

@@ -24,7 +24,8 @@ from streamapp.terminal.admission import (
     MODE_TAKE_PROFIT,
     refuse_unless_connected,
 )
-from streamapp.terminal.deals import REASONS, SIDES, STATE_FILLED, agrees, is_stale, net_volume
+from streamapp.terminal.codes import ENTRY_OUT_BY, SIDES
+from streamapp.terminal.deals import REASONS, STATE_FILLED, agrees, is_stale, net_volume
 from streamapp.terminal.filling import fillings
 from streamapp.terminal.levels import refuse_frozen, refuse_prices, refuse_protection
 from streamapp.terminal.request import TIMES, TYPES, Prepared, RefusedError, build, number, to_tick
@@ -37,7 +38,6 @@ MODE_CLOSE_BY = 64
 """A bit of symbol_info().order_mode."""
 STATES = {2: "cancelled", 3: "filled in part", 4: "filled", 5: "rejected", 6: "expired"}
 """Of an order in history."""
-ENTRY_OUT_BY = 3
 OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
 
 

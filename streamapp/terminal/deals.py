@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.facts import BrokerCancelled, BrokerExpired, BrokerRejected, CancelReason, Filled
-from streamapp.domain.vocabulary import DealEntry, DealReason, Side
+from streamapp.domain.vocabulary import DealEntry, DealReason
+from streamapp.terminal.codes import SIDES
 from streamapp.terminal.request import FILLING_FOK, FILLING_IOC, number
 from streamapp.terminal.servertime import ServerTime
 
@@ -26,7 +27,6 @@ REASONS: dict[int, DealReason] = {
     8: "vmargin",
     9: "split",
 }
-SIDES: tuple[Side, Side] = ("buy", "sell")
 MARKET_TYPES = (0, 1)
 STATE_CANCELED, STATE_PARTIAL, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED = 2, 3, 4, 5, 6
 ENDED = frozenset({STATE_CANCELED, STATE_PARTIAL, STATE_FILLED, STATE_REJECTED, STATE_EXPIRED})

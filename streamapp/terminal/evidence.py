@@ -10,14 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.vocabulary import Side
+from streamapp.terminal.codes import ENTRY_IN, ENTRY_OUT_BY, EXPERT, SIDES
 from streamapp.terminal.request import number
 from streamapp.terminal.rows import Doubt
 from streamapp.terminal.servertime import ServerTime
-from streamapp.terminal.sightings import EXPERT, SHORTEST_TAG, SIDES, TABLES, TAG_BEGINS
+from streamapp.terminal.sightings import SHORTEST_TAG, TABLES, TAG_BEGINS
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far off a server's clock may date an order that has lost its name."""
-ENTRY_IN, ENTRY_OUT_BY = 0, 3
 _Kind = tuple[str, Side, Decimal]
 """Symbol, side and volume."""
 

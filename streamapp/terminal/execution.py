@@ -27,6 +27,7 @@ from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal import brokerlog
 from streamapp.terminal.admission import judge
 from streamapp.terminal.book import Book
+from streamapp.terminal.choosing import chosen
 from streamapp.terminal.classify import Verdict, classify
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.filling import fillings
@@ -37,7 +38,6 @@ from streamapp.terminal.request import Prepared, RefusedError, build, number
 
 logger = logging.getLogger(__name__)
 
-CHECK_PASSED = 0
 JUDGED_FOR_S = 5.0
 """Longer after it was judged, an order is not sent: the disk, or an operation in the worker's hands, held it up, and
 the market that it was judged by is gone. A thousand times what lies between the two otherwise."""
@@ -182,15 +182,7 @@ class Execution:
         assert prepared.symbol is not None
         choices = fillings(order.parameters, prepared.symbol)
         requests = [build(order, prepared, filling, self._connection.time) for filling in choices]
-        if len(requests) == 1:
-            return requests[0]
-        for request in requests:  # asked, never tried by sending
-            check = (await self._connection.ask("check", urgency=ORDER, request=request)).value
-            if check is not None and check["retcode"] == CHECK_PASSED:
-                return request
-        raise RefusedError(
-            "invalid", f"expected a filling mode that {order.parameters.symbol} allows, order_check took none"
-        )
+        return await chosen(self._connection, requests, urgency=ORDER)
 
     def _started(self, order: SubmitRequest, prepared: Prepared) -> SubmitStarted:
         assert prepared.symbol is not None

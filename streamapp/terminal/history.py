@@ -9,9 +9,8 @@ from operator import attrgetter
 from typing import Any
 
 from streamapp.terminal.calls import Calls, plain
+from streamapp.terminal.codes import DEAL_TYPES
 
-DEAL_TYPES = (0, 1)
-"""Buy and sell; the others (balance, credit, ...) are no trades."""
 CANCELED_TYPES = (13, 14)
 """What a buy or sell becomes when the broker takes the deal back."""
 DEALS_AT_ONCE = 500

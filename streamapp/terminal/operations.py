@@ -28,9 +28,10 @@ from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal import answers, brokerlog, memory
 from streamapp.terminal.answers import Said
 from streamapp.terminal.changes import Ask, Holds, Over, Record, Step, Unclear
+from streamapp.terminal.choosing import chosen
 from streamapp.terminal.closing import closing_order, record
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.execution import CHECK_PASSED, Execution
+from streamapp.terminal.execution import Execution
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.request import RefusedError
@@ -235,7 +236,7 @@ class Operations:
         number, request_id = work.sendings + 1, work.request.request_id
         magic = memory.magic_for(request_id, number)
         try:
-            request = await self._chosen(ask)
+            request = await chosen(self._connection, ask.requests)
         except RefusedError as refused:
             work.barred = refused.message
             return
@@ -265,15 +266,6 @@ class Operations:
         work.window = (self._connection.generation, asyncio.get_running_loop().time())
         if said.meaning != "retry":  # what can be seen at once is looked at at once
             work.waits = backoff()
-
-    async def _chosen(self, ask: Ask) -> dict[str, Any]:
-        if len(ask.requests) == 1:
-            return ask.requests[0]
-        for request in ask.requests:  # asked, never tried by sending
-            check = (await self._connection.ask("check", request=request)).value
-            if check is not None and check["retcode"] == CHECK_PASSED:
-                return request
-        raise RefusedError("invalid", "expected a filling mode that the symbol allows, order_check took none")
 
     async def _asked(self, work: Work, request: dict[str, Any]) -> Said:
         if not self._connection.is_readable:

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from streamapp.terminal.calls import Calls
+from streamapp.terminal.codes import DEAL_TYPES, VOLUME_DIGITS
 from streamapp.terminal.history import whole
 
-VOLUME_DIGITS = 8
-"""Volumes are floats here; the smallest step of any broker is far larger."""
 NAMED = 5
 """Most tickets that a message names."""
 
@@ -56,7 +55,7 @@ def _volumes(positions: Any, deals: Any, cut: int) -> dict[int, float]:
         signed = position.volume if position.type == 0 else -position.volume
         volumes[position.identifier] = volumes.get(position.identifier, 0.0) + signed
     for deal in deals:
-        if deal.time > cut and deal.type in (0, 1):
+        if deal.time > cut and deal.type in DEAL_TYPES:
             signed = deal.volume if deal.type == 0 else -deal.volume
             volumes[deal.position_id] = volumes.get(deal.position_id, 0.0) - signed
     rounded = ((identifier, round(volume, VOLUME_DIGITS)) for identifier, volume in volumes.items())

@@ -32,8 +32,9 @@ from streamapp.messages.reading import (
     WorkingState,
 )
 from streamapp.terminal import memory
+from streamapp.terminal.codes import SIDES
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import REASONS, SIDES
+from streamapp.terminal.deals import REASONS
 from streamapp.terminal.filling import allowed_policies
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.request import number

@@ -22,6 +22,7 @@ from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.rows import Doubt
 from streamapp.terminal.settling import Settling, Window
+from streamapp.terminal.synchronisation import FUTURE
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ AT_ONCE = 500
 """Most doubts looked for in one search; the others wait their turn."""
 BEFORE = timedelta(days=1)
 """How far before a row was made history is searched; with FUTURE more than any offset of a server's clock."""
-FUTURE = timedelta(days=2)
 WHOLE_DAY_S = 86400
 """History is searched from the beginning of a day: one interval for all doubts of that day. It is also the earliest
 moment to ask the module for: never 0 (reference mt5 §1.3)."""

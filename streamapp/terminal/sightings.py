@@ -10,18 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 
 from streamapp.terminal.calls import Calls, plain
+from streamapp.terminal.codes import EXPERT, SIDES, VOLUME_DIGITS
 
-EXPERT = 3
-"""The reason of what a program sent. Everything of ours has it; what a person, a stop or a stop-out does has not."""
 SHORTEST_TAG = 8
 """So many characters of a tag still name an order among the few that are wanted: they hold 30 bits."""
-VOLUME_DIGITS = 8
-"""Volumes are floats here; the smallest step of any broker is a thousand times larger than what this rounds away."""
-SIDES: tuple[Literal["buy"], Literal["sell"]] = ("buy", "sell")
-"""By the lowest bit of an order's, deal's or position's type."""
 LAST_ORDER_TYPE, LAST_DEAL_TYPE = 7, 1
 """The last types with a side: close-by orders (8) have none, and deals from 2 on are no trades."""
 TAG_BEGINS = "g1"

@@ -13,8 +13,8 @@ from streamapp import subjects
 from streamapp.clock import Clock
 from streamapp.messages.account import AccountMessage, SnapshotMessage, SnapshotPosition
 from streamapp.settings import TerminalSettings
+from streamapp.terminal.codes import SIDES
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import SIDES
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.request import number
