@@ -20,6 +20,7 @@ from streamapp.settings import AccountSettings, Settings
 from tables.memory import memory_table
 from tables.signals import SignalRow
 from tests.agents.records import NOW, FakeClock, event
+from tests.messages.golden import golden
 
 SETTINGS = Settings(accounts={"a": AccountSettings(login=1)}, role="connector", deployment="ours")
 
@@ -71,6 +72,17 @@ async def test_a_foreign_order_keeps_its_id_and_becomes_ours_to_execute(house: H
     assert isinstance(fact.body, OrderCreated)
     assert (fact.order_id, fact.body.executor, fact.body.signal_id) == ("x-1", "ours", "s-9")
     assert house.errors() == []
+
+
+@pytest.mark.parametrize("given", golden("foreign-order"), ids=lambda given: str(given["order_id"]))
+async def test_every_field_of_a_foreign_order_is_taken_over(house: House, given: dict[str, Any]) -> None:
+    given = given | {"account": "a"}
+    await house.give(json.dumps(given).encode())
+    [record] = house.producer.on(topics.ARCHIVE)
+    fact = FactMessage.decode(record.value)
+    body = fact.model_dump(mode="json")["body"]
+    adopted = body | body["parameters"] | {"order_id": fact.order_id, "account": fact.account, "executor": "foreign"}
+    assert {name: adopted.get(name) for name in given} == given
 
 
 async def test_a_redelivered_order_says_the_same_again(house: House) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -181,7 +181,10 @@ def facts_of(order_id: str, account: str, *, symbol: str = "EURUSD", claims: int
 
 
 def order_row(order_id: str, account: str, **options: Any) -> OrderRow:
-    facts = facts_of(order_id, account, **options)
+    return row_of(order_id, account, facts_of(order_id, account, **options))
+
+
+def row_of(order_id: str, account: str, facts: Iterable[Fact]) -> OrderRow:
     row = OrderRow(order_id=order_id, account=account, offset=0)
     for offset, fact in enumerate(facts):
         row = row.extended([(FactMessage.of(fact).encode().decode(), fact)], fold(row.state, [fact]), offset=offset)

@@ -9,8 +9,10 @@ import pytest
 from yarl import URL
 
 from streamapp.domain.identifiers import partition_of
+from streamapp.messages.fact import FactMessage
 from streamapp.messages.order import OrderMessage
-from tests.web.group import PARTITIONS, Group, Worker, ids, order_row, running_group
+from tests.messages.golden import golden
+from tests.web.group import PARTITIONS, Group, Worker, ids, order_row, row_of, running_group
 
 ACCOUNTS = [f"account-{number}" for number in range(8)]
 
@@ -41,6 +43,14 @@ async def test_every_order_is_found_by_asking_any_worker(group: Group) -> None:
             assert by == str(group.owner_of(account).url)
             assert [fact["fact"] for fact in body["facts"]] == ["OrderCreated", "SubmitClaimed"]
             assert OrderMessage.model_validate(body).status == "submitted"
+
+
+async def test_an_order_with_its_facts_is_written_as_its_readers_know_it(group: Group) -> None:
+    [expected] = golden("order-with-facts")
+    facts = [FactMessage.model_validate(fact) for fact in expected["facts"]]
+    await group.put_order(row_of(expected["order_id"], expected["account"], facts))
+    status, body, _ = await group.get(group.workers[0], f"/orders/{expected['order_id']}")
+    assert (status, body) == (200, expected)
 
 
 @pytest.mark.parametrize("order_id", ["foreign-7", "a/b c?d#e%41ü", str(uuid.UUID(int=8 << 76 | 2 << 62))])
