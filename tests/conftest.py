@@ -1,16 +1,28 @@
-"""The servers that tests share: started when first asked for, on free ports, in a temporary folder."""
+"""What all tests begin with, and the servers that they share: started when first asked for, on free ports."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from streamapp.local import clickhouse, kafka, nats
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
+
+
+def pytest_configure() -> None:
+    # Before anything is collected: whoever has a stack of their own in their environment must not have the tests at it,
+    # and neither must the processes that tests start.
+    for name in [name for name in os.environ if name.startswith("STREAMAPP_")]:
+        del os.environ[name]
+    # How long an example takes says how busy the machine is.
+    hypothesis.settings.register_profile("streamapp", deadline=None)
+    hypothesis.settings.load_profile("streamapp")
 
 
 @contextmanager

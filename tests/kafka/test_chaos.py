@@ -15,7 +15,7 @@ import pytest
 from tests.kafka.workers import Group, Worker, in_place, new_group, until
 
 ACCOUNTS = [f"acc{each}" for each in range(16)]
-ROUNDS = int(os.environ.get("STREAMAPP_CHAOS_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "6"))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def progress(group: Group, workers: list[Worker], done: int) -> int | None
 @pytest.mark.crash
 @pytest.mark.timeout(280)
 async def test_nothing_is_lost_and_no_row_is_wrong_whatever_happens_to_two_workers(group: Group) -> None:
-    seed = int(os.environ.get("STREAMAPP_CHAOS_SEED", "1"))
+    seed = int(os.environ.get("CHAOS_SEED", "1"))
     dice, stop = random.Random(seed), asyncio.Event()
     workers = [group.worker(name) for name in ("one", "two")]
     for worker in workers:
