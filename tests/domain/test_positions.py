@@ -1,12 +1,16 @@
+from collections.abc import Iterator
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamapp.domain.facts import Fact, Filled
+from streamapp.domain.fold import deal_of
 from streamapp.domain.orders import Deal
 from streamapp.domain.positions import PositionState, fold_deals, symbol_position_id
-from tests.domain.examples import at, deal
+from tests.domain.examples import at, busted, corrected, deal, filled
 
 
 def booked(number: int, volume: str, price: str, side: str = "buy", **more: Any) -> Deal:
@@ -83,6 +87,69 @@ def test_a_position_is_the_signed_sum_of_its_fills(deals: list[Deal]) -> None:
 @given(_deals, st.integers(0, 12))
 def test_later_deals_may_be_added_to_the_fold_of_earlier_ones(deals: list[Deal], cut: int) -> None:
     assert fold_deals(deals[cut:], fold_deals(deals[:cut])) == fold_deals(deals)
+
+
+_contents = st.fixed_dictionaries(
+    {
+        "volume": st.decimals("0.01", "5", places=2).map(str),
+        "price": st.decimals("1", "2", places=5).map(str),
+        "side": st.sampled_from(["buy", "sell"]),
+        "seconds": st.integers(0, 4),
+        "profit": st.decimals(-100, 100, places=2),
+        "commission": st.decimals(-9, 0, places=2),
+    }
+)
+_lives = st.dictionaries(
+    st.integers(1, 6),
+    st.tuples(st.dictionaries(st.integers(0, 3), _contents, max_size=3), st.none() | st.integers(0, 3)),
+)
+"""Of each deal ticket: its content at some revisions, and the revision that took it back."""
+
+
+def _facts_of(number: int, contents: dict[int, dict[str, Any]], bust: int | None) -> Iterator[Fact]:
+    for revision, content in contents.items():
+        yield corrected(number, revision, **content) if revision else filled(number, **content)
+    if bust is not None:
+        yield busted(number, bust)
+
+
+def _standing(number: int, contents: dict[int, dict[str, Any]], bust: int | None) -> Iterator[Filled]:
+    """Give the deal as the broker's books show it in the end, if they do."""
+    if contents and (bust is None or bust < max(contents)):
+        yield deal(number, **contents[max(contents)])
+
+
+def _booked_by_hand(deals: list[Filled]) -> tuple[Fraction, Fraction | None, Fraction]:
+    """Return net lots, average price of what is open, and money: by what is open and what it cost, in fractions."""
+    net, cost, money = Fraction(0), Fraction(0), Fraction(0)
+    for one in sorted(deals, key=lambda one: (one.time, one.deal)):
+        signed = Fraction(one.volume) * (1 if one.side == "buy" else -1)
+        closed = min(abs(net), abs(signed)) if net * signed < 0 else Fraction(0)
+        if net:
+            cost -= cost * closed / abs(net)
+        cost += (abs(signed) - closed) * Fraction(one.price)
+        net += signed
+        money += Fraction(one.profit) + Fraction(one.commission)
+    return net, cost / abs(net) if net else None, money
+
+
+@given(_lives, st.randoms())
+def test_a_position_is_what_the_brokers_books_show_in_the_end_whatever_came_when(lives: Any, chance: Any) -> None:
+    facts = [fact for number, life in lives.items() for fact in _facts_of(number, *life)]
+    arrived = facts + [fact for fact in facts if chance.random() < 0.3]
+    chance.shuffle(arrived)
+    known: dict[int, Deal] = {}
+    for number, said in map(deal_of, arrived):
+        known[number] = known.get(number, Deal()).merged(said)
+    state = fold_deals(known.values())
+    standing = [one for number, life in lives.items() for one in _standing(number, *life)]
+    net, average, money = _booked_by_hand(standing)
+    assert (Fraction(state.net), Fraction(state.realized_profit)) == (net, money)
+    assert (state.average_price is None) == (average is None)
+    if state.average_price is not None and average is not None:
+        assert abs(Fraction(state.average_price) - average) <= len(standing) * Fraction(1, 10**10)
+    if standing:
+        assert state.at == max(one.time for one in standing)
 
 
 def test_a_foreign_fill_without_a_position_gets_one_for_its_symbol() -> None:

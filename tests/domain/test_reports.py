@@ -38,6 +38,26 @@ def test_neither_journals_nor_numbers_are_remembered_without_end() -> None:
     assert many.seen("e", 10**6) == many
 
 
+_arrivals = st.lists(st.tuples(st.sampled_from(["e1", "e2", "e3"]), st.integers(1, 9)), max_size=60)
+
+
+@given(_arrivals)
+def test_the_watermark_is_the_longest_prefix_that_came_of_the_newest_journal(arrivals: list[tuple[str, int]]) -> None:
+    progress, journals = Progress("e1"), {"e1": {0}}  # in the order in which they were met
+    for epoch, seq in arrivals:
+        journals.setdefault(epoch, {0})
+        newest = list(journals)[-1]
+        came = journals[newest]
+        if epoch == newest:
+            came.add(seq)
+        before, progress = progress, progress.seen(epoch, seq)
+        assert progress.epoch == newest
+        assert progress.watermark == next(number for number in range(10) if number + 1 not in came)
+        assert progress.has_gap == (max(came) > progress.watermark)
+        assert progress.epoch != before.epoch or progress.watermark >= before.watermark
+        assert progress.seen(epoch, seq) == progress
+
+
 @given(st.permutations(range(1, 30)))
 def test_any_order_of_arrival_ends_at_the_last(order: list[int]) -> None:
     assert after(Progress("e1"), *order) == Progress("e1", 29)
