@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streamapp.domain.facts import SubmitRefused
 from streamapp.messages.terminal import AckReply, AckRequest, ReplayReply, ReplayRequest, SubmitReply
 from tests.terminal.conftest import eventually
 from tests.terminal.desk import ACCEPTED, Desk
@@ -133,78 +134,88 @@ async def test_after_all_wrong_operations_the_next_order_goes(desk: Desk) -> Non
     await undisturbed(desk)
 
 
-EXTREME: dict[str, dict[str, Any]] = {
-    "a price of words": {"expected_price": "abc", "max_slippage_points": 5},
-    "a price that is none": {"expected_price": "NaN", "max_slippage_points": 5},
-    "an endless price": {"expected_price": "Infinity", "max_slippage_points": 5},
-    "a negative slippage": {"expected_price": "1.0", "max_slippage_points": -5},
-    "slippage beyond an integer": {"max_slippage_points": 10**30},
-    "a position beyond all positions": {"position_id": 2**70},
-    "a position that is not there": {"position_id": 77},
+UNREADABLE: dict[str, tuple[str, Any]] = {
+    "a price of words": ("expected_price", "abc"),
+    "a price that is none": ("expected_price", "NaN"),
+    "an endless price": ("expected_price", "Infinity"),
+    "slippage beyond an integer": ("max_slippage_points", 10**30),
+    "a position beyond all positions": ("position_id", 2**70),
+    "attempt 0": ("attempt", 0),
+    "an attempt beyond an integer": ("attempt", 2**70),
+    "a volume of nothing": ("parameters.volume", "0"),
+    "a negative volume": ("parameters.volume", "-1"),
+    "more than there is": ("parameters.volume", "1E+30"),
+    "next to nothing": ("parameters.volume", "1E-30"),
+    "a volume that is none": ("parameters.volume", "NaN"),
+    "a price next to nothing": ("parameters.price", "1E-30"),
+    "a price beyond floats": ("parameters.price", "1E+400"),
+    "a stop far away": ("parameters.stop_loss", "1E+30"),
+    "another side": ("parameters.side", "both"),
+}
+"""The field that is wrong, and what is in it."""
+
+_UNTIL = {"order_type": "limit", "price": "0.9", "time_in_force": "until"}
+IMPOSSIBLE: dict[str, tuple[str, dict[str, Any]]] = {
+    "a negative slippage": ("guard", {"expected_price": "1.0", "max_slippage_points": -5}),
+    "a position that is not there": ("invalid", {"position_id": 77}),
+    "a limit without a price": ("invalid", {"parameters": {"order_type": "limit"}}),
+    "a price of nothing": ("invalid", {"parameters": {"order_type": "limit", "price": "0"}}),
+    "no symbol": ("invalid", {"parameters": {"symbol": ""}}),
+    "a symbol with a wildcard": ("invalid", {"parameters": {"symbol": "EUR*"}}),
+    "a long symbol": ("invalid", {"parameters": {"symbol": "x" * 10_000}}),
+    "a symbol of odd letters": ("invalid", {"parameters": {"symbol": "EUR\u0000\U0001f600"}}),
+    "an expiration in the past": ("stale", {"parameters": _UNTIL | {"expiration": "2020-01-01T00:00:00Z"}}),
+    "an expiration at the end of time": ("invalid", {"parameters": _UNTIL | {"expiration": "9999-12-31T23:59:59Z"}}),
+}
+"""The reason for which nobody could carry it out, and what is wrong."""
+
+ODD: dict[str, dict[str, Any]] = {
     "a long order id": {"order_id": "x" * 10_000},
     "an order id of one byte": {"order_id": "\x00"},
-    "attempt 0": {"attempt": 0},
-    "an attempt beyond an integer": {"attempt": 2**70},
     "another hash": {"hash": "0" * 64},
 }
+"""Unusual, and an order all the same: the hash is its sender's word for what is the same."""
 
 
-@pytest.mark.parametrize("wrong", EXTREME)
-async def test_a_submit_with_an_extreme_field_gets_an_answer_and_an_end(desk: Desk, wrong: str) -> None:
-    order = desk.terminal.order(f"{wrong}-{next(desk.names)}-{datetime.now(UTC).timestamp()}", desk.epoch)
-    payload = json.dumps({**json.loads(order.encode()), **EXTREME[wrong]}).encode()
-    reply = SubmitReply.decode(await desk.terminal.request("submit", payload))
-    order_id = EXTREME[wrong].get("order_id", order.order_id)
-    if reply.row is not None:
-        ends = (["refused"], [*ACCEPTED])
-        await eventually(lambda: desk.terminal.kinds(order_id) in ends)
-    else:
-        assert reply.error
-    await undisturbed(desk, sends=int(desk.terminal.kinds(order_id) == ACCEPTED))
-
-
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "a volume of nothing": {"volume": "0"},
-    "a negative volume": {"volume": "-1"},
-    "more than there is": {"volume": "1E+30"},
-    "next to nothing": {"volume": "1E-30"},
-    "a volume that is none": {"volume": "NaN"},
-    "a limit without a price": {"order_type": "limit"},
-    "a price of nothing": {"order_type": "limit", "price": "0"},
-    "a price next to nothing": {"order_type": "limit", "price": "1E-30"},
-    "a price beyond floats": {"order_type": "limit", "price": "1E+400"},
-    "a stop far away": {"stop_loss": "1E+30"},
-    "no symbol": {"symbol": ""},
-    "a symbol with a wildcard": {"symbol": "EUR*"},
-    "a long symbol": {"symbol": "x" * 10_000},
-    "a symbol of odd letters": {"symbol": "EUR\u0000\U0001f600"},
-    "another side": {"side": "both"},
-    "an expiration in the past": {
-        "order_type": "limit",
-        "price": "0.9",
-        "time_in_force": "until",
-        "expiration": "2020-01-01T00:00:00Z",
-    },
-    "an expiration at the end of time": {
-        "order_type": "limit",
-        "price": "0.9",
-        "time_in_force": "until",
-        "expiration": "9999-12-31T23:59:59Z",
-    },
-}
-
-
-@pytest.mark.parametrize("wrong", PARAMETERS)
-async def test_a_submit_with_bad_parameters_is_refused_and_never_sent(desk: Desk, wrong: str) -> None:
-    order = desk.terminal.order(f"{wrong}-{next(desk.names)}-{datetime.now(UTC).timestamp()}", desk.epoch)
+async def submitted(desk: Desk, name: str, changes: dict[str, Any]) -> tuple[str, SubmitReply]:
+    """Return the order id and the answer of a submit with other fields."""
+    order = desk.terminal.order(f"{name}-{next(desk.names)}-{datetime.now(UTC).timestamp()}", desk.epoch)
     body = json.loads(order.encode())
-    body["parameters"] |= PARAMETERS[wrong]
-    reply = SubmitReply.decode(await desk.terminal.request("submit", json.dumps(body).encode()))
-    if reply.row is None:
-        assert reply.error
-    else:
-        await eventually(lambda: desk.terminal.kinds(order.order_id) == ["refused"])
+    body |= changes | {"parameters": body["parameters"] | changes.get("parameters", {})}
+    return body["order_id"], SubmitReply.decode(await desk.terminal.request("submit", json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize("wrong", UNREADABLE)
+async def test_a_submit_that_can_not_be_read_is_answered_with_its_wrong_field_and_leaves_no_row(
+    desk: Desk, wrong: str
+) -> None:
+    field, value = UNREADABLE[wrong]
+    *within, name = field.split(".")
+    order_id, reply = await submitted(desk, wrong, {"parameters": {name: value}} if within else {name: value})
+    assert reply.row is None
+    assert f"{field}: " in (reply.error or "")
     await undisturbed(desk)
+    assert desk.terminal.kinds(order_id) == []
+
+
+@pytest.mark.parametrize("wrong", IMPOSSIBLE)
+async def test_a_submit_that_nobody_could_carry_out_is_refused_and_never_sent(desk: Desk, wrong: str) -> None:
+    reason, changes = IMPOSSIBLE[wrong]
+    order_id, reply = await submitted(desk, wrong, changes)
+    assert reply.state == "recorded"
+    await eventually(lambda: desk.terminal.kinds(order_id))
+    await undisturbed(desk)
+    [report] = desk.terminal.told(order_id)
+    assert isinstance(report.body, SubmitRefused)
+    assert report.body.reason == reason
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_a_submit_that_is_odd_but_possible_is_carried_out(desk: Desk, odd: str) -> None:
+    order_id, reply = await submitted(desk, odd, ODD[odd])
+    assert reply.state == "recorded"
+    await eventually(lambda: desk.terminal.kinds(order_id) == ACCEPTED)
+    await undisturbed(desk, sends=1)
 
 
 async def test_a_submit_for_another_account_is_an_error_and_leaves_no_row(desk: Desk) -> None:
