@@ -52,7 +52,7 @@ unit: $(READY) ## The tests; every branch of the domain must be covered.
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --include='streamapp/domain/*' --fail-under=100
 
-bench: $(READY) ## Print latency, throughput and what an order costs, as Markdown (ten minutes; BENCH=--help).
+bench: $(READY) ## Print latency, throughput and what an order costs, as Markdown (5 to 10 minutes; BENCH=--help).
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 bench-terminal: $(READY) ## Measure the simulated module, and what a terminal adds to an order_send (two minutes).

@@ -109,8 +109,8 @@ async def read_topic(settings: Settings, topic: str) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
     try:
+        await consumer.start()
         parts = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
         ends = await consumer.end_offsets(parts)
         consumer.assign(parts)

@@ -20,7 +20,8 @@ from tests.e2e.traffic import Traffic, traffic_on
 # 10 % repeated or conflicting, 10 % bad in every way that a signal can be bad: of 200 some of each.
 SHARES: dict[Kind, int] = {"good": 80, "repeated": 6, "conflicting": 4, "refused": 3, "rejected": 3, "broken": 4}
 PENDING = 0.25
-SETTLE_WITHIN_S = 120.0
+SETTLE_WITHIN_S = 180.0
+"""For a machine that is busy with other things; a quiet one needs 10 to 20 s."""
 
 
 @dataclass(frozen=True)
