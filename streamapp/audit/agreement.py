@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 
-from streamapp.audit.evidence import Evidence, OrderView, PositionView, Witness
+from streamapp import subjects
+from streamapp.audit.evidence import Evidence, OrderView, PositionView, SentView, Witness
 from streamapp.domain.vocabulary import FINAL_STATUSES
 
 CLOSING = "close:"
@@ -17,7 +18,8 @@ def disagreements(evidence: Evidence) -> list[str]:
     """Return one sentence for each difference between the witnesses.
 
     The archive is the truth that the others are projections of, and the broker's ledger is the truth that the archive
-    must match.
+    must match. What was sent must have been answered, rightly: a signal by its decision, a broken message by a dead
+    letter.
     """
     found = [
         *_orders_differ(evidence.archive, evidence.tables, with_rev=True),
@@ -30,6 +32,7 @@ def disagreements(evidence: Evidence) -> list[str]:
         *_positions_differ(evidence.warehouse, evidence.tables),
         *_positions_differ(evidence.warehouse, evidence.nats),
         *_decisions_differ(evidence),
+        *_answers_differ(evidence),
     ]
     if evidence.ledger is not None:
         found += [
@@ -102,6 +105,42 @@ def _decisions_differ(evidence: Evidence) -> Iterator[str]:
     refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
     if refused != evidence.refused:
         yield f"refusals: {refused} decided, {evidence.refused} published on NATS"
+
+
+def _answers_differ(evidence: Evidence) -> Iterator[str]:
+    decisions = {decision.stream_seq: decision for decision in evidence.decisions}
+    dead = {
+        letter.stream_seq
+        for letter in evidence.dead_letters
+        if letter.subject.startswith(f"{subjects.SIGNALS_APPROVED}.")
+    }
+    for sent in evidence.sent:
+        decision = decisions.get(sent.stream_seq)
+        if decision is None:
+            answer, reason = ("dead_letter" if sent.stream_seq in dead else "no answer"), None
+        else:
+            answer, reason = decision.decision, decision.reason
+        if answer not in sent.answers:
+            expected = " or ".join(sorted(sent.answers))
+            yield f"{_name_of(sent)}: expected {expected}, got {answer}{f' ({reason})' if reason else ''}"
+        elif decision is not None and decision.signal_id != sent.signal_id:
+            yield f"{_name_of(sent)}: the decision is on {decision.signal_id}"
+        elif answer == "accepted" and decision is not None and decision.order_id is not None:
+            yield from _end_differs(sent, evidence.archive.orders.get(decision.order_id))
+
+
+def _end_differs(sent: SentView, order: OrderView | None) -> Iterator[str]:
+    if order is None or order.status not in FINAL_STATUSES:
+        return  # an accepted signal without its order is found by _decisions_differ, an open order by unsettled
+    if order.signal_id != sent.signal_id:
+        yield f"{_name_of(sent)}: its order {order.order_id} is of {order.signal_id}"
+    elif order.status not in sent.ends:
+        expected = " or ".join(sorted(sent.ends))
+        yield f"{_name_of(sent)}: expected its order to be {expected}, got {order.status}/{order.detail}"
+
+
+def _name_of(sent: SentView) -> str:
+    return f"{sent.kind} signal {sent.signal_id or '-'} (stream sequence {sent.stream_seq})"
 
 
 def _ledger_orders_differ(evidence: Evidence) -> Iterator[str]:

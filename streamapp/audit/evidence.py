@@ -60,6 +60,30 @@ class DecisionView:
 
 
 @dataclass(frozen=True)
+class SentView:
+    """A message as its sender knows it. ``stream_seq`` is the place that JetStream acknowledged.
+
+    ``answers`` are the right ones: a decision, or ``dead_letter``. ``ends`` are the right statuses of its order, if it
+    is accepted. ``signal_id`` is empty where the message is broken.
+    """
+
+    stream_seq: int
+    kind: str
+    signal_id: str
+    answers: frozenset[str]
+    ends: frozenset[str]
+
+
+@dataclass(frozen=True)
+class DeadLetterView:
+    """A message that nobody could use. ``subject`` and ``stream_seq`` are those it had on NATS."""
+
+    subject: str
+    stream_seq: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Witness:
     """Everything that one place knows."""
 
@@ -93,7 +117,11 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All witnesses of one run. ``ledger`` is None where the broker is no simulated one."""
+    """All witnesses of one run.
+
+    ``ledger`` is None where the broker is no simulated one. ``sent`` is the word of those who sent the signals: without
+    it a signal that was lost on its way to the first decision is in nobody's story. It need not be complete.
+    """
 
     nats: Witness
     warehouse: Witness
@@ -101,8 +129,9 @@ class Evidence:
     tables: Witness
     decisions: tuple[DecisionView, ...]
     refused: int
-    dead_letters: int
+    dead_letters: tuple[DeadLetterView, ...]
     ledger: tuple[LedgerEntry, ...] | None
+    sent: tuple[SentView, ...] = ()
 
     @property
     def ledger_deals(self) -> dict[str, LedgerEntry]:

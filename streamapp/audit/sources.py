@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from nats.aio.client import Client
@@ -24,12 +24,14 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from streamapp import topics
 from streamapp.audit.agreement import disagreements, unsettled
 from streamapp.audit.evidence import (
+    DeadLetterView,
     DecisionView,
     Evidence,
     FillView,
     LedgerEntry,
     OrderView,
     PositionView,
+    SentView,
     Witness,
 )
 from streamapp.clickhouse.client import open_client
@@ -49,8 +51,11 @@ _AWAY = (aiohttp.ClientError, OSError, TimeoutError, StreamappError, KafkaError,
 """What a witness that is being restarted raises: it is asked again."""
 
 
-async def gather_evidence(settings: Settings, nats: Client) -> Evidence:
-    """Return what all witnesses of a stack say now. Reads everything from the start: for demonstrations and tests."""
+async def gather_evidence(settings: Settings, nats: Client, sent: Sequence[SentView] = ()) -> Evidence:
+    """Return what all witnesses of a stack say now, beside what was ``sent``.
+
+    Reads everything from the start: for demonstrations and tests.
+    """
     archive = await archive_witness(settings)
     nats_witness, refused = await nats_witness_of(nats)
     warehouse, decisions = await warehouse_witness(settings)
@@ -61,13 +66,22 @@ async def gather_evidence(settings: Settings, nats: Client) -> Evidence:
         tables=await tables_witness(settings, archive.orders),
         decisions=decisions,
         refused=refused,
-        dead_letters=sum(1 for _ in await read_topic(settings, topics.DEAD_LETTERS)),
+        dead_letters=tuple(map(_dead_letter_view, await read_topic(settings, topics.DEAD_LETTERS))),
         ledger=await ledger_of(settings),
+        sent=tuple(sent),
     )
 
 
-async def settled_evidence(settings: Settings, nats: Client, *, within_s: float) -> Evidence:
+async def settled_evidence(
+    settings: Settings, nats: Client, *, within_s: float, sent: Sequence[SentView] = ()
+) -> Evidence:
     """Return the evidence as soon as all agree and nothing is open, or as it is after ``within_s`` seconds.
+
+    Args:
+        settings: Of the stack.
+        nats: A connected client.
+        within_s: How long to wait for what is still on its way.
+        sent: Everything that must have its answer by then.
 
     Raises:
         Whatever a witness that can't be asked raises, if it is still away after ``within_s``.
@@ -76,7 +90,7 @@ async def settled_evidence(settings: Settings, nats: Client, *, within_s: float)
     while True:
         late = time.monotonic() > deadline
         try:
-            evidence = await gather_evidence(settings, nats)
+            evidence = await gather_evidence(settings, nats, sent)
         except _AWAY:
             if late:
                 raise
@@ -86,8 +100,8 @@ async def settled_evidence(settings: Settings, nats: Client, *, within_s: float)
         await asyncio.sleep(1.0)
 
 
-async def read_topic(settings: Settings, topic: str) -> list[bytes]:
-    """Return every value of a topic up to the end it has now, partition by partition.
+async def read_topic(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    """Return every record with a value of a topic up to the end it has now, partition by partition.
 
     Raises:
         TimeoutError: the topic could not be read to its end.
@@ -95,8 +109,8 @@ async def read_topic(settings: Settings, topic: str) -> list[bytes]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
     try:
+        await consumer.start()
         parts = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
         ends = await consumer.end_offsets(parts)
         consumer.assign(parts)
@@ -106,14 +120,19 @@ async def read_topic(settings: Settings, topic: str) -> list[bytes]:
         await consumer.stop()
 
 
-async def _up_to(consumer: AIOKafkaConsumer, left: dict[TopicPartition, int]) -> list[bytes]:
-    values: list[bytes] = []
+async def _up_to(consumer: AIOKafkaConsumer, left: dict[TopicPartition, int]) -> list[ConsumerRecord]:
+    found: list[ConsumerRecord] = []
     while left:
         for part, records in (await consumer.getmany(timeout_ms=500)).items():
-            values += [record.value for record in records if record.value is not None]
+            found += [record for record in records if record.value is not None]
             if part in left and await consumer.position(part) >= left[part]:
                 del left[part]
-    return values
+    return found
+
+
+def _dead_letter_view(record: ConsumerRecord) -> DeadLetterView:
+    headers = {name: value.decode() for name, value in record.headers}
+    return DeadLetterView(headers["subject"], int(headers["sequence"]), headers["reason"])
 
 
 async def archive_witness(settings: Settings) -> Witness:
@@ -122,8 +141,8 @@ async def archive_witness(settings: Settings) -> Witness:
     owners: dict[str, str | None] = {}
     deals: dict[str, Deal] = {}
     seen: set[str] = set()
-    for value in await read_topic(settings, topics.ARCHIVE):
-        fact = FactMessage.decode(value)
+    for record in await read_topic(settings, topics.ARCHIVE):
+        fact = FactMessage.decode(record.value)
         if isinstance(fact.body, f.Filled | f.FillCorrected | f.FillBusted):
             number, said = deal_of(fact)
             fill_id = fill_id_for(fact.account, number)

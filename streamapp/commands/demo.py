@@ -89,8 +89,8 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
         await player.play(seconds, rate)
         console.print("all sent; moving the market up and down, so that every price that is waited for comes")
         async with sweeping(settings, SYMBOLS):
-            evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S)
-        return show(console, evidence, list(newest.values()), player.sent)
+            evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S, sent=player.sent)
+        return show(console, evidence, list(newest.values()))
     finally:
         await rows.close()
         await nats.close()

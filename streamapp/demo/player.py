@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,17 +13,21 @@ from decimal import Decimal
 import aiohttp
 from nats.aio.client import Client
 
+from streamapp.audit.evidence import SentView
 from streamapp.commands.signals import publish_signal
 from streamapp.demo.rows import RiskEngineRows
-from streamapp.demo.signals import SYMBOLS, Script
+from streamapp.demo.signals import SYMBOLS, Script, sent_view
 from streamapp.errors import Transient
 from streamapp.settings import Settings
 
 _AGAIN_S = 0.2
+_QUOTE_WITHIN_S = 30.0
 
 
 class Player:
-    """Sends a script's messages when they are due. ``sent`` counts them by kind.
+    """Sends a script's messages when they are due.
+
+    ``sent`` grows by each message that JetStream acknowledged, with the answers that would be right.
 
     Args:
         settings: Where the market is.
@@ -38,7 +41,7 @@ class Player:
         self._settings = settings
         self._nats = nats
         self._script = script
-        self.sent: Counter[str] = Counter()
+        self.sent: list[SentView] = []
 
     async def play(
         self, duration_s: float, rate: float, *, meanwhile: Callable[[], Awaitable[None]] | None = None
@@ -61,17 +64,16 @@ class Player:
                 symbol, payload = self._script.due(planned, datetime.now(UTC), quotes)
                 if self._rows is not None:
                     await self._rows.write(payload)
-                await self._publish(payload, symbol)
-                self.sent[planned.kind] += 1
+                sequence = await self._publish(payload, symbol)
+                self.sent.append(sent_view(planned.kind, payload, sequence))
 
-    async def _publish(self, payload: bytes, symbol: str) -> None:
+    async def _publish(self, payload: bytes, symbol: str) -> int:
         # Like every upstream that must not lose a signal: again, with the same id, until JetStream has it. The id is of
         # this message and not of the signal: a repeated signal must reach us, and JetStream would drop it otherwise.
         message_id = f"play:{secrets.token_hex(8)}"
         while True:
             try:
-                await publish_signal(self._nats, payload, symbol=symbol, message_id=message_id)
-                return
+                return await publish_signal(self._nats, payload, symbol=symbol, message_id=message_id)
             except Transient:
                 await asyncio.sleep(_AGAIN_S)
 
@@ -82,8 +84,16 @@ async def _after(delay_s: float, action: Callable[[], Awaitable[None]]) -> None:
 
 
 async def quote(market: aiohttp.ClientSession, symbol: str) -> tuple[Decimal, Decimal]:
-    """Return (bid, ask) of the simulated market."""
-    async with market.get(f"/quotes/{symbol}") as answer:
-        answer.raise_for_status()
-        prices = json.loads(await answer.text(), parse_float=Decimal)
-    return Decimal(prices["bid"]), Decimal(prices["ask"])
+    """Return (bid, ask) of the simulated market; one that is being restarted is waited for.
+
+    Raises:
+        TimeoutError: it did not answer for half a minute.
+    """
+    async with asyncio.timeout(_QUOTE_WITHIN_S):
+        while True:
+            try:
+                async with market.get(f"/quotes/{symbol}", raise_for_status=True) as answer:
+                    prices = json.loads(await answer.text(), parse_float=Decimal)
+                    return Decimal(prices["bid"]), Decimal(prices["ask"])
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(_AGAIN_S)

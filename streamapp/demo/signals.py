@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
-from streamapp.domain.vocabulary import time_text
+from streamapp.audit.evidence import SentView
+from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 
 Kind = Literal["good", "repeated", "conflicting", "refused", "rejected", "broken"]
 
@@ -26,6 +27,16 @@ DEMO_SHARES: dict[Kind, int] = {
     "rejected": 3,
     "broken": 5,
 }
+_ANSWERS: dict[Kind, str] = {
+    "good": "accepted",
+    "repeated": "duplicate",
+    "conflicting": "conflict",
+    "refused": "refused",
+    "rejected": "accepted",
+    "broken": "dead_letter",
+}
+_UNFILLED = frozenset({"rejected", "failed"})
+"""How an order ends that the broker rejects, or that the terminal knows it would."""
 _DIGITS = {"EURUSD": 5, "GBPUSD": 5, "USDJPY": 3, "XAUUSD": 2}
 # Of a pending order to the market: near enough that some are reached within seconds, and far enough for the broker's
 # stops level (50 points of gold, also between a stop-limit's two prices).
@@ -160,6 +171,18 @@ class Script:
         if lifetime == "until":
             asked["expiration"] = time_text(now + timedelta(seconds=self._random.randint(*_UNTIL_S)))
         return asked | {"time_in_force": lifetime}
+
+
+def sent_view(kind: Kind, payload: bytes, stream_seq: int) -> SentView:
+    """Return what :mod:`streamapp.audit` must find of a message that the stream has under this sequence."""
+    if kind == "broken":
+        return SentView(stream_seq, kind, "", frozenset({_ANSWERS[kind]}), frozenset())
+    signal, answers = json.loads(payload), {_ANSWERS[kind]}
+    # A moment of its own at which it ends: whoever was away until then must refuse it.
+    if kind == "good" and signal.get("expiration") is not None:
+        answers.add("refused")
+    ends = _UNFILLED if kind == "rejected" else FINAL_STATUSES
+    return SentView(stream_seq, kind, signal["signal_id"], frozenset(answers), ends)
 
 
 def _unit(symbol: str) -> Decimal:

@@ -18,25 +18,22 @@ CLOSED = {"sl": "stop-loss", "tp": "take-profit", "so": "stop-out"}
 """The reasons of deals that the broker made by itself."""
 
 
-def show(
-    console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any]], sent: Mapping[str, int]
-) -> list[str]:
+def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any]]) -> list[str]:
     """Print the summary; return the differences between the witnesses (empty: all agree).
 
     Args:
         console: where to print.
-        evidence: what all witnesses say.
+        evidence: what all witnesses say, and what was sent.
         orders: the newest order/1 message of each order that was published.
-        sent: messages sent, by kind.
     """
     console.rule("summary")
-    _counts(console, "sent", sent)
+    _counts(console, "sent", Counter(sent.kind for sent in evidence.sent))
     _counts(console, "decisions", Counter(decision.decision for decision in evidence.decisions))
     refusals = Counter(
         decision.reason for decision in evidence.decisions if decision.decision in {"refused", "conflict"}
     )
     _counts(console, "refused because", {str(reason): count for reason, count in refusals.items()})
-    console.print(f"{'dead letters':<20} {evidence.dead_letters}")
+    console.print(f"{'dead letters':<20} {len(evidence.dead_letters)}")
     _counts(console, "orders", Counter(order.status for order in evidence.archive.orders.values()))
     _counts(console, "of type", Counter(order["order_type"] for order in orders))
     closings = Counter(

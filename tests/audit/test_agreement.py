@@ -5,12 +5,14 @@ from decimal import Decimal
 
 from streamapp.audit.agreement import disagreements, doubts, unsettled
 from streamapp.audit.evidence import (
+    DeadLetterView,
     DecisionView,
     Evidence,
     FillView,
     LedgerEntry,
     OrderView,
     PositionView,
+    SentView,
     Witness,
 )
 
@@ -33,7 +35,7 @@ def agreeing() -> Evidence:
         tables=witness("tables"),
         decisions=(DecisionView("a", "s1", 1, "accepted", None, "o1"),),
         refused=0,
-        dead_letters=0,
+        dead_letters=(),
         ledger=(LEDGER_ORDER, LEDGER_DEAL),
     )
 
@@ -158,3 +160,56 @@ def test_a_corrected_deal_counts_as_it_is_now() -> None:
     corrected = replace(LEDGER_DEAL, kind="correction", price=Decimal("1.2"))
     sentences = disagreements(replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, corrected)))
     assert any("ledger 0.1 at 1.2, archive 0.1 at 1.1" in sentence for sentence in sentences)
+
+
+GOOD = SentView(1, "good", "s1", frozenset({"accepted"}), frozenset({"filled", "cancelled"}))
+LETTER = DeadLetterView("signals.approved.EURUSD", 5, "bad_json")
+
+
+def test_a_signal_that_was_sent_and_answered_rightly_is_no_difference() -> None:
+    broken = SentView(5, "broken", "", frozenset({"dead_letter"}), frozenset())
+    assert disagreements(replace(agreeing(), sent=(GOOD, broken), dead_letters=(LETTER,))) == []
+
+
+def test_a_signal_that_was_sent_and_that_nobody_decided_on_is_found() -> None:
+    lost = replace(GOOD, stream_seq=2, signal_id="s2")
+    assert disagreements(replace(agreeing(), sent=(GOOD, lost))) == [
+        "good signal s2 (stream sequence 2): expected accepted, got no answer"
+    ]
+
+
+def test_a_signal_that_was_decided_wrongly_is_found() -> None:
+    refused = replace(agreeing().decisions[0], stream_seq=2, decision="refused", reason="stale", order_id=None)
+    sent = (GOOD, replace(GOOD, stream_seq=2), replace(GOOD, kind="conflicting", answers=frozenset({"conflict"})))
+    evidence = replace(agreeing(), decisions=(*agreeing().decisions, refused), refused=1, sent=sent)
+    assert disagreements(evidence) == [
+        "good signal s1 (stream sequence 2): expected accepted, got refused (stale)",
+        "conflicting signal s1 (stream sequence 1): expected conflict, got accepted",
+    ]
+
+
+def test_a_good_signal_that_became_a_dead_letter_is_found() -> None:
+    evidence = replace(agreeing(), sent=(GOOD, replace(GOOD, stream_seq=5)), dead_letters=(LETTER,))
+    assert disagreements(evidence) == ["good signal s1 (stream sequence 5): expected accepted, got dead_letter"]
+
+
+def test_a_broken_message_without_a_dead_letter_is_found() -> None:
+    broken = SentView(5, "broken", "", frozenset({"dead_letter"}), frozenset())
+    elsewhere = replace(LETTER, subject="mt5.report.a")
+    assert disagreements(replace(agreeing(), sent=(broken,), dead_letters=(elsewhere,))) == [
+        "broken signal - (stream sequence 5): expected dead_letter, got no answer"
+    ]
+
+
+def test_an_order_that_ended_as_its_signal_never_may_is_found() -> None:
+    rejected = replace(GOOD, kind="rejected", ends=frozenset({"rejected"}))
+    assert disagreements(replace(agreeing(), sent=(rejected,))) == [
+        "rejected signal s1 (stream sequence 1): expected its order to be rejected, got filled/"
+    ]
+
+
+def test_a_decision_that_belongs_to_another_signal_is_found() -> None:
+    other = replace(GOOD, signal_id="s2")
+    assert disagreements(replace(agreeing(), sent=(other,))) == [
+        "good signal s2 (stream sequence 1): the decision is on s1"
+    ]

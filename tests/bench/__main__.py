@@ -1,4 +1,4 @@
-"""Runs the benchmark and prints its figures."""
+"""Runs the benchmark: progress on standard error, the page of figures in Markdown on standard output."""
 
 from __future__ import annotations
 
@@ -6,110 +6,171 @@ import argparse
 import asyncio
 import os
 import platform
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from nats.aio.client import Client
 
 from streamapp.local.own import OwnStack, free_port_offset
+from streamapp.local.process import REPOSITORY
 from streamapp.nats.connection import connect
 from tests.bench import hops, terminal
-from tests.bench.figures import percentiles, table, uses
-from tests.bench.load import Load
+from tests.bench.costs import Costs, Meters, meters_of
+from tests.bench.load import Heard, Load
+from tests.bench.report import Run, Sustained, page
 
 ACCOUNTS = tuple(f"bench-{number}" for number in range(1, 9))
-SETTINGS = "\n".join(
+# A signal that waits long in a queue is an order all the same: what an order costs is asked of the overloaded too.
+SETTINGS = "[execution]\nsignal_ttl_s = 3600\n" + "\n".join(
     f'[accounts.{name}]\nlogin = {70000000 + at}\nmargin_mode = "{("hedging", "netting")[at % 2]}"'
     for at, name in enumerate(ACCOUNTS)
 )
-DRAIN_S = 30.0
-SETTLE_S = 120.0
+DRAINED_WITHIN_S = 2.0
+"""A queue that is older after the last signal has grown all the time: the rate was not kept up."""
+SETTLE_S = 240.0
 """How long to wait before the next figure for what a run that was too fast has left behind."""
+HOPS_S = 10.0
 
 
-def say(text: str = "") -> None:
-    """Print a line at once, so that a long run shows where it is."""
+def show(text: str) -> None:
+    """Print a figure at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-async def latencies(stack: OwnStack, load: Load, nats: Client, folder: Path, seconds: float) -> None:
-    """Print the times at 10 and at 200 signals a second, beside those of the bare hops."""
-    for rate in (10.0, 200.0):
-        say(f"\n{rate:g} signals/s for {seconds:g} s")
-        heard = await load.send(f"rate{rate:g}", rate, seconds)
-        complete = await load.drained(DRAIN_S)
-        say(f"  publish → order_send       {percentiles(heard.to_order_send())}")
-        say(f"  publish → orders.filled    {percentiles(heard.to_filled())}")
-        if not complete or heard.refused:
-            left = len(heard.published) - len(heard.final)
-            say(f"  too fast: {len(heard.refused)} refused as stale, {left} of {len(heard.published)} without an end")
-            await load.drained(SETTLE_S)
-        times = await hops.measure(stack.settings, nats, folder, rate=rate, seconds=min(seconds, 10.0))
-        say(f"  the bare hops              {percentiles(times)}")
+def progress(text: str) -> None:
+    """Print where a long run is, beside the figures."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
-async def sustained(stack: OwnStack, load: Load, rates: Sequence[float], seconds: float) -> None:
-    """Print the highest rate that is kept up and drained in time; stop at the first that is not."""
-    best = 0.0
-    for rate in rates:
-        say(f"\n{rate:g} signals/s for {seconds:g} s, drained within {DRAIN_S:g} s?")
-        before, begin = uses(stack), time.monotonic()
-        heard = await load.send(f"hold{rate:g}", rate, seconds)
-        drain_begin = time.monotonic()
-        complete = await load.drained(DRAIN_S)
-        complete = complete and not heard.refused
-        say(f"  {'yes' if complete else 'no'}: {len(heard.filled)} of {len(heard.published)} filled, "
-            f"{time.monotonic() - drain_begin:.1f} s after the last was sent")  # fmt: skip
-        say(f"  publish → order_send       {percentiles(heard.to_order_send())}")
-        say(table(before, uses(stack), time.monotonic() - begin))
-        if not complete:
-            break
-        best = rate
-    say(f"\nhighest sustained rate tried: {best:g} orders/s")
+class Bench:
+    """The measurements on one running stack."""
+
+    def __init__(self, stack: OwnStack, nats: Client, load: Load, meters: Meters, folder: Path) -> None:
+        self._stack = stack
+        self._nats = nats
+        self._load = load
+        self._meters = meters
+        self._folder = folder
+
+    async def warm(self, seconds: float) -> None:
+        """Send until what compiles and caches has done so: Kafka's first seconds cost a multiple."""
+        progress(f"warming up for {seconds:g} s")
+        await self._load.send("warm", 20.0, seconds)
+        await self._load.drained(SETTLE_S)
+
+    async def idle(self, seconds: float) -> Costs:
+        """Return what the stack uses while nothing comes."""
+        progress(f"idle for {seconds:g} s")
+        before = await self._meters.read()
+        await asyncio.sleep(seconds)
+        return await self._meters.since(before)
+
+    async def rate(self, rate: float, seconds: float) -> Run:
+        """Return times and costs at one rate, with the bare hops right after it."""
+        progress(f"{rate:g} signals/s for {seconds:g} s")
+        before = await self._meters.read()
+        heard, drained = await self._hold(f"rate{rate:g}", rate, seconds)
+        if not drained:
+            await self._load.drained(SETTLE_S)
+        costs = await self._meters.since(before)
+        times = await hops.measure(
+            self._stack.settings, self._nats, self._folder, rate=rate, seconds=min(seconds, HOPS_S)
+        )
+        return Run(rate, heard, costs.seconds, drained, costs, times)
+
+    async def sustained(self, rates: Sequence[float], seconds: float) -> Sustained:
+        """Return the highest of ``rates`` that is kept up, by bisection."""
+        rates, tried = sorted(rates), []
+        low, high = 0, len(rates)
+        while low < high:
+            middle = (low + high) // 2
+            tried.append(rates[middle])
+            _, drained = await self._hold(f"hold{rates[middle]:g}", rates[middle], seconds)
+            progress(f"{rates[middle]:g} signals/s for {seconds:g} s: {'kept up' if drained else 'not kept up'}")
+            await self._load.drained(SETTLE_S)
+            low, high = (middle + 1, high) if drained else (low, middle)
+        return Sustained(rates[low - 1] if low else 0.0, tried, seconds, DRAINED_WITHIN_S)
+
+    async def _hold(self, run: str, rate: float, seconds: float) -> tuple[Heard, bool]:
+        heard = await self._load.send(run, rate, seconds)
+        drained = await self._load.drained(DRAINED_WITHIN_S)
+        return heard, drained and len(heard.filled) == len(heard.published)
 
 
-async def run(stack: OwnStack, folder: Path, arguments: argparse.Namespace) -> None:
-    """Measure."""
+async def measure(stack: OwnStack, folder: Path, arguments: argparse.Namespace) -> str:
+    """Return the page of figures of a stack that was just started."""
     nats = await connect(stack.settings, "streamapp-bench")
     try:
         load = Load(nats, ACCOUNTS)
         await load.listen()
-        await load.send("warm", 20.0, 5.0)
-        await load.drained(DRAIN_S)
-        await latencies(stack, load, nats, folder, arguments.seconds)
-        await sustained(stack, load, arguments.rates, arguments.hold)
+        async with meters_of(stack, nats) as meters:
+            bench = Bench(stack, nats, load, meters, folder)
+            await bench.warm(arguments.warm)
+            idle = await bench.idle(arguments.idle)
+            runs = [await bench.rate(rate, arguments.seconds) for rate in arguments.rates]
+            sustained = await bench.sustained(arguments.search, arguments.hold) if arguments.search else None
+        return page(machine(), idle, runs, sustained)
     finally:
         await nats.close()
 
 
-def main() -> None:
-    """Start the stack, measure, stop it."""
+def machine() -> str:
+    """Return a line on what the figures were measured on, and on which commit."""
+    git = ("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty")
+    commit = subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip() or "no commit"
+    return (
+        f"streamapp {commit}; {_processor()}, {os.cpu_count()} cores, {platform.system()}, Python "
+        f"{platform.python_version()}; {len(ACCOUNTS)} accounts, hedging and netting by turns; everything on one "
+        "machine, the load too."
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="Figures of the road, on a stack of its own.")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of each latency run")
-    parser.add_argument("--hold", type=float, default=60.0, help="length of each rate run")
-    parser.add_argument("--rates", type=float, nargs="+", default=[50, 100, 150, 200, 300, 400, 600])
+    parser.add_argument("--rates", type=float, nargs="+", default=[10, 50, 100], help="signals/s to measure at")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each of them")
+    parser.add_argument(
+        "--search", type=float, nargs="*", default=[15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 400],
+        help="rates among which the highest that drains is searched for; none: no search",
+    )  # fmt: skip
+    parser.add_argument("--hold", type=float, default=20.0, help="length of each try of the search")
+    parser.add_argument("--idle", type=float, default=20.0, help="how long to watch the stack while nothing comes")
+    parser.add_argument("--warm", type=float, default=15.0, help="how long to send before anything is measured")
     parser.add_argument("--terminal", action="store_true", help="only the simulated module and one terminal (minutes)")
     parser.add_argument("--profile", metavar="FILE", help="with --terminal: write the terminal's cProfile there")
-    arguments = parser.parse_args()
-    say(
-        f"machine: {platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Start the stack, measure, stop it, print."""
+    arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="streamapp-bench-") as name:
         folder = Path(name)
         if arguments.terminal:
-            terminal.measure(folder, say, seconds=arguments.seconds, profile=arguments.profile)
+            show(machine())
+            terminal.measure(folder, show, seconds=arguments.seconds, profile=arguments.profile)
             return
         stack = OwnStack(folder / "stack", free_port_offset(), SETTINGS)
-        stack.start()
+        stack.start(sys.stderr.buffer)
         try:
             stack.wait_ready()
-            asyncio.run(run(stack, folder, arguments))
+            found = asyncio.run(measure(stack, folder, arguments))
         finally:
             stack.stop()
+    show(found)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ async def measure(settings: Settings, nats: Client, folder: Path, *, rate: float
         times.append(time.time() - sent)
         await message.respond(b"")  # type: ignore[attr-defined]
 
-    await nats.subscribe("bench.terminal", cb=terminal)
+    requests = await nats.subscribe("bench.terminal", cb=terminal)
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap, acks="all", enable_idempotence=True)
     await producer.start()
     consumers = [_consumer(settings, name) for name in _TOPICS]
@@ -69,6 +69,7 @@ async def measure(settings: Settings, nats: Client, folder: Path, *, rate: float
         await asyncio.gather(*tasks, return_exceptions=True)
         for client in (*consumers, producer):
             await client.stop()
+        await requests.unsubscribe()
         await js.delete_stream(_STREAM)
         database.close()
     return times

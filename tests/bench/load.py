@@ -15,6 +15,9 @@ from nats.aio.client import Client
 from streamapp import subjects
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 
+PUBLISH_S = 60.0
+"""A machine that is asked for too much acknowledges late: that is a figure, and no reason to stop."""
+
 
 @dataclass
 class Heard:
@@ -27,7 +30,7 @@ class Heard:
 
     def to_order_send(self) -> list[float]:
         """Return the times from before the publish to the terminal's order_send."""
-        return [self._sent_at(order) - self.published[key] for key, (_, order) in self.filled.items()]
+        return [_sent_at(order) - self.published[key] for key, (_, order) in self.filled.items()]
 
     def to_filled(self) -> list[float]:
         """Return the times from before the publish to the filled message.
@@ -36,9 +39,9 @@ class Heard:
         """
         return [at - self.published[key] for key, (at, _) in self.filled.items()]
 
-    @staticmethod
-    def _sent_at(order: dict[str, Any]) -> float:
-        return datetime.fromisoformat(order["submitted_at"]).timestamp()
+
+def _sent_at(order: dict[str, Any]) -> float:
+    return datetime.fromisoformat(order["submitted_at"]).timestamp()
 
 
 class Load:
@@ -76,13 +79,13 @@ class Load:
     async def send(self, run: str, rate: float, seconds: float) -> Heard:
         """Send at ``rate`` a second; a late one is not left out (no coordinated omission). Return a fresh record."""
         self.heard = Heard()
-        js = self._nats.jetstream()
+        js, subject = self._nats.jetstream(), subjects.signal_approved("EURUSD")
         begin, pending = time.monotonic(), []
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
             signal_id, payload = self._signal(run)
             self.heard.published[signal_id] = time.time()
-            pending.append(asyncio.create_task(js.publish(subjects.signal_approved("EURUSD"), payload)))
+            pending.append(asyncio.create_task(js.publish(subject, payload, timeout=PUBLISH_S)))
         await asyncio.gather(*pending)
         return self.heard
 

@@ -9,13 +9,14 @@ import pytest
 
 from streamapp.local.own import OwnStack, free_port_offset
 
+# Names whose partitions are spread over the eight: whichever half a second worker gets, some of them are there.
 FOUR_ACCOUNTS = "\n".join(
     f'[accounts.{name}]\nlogin = {login}\nmargin_mode = "{mode}"'
     for name, login, mode in (
         ("alpha", 60000001, "hedging"),
-        ("beta", 60000002, "netting"),
+        ("epsilon", 60000002, "netting"),
         ("gamma", 60000003, "hedging"),
-        ("delta", 60000004, "netting"),
+        ("zeta", 60000004, "netting"),
     )
 )
 # The shortest session a broker allows by default, so that a lost worker is noticed soon.
@@ -23,12 +24,16 @@ SHORT_SESSIONS = "[kafka]\nsession_timeout_s = 6"
 # What the simulated market takes, it shows within milliseconds: an order that is lost is known to be soon.
 SHORT_WINDOW = "[terminal]\nsettle_window_s = 3"
 
+# Longer than anything is away here: no signal becomes stale, so each has one right answer. Shorter than the five
+# minutes by which the script's stale signals are too old.
+LONG_LIVES = "[execution]\nsignal_ttl_s = 240"
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
     """A running stack with four accounts; stopped at the end, and its clean exit is part of what is tested."""
     folder: Path = tmp_path_factory.mktemp("stack")
-    stack = OwnStack(folder, free_port_offset(), f"{SHORT_SESSIONS}\n{SHORT_WINDOW}\n{FOUR_ACCOUNTS}")
+    stack = OwnStack(folder, free_port_offset(), f"{SHORT_SESSIONS}\n{SHORT_WINDOW}\n{LONG_LIVES}\n{FOUR_ACCOUNTS}")
     with (folder / "up.out").open("wb") as output:
         stack.start(output)
         try:
