@@ -1,8 +1,7 @@
 """Named places at which a test can kill the process (design: submission "Named crash points").
 
 ``STREAMAPP_CRASH_AT=broker.after_claim`` kills at the first time the point is reached, ``broker.after_claim:7`` at the
-seventh. Where the
-variable is not set this costs one comparison.
+seventh. Where the variable is not set this costs one comparison.
 """
 
 from __future__ import annotations

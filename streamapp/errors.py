@@ -8,7 +8,7 @@
     │   └── Unusable            input that nobody can use: dead letter or refusal, with its reason
     ├── Transient               it did not happen, and may work later: try again with back-off
     └── Ambiguous               nobody knows whether it happened: never tried again blindly; the worker exits, or a
-    doubt is resolved
+                                doubt is resolved
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The settings: one frozen tree, and the only place that reads the environment.
 
 ``streamapp.toml`` in the working folder (``STREAMAPP_CONFIG`` names another), overridden by ``STREAMAPP_SECTION__NAME``
-in the
-environment. docs/configuration.md is generated from the descriptions below.
+in the environment. docs/configuration.md is generated from the descriptions below.
 """
 
 from __future__ import annotations

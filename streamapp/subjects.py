@@ -34,7 +34,7 @@ class StreamSpec:
 
 
 # JetStream reserves max_bytes against its disk limit, so a laptop must have room for the sum. At 2,000 messages of 700
-# bytes a second a # GiB is 12 minutes of a mirror that stands still; where the rate is high, raise it with the nats
+# bytes a second, a GiB is 12 minutes of a mirror that stands still; where the rate is high, raise it with the nats
 # client: init never lowers a limit.
 _GIB = 1024**3
 

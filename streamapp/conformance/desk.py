@@ -12,7 +12,8 @@ from typing import Any
 from streamapp.conformance.caller import Caller, CallHung, Said
 from streamapp.conformance.wire import Row
 from streamapp.errors import ConfigurationError, StreamappError, Transient
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC
 
 # Every order of the suite carries a magic from here on, so that a later run finds what an earlier one left behind.
 MAGIC_FIRST = 7_104_000_000_000_000
@@ -145,9 +146,9 @@ class Desk:
         info = self.info()
         if info.trade_exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
             return mt5.ORDER_FILLING_FOK
-        if info.filling_mode & 2:
+        if info.filling_mode & SYMBOL_FILLING_IOC:
             return mt5.ORDER_FILLING_IOC
-        return mt5.ORDER_FILLING_FOK if info.filling_mode & 1 else mt5.ORDER_FILLING_RETURN
+        return mt5.ORDER_FILLING_FOK if info.filling_mode & SYMBOL_FILLING_FOK else mt5.ORDER_FILLING_RETURN
 
     def market(self, side: int, volume: float, **fields: Any) -> dict[str, Any]:
         """A market order."""

@@ -13,7 +13,7 @@ from streamapp.conformance.paths import retcode
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
 from streamapp.conformance.wire import Row
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 
 # How long a table may take to show a fill before it counts as never.
 LAG_S = 10.0

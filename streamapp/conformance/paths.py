@@ -10,7 +10,8 @@ from streamapp.conformance.desk import EXECUTED, Desk
 from streamapp.conformance.run import Run
 from streamapp.conformance.shape import check_types
 from streamapp.conformance.wire import Row
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC, SYMBOL_ORDER_CLOSEBY
 
 DONE = mt5.TRADE_RETCODE_DONE
 RESULT = "§2.4: 10009 done, 10008 placed, 10010 partial [DOC]"
@@ -143,7 +144,7 @@ def close_by(run: Run, desk: Desk) -> None:
         run.skipped("close by", claim, "a netting account has one position a symbol")
         _reverse(run, desk)
         return
-    if not desk.info().order_mode & 64:
+    if not desk.info().order_mode & SYMBOL_ORDER_CLOSEBY:
         run.skipped("close by", claim, "the symbol's order_mode has no CLOSEBY")
         return
     if desk.read("account_info").fifo_close:
@@ -186,8 +187,8 @@ def _reverse(run: Run, desk: Desk) -> None:
 
 
 FILLINGS = {
-    "FOK": (mt5.ORDER_FILLING_FOK, 1),
-    "IOC": (mt5.ORDER_FILLING_IOC, 2),
+    "FOK": (mt5.ORDER_FILLING_FOK, SYMBOL_FILLING_FOK),
+    "IOC": (mt5.ORDER_FILLING_IOC, SYMBOL_FILLING_IOC),
     "RETURN": (mt5.ORDER_FILLING_RETURN, 0),
 }
 

@@ -9,16 +9,17 @@ from streamapp.conformance.paths import DONE, NO_CHANGES, RESULT, retcode
 from streamapp.conformance.run import Run
 from streamapp.conformance.shape import check_types
 from streamapp.conformance.wire import Row
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import SYMBOL_ORDER_LIMIT, SYMBOL_ORDER_STOP, SYMBOL_ORDER_STOP_LIMIT
 
 # Type, its bit of order_mode, the side of the market on which its price is (0 below), and that of the limit behind it.
 KINDS = {
-    "buy limit": (mt5.ORDER_TYPE_BUY_LIMIT, 2, 0),
-    "sell limit": (mt5.ORDER_TYPE_SELL_LIMIT, 2, 1),
-    "buy stop": (mt5.ORDER_TYPE_BUY_STOP, 4, 1),
-    "sell stop": (mt5.ORDER_TYPE_SELL_STOP, 4, 0),
-    "buy stop limit": (mt5.ORDER_TYPE_BUY_STOP_LIMIT, 8, 1),
-    "sell stop limit": (mt5.ORDER_TYPE_SELL_STOP_LIMIT, 8, 0),
+    "buy limit": (mt5.ORDER_TYPE_BUY_LIMIT, SYMBOL_ORDER_LIMIT, 0),
+    "sell limit": (mt5.ORDER_TYPE_SELL_LIMIT, SYMBOL_ORDER_LIMIT, 1),
+    "buy stop": (mt5.ORDER_TYPE_BUY_STOP, SYMBOL_ORDER_STOP, 1),
+    "sell stop": (mt5.ORDER_TYPE_SELL_STOP, SYMBOL_ORDER_STOP, 0),
+    "buy stop limit": (mt5.ORDER_TYPE_BUY_STOP_LIMIT, SYMBOL_ORDER_STOP_LIMIT, 1),
+    "sell stop limit": (mt5.ORDER_TYPE_SELL_STOP_LIMIT, SYMBOL_ORDER_STOP_LIMIT, 0),
 }
 PENDING = "§1.5: a pending order's result has its ticket, no deal, price 0 [OBS]"
 SHOWN = "§2.5: a placed order is in orders_get, a removed one in the history as cancelled [BOOK]"

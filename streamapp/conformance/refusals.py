@@ -9,7 +9,7 @@ from streamapp.conformance.paths import close_position, open_position, retcode
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
 from streamapp.conformance.wire import Row
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 
 # A ticket that no server has given yet: far above today's, below 2**63.
 NO_TICKET = 9_000_000_000_000

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamapp.conformance.run import Run
 from streamapp.conformance.wire import Array, Row
-from streamapp.simulator import constants
+from streamapp.mt5 import constants
 from streamapp.simulator.fields import FIELDS
 
 FUNCTIONS = [

@@ -21,13 +21,8 @@ from streamapp.conformance.report import Report
 from streamapp.conformance.run import Progress, Run
 from streamapp.conformance.shape import check_connected, check_module
 from streamapp.errors import ConfigurationError, StreamappError
-from streamapp.simulator import constants as mt5
-
-_MODES = {
-    mt5.ACCOUNT_MARGIN_MODE_RETAIL_NETTING: "netting",
-    mt5.ACCOUNT_MARGIN_MODE_EXCHANGE: "exchange",
-    mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING: "hedging",
-}
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import MARGIN_MODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +97,7 @@ def _about(caller: Caller, desk: Desk, target: Target) -> dict[str, Any]:
     return {
         "module": target.module, "version": str(caller.shape([], [])["version"]),
         "terminal": ".".join(str(part) for part in desk.read("version")), "server": account.server,
-        "account": _MODES.get(account.margin_mode, str(account.margin_mode)), "symbol": desk.symbol,
+        "account": MARGIN_MODES.get(account.margin_mode, str(account.margin_mode)), "symbol": desk.symbol,
         "execution": info.trade_exemode, "fillings": info.filling_mode,
         "python": platform.python_version(), "system": platform.system(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

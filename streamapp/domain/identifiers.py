@@ -35,9 +35,9 @@ def partition_of(account: str, partitions: int) -> int:
 
 
 def order_id_for(deployment: str, account: str, signal_id: str) -> str:
-    """Return the order id of a signal: a UUID version 8 whose first 32 bits are murmur2(account) (design.
+    """Return the order id of a signal: a UUID version 8 whose first 32 bits are murmur2(account).
 
-    Order-status).
+    So an order id alone leads to its partition, see :func:`partition_of_order` (design: order-status).
     """
     content = f"{deployment}\x00{account}\x00{signal_id}".encode()
     number = (murmur2(account.encode()) << 96) | int.from_bytes(hashlib.sha256(content).digest()[:12], "big")

@@ -1,7 +1,4 @@
-"""account/1: an account as its terminal sees it, on ``accounts.{account}``; snapshot/1.
-
-What the terminal sends for it.
-"""
+"""account/1: an account as its terminal sees it, on ``accounts.{account}``; snapshot/1: what it is made of."""
 
 from __future__ import annotations
 

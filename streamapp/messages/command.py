@@ -1,7 +1,4 @@
-"""Commands on ``order_commands``, and command/1, in on ``commands.>`` (carried out by a later issue.
-
-Answered as unsupported).
-"""
+"""Commands on ``order_commands``; and command/1, in on ``commands.>``, which is answered as unsupported."""
 
 from __future__ import annotations
 

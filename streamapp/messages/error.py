@@ -1,7 +1,4 @@
-"""error/1: something went wrong with an order, on ``broker.error.{symbol}``.
-
-Ours, and in from someone else's connector.
-"""
+"""error/1: something went wrong with an order, on ``broker.error.{symbol}``; ours, or from a connector of others."""
 
 from __future__ import annotations
 

@@ -6,17 +6,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import MARGIN_MODES
 from streamapp.simulator.money import ZERO, Exposure, rounded
 from streamapp.simulator.rows import Deal, Order, Position
 from streamapp.simulator.symbols import Profile, Symbol
 from streamapp.simulator.tables import History, Table
 
-MARGIN_MODES = {
-    "hedging": mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING,
-    "netting": mt5.ACCOUNT_MARGIN_MODE_RETAIL_NETTING,
-    "exchange": mt5.ACCOUNT_MARGIN_MODE_EXCHANGE,
-}
+MARGIN_MODE_NUMBERS = {word: number for number, word in MARGIN_MODES.items()}
 # Currencies whose accounts are not kept to two digits.
 CURRENCY_DIGITS = {"JPY": 0, "BTC": 8}
 
@@ -56,8 +53,9 @@ def settings_from(row: dict[str, Any]) -> AccountSettings:
     if "name" not in row or "login" not in row:
         raise ValueError(f"expected an account with name and login, got {sorted(row)}; add what is missing")
     mode = row.get("margin_mode")
-    if mode is not None and mode not in MARGIN_MODES:
-        raise ValueError(f"expected margin_mode of {row['name']} to be one of {sorted(MARGIN_MODES)}, got {mode!r}")
+    if mode is not None and mode not in MARGIN_MODE_NUMBERS:
+        known = sorted(MARGIN_MODE_NUMBERS)
+        raise ValueError(f"expected margin_mode of {row['name']} to be one of {known}, got {mode!r}")
     balance, leverage = Decimal(str(row.get("balance", "1000000"))), row.get("leverage")
     if not balance.is_finite() or not 0 <= balance < 10**12:
         raise ValueError(f"expected balance of {row['name']} from 0 to 10^12, got {balance}")

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from streamapp.simulator.codes import ERROR_TEXT
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.retcodes import LAST_ERRORS
 from streamapp.simulator.rpc import COMMANDS, EXIT_CODE, HEAD, MAGIC, request_frame
 
 Answer = tuple[int, str, Any]
@@ -22,7 +23,7 @@ Receive = Callable[[int], bytes]
 
 
 def _failed(code: int) -> Answer:
-    return code, ERROR_TEXT[code], None
+    return code, LAST_ERRORS[code].sentence, None
 
 
 def holding_recv(handle: int) -> Receive:
@@ -71,7 +72,7 @@ class Pipe:
         connection.sendall(MAGIC)
         self._receive = connection.recv
         code, text, told = self.call("hello")
-        if code != 1:
+        if code != mt5.RES_S_OK:
             raise ConnectionError(f"expected a simulated market at {host}:{port}, got {text}")
         if told["hold_gil"]:
             self._receive = holding_recv(connection.fileno())
@@ -86,21 +87,21 @@ class Pipe:
     def call(self, method: str, *arguments: Any) -> Answer:
         """One call, for as long as it takes. A broken connection closes it, and is told apart by its half."""
         if self._socket is None:
-            return _failed(-10004)
+            return _failed(mt5.RES_E_INTERNAL_FAIL_CONNECT)
         try:
             self._socket.sendall(request_frame(method, arguments))
         except OSError:
             self.close()
-            return _failed(-10001)
+            return _failed(mt5.RES_E_INTERNAL_FAIL_SEND)
         try:
             command, code, text, result = json.loads(self._frame())
         except OSError:
             self.close()
-            return _failed(-10002)
+            return _failed(mt5.RES_E_INTERNAL_FAIL_RECEIVE)
         if code == EXIT_CODE:
             os._exit(EXIT_STATUS)
         if command != COMMANDS[method]:
-            return _failed(-10000)
+            return _failed(mt5.RES_E_INTERNAL_FAIL)
         return code, text, result
 
     def _frame(self) -> bytes:

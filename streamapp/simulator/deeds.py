@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.corrections import Corrections
 from streamapp.simulator.money import BUY

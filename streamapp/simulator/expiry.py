@@ -1,6 +1,6 @@
 """When a pending order ends by itself."""
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.hours import DAY_MS
 from streamapp.simulator.rows import Order
 

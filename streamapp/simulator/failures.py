@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 
-from streamapp.simulator.codes import ERROR_TEXT
+from streamapp.mt5.retcodes import last_error_of
 
 Reply = Callable[[int, str, str], None]
 """Takes a code of last_error(), its text, and the result as JSON."""
-
-
-UNKNOWN = "Terminal: Unknown error"
-"""Of a code that this version has no words for; a fault can bring any."""
 
 
 class CallFailed(Exception):  # noqa: N818  # it reads as what it is
@@ -19,4 +15,4 @@ class CallFailed(Exception):  # noqa: N818  # it reads as what it is
         """`text` if it is not the usual one of the code."""
         super().__init__(code, text)
         self.code = code
-        self.text = text if text is not None else ERROR_TEXT.get(code, UNKNOWN)
+        self.text = text if text is not None else last_error_of(code).sentence

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.deeds import ACTIONS
 from streamapp.simulator.feed import Tick
@@ -37,11 +38,17 @@ OUTCOMES = (
 )  # fmt: skip
 # Refusals by the server, with their return codes.
 REFUSALS = {
-    "market_closed": 10018, "off_quotes": 10021, "requote": 10004, "price_changed": 10020,
-    "too_many_requests": 10024, "locked": 10028, "frozen": 10029, "reject": 10006,
+    "market_closed": mt5.TRADE_RETCODE_MARKET_CLOSED, "off_quotes": mt5.TRADE_RETCODE_PRICE_OFF,
+    "requote": mt5.TRADE_RETCODE_REQUOTE, "price_changed": mt5.TRADE_RETCODE_PRICE_CHANGED,
+    "too_many_requests": mt5.TRADE_RETCODE_TOO_MANY_REQUESTS, "locked": mt5.TRADE_RETCODE_LOCKED,
+    "frozen": mt5.TRADE_RETCODE_FROZEN, "reject": mt5.TRADE_RETCODE_REJECT,
 }  # fmt: skip
 # States of terminal and account; the permissions have the return code of their refusal.
-PERMISSIONS = {"autotrading_off": 10027, "investor": 10017, "server_disables_ea": 10026}
+PERMISSIONS = {
+    "autotrading_off": mt5.TRADE_RETCODE_CLIENT_DISABLES_AT,
+    "investor": mt5.TRADE_RETCODE_TRADE_DISABLED,
+    "server_disables_ea": mt5.TRADE_RETCODE_SERVER_DISABLES_AT,
+}
 STATES = (
     "visibility_lag", "stale_after_reconnect", "history_partial", "disconnect", "api_disabled", "account_switched",
     "activation_rejected", "activation_partial", *PERMISSIONS,
@@ -207,7 +214,7 @@ class Faults:
         if not self.active:
             return 0
         if self.standing(account, "disconnect") is not None:
-            return 10031
+            return mt5.TRADE_RETCODE_CONNECTION
         return next((code for kind, code in PERMISSIONS.items() if self.standing(account, kind) is not None), 0)
 
     def _stale_ms(self, account: Account) -> int:

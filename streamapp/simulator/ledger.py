@@ -5,12 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import ENTRIES, REASONS, SIDES
 from streamapp.simulator.rows import Deal, Order
-
-REASONS = ("client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split")
-ENTRIES = ("in", "out", "inout", "out_by")
-_SELLS = (mt5.ORDER_TYPE_SELL, mt5.ORDER_TYPE_SELL_LIMIT, mt5.ORDER_TYPE_SELL_STOP, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
 
 Write = Callable[[str, str], None]
 
@@ -40,7 +37,7 @@ class Ledger:
         self._append(
             at=at, account=account, kind="order", ticket=order.ticket, position_id=order.position_id,
             magic=order.magic, comment=order.comment, symbol=order.symbol,
-            side="sell" if order.type in _SELLS else "buy", volume=str(order.volume_initial),
+            side=SIDES[order.type & 1], volume=str(order.volume_initial),
             price=str(order.price_open), reason=REASONS[order.reason], type=order.type,
         )  # fmt: skip
 

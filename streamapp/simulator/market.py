@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from streamapp.simulator import constants as mt5
-from streamapp.simulator.accounts import MARGIN_MODES, Account, AccountSettings
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import MARGIN_MODES
+from streamapp.simulator.accounts import MARGIN_MODE_NUMBERS, Account, AccountSettings
 from streamapp.simulator.bars import Bars
 from streamapp.simulator.clock import Action, Agenda, Clock, VirtualClock
 from streamapp.simulator.dealing import Dealing
@@ -103,7 +104,7 @@ class Market:
             settings=entry,
             profile=profile,
             symbols=profile.offer(self.symbols),
-            margin_mode=MARGIN_MODES[entry.margin_mode or profile.margin_mode],
+            margin_mode=MARGIN_MODE_NUMBERS[entry.margin_mode or profile.margin_mode],
             leverage=entry.leverage or profile.leverage,
         )
 
@@ -340,7 +341,7 @@ class Market:
                 name: {
                     "login": account.settings.login,
                     "server": account.settings.server,
-                    "margin_mode": {v: k for k, v in MARGIN_MODES.items()}[account.margin_mode],
+                    "margin_mode": MARGIN_MODES[account.margin_mode],
                     "balance": str(account.balance),
                     "positions": len(account.positions.live),
                     "orders": len(account.orders.live),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.expiry import expires_ms
 from streamapp.simulator.intake import Intake, intake

@@ -5,7 +5,7 @@ the original it is one connection a process, not for threads, and a call blocks 
 with the GIL held. The market is found at the address in STREAMAPP_SIMULATOR_ADDRESS, by default 127.0.0.1:6080.
 """
 
-from streamapp.simulator.constants import *  # noqa: F403
+from streamapp.mt5.constants import *  # noqa: F403
 from streamapp.simulator.functions import at_market as _at_market
 from streamapp.simulator.functions import calls as _calls
 from streamapp.simulator.functions import connection as _connection

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.bars import Bar, is_timeframe
 from streamapp.simulator.feed import Tick
 from streamapp.simulator.market import Market

@@ -4,7 +4,7 @@ import json
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.bars import Bar
 from streamapp.simulator.failures import CallFailed

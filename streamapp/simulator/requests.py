@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
-from streamapp.simulator import constants as mt5
-from streamapp.simulator.codes import RETCODE_TEXT
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.retcodes import retcode_of
 from streamapp.simulator.money import BUY, SELL, ZERO
 
-BUY_PENDING = (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_BUY_STOP, mt5.ORDER_TYPE_BUY_STOP_LIMIT)
+LIMITS = (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_LIMIT)
 PENDING_TYPES = range(mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT + 1)
 STOP_LIMITS = (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
 
@@ -89,7 +89,7 @@ class Result:
 
     def text(self) -> str:
         """The words of the result."""
-        return self.comment or RETCODE_TEXT.get(self.retcode, "")
+        return self.comment or retcode_of(self.retcode).sentence
 
     def wire(self) -> str:
         """The values of an OrderSendResult without its request, as a JSON array."""

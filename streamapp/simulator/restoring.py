@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.matching import EXCHANGE_FILL_MS
 from streamapp.simulator.rows import Deal, Order, Position, load

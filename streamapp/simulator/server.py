@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from streamapp.simulator import constants as mt5
-from streamapp.simulator.codes import ERROR_TEXT
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.retcodes import LAST_ERRORS
 from streamapp.simulator.control import Control, HttpError, http_reply, parse_http
 from streamapp.simulator.market import Market
 from streamapp.simulator.rpc import COMMANDS, HEAD, MAGIC, MAX_FRAME, reply_frame
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
             if self._session is not None and self._session.out_of_phase:
                 late, self._late = self._late, data
                 failed = mt5.RES_E_INTERNAL_FAIL
-                data = late or reply_frame(command, failed, ERROR_TEXT[failed], "null")
+                data = late or reply_frame(command, failed, LAST_ERRORS[failed].sentence, "null")
             if self._transport is not None:
                 self._server.send(self._transport, data)
 

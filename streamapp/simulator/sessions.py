@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.constants import RES_S_OK
+from streamapp.mt5.retcodes import LAST_ERRORS
 from streamapp.simulator.accounts import Account
-from streamapp.simulator.codes import ERROR_TEXT
-from streamapp.simulator.constants import RES_S_OK
 from streamapp.simulator.dealing import Struck
 from streamapp.simulator.failures import CallFailed, Reply
 from streamapp.simulator.faults import Fault
@@ -88,7 +88,7 @@ class Session:
             if "terminal_restart" in struck or "terminal_update" in struck:
                 self._hang_up()
             elif "drop_after" in struck:
-                reply(mt5.RES_E_INTERNAL_FAIL_RECEIVE, ERROR_TEXT[mt5.RES_E_INTERNAL_FAIL_RECEIVE], "null")
+                reply(mt5.RES_E_INTERNAL_FAIL_RECEIVE, LAST_ERRORS[mt5.RES_E_INTERNAL_FAIL_RECEIVE].sentence, "null")
             elif "call_failed" in struck:
                 reply(_failure(struck), CallFailed(_failure(struck)).text, "null")
             elif "crash_client" in struck:

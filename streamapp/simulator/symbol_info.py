@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account
 from streamapp.simulator.feed import Tick
 from streamapp.simulator.fields import FIELDS

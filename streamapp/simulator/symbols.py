@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 
 INDEX_LIKE = (
     mt5.SYMBOL_CALC_MODE_FUTURES,

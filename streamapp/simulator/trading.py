@@ -3,9 +3,9 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.constants import RES_S_OK
 from streamapp.simulator.accounts import Account
-from streamapp.simulator.constants import RES_S_OK
 from streamapp.simulator.dealing import Struck
 from streamapp.simulator.failures import CallFailed, Reply
 from streamapp.simulator.intake import intake

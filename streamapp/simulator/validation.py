@@ -8,17 +8,14 @@ file data/validation.json, and `validation` of a profile.
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-from streamapp.simulator import constants as mt5
-from streamapp.simulator.codes import EXPIRATION_BITS, ORDER_MODE_BITS, TRADE_RETCODE_HEDGE_PROHIBITED
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import MARKET_ORDERS, ORDER_MODES, ORDER_TYPES, SYMBOL_FILLING_BOC, SYMBOL_ORDER_CLOSEBY
+from streamapp.mt5.retcodes import TRADE_RETCODE_HEDGE_PROHIBITED
 from streamapp.simulator.hours import is_open
 from streamapp.simulator.intake import Intake
 from streamapp.simulator.money import BUY, ZERO
-from streamapp.simulator.requests import PENDING_TYPES, STOP_LIMITS
-
-if TYPE_CHECKING:
-    pass
+from streamapp.simulator.requests import LIMITS, PENDING_TYPES, STOP_LIMITS
 
 PLACING = (mt5.TRADE_ACTION_DEAL, mt5.TRADE_ACTION_PENDING)
 ACTIONS = (*PLACING, mt5.TRADE_ACTION_SLTP, mt5.TRADE_ACTION_MODIFY, mt5.TRADE_ACTION_REMOVE, mt5.TRADE_ACTION_CLOSE_BY)
@@ -61,14 +58,14 @@ def check_order_type(it: Intake) -> int:
     """The order type fits the action and is allowed for the symbol."""
     request = it.request
     if request.action == mt5.TRADE_ACTION_CLOSE_BY:
-        barred = it.symbol and not it.symbol.order_mode & ORDER_MODE_BITS[mt5.ORDER_TYPE_CLOSE_BY]
+        barred = it.symbol and not it.symbol.order_mode & SYMBOL_ORDER_CLOSEBY
         return mt5.TRADE_RETCODE_INVALID_ORDER if barred else 0
     if request.action not in PLACING:
         return 0
-    fits = request.type in PENDING_TYPES if request.action == mt5.TRADE_ACTION_PENDING else request.type < 2
-    if not fits:
+    if request.type not in (PENDING_TYPES if request.action == mt5.TRADE_ACTION_PENDING else MARKET_ORDERS):
         return mt5.TRADE_RETCODE_INVALID
-    return 0 if it.known.order_mode & ORDER_MODE_BITS[request.type] else mt5.TRADE_RETCODE_INVALID_ORDER
+    kind, _ = ORDER_TYPES[request.type]
+    return 0 if it.known.order_mode & ORDER_MODES[kind] else mt5.TRADE_RETCODE_INVALID_ORDER
 
 
 def check_volume(it: Intake) -> int:
@@ -89,7 +86,7 @@ def check_filling(it: Intake) -> int:
         return 0
     symbol, filling = it.known, request.type_filling
     if filling == mt5.ORDER_FILLING_BOC:
-        limit = request.type in (2, 3, *STOP_LIMITS) and symbol.filling & 4
+        limit = request.type in (*LIMITS, *STOP_LIMITS) and symbol.filling & SYMBOL_FILLING_BOC
         return 0 if limit else mt5.TRADE_RETCODE_INVALID_FILL
     if filling > mt5.ORDER_FILLING_BOC:
         return mt5.TRADE_RETCODE_INVALID_FILL
@@ -109,7 +106,7 @@ def check_expiration(it: Intake) -> int:
     request = it.request
     if request.action not in (mt5.TRADE_ACTION_PENDING, mt5.TRADE_ACTION_MODIFY) or it.symbol is None:
         return 0
-    if request.type_time > 3 or not it.known.expiration_mode & EXPIRATION_BITS[request.type_time]:
+    if request.type_time > 3 or not it.known.expiration_mode & 1 << request.type_time:
         return mt5.TRADE_RETCODE_INVALID_EXPIRATION
     dated = request.type_time in (mt5.ORDER_TIME_SPECIFIED, mt5.ORDER_TIME_SPECIFIED_DAY)
     now_s = it.market.clock.server_ms() // 1000

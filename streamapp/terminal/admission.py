@@ -10,22 +10,18 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import OrderType, Side, TimeInForce
+from streamapp.domain.vocabulary import Side
 from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings, GuardSettings
-from streamapp.terminal.codes import SIDES
 from streamapp.terminal.deals import is_stale
 from streamapp.terminal.levels import refuse_prices
 from streamapp.terminal.request import Prepared, RefusedError, number, to_tick
 from streamapp.terminal.servertime import ServerTime
 
-TRADE_MODES = {0: "disabled", 1: "long only", 2: "short only", 3: "close only", 4: "full"}
-ORDER_MODES: dict[OrderType, int] = {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8}
-MODE_STOP_LOSS, MODE_TAKE_PROFIT = 16, 32
 LAST_DATE_S = 32_535_215_999
 """The last second of the year 3000: MQL5's dates end there, and what a server makes of a later one nobody has said."""
-EXPIRATION_MODES: dict[TimeInForce, int] = {"gtc": 1, "day": 2, "until": 4}
-"""Bits of symbol_info().order_mode and .expiration_mode; the package has no names for them."""
+OPEN_FOR: dict[Side, str] = {"buy": "long_only", "sell": "short_only"}
 
 
 def judge(
@@ -90,15 +86,16 @@ def _refuse_by_guards(wanted: OrderParameters, guards: GuardSettings) -> None:
 
 
 def _refuse_modes(wanted: OrderParameters, symbol: dict[str, Any], *, opens: bool) -> None:
-    allowed = ({"buy": (1, 4), "sell": (2, 4)}[wanted.side]) if opens else (1, 2, 3, 4)
-    if symbol["trade_mode"] not in allowed:
-        mode = TRADE_MODES.get(symbol["trade_mode"], symbol["trade_mode"])
-        raise RefusedError("invalid", f"expected {wanted.symbol} open for a {wanted.side}, got trade mode {mode}")
+    mode = enums.TRADE_MODES.get(symbol["trade_mode"], str(symbol["trade_mode"]))
+    closing = () if opens else ("long_only", "short_only", "close_only")
+    if mode not in ("full", OPEN_FOR[wanted.side], *closing):
+        shown = mode.replace("_", " ")
+        raise RefusedError("invalid", f"expected {wanted.symbol} open for a {wanted.side}, got trade mode {shown}")
     modes = symbol["order_mode"]
     for what, bit, needed in (
-        (f"{wanted.order_type.replace('_', '-')} orders", ORDER_MODES[wanted.order_type], True),
-        ("a stop loss", MODE_STOP_LOSS, bool(wanted.stop_loss)),
-        ("a take profit", MODE_TAKE_PROFIT, bool(wanted.take_profit)),
+        (f"{wanted.order_type.replace('_', '-')} orders", enums.ORDER_MODES[wanted.order_type], True),
+        ("a stop loss", enums.SYMBOL_ORDER_SL, bool(wanted.stop_loss)),
+        ("a take profit", enums.SYMBOL_ORDER_TP, bool(wanted.take_profit)),
     ):
         if needed and not modes & bit:
             raise RefusedError("invalid", f"expected {what} allowed for {wanted.symbol}, got order_mode {modes}")
@@ -116,7 +113,7 @@ def _refuse_lifetime(wanted: OrderParameters, symbol: dict[str, Any], time: Serv
     if until is not None and time.offset_s is None:
         raise RefusedError("not_connected", "the server's clock is not known yet, and an expiration is said by it")
     lifetime, modes = wanted.time_in_force, symbol["expiration_mode"]
-    if not modes & EXPIRATION_MODES[lifetime]:
+    if not modes & 1 << enums.LIFETIME_NUMBERS[lifetime]:
         raise RefusedError(
             "invalid", f"expected a lifetime that {wanted.symbol} allows, got {lifetime} (expiration_mode {modes})"
         )
@@ -152,7 +149,7 @@ def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepare
         raise RefusedError("invalid", f"expected position {position_id} open, it is not")
     if is_stale(position, seen.deals):
         raise RefusedError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
-    side: Side = SIDES[position["type"]]
+    side: Side = enums.SIDES[position["type"]]
     if side == wanted.side or number(position["volume"]) < wanted.volume:
         held = f"{side} {number(position['volume'])}"
         raise RefusedError(

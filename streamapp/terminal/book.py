@@ -34,9 +34,8 @@ class Book(Rows):
 
     def _first_seen(self, request: SubmitRequest) -> JournalRow:
         now = self.clock()
-        if (
-            request.epoch != self.epoch
-        ):  # before the time is looked at: it may have been sent from the journal that was lost
+        # Before the time is compared: it may have been sent from the journal that was lost.
+        if request.epoch != self.epoch:
             self._insert(request, "doubt", now, reason="foreign_epoch")
             message = f"claimed for journal {request.epoch}, this is {self.epoch}"
             unknown = facts.OutcomeUnknown(attempt=request.attempt, why="foreign_epoch", message=message)

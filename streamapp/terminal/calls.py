@@ -1,4 +1,4 @@
-"""Calls of the MT5 module as they must be made: one after another in one thread, each error read at once."""
+"""Serialised calls of the MT5 module: one after another in one thread, ``last_error`` read right after each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from streamapp.errors import Transient
-from streamapp.terminal.classify import IPC_ERRORS
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.retcodes import IPC_ERRORS
 
 _VOLATILE = frozenset(
     {
@@ -32,6 +33,8 @@ _VOLATILE = frozenset(
 REMEMBERED = 1000
 """Most answers kept to be compared with the next: each order and each position has one, and a worker lives for months.
 What is forgotten is an entry of the log once more."""
+VOLUME_DIGITS = 8
+"""Volumes are floats; the smallest step of any broker is a thousand times larger than what this rounds away."""
 ROWS_AN_ENTRY = 500
 """Most rows in one entry of the log: about 150 kB, far below the 1 MB that NATS takes."""
 
@@ -51,8 +54,8 @@ class Calls:
         self._module = module
         self._noted: list[dict[str, Any]] = []
         self._last_answers: dict[str, Any] = {}
-        self.broken: tuple[int, str] | None = (-10004, "not initialised")
-        self.error: tuple[int, str] = (1, "")
+        self.broken: tuple[int, str] | None = (mt5.RES_E_INTERNAL_FAIL_CONNECT, "not initialised")
+        self.error: tuple[int, str] = (mt5.RES_S_OK, "")
 
     def call(
         self,

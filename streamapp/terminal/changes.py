@@ -13,31 +13,21 @@ from typing import Any
 
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import OrderType, Side, decimal_text, time_text
+from streamapp.domain.vocabulary import Side, decimal_text, time_text
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
 from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings
-from streamapp.terminal.admission import (
-    EXPIRATION_MODES,
-    LAST_DATE_S,
-    MODE_STOP_LOSS,
-    MODE_TAKE_PROFIT,
-    refuse_unless_connected,
-)
-from streamapp.terminal.codes import ENTRY_OUT_BY, SIDES
-from streamapp.terminal.deals import REASONS, STATE_FILLED, agrees, is_stale, net_volume
+from streamapp.terminal.admission import LAST_DATE_S, refuse_unless_connected
+from streamapp.terminal.deals import agrees, is_stale, net_volume
 from streamapp.terminal.filling import fillings
 from streamapp.terminal.levels import refuse_frozen, refuse_prices, refuse_protection
-from streamapp.terminal.request import TIMES, TYPES, Prepared, RefusedError, build, number, to_tick
+from streamapp.terminal.request import Prepared, RefusedError, build, number, to_tick
 from streamapp.terminal.servertime import ServerTime
 
-ACTION_SLTP, ACTION_MODIFY, ACTION_REMOVE, ACTION_CLOSE_BY = 6, 7, 8, 10
-PENDINGS: dict[int, tuple[OrderType, Side]] = {kind: words for words, kind in TYPES.items() if words[0] != "market"}
-WITHOUT_END = (TIMES["gtc"], TIMES["day"])
-MODE_CLOSE_BY = 64
-"""A bit of symbol_info().order_mode."""
-STATES = {2: "cancelled", 3: "filled in part", 4: "filled", 5: "rejected", 6: "expired"}
-"""Of an order in history."""
+PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
+WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
 OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
 
 
@@ -118,12 +108,12 @@ def cancel(request: CancelRequest, seen: Seen, context: Context) -> Step:  # noq
         past = seen.past
         if past is None:
             return Unclear("the order is neither among those that work nor in history")
-        if past["state"] == STATE_FILLED and past["volume_current"] <= 0:
+        if past["state"] == mt5.ORDER_STATE_FILLED and past["volume_current"] <= 0:
             return Over("the order is filled: nothing is left to cancel")
-        return Holds(f"the order is {STATES.get(past['state'], 'over')}")
+        return Holds(f"the order is {enums.ENDED_STATES.get(past['state'], 'over')}")
     prepared = _market(seen, context)
     _refuse_frozen_order(live, prepared)
-    return Ask(({"action": ACTION_REMOVE, "order": live["ticket"]},), live["ticket"])
+    return Ask(({"action": mt5.TRADE_ACTION_REMOVE, "order": live["ticket"]},), live["ticket"])
 
 
 def modify(request: ModifyRequest, seen: Seen, context: Context) -> Step:
@@ -132,7 +122,7 @@ def modify(request: ModifyRequest, seen: Seen, context: Context) -> Step:
     if live is None:
         if seen.past is None:
             return Unclear("the order is neither among those that work nor in history")
-        return Over(f"the order is {STATES.get(seen.past['state'], 'over')}: it can't be changed any more")
+        return Over(f"the order is {enums.ENDED_STATES.get(seen.past['state'], 'over')}: it can't be changed any more")
     prepared = _prepared(seen)
     assert prepared.symbol is not None
     fields, changes = _wanted(request, live, prepared.symbol, context.time)
@@ -141,7 +131,7 @@ def modify(request: ModifyRequest, seen: Seen, context: Context) -> Step:
     _market(seen, context)
     _refuse_frozen_order(live, prepared)
     _refuse_values(request, live, fields, prepared, context)
-    return Ask(({"action": ACTION_MODIFY, "order": live["ticket"], **_sent(fields, live)},), live["ticket"])
+    return Ask(({"action": mt5.TRADE_ACTION_MODIFY, "order": live["ticket"], **_sent(fields, live)},), live["ticket"])
 
 
 def _fields_of(live: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +162,7 @@ def _wanted(
         seconds = time.server_s(request.expiration)
         if seconds > LAST_DATE_S:
             raise RefusedError("invalid", f"expected an expiration before the year 3001, got {request.expiration}")
-        fields |= {"type_time": TIMES["until"], "expiration": seconds}
+        fields |= {"type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": seconds}
         changes |= {"expiration": time_text(time.utc(seconds * 1000)), "time_in_force": "until"}
     return fields, changes
 
@@ -219,7 +209,7 @@ def _refuse_values(
 def _refuse_expiration(seconds: int, symbol: dict[str, Any], context: Context) -> None:
     if seconds <= context.time.server_s(context.now):
         raise RefusedError("invalid", f"expected an expiration after {context.now.isoformat()}")
-    if not symbol["expiration_mode"] & EXPIRATION_MODES["until"]:
+    if not symbol["expiration_mode"] & 1 << mt5.ORDER_TIME_SPECIFIED:
         raise RefusedError("invalid", f"expected a lifetime that the symbol allows, got {symbol['expiration_mode']}")
 
 
@@ -249,12 +239,12 @@ def protect(request: ProtectRequest, seen: Seen, context: Context) -> Step:
         return Holds()
     _market(seen, context)
     _refuse_levels(request, prepared.symbol)
-    side = SIDES[live["type"]]
+    side = enums.SIDES[live["type"]]
     _refuse_frozen_position(live, prepared)
     refuse_protection(side, prepared.closing(side), request.stop_loss, request.take_profit, prepared.symbol)
     levels = {"sl": float(wanted[0]), "tp": float(wanted[1])}
     about = {"symbol": live["symbol"], "position": live["ticket"]}
-    return Ask(({"action": ACTION_SLTP, **about, **levels},), live["ticket"])
+    return Ask(({"action": mt5.TRADE_ACTION_SLTP, **about, **levels},), live["ticket"])
 
 
 def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
@@ -274,7 +264,7 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
     _refuse_frozen_position(live, prepared)
     volume = open_now if request.volume is None else min(request.volume, open_now)
     wanted = OrderParameters(
-        symbol=live["symbol"], side=OTHER_SIDE[SIDES[live["type"]]], order_type="market", volume=volume
+        symbol=live["symbol"], side=OTHER_SIDE[enums.SIDES[live["type"]]], order_type="market", volume=volume
     )
     if not context.hedging or (not whole and volume < open_now):
         if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
@@ -299,22 +289,22 @@ def close_by(request: CloseByRequest, seen: Seen, other: Seen, context: Context)
     if one is None or two is None:
         return _closed_by(seen if one is None else other, context)
     if one["symbol"] != two["symbol"] or one["type"] == two["type"]:
-        sides = f"{SIDES[one['type']]} {one['symbol']} and {SIDES[two['type']]} {two['symbol']}"
+        sides = f"{enums.SIDES[one['type']]} {one['symbol']} and {enums.SIDES[two['type']]} {two['symbol']}"
         raise RefusedError("invalid", f"expected opposite positions of one symbol, got {sides}")
     prepared = _market(seen, context)
     assert prepared.symbol is not None
-    if not prepared.symbol["order_mode"] & MODE_CLOSE_BY:
+    if not prepared.symbol["order_mode"] & enums.SYMBOL_ORDER_CLOSEBY:
         raise RefusedError("invalid", f"expected close-by allowed for {one['symbol']}, it is not")
     named = {"magic": magic_of(context.key), "comment": tag_of(context.key)}
     about = {"symbol": one["symbol"], "position": one["ticket"], "position_by": two["ticket"]}
-    return Ask(({"action": ACTION_CLOSE_BY, **about, **named},), one["ticket"])
+    return Ask(({"action": mt5.TRADE_ACTION_CLOSE_BY, **about, **named},), one["ticket"])
 
 
 def _closed_by(gone: Seen, context: Context) -> Step:
     closed = _closed(gone)
     if isinstance(closed, Unclear):
         return closed
-    if context.sent and any(deal["entry"] == ENTRY_OUT_BY for deal in gone.deals):
+    if context.sent and any(deal["entry"] == mt5.DEAL_ENTRY_OUT_BY for deal in gone.deals):
         return Holds(closed.message)
     return Over(closed.message)
 
@@ -326,12 +316,12 @@ def _closed(seen: Seen) -> Holds | Unclear:
     if net_volume(seen.deals):
         return Unclear("the position is not open, and its deals do not show its end yet")
     last = max(seen.deals, key=lambda deal: (deal["time_msc"], deal["ticket"]))
-    return Holds(f"the position is closed (the last deal's reason: {REASONS.get(last['reason'], 'other')})")
+    return Holds(f"the position is closed (the last deal's reason: {enums.REASONS.get(last['reason'], 'other')})")
 
 
 def _refuse_frozen_position(live: dict[str, Any], prepared: Prepared) -> None:
     assert prepared.symbol is not None
-    market = prepared.closing(SIDES[live["type"]])
+    market = prepared.closing(enums.SIDES[live["type"]])
     for name, key in (("stop_loss", "sl"), ("take_profit", "tp")):
         if live[key]:
             refuse_frozen(name, number(live[key]), market, prepared.symbol)
@@ -363,8 +353,8 @@ def _market(seen: Seen, context: Context) -> Prepared:
 def _refuse_levels(request: ModifyRequest | ProtectRequest, symbol: dict[str, Any]) -> None:
     modes = symbol["order_mode"]
     for name, value, bit in (
-        ("stop_loss", request.stop_loss, MODE_STOP_LOSS),
-        ("take_profit", request.take_profit, MODE_TAKE_PROFIT),
+        ("stop_loss", request.stop_loss, enums.SYMBOL_ORDER_SL),
+        ("take_profit", request.take_profit, enums.SYMBOL_ORDER_TP),
     ):
         if value and not modes & bit:
             raise RefusedError("invalid", f"expected a {name} allowed for this symbol, got order_mode {modes}")

@@ -10,6 +10,7 @@ from streamapp.terminal.link import READ
 from streamapp.terminal.request import RefusedError
 
 CHECK_PASSED = 0
+"""``order_check`` has no retcode of success; the package names none for this."""
 
 
 async def chosen(

@@ -15,6 +15,7 @@ from typing import Any
 from streamapp.clock import Clock
 from streamapp.domain.vocabulary import Connection
 from streamapp.messages.report import ConnectionChange
+from streamapp.mt5 import constants as mt5
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal import brokerlog
 from streamapp.terminal.alertness import BLIND_S
@@ -283,7 +284,8 @@ class BrokerConnection:
             await self._become(*away)
             return
         self.account_info = account
-        self.currency, self.hedging = account["currency"], account["margin_mode"] == MARGIN_MODE_HEDGING
+        self.currency = account["currency"]
+        self.hedging = account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
         if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], self._clock()):
             offset = str(self.time.offset_s)
             logger.info("the broker's server clock is %s s ahead of UTC", offset)
@@ -341,9 +343,6 @@ class BrokerConnection:
             await self._journal.write(lambda book: _report_connection(book, body))
         async with self._changed:
             self._changed.notify_all()
-
-
-MARGIN_MODE_HEDGING = 2
 
 
 def _report_connection(book: Book, body: ConnectionChange) -> None:

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.vocabulary import Side
-from streamapp.terminal.codes import ENTRY_IN, ENTRY_OUT_BY, EXPERT, SIDES
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import SIDES
 from streamapp.terminal.request import number
 from streamapp.terminal.rows import Doubt
 from streamapp.terminal.servertime import ServerTime
@@ -70,7 +71,7 @@ def sightings(found: dict[str, list[dict[str, Any]]], *, hedging: bool, time: Se
         _sighting(table, row, hedging, time)
         for table, rows in found.items()
         for row in rows
-        if row["reason"] == EXPERT and row.get("entry") != ENTRY_OUT_BY
+        if row["reason"] == mt5.ORDER_REASON_EXPERT and row.get("entry") != mt5.DEAL_ENTRY_OUT_BY
     ]
 
 
@@ -78,7 +79,8 @@ def _sighting(table: str, row: dict[str, Any], hedging: bool, time: ServerTime) 
     columns = TABLES[table]
     # A netting position is named after the order that opened it, and carries the magic of any.
     ticket = row[columns.ticket] if table != "positions" or hedging else 0
-    closes = row.get("position_id", 0) if row.get("entry", ENTRY_IN) != ENTRY_IN or table.endswith("orders") else 0
+    may_close = table.endswith("orders") or row.get("entry", mt5.DEAL_ENTRY_IN) != mt5.DEAL_ENTRY_IN
+    closes = row.get("position_id", 0) if may_close else 0
     return Sighting(
         table=table,
         ticket=ticket,

@@ -23,12 +23,12 @@ from streamapp.domain.facts import (
 )
 from streamapp.domain.identifiers import magic_of
 from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5.retcodes import OpeningVerdict, classify_opening
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal import brokerlog
 from streamapp.terminal.admission import judge
 from streamapp.terminal.book import Book
 from streamapp.terminal.choosing import chosen
-from streamapp.terminal.classify import Verdict, classify
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.filling import fillings
 from streamapp.terminal.foresight import Foresight
@@ -91,7 +91,7 @@ class Execution:
         self._on_accepted = on_accepted
         self._foresight = Foresight(connection)
         self._waiting: asyncio.Queue[SubmitRequest | asyncio.Future[Any]] = asyncio.Queue()
-        self._recording: set[asyncio.Future[Verdict]] = set()
+        self._recording: set[asyncio.Future[OpeningVerdict]] = set()
         self._busy = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -221,10 +221,11 @@ class Execution:
 
     async def _settle(self, order: SubmitRequest, answer: Answer) -> None:
         result = answer.value["result"] or {}
-        verdict = classify(result.get("retcode"), result.get("order", 0), result.get("comment", ""), answer.error)
+        retcode, comment = result.get("retcode"), result.get("comment", "")
+        verdict = classify_opening(retcode, result.get("order", 0), comment, answer.error)
         returned = SubmitReturned(
             attempt=order.attempt,
-            retcode=result.get("retcode"),
+            retcode=retcode,
             retcode_name=verdict.name,
             request_id=result.get("request_id", 0),
             returned_at=datetime.fromtimestamp(answer.value["at"], UTC),
@@ -232,7 +233,9 @@ class Execution:
         )
         elsewhere = answer.value.get("elsewhere")
         if elsewhere and verdict.outcome in {"accepted", "doubt"}:
-            verdict = Verdict("doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {elsewhere}")
+            verdict = OpeningVerdict(
+                "doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {elsewhere}"
+            )
         # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is on
         # disk leaves a STARTED row, which the next life takes for the doubt that it is.
         recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
@@ -242,7 +245,7 @@ class Execution:
             await recorded
             await self._connection.renew()  # what answers so may be out of step; the resolver must not ask it
 
-    def _on_recorded(self, order: SubmitRequest, recorded: asyncio.Future[Verdict]) -> None:
+    def _on_recorded(self, order: SubmitRequest, recorded: asyncio.Future[OpeningVerdict]) -> None:
         self._recording.discard(recorded)
         self._say_idle()
         if recorded.cancelled():
@@ -292,7 +295,9 @@ def _start(book: Book, order: SubmitRequest, started: SubmitStarted) -> bool:
     return book.start(order.order_id, started)
 
 
-def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: Verdict, answer: Answer) -> Verdict:
+def _record(
+    book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: OpeningVerdict, answer: Answer
+) -> OpeningVerdict:
     """Write an answer and what it means: one transaction, so that no report is without its row; return what it means.
 
     The ticket of another order is the answer to that one (reference mt5 §1.1: replies may be out of phase).
@@ -300,7 +305,9 @@ def _record(book: Book, order: SubmitRequest, returned: SubmitReturned, verdict:
     order_id, attempt = order.order_id, order.attempt
     owner = book.owner(verdict.ticket) if verdict.outcome == "accepted" else None
     if owner not in (None, order_id):
-        verdict = Verdict("doubt", ANOTHERS_TICKET, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s")
+        verdict = OpeningVerdict(
+            "doubt", ANOTHERS_TICKET, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s"
+        )
     brokerlog.append(book, answer.log, order_id)
     book.returned(order_id, returned)
     match verdict.outcome:

@@ -6,11 +6,15 @@ from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import FillPolicy
-from streamapp.terminal.request import FILLING_FOK, FILLING_IOC, FILLING_RETURN, RefusedError
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import FILL_POLICIES, SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC
+from streamapp.terminal.request import RefusedError
 
-FLAG_FOK, FLAG_IOC = 1, 2  # symbol_info().filling_mode: another number space than ORDER_FILLING_*
-POLICIES: dict[FillPolicy, int] = {"fok": FILLING_FOK, "ioc": FILLING_IOC, "return": FILLING_RETURN}
-EXECUTION_REQUEST, EXECUTION_INSTANT, EXECUTION_MARKET, EXECUTION_EXCHANGE = range(4)
+MODES = {policy: mode for mode, policy in FILL_POLICIES.items()}
+# In the order in which they are preferred.
+FLAGS = ((SYMBOL_FILLING_IOC, mt5.ORDER_FILLING_IOC), (SYMBOL_FILLING_FOK, mt5.ORDER_FILLING_FOK))
+BY_QUOTE = (mt5.SYMBOL_TRADE_EXECUTION_REQUEST, mt5.SYMBOL_TRADE_EXECUTION_INSTANT)
+"""Executions at a price that the broker quoted: every filling mode is allowed, whatever is flagged."""
 
 
 def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]:
@@ -22,11 +26,11 @@ def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]
     flags = symbol["filling_mode"]
     allowed = (_of_deals if wanted.order_type == "market" else _of_pendings)(symbol)
     if wanted.fill_policy == "any":
-        if wanted.order_type != "market" and symbol["trade_exemode"] == EXECUTION_MARKET:
-            return allowed if flags else (FILLING_RETURN, FILLING_FOK, FILLING_IOC)
-        return allowed[:1] or (FILLING_FOK, FILLING_IOC, FILLING_RETURN)
-    mode = POLICIES[wanted.fill_policy]
-    if mode not in allowed and (flags or mode == FILLING_RETURN):
+        if wanted.order_type != "market" and symbol["trade_exemode"] == mt5.SYMBOL_TRADE_EXECUTION_MARKET:
+            return allowed if flags else (mt5.ORDER_FILLING_RETURN, mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC)
+        return allowed[:1] or (mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC, mt5.ORDER_FILLING_RETURN)
+    mode = MODES[wanted.fill_policy]
+    if mode not in allowed and (flags or mode == mt5.ORDER_FILLING_RETURN):
         raise RefusedError(
             "invalid", f"expected a fill policy that {wanted.symbol} allows, got {wanted.fill_policy} (flags {flags})"
         )
@@ -36,23 +40,22 @@ def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]
 def allowed_policies(symbol: dict[str, Any]) -> tuple[FillPolicy, ...]:
     """Return the fill policies that a symbol is known to allow market orders, beside ``any``."""
     allowed = _of_deals(symbol)
-    return tuple(policy for policy, mode in POLICIES.items() if mode in allowed)
+    return tuple(policy for policy, mode in MODES.items() if mode in allowed)
 
 
 def _flagged(symbol: dict[str, Any]) -> tuple[int, ...]:
-    modes = ((FLAG_IOC, FILLING_IOC), (FLAG_FOK, FILLING_FOK))
-    return tuple(mode for flag, mode in modes if symbol["filling_mode"] & flag)
+    return tuple(mode for flag, mode in FLAGS if symbol["filling_mode"] & flag)
 
 
 def _of_deals(symbol: dict[str, Any]) -> tuple[int, ...]:
     flagged, execution = _flagged(symbol), symbol["trade_exemode"]
-    if execution in (EXECUTION_REQUEST, EXECUTION_INSTANT):
-        return (*flagged, FILLING_FOK, FILLING_IOC, FILLING_RETURN)
-    return (*flagged, FILLING_RETURN) if execution == EXECUTION_EXCHANGE else flagged
+    if execution in BY_QUOTE:
+        return (*flagged, mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC, mt5.ORDER_FILLING_RETURN)
+    return (*flagged, mt5.ORDER_FILLING_RETURN) if execution == mt5.SYMBOL_TRADE_EXECUTION_EXCHANGE else flagged
 
 
 def _of_pendings(symbol: dict[str, Any]) -> tuple[int, ...]:
     """Return RETURN first: a pending works until all of it is filled. Some brokers take only what is flagged."""
-    if symbol["trade_exemode"] in (EXECUTION_REQUEST, EXECUTION_INSTANT):
-        return (FILLING_RETURN, FILLING_FOK, FILLING_IOC)
-    return (FILLING_RETURN, *_flagged(symbol))
+    if symbol["trade_exemode"] in BY_QUOTE:
+        return (mt5.ORDER_FILLING_RETURN, mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC)
+    return (mt5.ORDER_FILLING_RETURN, *_flagged(symbol))

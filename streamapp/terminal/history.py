@@ -8,18 +8,15 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from streamapp.terminal.calls import Calls, plain
-from streamapp.terminal.codes import DEAL_TYPES
+from streamapp.mt5.enums import BUSTED_TRADES, TRADES
+from streamapp.terminal.calls import VOLUME_DIGITS, Calls, plain
 
-CANCELED_TYPES = (13, 14)
-"""What a buy or sell becomes when the broker takes the deal back."""
 DEALS_AT_ONCE = 500
 """Most deals in one frame: parsing a day's 20,000 at once would stop the terminal's event loop for longer than an order
 may wait."""
 ENDS_AT_ONCE = 20
 """Most tickets looked up in one round: each costs a call of the worker, which orders wait for."""
-VOLUME_NOISE = 1e-8
-"""Volumes are floats here; the smallest step of any broker is a thousand times larger."""
+VOLUME_NOISE = 10**-VOLUME_DIGITS
 ORDER_FIELDS = (
     *("ticket", "symbol", "state", "type", "type_filling", "type_time", "time_expiration", "reason", "magic"),
     *("volume_initial", "volume_current", "price_open", "price_stoplimit", "sl", "tp"),
@@ -100,7 +97,7 @@ class History:
         part = plain(tuple(told))
         if part:
             self._calls.note_change("history_deals_get", None, part)
-        trades = [row for row in part if row["type"] in (*DEAL_TYPES, *CANCELED_TYPES)]
+        trades = [row for row in part if row["type"] in (*TRADES, *BUSTED_TRADES)]
         return {"deals": trades, "more": bool(self._untold)}
 
     def ticket(self, *, ticket: int, volume: float, since: int, until: int, hedging: bool) -> dict[str, Any]:
@@ -158,4 +155,4 @@ def _values(rows: Any) -> list[tuple[Any, ...]] | None:
 
 
 def _of_ticket(rows: Any, ticket: int) -> list[Any]:
-    return [plain(row) for row in rows or () if row.order == ticket and row.type in DEAL_TYPES]
+    return [plain(row) for row in rows or () if row.order == ticket and row.type in TRADES]

@@ -24,9 +24,10 @@ from streamapp.messages.operation import (
 )
 from streamapp.messages.report import ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.retcodes import OperationKind, OperationVerdict, classify_operation
 from streamapp.settings import AccountSettings, TerminalSettings
-from streamapp.terminal import answers, brokerlog, memory
-from streamapp.terminal.answers import Said
+from streamapp.terminal import brokerlog, memory
 from streamapp.terminal.changes import Ask, Holds, Over, Record, Step, Unclear
 from streamapp.terminal.choosing import chosen
 from streamapp.terminal.closing import closing_order, record
@@ -50,7 +51,6 @@ SENDS_AT_MOST = 5
 SENT_ONCE = frozenset({"close_by"})
 OVERWRITING = frozenset({"modify", "protect"})
 """Sent again after a newer one of its kind, such a request would take back what that one set."""
-DONE = 10009
 
 
 class Operations:
@@ -89,7 +89,7 @@ class Operations:
         self._works: dict[str, Work] = {}
         self.counts: dict[str, int] = {}
 
-    async def answer(self, kind: answers.Kind, request: OperationRequest) -> OperationReply:
+    async def answer(self, kind: OperationKind, request: OperationRequest) -> OperationReply:
         """Return what became of an operation, within a few seconds; it may be asked for again for ever."""
         known = await self._journal.write(lambda book: memory.record(book, kind, request))
         if known.digest != memory.digest_of(kind, request):
@@ -117,7 +117,8 @@ class Operations:
         work = Work(kind, known.request, known.order_id, known.sendings, done)
         if work.sendings:
             work.doubted = True
-            work.said = Said("doubt", "the terminal stopped, or gave up waiting, before it saw what came of it")
+            text = "the terminal stopped, or gave up waiting, before it saw what came of it"
+            work.verdict = OperationVerdict("doubt", text)
         self._works[work.request.request_id] = work
         self._waiting.put_nowait(work)
         return work
@@ -191,34 +192,35 @@ class Operations:
             return False
         if not work.sendings:
             return True
-        repeatable = work.said is not None and work.said.meaning in {"retry", "doubt"}
+        repeatable = work.verdict is not None and work.verdict.meaning in {"retry", "doubt"}
         return repeatable and work.kind not in SENT_ONCE and work.sendings < SENDS_AT_MOST
 
     async def _given_up(self, work: Work, *, shown: bool) -> OperationReply | None:
         """Return the answer if nothing more can come of it. ``shown``: it is plain that the state is another one."""
-        said, generation = work.said, self._connection.generation
-        assert said is not None
-        if shown and said.meaning in {"rejected", "retry"} and not work.doubted:
-            return await self._finish(work, "rejected", said.text)
+        verdict, generation = work.verdict, self._connection.generation
+        assert verdict is not None
+        if shown and verdict.meaning in {"rejected", "retry"} and not work.doubted:
+            return await self._finish(work, "rejected", verdict.text)
         now = asyncio.get_running_loop().time()
         if work.window[0] != generation:  # what is not seen counts only on one unbroken connection
             work.window = (generation, now)
-        elif now - work.window[1] >= self._window_s(said, shown=shown):
-            if shown and said.meaning != "taken":
-                text = "; ".join(part for part in (said.text, work.barred) if part)
+        elif now - work.window[1] >= self._window_s(verdict, shown=shown):
+            if shown and verdict.meaning != "taken":
+                text = "; ".join(part for part in (verdict.text, work.barred) if part)
                 return await self._finish(work, "rejected", f"not seen at the broker all the time after: {text}")
-            return self._unknown(work, said)
+            return self._unknown(work, verdict)
         if self._clock() >= work.request.not_after and not self._connection.is_readable:
-            return self._unknown(work, said)
+            return self._unknown(work, verdict)
         return None
 
-    def _window_s(self, said: Said, *, shown: bool) -> float:
+    def _window_s(self, verdict: OperationVerdict, *, shown: bool) -> float:
         """Return how long to look: a broker that says done and shows something else will not change its mind."""
-        return self._patience_s if shown and said.retcode == DONE else self._terminal.settle_window_s
+        done = verdict.retcode == mt5.TRADE_RETCODE_DONE
+        return self._patience_s if shown and done else self._terminal.settle_window_s
 
-    def _unknown(self, work: Work, said: Said) -> OperationReply:
-        message = f"{said.text}; the broker does not show it: {work.why}. Ask again with the same request_id"
-        return self._reply(work.request, "unknown", message, retcode=said.retcode, ticket=work.ticket)
+    def _unknown(self, work: Work, verdict: OperationVerdict) -> OperationReply:
+        message = f"{verdict.text}; the broker does not show it: {work.why}. Ask again with the same request_id"
+        return self._reply(work.request, "unknown", message, retcode=verdict.retcode, ticket=work.ticket)
 
     async def _given_up_unsent(self, work: Work, step: Step | Barred | None) -> OperationReply | None:
         late = self._clock() >= work.request.not_after
@@ -251,23 +253,23 @@ class Operations:
             work.barred = barred
             return
         try:
-            said = await self._asked(work, request)
+            verdict = await self._asked(work, request)
         except NotHandedOverError as error:
-            said = Said("unsent", str(error))
+            verdict = OperationVerdict("unsent", str(error))
         except WorkerLostError as error:
-            said = Said("doubt", str(error))
-        work.why = said.text
-        if said.meaning in {"refused", "unsent"}:
+            verdict = OperationVerdict("doubt", str(error))
+        work.why = verdict.text
+        if verdict.meaning in {"refused", "unsent"}:
             await self._journal.write(lambda book: memory.withdraw(book, magic))
-            if said.meaning == "refused":
-                work.barred = said.text
+            if verdict.meaning == "refused":
+                work.barred = verdict.text
             return
-        work.sendings, work.said, work.doubted = number, said, work.doubted or said.meaning == "doubt"
+        work.sendings, work.verdict, work.doubted = number, verdict, work.doubted or verdict.meaning == "doubt"
         work.window = (self._connection.generation, asyncio.get_running_loop().time())
-        if said.meaning != "retry":  # what can be seen at once is looked at at once
+        if verdict.meaning != "retry":  # what can be seen at once is looked at at once
             work.waits = backoff()
 
-    async def _asked(self, work: Work, request: dict[str, Any]) -> Said:
+    async def _asked(self, work: Work, request: dict[str, Any]) -> OperationVerdict:
         if not self._connection.is_readable:
             raise NotHandedOverError("the connection was lost before anything was sent")
         answer = await self._connection.ask(
@@ -279,9 +281,10 @@ class Operations:
         )
         await self._journal.write(lambda book: brokerlog.append(book, answer.log, work.order_id))
         if not answer.value["sent"]:
-            return Said("unsent", f"not after {work.request.not_after.isoformat()}, seen immediately before the call")
+            late = f"not after {work.request.not_after.isoformat()}, seen immediately before the call"
+            return OperationVerdict("unsent", late)
         result = answer.value["result"] or {}
-        return answers.said(work.kind, result.get("retcode"), result.get("comment", ""), answer.error)
+        return classify_operation(work.kind, result.get("retcode"), result.get("comment", ""), answer.error)
 
     # -- the end
 
@@ -303,7 +306,7 @@ class Operations:
     async def _finish(
         self, work: Work, outcome: Outcome, message: str, taken: dict[str, Any] | None = None
     ) -> OperationReply:
-        retcode = work.said.retcode if work.said is not None else None
+        retcode = work.verdict.retcode if work.verdict is not None else None
         reply = self._reply(work.request, outcome, message, retcode=retcode, ticket=work.ticket)
         if outcome == "refused" and self._may_be_of_a_lost_journal(work.request):
             text = "it was asked of a journal that is lost, and may have been carried out: look at the position"

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from streamapp.terminal.calls import Calls
-from streamapp.terminal.codes import DEAL_TYPES, VOLUME_DIGITS
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import TRADES
+from streamapp.terminal.calls import VOLUME_DIGITS, Calls
 from streamapp.terminal.history import whole
 
 NAMED = 5
@@ -52,11 +53,11 @@ def _volumes(positions: Any, deals: Any, cut: int) -> dict[int, float]:
     """Return each position's volume, of sells negative, as it was at ``cut``: today's without the deals since."""
     volumes: dict[int, float] = {}
     for position in positions:
-        signed = position.volume if position.type == 0 else -position.volume
+        signed = position.volume if position.type == mt5.POSITION_TYPE_BUY else -position.volume
         volumes[position.identifier] = volumes.get(position.identifier, 0.0) + signed
     for deal in deals:
-        if deal.time > cut and deal.type in DEAL_TYPES:
-            signed = deal.volume if deal.type == 0 else -deal.volume
+        if deal.time > cut and deal.type in TRADES:
+            signed = deal.volume if deal.type == mt5.DEAL_TYPE_BUY else -deal.volume
             volumes[deal.position_id] = volumes.get(deal.position_id, 0.0) - signed
     rounded = ((identifier, round(volume, VOLUME_DIGITS)) for identifier, volume in volumes.items())
     return {identifier: volume for identifier, volume in rounded if volume}

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from streamapp.clock import Clock
-from streamapp.domain.vocabulary import FillPolicy, OrderType
 from streamapp.errors import Ambiguous, Transient, Unusable
 from streamapp.messages.reading import (
     Account,
     AccountReply,
-    ExecutionMode,
-    Lifetime,
     ListRequest,
-    MarginMode,
     OpenPosition,
     OrdersReply,
-    PendingType,
     PositionsReply,
     Quote,
     QuoteReply,
@@ -27,14 +22,12 @@ from streamapp.messages.reading import (
     ReadRequest,
     Symbol,
     SymbolsReply,
-    TradeMode,
     WorkingOrder,
-    WorkingState,
 )
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5 import enums
 from streamapp.terminal import memory
-from streamapp.terminal.codes import SIDES
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import REASONS
 from streamapp.terminal.filling import allowed_policies
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.request import number
@@ -55,24 +48,6 @@ REPLIES: dict[str, type[ReadReply]] = {
     "symbols": SymbolsReply,
     "quote": QuoteReply,
 }
-MARGIN_MODES: tuple[MarginMode, ...] = get_args(MarginMode)
-KINDS = ("demo", "contest", "real")
-ORDER_TYPES: tuple[PendingType, ...] = ("market", "limit", "stop", "stop_limit", "close_by")
-"""By half of MT5's number of a type: the even ones buy, the odd ones sell."""
-STATES: dict[int, WorkingState] = {
-    0: "started",
-    1: "placed",
-    3: "partial",
-    7: "being_placed",
-    8: "being_modified",
-    9: "being_cancelled",
-}
-LIFETIMES: tuple[Lifetime, ...] = ("gtc", "day", "until", "until_day")
-FILL_POLICIES: tuple[FillPolicy, ...] = ("fok", "ioc", "return")
-TRADE_MODES: tuple[TradeMode, ...] = ("disabled", "long_only", "short_only", "close_only", "full")
-EXECUTIONS: tuple[ExecutionMode, ...] = ("request", "instant", "market", "exchange")
-BITS_OF_TYPES: tuple[tuple[int, OrderType], ...] = ((1, "market"), (2, "limit"), (4, "stop"), (8, "stop_limit"))
-BIT_STOP_LOSS, BIT_TAKE_PROFIT, BIT_CLOSE_BY = 16, 32, 64
 
 
 class Readings:
@@ -121,8 +96,8 @@ class Readings:
         content = Account(
             **{name: info[name] for name in ("login", "server", "name", "company", "currency", "leverage")},
             **{name: number(info[name]) for name in money},
-            margin_mode=MARGIN_MODES[info["margin_mode"]],
-            kind=_word(KINDS, info["trade_mode"]),
+            margin_mode=_word(enums.MARGIN_MODES, info["margin_mode"]),
+            kind=_word(enums.ACCOUNT_KINDS, info["trade_mode"]),
             margin_call_level=number(info["margin_so_call"]),
             stop_out_level=number(info["margin_so_so"]),
             most_orders=info["limit_orders"],
@@ -189,36 +164,37 @@ class Readings:
             **{name: number(row[name]) for name in ("volume", "profit", "swap")},
             position_id=row["identifier"],
             order_id=order_id,
-            side=SIDES[row["type"]],
+            side=enums.SIDES[row["type"]],
             open_price=number(row["price_open"]),
             price=number(row["price_current"]),
             stop_loss=_price(row["sl"]),
             take_profit=_price(row["tp"]),
-            reason=REASONS.get(row["reason"], "other"),
+            reason=enums.REASONS.get(row["reason"], "other"),
             opened_at=time.utc(row["time_msc"]),
             updated_at=time.utc(row["time_update_msc"]),
         )
 
     def _order(self, row: dict[str, Any], order_id: str | None) -> WorkingOrder:
-        kind = _word(ORDER_TYPES, row["type"] // 2)
+        closes_by = row["type"] == mt5.ORDER_TYPE_CLOSE_BY
+        kind, side = ("close_by", None) if closes_by else enums.ORDER_TYPES[row["type"]]
         time = self._connection.time
         return WorkingOrder(
             **{name: row[name] for name in ("ticket", "symbol", "magic", "comment")},
             order_id=order_id,
-            side=None if kind == "close_by" else SIDES[row["type"] % 2],
+            side=side,
             order_type=kind,
-            state=STATES.get(row["state"], "other"),
+            state=_word(enums.WORKING_STATES, row["state"]),
             volume=number(row["volume_initial"]),
             remaining_volume=number(row["volume_current"]),
             price=number(row["price_open"]),
             stop_limit_price=_price(row["price_stoplimit"]),
             stop_loss=_price(row["sl"]),
             take_profit=_price(row["tp"]),
-            time_in_force=_word(LIFETIMES, row["type_time"]),
+            time_in_force=_word(enums.LIFETIMES, row["type_time"]),
             expiration=time.utc(row["time_expiration"] * 1000) if row["time_expiration"] else None,
-            fill_policy=_word(FILL_POLICIES, row["type_filling"]),
+            fill_policy=_word(enums.FILL_POLICIES, row["type_filling"]),
             position_id=row["position_id"] or None,
-            reason=REASONS.get(row["reason"], "other"),
+            reason=enums.REASONS.get(row["reason"], "other"),
             placed_at=time.utc(row["time_setup_msc"]),
         )
 
@@ -238,14 +214,14 @@ def symbol_of(row: dict[str, Any]) -> Symbol:
         stops_level=row["trade_stops_level"],
         freeze_level=row["trade_freeze_level"],
         spread_floats=row["spread_float"],
-        trade_mode=_word(TRADE_MODES, row["trade_mode"]),
-        execution=_word(EXECUTIONS, row["trade_exemode"]),
-        order_types=tuple(word for bit, word in BITS_OF_TYPES if modes & bit),
+        trade_mode=_word(enums.TRADE_MODES, row["trade_mode"]),
+        execution=_word(enums.EXECUTIONS, row["trade_exemode"]),
+        order_types=tuple(word for word, bit in enums.ORDER_MODES.items() if modes & bit),
         fill_policies=allowed_policies(row),
-        lifetimes=tuple(word for bit, word in enumerate(LIFETIMES) if row["expiration_mode"] & 1 << bit),
-        allows_stop_loss=bool(modes & BIT_STOP_LOSS),
-        allows_take_profit=bool(modes & BIT_TAKE_PROFIT),
-        allows_close_by=bool(modes & BIT_CLOSE_BY),
+        lifetimes=tuple(word for bit, word in enums.LIFETIMES.items() if row["expiration_mode"] & 1 << bit),
+        allows_stop_loss=bool(modes & enums.SYMBOL_ORDER_SL),
+        allows_take_profit=bool(modes & enums.SYMBOL_ORDER_TP),
+        allows_close_by=bool(modes & enums.SYMBOL_ORDER_CLOSEBY),
     )
 
 
@@ -253,5 +229,5 @@ def _price(value: float) -> Any:
     return number(value) if value else None
 
 
-def _word(words: tuple[Any, ...], index: int) -> Any:
-    return words[index] if index < len(words) else "other"
+def _word(words: Mapping[int, Any], number: int) -> Any:
+    return words.get(number, "other")

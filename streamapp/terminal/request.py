@@ -15,24 +15,13 @@ from streamapp.domain.facts import RefusedReason
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.orders import EXACT
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import OrderType, Side, TimeInForce
+from streamapp.domain.vocabulary import Side
 from streamapp.errors import Definite
 from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import LIFETIME_NUMBERS, ORDER_TYPE_NUMBERS
 from streamapp.terminal.servertime import ServerTime
 
-ACTION_DEAL, ACTION_PENDING = 1, 5
-TYPES: dict[tuple[OrderType, Side], int] = {
-    ("market", "buy"): 0,
-    ("market", "sell"): 1,
-    ("limit", "buy"): 2,
-    ("limit", "sell"): 3,
-    ("stop", "buy"): 4,
-    ("stop", "sell"): 5,
-    ("stop_limit", "buy"): 6,
-    ("stop_limit", "sell"): 7,
-}
-TIMES: dict[TimeInForce, int] = {"gtc": 0, "day": 1, "until": 2}
-FILLING_FOK, FILLING_IOC, FILLING_RETURN = 0, 1, 2
 DEVIATION_POINTS = 20
 """How far an instant execution may be from the price asked for when the signal names no limit: two pips of a five-digit
 pair, so that an ordinary tick between quote and arrival is not a requote. Market and exchange execution ignore it."""
@@ -107,7 +96,7 @@ def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) 
     request: dict[str, Any] = {
         "symbol": wanted.symbol,
         "volume": float(wanted.volume),
-        "type": TYPES[wanted.order_type, wanted.side],
+        "type": ORDER_TYPE_NUMBERS[wanted.order_type, wanted.side],
         "sl": float(to_tick(wanted.stop_loss, seen.symbol)),
         "tp": float(to_tick(wanted.take_profit, seen.symbol)),
         "type_filling": filling,
@@ -117,10 +106,10 @@ def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) 
     if wanted.order_type != "market":
         return request | _pending(wanted, seen.symbol, time)
     request |= {
-        "action": ACTION_DEAL,
+        "action": mt5.TRADE_ACTION_DEAL,
         "price": float(seen.market(wanted.side)),
         "deviation": DEVIATION_POINTS if order.max_slippage_points is None else max(order.max_slippage_points, 0),
-        "type_time": TIMES["gtc"],
+        "type_time": mt5.ORDER_TIME_GTC,
     }
     if order.position_id is None:
         return request
@@ -130,9 +119,9 @@ def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) 
 
 def _pending(wanted: OrderParameters, symbol: dict[str, Any], time: ServerTime) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "action": ACTION_PENDING,
+        "action": mt5.TRADE_ACTION_PENDING,
         "price": float(to_tick(wanted.price, symbol)),
-        "type_time": TIMES[wanted.time_in_force],
+        "type_time": LIFETIME_NUMBERS[wanted.time_in_force],
     }
     if wanted.order_type == "stop_limit":
         fields["stoplimit"] = float(to_tick(wanted.stop_limit_price, symbol))

@@ -12,12 +12,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from streamapp.terminal.calls import Calls, plain
-from streamapp.terminal.codes import EXPERT, SIDES, VOLUME_DIGITS
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import SIDES
+from streamapp.terminal.calls import VOLUME_DIGITS, Calls, plain
 
 SHORTEST_TAG = 8
 """So many characters of a tag still name an order among the few that are wanted: they hold 30 bits."""
-LAST_ORDER_TYPE, LAST_DEAL_TYPE = 7, 1
+LAST_ORDER_TYPE, LAST_DEAL_TYPE = mt5.ORDER_TYPE_SELL_STOP_LIMIT, mt5.DEAL_TYPE_SELL
 """The last types with a side: close-by orders (8) have none, and deals from 2 on are no trades."""
 TAG_BEGINS = "g1"
 WHOLE_TAG = re.compile("g1[a-z2-7]{12}")
@@ -64,7 +65,8 @@ class Wanted:
 
     def is_sighted(self, row: Any, table: _Table) -> bool:
         """Return whether a row may be a wanted order, or belongs to one seen before; its ticket is remembered."""
-        if row.reason != EXPERT or row.type > table.last_type:
+        # The reason of what a program sends: all of ours has it; what a person, a stop or a stop-out does has not.
+        if row.reason != mt5.ORDER_REASON_EXPERT or row.type > table.last_type:
             return False
         ticket = getattr(row, table.ticket)
         if ticket and ticket in self._tickets:

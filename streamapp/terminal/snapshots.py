@@ -12,8 +12,8 @@ from nats.aio.client import Client
 from streamapp import subjects
 from streamapp.clock import Clock
 from streamapp.messages.account import AccountMessage, SnapshotMessage, SnapshotPosition
+from streamapp.mt5.enums import SIDES
 from streamapp.settings import TerminalSettings
-from streamapp.terminal.codes import SIDES
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError

@@ -13,11 +13,11 @@ from typing import Any
 from streamapp.clock import Clock
 from streamapp.domain.facts import BrokerCancelled, Filled
 from streamapp.domain.vocabulary import time_text
+from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import ENDED, MARKET_TYPES, end_of, filled
-from streamapp.terminal.history import CANCELED_TYPES
+from streamapp.terminal.deals import end_of, filled
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.synchronisation import FUTURE, OVERLAP, watermark
@@ -123,12 +123,12 @@ class Watch:
                 _record_end(book, order, order_id, volume, attempt)
             return not book.is_live(ticket)
 
-        works = order is not None and not done and order["type"] not in MARKET_TYPES
+        works = order is not None and not done and order["type"] not in MARKET_ORDERS
         return await self._journal.write(record) or works
 
     def _seen(self, deals: list[dict[str, Any]]) -> _Seen:
-        busted = [deal["ticket"] for deal in deals if deal["type"] in CANCELED_TYPES]
-        traded = [deal for deal in deals if deal["type"] not in CANCELED_TYPES and deal["volume"] > 0]
+        busted = [deal["ticket"] for deal in deals if deal["type"] in BUSTED_TRADES]
+        traded = [deal for deal in deals if deal["type"] not in BUSTED_TRADES and deal["volume"] > 0]
         trades = [
             filled(deal, self._connection.currency, self._connection.time) for deal in sorted(traded, key=_in_time)
         ]
@@ -225,7 +225,7 @@ def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[
 
 
 def _record_end(book: Book, order: dict[str, Any], order_id: str, volume: Decimal, attempt: int) -> None:
-    if order["state"] not in ENDED:
+    if order["state"] not in ENDED_STATES:
         return
     by_user = book.cancel_requested(order["ticket"])
     # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from

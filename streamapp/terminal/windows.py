@@ -175,9 +175,7 @@ if sys.platform == "win32":
             """Call ``handler`` in a thread of the system's."""
             kept = _Handler(handler)
             self._handlers.append(kept)
-            if not self._dll.SetConsoleCtrlHandler(
-                kept, True
-            ):  # without a console (a service) there is nothing to hear
+            if not self._dll.SetConsoleCtrlHandler(kept, True):  # without a console (a service) no event comes
                 self._handlers.remove(kept)
 
     def _there(result: Any) -> Any:

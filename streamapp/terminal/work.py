@@ -15,8 +15,7 @@ from streamapp.messages.operation import (
     OperationRequest,
     ProtectRequest,
 )
-from streamapp.terminal import answers
-from streamapp.terminal.answers import Said
+from streamapp.mt5.retcodes import OperationKind, OperationVerdict
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 0.5
 ASIDE_S = 0.1
@@ -43,19 +42,19 @@ class Barred:
 class Work:
     """An operation that is being carried out.
 
-    ``sendings``: requests that may have reached the broker; ``said``: what is known of the last one; ``doubted``:
+    ``sendings``: requests that may have reached the broker; ``verdict``: what is known of the last one; ``doubted``:
     whether one may still come to something. ``barred``: why no other will be sent. ``window``: the connection, and
     since when on it, the last one is looked for. ``first_look``: since when there is something to be seen. ``aside``:
     others need not wait for it any more.
     """
 
-    kind: answers.Kind
+    kind: OperationKind
     request: OperationRequest
     order_id: str | None
     sendings: int
     done: asyncio.Future[OperationReply]
     why: str = "it waits for its turn"
-    said: Said | None = None
+    verdict: OperationVerdict | None = None
     doubted: bool = False
     barred: str = ""
     window: tuple[int, float] = (-1, 0.0)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from streamapp import crashpoints
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import ORDER_TYPES
 from streamapp.terminal import frames, past, sightings, targets
 from streamapp.terminal.calls import Calls, NotConnectedError
 from streamapp.terminal.history import History
@@ -44,8 +46,6 @@ SYMBOL_FIELDS = (
     *("expiration_mode", "order_gtc_mode", "trade_freeze_level"),
 )
 """What an order is judged by (request.py); the other 100 fields would only be carried through the pipe."""
-ORDER_TYPES = range(8)
-"""Market and pending orders, the even ones buy; the next, close-by, has no side."""
 
 
 class Worker:
@@ -172,7 +172,7 @@ class Worker:
         # contract.
         price, contract = float(spec["bid"]), float(spec["trade_contract_size"])
         if price > 0 and contract > 0:
-            profit = self.calls.call("order_calc_profit", 0, spec["name"], RATE_LOTS, price, 2 * price)
+            profit = self.calls.call("order_calc_profit", mt5.ORDER_TYPE_BUY, spec["name"], RATE_LOTS, price, 2 * price)
             if profit:
                 return float(profit) / (price * contract * RATE_LOTS)
         size = float(spec["trade_tick_size"]) * contract

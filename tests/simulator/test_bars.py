@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.bars import Bar, Gathered, grow
 
 FIRST_S = 1_700_000_000 // 3600 * 3600 + 120

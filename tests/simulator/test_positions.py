@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account, settings_from
 from streamapp.simulator.clock import VirtualClock
 from streamapp.simulator.corrections import Corrections
@@ -225,7 +225,7 @@ def test_margin_of_a_hedged_pair_is_that_of_one_leg() -> None:
 
 SOAK = """
 import random
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import settings_from
 from streamapp.simulator.clock import VirtualClock
 from streamapp.simulator.faults import OUTCOMES, REFUSALS

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.retcodes import TRADE_RETCODE_HEDGE_PROHIBITED
 from streamapp.simulator.accounts import settings_from
 from streamapp.simulator.clock import NEW_YORK, VirtualClock
-from streamapp.simulator.codes import TRADE_RETCODE_HEDGE_PROHIBITED
 from streamapp.simulator.intake import intake
 from streamapp.simulator.market import Market, MarketSettings
 from streamapp.simulator.requests import Request

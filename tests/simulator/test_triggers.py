@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamapp.simulator import constants as mt5
+from streamapp.mt5 import constants as mt5
 from streamapp.simulator.accounts import Account, settings_from
 from streamapp.simulator.clock import NEW_YORK, VirtualClock
 from streamapp.simulator.market import Market

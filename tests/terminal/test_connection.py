@@ -13,9 +13,9 @@ import pytest
 from streamapp.clock import utc_now
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ConnectionChange, Report
+from streamapp.mt5.retcodes import IPC_ERRORS
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.alertness import BLIND_S
-from streamapp.terminal.classify import IPC_ERRORS
 from streamapp.terminal.connection import FIRST_RETRY_S, LONGEST_RETRY_S, BrokerConnection, retry_waits
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError

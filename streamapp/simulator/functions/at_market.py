@@ -3,7 +3,7 @@
 # ruff: noqa: N802  # the names are the original's
 from typing import Any
 
-from streamapp.simulator.constants import (
+from streamapp.mt5.constants import (
     ORDER_TYPE_BUY,
     ORDER_TYPE_SELL,
     TRADE_ACTION_DEAL,

@@ -4,9 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from streamapp.mt5.constants import RES_E_INVALID_PARAMS, RES_S_OK
 from streamapp.simulator.arguments import BadArgument
 from streamapp.simulator.client import Answer, Pipe
-from streamapp.simulator.constants import RES_E_INVALID_PARAMS, RES_S_OK
 from streamapp.simulator.structs import Struct, struct
 
 pipe = Pipe()

@@ -4,10 +4,10 @@
 import os
 from typing import Any
 
+from streamapp.mt5.constants import RES_E_INTERNAL_FAIL_INIT
+from streamapp.mt5.retcodes import LAST_ERRORS
 from streamapp.simulator import arguments
 from streamapp.simulator.arguments import INVALID, NOT_UNNAMED, BadArgument
-from streamapp.simulator.codes import ERROR_TEXT
-from streamapp.simulator.constants import RES_E_INTERNAL_FAIL_INIT
 from streamapp.simulator.functions.calls import api, ask, note, one, pipe
 from streamapp.simulator.rpc import ADDRESS_VARIABLE, DEFAULT_ADDRESS, split_address
 from streamapp.simulator.structs import Struct
@@ -35,7 +35,7 @@ def initialize(*args: Any, **kwargs: Any) -> bool:
         pipe.open(*split_address(os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)))
     except OSError as error:
         pipe.close()
-        note(RES_E_INTERNAL_FAIL_INIT, f"{ERROR_TEXT[RES_E_INTERNAL_FAIL_INIT]}, {error}")
+        note(RES_E_INTERNAL_FAIL_INIT, f"{LAST_ERRORS[RES_E_INTERNAL_FAIL_INIT].sentence}, {error}")
         return False
     if ask("initialize", path, *credentials) is None:
         pipe.close()

@@ -3,9 +3,9 @@
 # ruff: noqa: D402
 from typing import Any
 
+from streamapp.mt5.constants import RES_E_NOT_FOUND
 from streamapp.simulator import arguments
 from streamapp.simulator.arguments import INVALID, NOT_UNNAMED, BadArgument
-from streamapp.simulator.constants import RES_E_NOT_FOUND
 from streamapp.simulator.functions.calls import api, ask, many, note, pipe
 from streamapp.simulator.structs import Struct
 

@@ -1,6 +1,7 @@
 """Every constant of the MetaTrader5 package, with its value (package 5.0.6231).
 
-Numbers that the package does not name are in `streamapp.simulator.codes`.
+Exactly these: the simulated module exports them, and a test compares them with the original. Numbers that the package
+does not name are in `streamapp.mt5.enums` and `streamapp.mt5.retcodes`.
 """
 
 # Timeframes: minutes, with the kind of period in the high bits.
