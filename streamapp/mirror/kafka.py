@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamapp.errors import Definite, Transient
-from streamapp.mirror.sorting import MirrorRecord
+from streamapp.mirror.routing import MirrorRecord
 
 MAX_BATCH_BYTES = 1_000_000
 """Kafka's own limit for a batch (message.max.bytes) is 1,048,588."""

@@ -45,7 +45,7 @@ from streamapp.errors import StreamappError, Transient
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import TooLarge, Writer
 from streamapp.mirror.lease import Lease
-from streamapp.mirror.sorting import Arrival, Dropped, MirrorRecord, Rules, dead_letter, sort
+from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, Rules, dead_letter, route
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Road:
         durable: The consumer's name.
         is_contiguous: Whether the stream keeps every message until it expires; False where a newer one replaces an
         older one. writer: Makes a producer for a session.
-        rules: For sorting.
+        rules: For routing.
         lease: Whether we are the active mirror.
         gauges: Where everything is counted.
     """
@@ -198,7 +198,7 @@ class Road:
 
     async def _carry(self, messages: Sequence[Msg], writer: Writer) -> None:
         arrivals = [_arrival(message) for message in messages]
-        outcomes = [sort(arrival, self._rules) for arrival in arrivals]
+        outcomes = [route(arrival, self._rules) for arrival in arrivals]
         records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
         await self._write(writer, records, arrivals)
         if records:

@@ -23,7 +23,7 @@ from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import KafkaWriter
 from streamapp.mirror.lease import Lease
 from streamapp.mirror.road import Road
-from streamapp.mirror.sorting import Rules
+from streamapp.mirror.routing import Rules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
 from streamapp.settings import Settings
