@@ -32,7 +32,7 @@ class TooLarge(Definite):
 
 
 class Writer(Protocol):
-    """Where a road writes; entered anew for each session."""
+    """Where a stream's mirror writes; entered anew for each session."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -1,28 +1,27 @@
 """One stream's way into Kafka, in order.
 
 The promise: a record of a message is in Kafka for the first time only when the records of all earlier messages of its
-stream are. It holds
-over crashes, freezes and two mirrors that both think they are the active one, because of what one session does:
+stream are. It holds over crashes, freezes and two mirrors that both believe they are the active one, because of what
+one session does:
 
 1. It sets the consumer back to its ack floor F. A message is acknowledged only when Kafka has it, so everything up to F
-is in Kafka. 2. It takes messages only without a gap, in the consumer's count and in the stream's: F+1, F+2, ... If one
-is missing (another mirror's
-   fetch got it, or the connection broke while it was on its way) or comes again, the session ends and the next one
-   begins at 1.
+   is in Kafka.
+2. It accepts messages only without a gap, in the consumer's count and in the stream's: F+1, F+2, ... If one is missing
+   (another mirror's fetch got it, or the connection broke while it was on its way) or is redelivered, the session
+   ends and the next one begins at 1.
 3. It writes group after group, each awaited whole, with one batch a partition (:mod:`streamapp.mirror.kafka`): a group
-on its way means that
-   everything before it is in Kafka.
+   on its way means that everything before it is in Kafka.
 4. Then it acknowledges the group.
 
 The interleaving that this is made for, A frozen with m5-m8 in its hands and B taking over::
 
-    A  fetch m5-m8                                        wakes: write m5-m8
-    B                 reset to m4, fetch m5-m20, write m5 m6 .......... m7-m20
+    A  receive m5-m8                                      wakes: write m5-m8
+    B                 reset to m4, receive m5-m20, write m5 m6 .......... m7-m20
 
 Kafka has m5 m6 (B) m5-m8 (A) m7-m20 (B): the first sight of each is in order, since A's group began where everything
-before was in Kafka. The seconds are harmless, every reader drops them by id. If A wakes in its fetch instead and is
-given m21-m30, A's lease has run out and it drops them; B sees the gap after m20 and begins anew at m21. A's late
-acknowledgements are of messages that Kafka has.
+before was in Kafka. The seconds are harmless, every reader drops them by id. If A wakes before it has begun a group,
+with m21-m30 that its open request still got, A's lease has run out and it drops them; B sees the gap after m20 and
+begins anew at m21. A's late acknowledgements are of messages that Kafka has.
 """
 
 from __future__ import annotations
@@ -60,19 +59,19 @@ _T = TypeVar("_T")
 _NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 
 
-class _Gap(Exception):  # noqa: N818  not an error: the session begins anew at once
-    pass
+class SequenceGap(Exception):  # noqa: N818  not an error: the session begins anew at once
+    """A message is missing, or was redelivered."""
 
 
 @dataclass
 class _Expected:
-    """The next message by both counts; ``stream`` None: the first one tells."""
+    """The next message by both counts; ``stream`` None: whatever the first one has."""
 
     consumer: int = 1
     stream: int | None = None
 
 
-class Road:
+class StreamMirror:
     """Carries one stream into Kafka while the lease is held.
 
     Args:
@@ -80,7 +79,8 @@ class Road:
         stream: Its name.
         durable: The consumer's name.
         is_contiguous: Whether the stream keeps every message until it expires; False where a newer one replaces an
-        older one. writer: Makes a producer for a session.
+            older one.
+        writer: Makes a producer for a session.
         rules: For routing.
         lease: Whether we are the active mirror.
         gauges: Where everything is counted.
@@ -120,7 +120,7 @@ class Road:
             began_s = time.monotonic()
             try:
                 await self._session()
-            except _Gap as gap:
+            except SequenceGap as gap:
                 logger.info("%s: %s; beginning anew at the ack floor", self.stream, gap)
                 pause_s = FIRST_PAUSE_S
             except (StreamappError, *_NATS_ERRORS) as error:
@@ -164,14 +164,14 @@ class Road:
         """Set the consumer back to its ack floor."""
         reset = await self._js.reset_consumer(self.stream, self._durable)
         state = (await self._js.stream_info(self.stream)).state
-        self.note_expired(state.first_seq)
+        self.record_expired(state.first_seq)
         self._gauges.resets.labels(self.stream).inc()
         if self._gauges.troubles[self.stream]:
             logger.info("%s: carrying on from message %d", self.stream, reset.reset_seq)
         self._gauges.troubles[self.stream] = ""
         return _Expected()
 
-    def note_expired(self, first_seq: int) -> None:
+    def record_expired(self, first_seq: int) -> None:
         """Raise the alarm if the stream's first message is beyond what is mirrored plus one: those between are lost."""
         last = self.mirrored if self.mirrored is not None else self._lease.found.get(self.stream)
         if not self.is_contiguous or last is None or first_seq <= last + 1:
@@ -193,7 +193,7 @@ class Road:
             if sequence.consumer != expected.consumer or (
                 self.is_contiguous and expected.stream is not None and sequence.stream != expected.stream
             ):
-                raise _Gap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
+                raise SequenceGap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
             expected.consumer, expected.stream = sequence.consumer + 1, sequence.stream + 1
 
     async def _carry(self, messages: Sequence[Msg], writer: Writer) -> None:
