@@ -7,7 +7,7 @@ one session does:
 1. It sets the consumer back to its ack floor F. A message is acknowledged only when Kafka has it, so everything up to F
    is in Kafka.
 2. It accepts messages only without a gap, in the consumer's count and in the stream's: F+1, F+2, ... If one is missing
-   (another mirror's fetch got it, or the connection broke while it was on its way) or is redelivered, the session
+   (another mirror's request got it, or the connection broke while it was on its way) or is redelivered, the session
    ends and the next one begins at 1.
 3. It writes group after group, each awaited whole, with one batch a partition (:mod:`streamapp.mirror.kafka`): a group
    on its way means that everything before it is in Kafka.
@@ -28,16 +28,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
+from nats.js import api
 
 from streamapp import crashpoints, topics
 from streamapp.errors import StreamappError, Transient
@@ -48,11 +50,15 @@ from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, Rules, dead
 
 logger = logging.getLogger(__name__)
 
-GROUP = 200
-"""Messages of one group at most, far below max_ack_pending: a fetch of more than is free waits for its whole
-timeout."""
-FETCH_S = 1.0
-"""How long an idle fetch waits. Below the lease's five seconds: a dead mirror's pull is over before its lease is."""
+PULL = 200
+"""Messages that one pull request may bring. A group of so many is being written while the next is received; both
+together are far below max_ack_pending, beyond which a request would wait though there are messages."""
+PULL_S = 1.0
+"""How long a request stays open. Far below the lease's five seconds: a dead mirror's request is over before its lease
+is."""
+PULL_GRACE_S = 0.5
+"""How late the server's word that a request is over may be. After that the request is lost, as by a reconnect, and made
+anew; meanwhile nothing is received."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 _T = TypeVar("_T")
@@ -71,11 +77,79 @@ class _Expected:
     stream: int | None = None
 
 
+class PullInbox:
+    """What a durable consumer delivers to one session, by one pull request at a time that stays open.
+
+    nats-py's ``fetch`` makes two requests for each message that comes alone. Here a request brings whatever comes
+    within ``PULL_S``, and each message is handed on when it arrives.
+    """
+
+    def __init__(self, client: Client, stream: str, durable: str) -> None:
+        self._client = client
+        self._next_subject = f"{api.DEFAULT_PREFIX}.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._inbox = client.new_inbox()
+        self._requests = 0
+        self._left = 0  # messages that the open request may still bring
+        self._over_s = 0.0  # when it is lost, by the loop's clock
+        self._messages: list[Msg] = []
+        self._refusal: str | None = None
+        self._arrived = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Give up the inbox: the server ends an open request, and delivers its messages to the next session."""
+        with contextlib.suppress(*_NATS_ERRORS):
+            await self._subscription.unsubscribe()
+
+    async def next_group(self) -> list[Msg]:
+        """Return all that has arrived, in order, as soon as it is one message; empty when a request brought nothing.
+
+        Raises:
+            Transient: The server ended the request for another reason than its age.
+            nats.errors.Error: There is no connection.
+        """
+        if self._left == 0 or asyncio.get_running_loop().time() >= self._over_s:
+            await self._request()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._over_s):
+                await self._arrived.wait()
+        if self._refusal is not None:
+            raise Transient(f"NATS: expected messages, got {self._refusal}")
+        self._arrived.clear()
+        group, self._messages = self._messages, []
+        return group
+
+    async def _request(self) -> None:
+        self._requests += 1
+        self._left = PULL
+        self._over_s = asyncio.get_running_loop().time() + PULL_S + PULL_GRACE_S
+        request = json.dumps({"batch": PULL, "expires": int(PULL_S * 1e9)}).encode()
+        await self._client.publish(self._next_subject, request, reply=self._reply())
+
+    def _reply(self) -> str:
+        # Each request has its own, so that the late end of one that was given up does not end the next.
+        return f"{self._inbox}.{self._requests}"
+
+    async def _receive(self, message: Msg) -> None:
+        if message.reply:  # where to acknowledge it: a message of the stream, and the server's own words have none
+            self._messages.append(message)
+            self._left = max(0, self._left - 1)
+        elif message.subject == self._reply() and self._left:
+            self._left = 0
+            headers = message.headers or {}
+            if headers.get(api.Header.STATUS) != api.StatusCode.REQUEST_TIMEOUT:
+                self._refusal = " ".join(headers.values()) or "an answer without a status"
+        self._arrived.set()
+
+
 class StreamMirror:
     """Carries one stream into Kafka while the lease is held.
 
     Args:
-        js: The connection's JetStream.
+        client: The connection.
         stream: Its name.
         durable: The consumer's name.
         is_contiguous: Whether the stream keeps every message until it expires; False where a newer one replaces an
@@ -88,7 +162,7 @@ class StreamMirror:
 
     def __init__(
         self,
-        js: JetStreamContext,
+        client: Client,
         stream: str,
         durable: str,
         *,
@@ -102,7 +176,8 @@ class StreamMirror:
         self.is_contiguous = is_contiguous
         self.mirrored: int | None = None
         """The last sequence that Kafka has and we acknowledged."""
-        self._js, self._durable, self._writer = js, durable, writer
+        self._client, self._js = client, client.jetstream()
+        self._durable, self._writer = durable, writer
         self._rules, self._lease, self._gauges = rules, lease, gauges
         self._stopping = asyncio.Event()
 
@@ -148,17 +223,13 @@ class StreamMirror:
             await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _session(self) -> None:
-        async with self._writer() as writer:
-            subscription = await self._js.pull_subscribe_bind(consumer=self._durable, stream=self.stream)
-            try:
-                expected = await self._begin()
-                while self._lease.is_held and not self._stopping.is_set():
-                    if messages := await self._or_stop(_fetch(subscription)):
-                        self._check(messages, expected)
-                        await self._carry(messages, writer)
-            finally:
-                with contextlib.suppress(*_NATS_ERRORS):
-                    await subscription.unsubscribe()
+        inbox = PullInbox(self._client, self.stream, self._durable)
+        async with self._writer() as writer, inbox:
+            expected = await self._begin()
+            while self._lease.is_held and not self._stopping.is_set():
+                if messages := await self._or_stop(inbox.next_group()):
+                    self._check(messages, expected)
+                    await self._carry(messages, writer)
 
     async def _begin(self) -> _Expected:
         """Set the consumer back to its ack floor."""
@@ -229,13 +300,6 @@ class StreamMirror:
             gauges.dead_letters.labels(stream, reason).inc(count)
         for why, count in Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)).items():
             gauges.dropped.labels(stream, why).inc(count)
-
-
-async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
-    try:
-        return await subscription.fetch(GROUP, timeout=FETCH_S)
-    except TimeoutError:
-        return []
 
 
 def _arrival(message: Msg) -> Arrival:

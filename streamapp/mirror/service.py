@@ -85,7 +85,7 @@ class Mirror:
             client = await self._until_stopped(self._connected())
             if client is not None:
                 async with _drained(client):
-                    await self._carry(client.jetstream())
+                    await self._carry(client)
 
     def _metrics(self) -> str:
         return self._gauges.text(active=self._lease is not None and self._lease.is_held)
@@ -124,13 +124,14 @@ class Mirror:
                 await client.close()
             raise
 
-    async def _carry(self, js: JetStreamContext) -> None:
+    async def _carry(self, client: Client) -> None:
+        js = client.jetstream()
         bucket = subjects.lease_bucket(self._settings.deployment)
         mirrors: list[StreamMirror] = []
         self._lease = Lease(
             js, bucket, lambda: {mirror.stream: mirror.mirrored for mirror in mirrors if mirror.mirrored is not None}
         )
-        mirrors += [self._stream_mirror(js, stream, self._lease) for stream in _CONTIGUOUS]
+        mirrors += [self._stream_mirror(client, stream, self._lease) for stream in _CONTIGUOUS]
         running = [asyncio.create_task(mirror.run(), name=mirror.stream) for mirror in mirrors]
         beside = [
             asyncio.create_task(self._lease.keep()),
@@ -151,10 +152,10 @@ class Mirror:
             if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
                 raise outcome
 
-    def _stream_mirror(self, js: JetStreamContext, stream: str, lease: Lease) -> StreamMirror:
+    def _stream_mirror(self, client: Client, stream: str, lease: Lease) -> StreamMirror:
         settings = self._settings
         return StreamMirror(
-            js,
+            client,
             stream,
             subjects.mirror_durable(settings.deployment),
             is_contiguous=_CONTIGUOUS[stream],
