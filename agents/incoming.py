@@ -10,8 +10,7 @@ from typing import Any
 from streamapp import topics
 from streamapp.messages.dead_letter import DeadLetter
 
-ACCOUNT = "streamapp-account"
-"""Kafka header: the account that completion pinned for a payload without one."""
+ACCOUNT = topics.ACCOUNT
 COMPLETED = "streamapp-completed"
 """Kafka header: a JSON object with the fields that completion found for a payload with only its id, in our names."""
 TRACE = "traceparent"

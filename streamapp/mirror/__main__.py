@@ -17,7 +17,7 @@ from streamapp.settings import load_settings
 def main() -> int:
     """Run the mirror of the settings; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # the roads say themselves when Kafka is away
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a session that fails says itself that Kafka is away
     try:
         settings = load_settings()
         crashpoints.arm(settings.crash_at)

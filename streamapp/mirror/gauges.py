@@ -17,7 +17,7 @@ class Gauges:
     def __init__(self, streams: tuple[str, ...]) -> None:
         self.connection = ConnectionState()
         self.troubles: dict[str, str] = dict.fromkeys(streams, NOT_STARTED)
-        """What stops each stream's road now; empty text when it runs."""
+        """What stops each stream's mirror now; empty text when it runs."""
         self.lost: dict[str, int] = dict.fromkeys(streams, 0)
         self.oldest_s: dict[str, float] = dict.fromkeys(streams, 0.0)
         self.registry = CollectorRegistry()
@@ -38,23 +38,23 @@ class Gauges:
         return Gauge(f"streamapp_mirror_{name}", text, labels, registry=self.registry)
 
     def lag(self, stream: str, pending: int, oldest_s: float) -> None:
-        """Note how many messages of ``stream`` wait, and since when the oldest does."""
+        """Record how many messages of ``stream`` wait, and since when the oldest does."""
         self.oldest_s[stream] = oldest_s
         self._pending.labels(stream).set(pending)
         self._age.labels(stream).set(oldest_s)
 
     def count_lost(self, stream: str, count: int) -> None:
-        """Note that ``count`` messages expired before they were mirrored; never forgotten while this process lives."""
+        """Record that ``count`` messages expired before they were mirrored; kept as long as this process lives."""
         self.lost[stream] += count
         self.expired.labels(stream).inc(count)
 
     @property
     def is_starting(self) -> bool:
-        """Whether a road has not been travelled yet."""
+        """Whether a stream has had no session yet."""
         return NOT_STARTED in self.troubles.values()
 
     def reasons(self) -> list[str]:
-        """Say what is wrong with the active mirror; empty when nothing is."""
+        """Return what is wrong with the active mirror; empty when nothing is."""
         troubles = [f"{stream}: {trouble}" for stream, trouble in self.troubles.items() if trouble]
         late = [
             f"{stream}: the oldest message has waited {age:.0f} s for Kafka"

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamapp.errors import Definite, Transient
-from streamapp.mirror.sorting import MirrorRecord
+from streamapp.mirror.routing import MirrorRecord
 
 MAX_BATCH_BYTES = 1_000_000
 """Kafka's own limit for a batch (message.max.bytes) is 1,048,588."""
@@ -32,7 +32,7 @@ class TooLarge(Definite):
 
 
 class Writer(Protocol):
-    """Where a road writes; entered anew for each session."""
+    """Where a stream's mirror writes; entered anew for each session."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -1,9 +1,9 @@
 """Who is the active mirror: one key in NATS, renewed by its holder, taken over when it stands still.
 
-The lease is for quiet, not for safety: two active mirrors would keep order (see :mod:`streamapp.mirror.road`), but each
-would make the other begin anew all the time. So it needs no clock that all agree on: a holder is gone when its key has
-not changed for ``TAKEOVER_S`` of the waiting one's own time, or when it is a process of this machine that is not there
-any more.
+The lease is for quiet, not for safety: two active mirrors would keep order (see :mod:`streamapp.mirror.consumer`), but
+each would make the other begin anew all the time. So it needs no clock that all agree on: a holder is gone when its key
+has not changed for ``TAKEOVER_S`` of the waiting one's own time, or when it is a process of this machine that is not
+there any more.
 """
 
 from __future__ import annotations

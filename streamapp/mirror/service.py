@@ -1,4 +1,4 @@
-"""The mirror process: one connection, one lease, a road for each stream, and what it tells about itself."""
+"""The mirror process: one connection, one lease, a mirror for each stream, and what it reports about itself."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nats.js.errors import NotFoundError
 
 from streamapp import health, subjects
 from streamapp.errors import StreamappError
+from streamapp.mirror.consumer import StreamMirror
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import KafkaWriter
 from streamapp.mirror.lease import Lease
-from streamapp.mirror.road import Road
-from streamapp.mirror.sorting import Rules
+from streamapp.mirror.routing import Rules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
 from streamapp.settings import Settings
@@ -31,7 +31,7 @@ from streamapp.settings import Settings
 logger = logging.getLogger(__name__)
 
 LAG_S = 2.0
-"""Between two looks at lag and age."""
+"""Between two measurements of lag and age."""
 RETRY_S = 2.0
 """Between two tries at what must be there before anything can begin."""
 DRAIN_S = 10.0
@@ -61,7 +61,7 @@ class Mirror:
         self._stopping.set()
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """Say how it is (see :mod:`streamapp.health`); standing by is healthy."""
+        """Return how it is (see :mod:`streamapp.health`); standing by is healthy."""
         if self._waiting_for or self._lease is None:
             return False, {"status": "starting", "reasons": [self._waiting_for, *self._gauges.connection.reasons]}
         active = self._lease.is_held
@@ -85,12 +85,12 @@ class Mirror:
             client = await self._until_stopped(self._connected())
             if client is not None:
                 async with _drained(client):
-                    await self._carry(client.jetstream())
+                    await self._carry(client)
 
     def _metrics(self) -> str:
         return self._gauges.text(active=self._lease is not None and self._lease.is_held)
 
-    def _note(self, state: ConnectionState) -> None:
+    def _record_state(self, state: ConnectionState) -> None:
         self._gauges.connection = state
 
     async def _until_stopped(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -109,7 +109,7 @@ class Mirror:
         try:
             while True:
                 try:
-                    client = client or await connect(self._settings, "mirror", on_state=self._note)
+                    client = client or await connect(self._settings, "mirror", on_state=self._record_state)
                     await verify(client.jetstream(), self._settings)
                 except StreamappError as error:
                     if self._waiting_for != str(error):
@@ -124,24 +124,25 @@ class Mirror:
                 await client.close()
             raise
 
-    async def _carry(self, js: JetStreamContext) -> None:
+    async def _carry(self, client: Client) -> None:
+        js = client.jetstream()
         bucket = subjects.lease_bucket(self._settings.deployment)
-        roads: list[Road] = []
+        mirrors: list[StreamMirror] = []
         self._lease = Lease(
-            js, bucket, lambda: {road.stream: road.mirrored for road in roads if road.mirrored is not None}
+            js, bucket, lambda: {mirror.stream: mirror.mirrored for mirror in mirrors if mirror.mirrored is not None}
         )
-        roads += [self._road(js, stream, self._lease) for stream in _CONTIGUOUS]
-        running = [asyncio.create_task(road.run(), name=road.stream) for road in roads]
+        mirrors += [self._stream_mirror(client, stream, self._lease) for stream in _CONTIGUOUS]
+        running = [asyncio.create_task(mirror.run(), name=mirror.stream) for mirror in mirrors]
         beside = [
             asyncio.create_task(self._lease.keep()),
-            *(asyncio.create_task(self._watch(js, road)) for road in roads),
+            *(asyncio.create_task(self._watch_lag(js, mirror)) for mirror in mirrors),
         ]
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait((*running, *beside, stop), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for road in roads:
-                road.stop()
+            for mirror in mirrors:
+                mirror.stop()
             _, late = await asyncio.wait(running, timeout=DRAIN_S + self._settings.kafka.send_timeout_s)
             for task in (*late, *beside, stop):
                 task.cancel()
@@ -151,10 +152,10 @@ class Mirror:
             if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
                 raise outcome
 
-    def _road(self, js: JetStreamContext, stream: str, lease: Lease) -> Road:
+    def _stream_mirror(self, client: Client, stream: str, lease: Lease) -> StreamMirror:
         settings = self._settings
-        return Road(
-            js,
+        return StreamMirror(
+            client,
             stream,
             subjects.mirror_durable(settings.deployment),
             is_contiguous=_CONTIGUOUS[stream],
@@ -166,25 +167,25 @@ class Mirror:
             gauges=self._gauges,
         )
 
-    async def _watch(self, js: JetStreamContext, road: Road) -> NoReturn:
-        """Look at the lag of a stream for ever, whether we are active or not."""
+    async def _watch_lag(self, js: JetStreamContext, mirror: StreamMirror) -> NoReturn:
+        """Measure the lag of a stream for ever, whether we are active or not."""
         while True:
             with contextlib.suppress(*_NATS_ERRORS):
-                await self._look(js, road)
+                await self._measure_lag(js, mirror)
             await asyncio.sleep(LAG_S)
 
-    async def _look(self, js: JetStreamContext, road: Road) -> None:
-        info = await js.consumer_info(road.stream, subjects.mirror_durable(self._settings.deployment))
-        first_seq = (await js.stream_info(road.stream)).state.first_seq
+    async def _measure_lag(self, js: JetStreamContext, mirror: StreamMirror) -> None:
+        info = await js.consumer_info(mirror.stream, subjects.mirror_durable(self._settings.deployment))
+        first_seq = (await js.stream_info(mirror.stream)).state.first_seq
         pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        self._gauges.lag(road.stream, pending, await self._oldest_s(js, road, floor) if pending else 0.0)
+        self._gauges.lag(mirror.stream, pending, await self._oldest_s(js, mirror, floor) if pending else 0.0)
         if self._lease is not None and self._lease.is_held:
-            road.note_expired(first_seq)
+            mirror.record_expired(first_seq)
 
-    async def _oldest_s(self, js: JetStreamContext, road: Road, floor: int) -> float:
+    async def _oldest_s(self, js: JetStreamContext, mirror: StreamMirror, floor: int) -> float:
         try:
-            message = await js.get_msg(road.stream, seq=floor + 1)
+            message = await js.get_msg(mirror.stream, seq=floor + 1)
         except NotFoundError:  # replaced by a newer one of its subject, or expired this moment
             return 0.0
         assert message.time is not None

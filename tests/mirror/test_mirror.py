@@ -178,7 +178,7 @@ async def test_our_own_words_are_dropped_and_a_strangers_are_not(here: World) ->
     await mirror.kill()
 
 
-async def test_snapshots_have_a_road_of_their_own(here: World) -> None:
+async def test_snapshots_are_mirrored_beside_the_other_stream(here: World) -> None:
     mirror = await here.mirror().start()
     for number in range(5):
         await here.client.publish("mt5.snapshot.account-1", signal_for("account-1", number))

@@ -1,94 +1,168 @@
 """One stream's way into Kafka, in order.
 
 The promise: a record of a message is in Kafka for the first time only when the records of all earlier messages of its
-stream are. It holds
-over crashes, freezes and two mirrors that both think they are the active one, because of what one session does:
+stream are. It holds over crashes, freezes and two mirrors that both believe they are the active one, because of what
+one session does:
 
 1. It sets the consumer back to its ack floor F. A message is acknowledged only when Kafka has it, so everything up to F
-is in Kafka. 2. It takes messages only without a gap, in the consumer's count and in the stream's: F+1, F+2, ... If one
-is missing (another mirror's
-   fetch got it, or the connection broke while it was on its way) or comes again, the session ends and the next one
-   begins at 1.
+   is in Kafka.
+2. It accepts messages only without a gap, in the consumer's count and in the stream's: F+1, F+2, ... If one is missing
+   (another mirror's request got it, or the connection broke while it was on its way) or is redelivered, the session
+   ends and the next one begins at 1.
 3. It writes group after group, each awaited whole, with one batch a partition (:mod:`streamapp.mirror.kafka`): a group
-on its way means that
-   everything before it is in Kafka.
+   on its way means that everything before it is in Kafka.
 4. Then it acknowledges the group.
 
 The interleaving that this is made for, A frozen with m5-m8 in its hands and B taking over::
 
-    A  fetch m5-m8                                        wakes: write m5-m8
-    B                 reset to m4, fetch m5-m20, write m5 m6 .......... m7-m20
+    A  receive m5-m8                                      wakes: write m5-m8
+    B                 reset to m4, receive m5-m20, write m5 m6 .......... m7-m20
 
 Kafka has m5 m6 (B) m5-m8 (A) m7-m20 (B): the first sight of each is in order, since A's group began where everything
-before was in Kafka. The seconds are harmless, every reader drops them by id. If A wakes in its fetch instead and is
-given m21-m30, A's lease has run out and it drops them; B sees the gap after m20 and begins anew at m21. A's late
-acknowledgements are of messages that Kafka has.
+before was in Kafka. The seconds are harmless, every reader drops them by id. If A wakes before it has begun a group,
+with m21-m30 that its open request still got, A's lease has run out and it drops them; B sees the gap after m20 and
+begins anew at m21. A's late acknowledgements are of messages that Kafka has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
+from nats.js import api
 
 from streamapp import crashpoints, topics
 from streamapp.errors import StreamappError, Transient
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import TooLarge, Writer
 from streamapp.mirror.lease import Lease
-from streamapp.mirror.sorting import Arrival, Dropped, MirrorRecord, Rules, dead_letter, sort
+from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, Rules, dead_letter, route
 
 logger = logging.getLogger(__name__)
 
-GROUP = 200
-"""Messages of one group at most, far below max_ack_pending: a fetch of more than is free waits for its whole
-timeout."""
-FETCH_S = 1.0
-"""How long an idle fetch waits. Below the lease's five seconds: a dead mirror's pull is over before its lease is."""
+PULL = 200
+"""Messages that one pull request may bring. A group of so many is being written while the next is received; both
+together are far below max_ack_pending, beyond which a request would wait though there are messages."""
+PULL_S = 1.0
+"""How long a request stays open. Far below the lease's five seconds: a dead mirror's request is over before its lease
+is."""
+PULL_GRACE_S = 0.5
+"""How late the server's word that a request is over may be. After that the request is lost, as by a reconnect, and made
+anew; meanwhile nothing is received."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 _T = TypeVar("_T")
 _NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 
 
-class _Gap(Exception):  # noqa: N818  not an error: the session begins anew at once
-    pass
+class SequenceGap(Exception):  # noqa: N818  not an error: the session begins anew at once
+    """A message is missing, or was redelivered."""
 
 
 @dataclass
 class _Expected:
-    """The next message by both counts; ``stream`` None: the first one tells."""
+    """The next message by both counts; ``stream`` None: whatever the first one has."""
 
     consumer: int = 1
     stream: int | None = None
 
 
-class Road:
+class PullInbox:
+    """What a durable consumer delivers to one session, by one pull request at a time that stays open.
+
+    nats-py's ``fetch`` makes two requests for each message that comes alone. Here a request brings whatever comes
+    within ``PULL_S``, and each message is handed on when it arrives.
+    """
+
+    def __init__(self, client: Client, stream: str, durable: str) -> None:
+        self._client = client
+        self._next_subject = f"{api.DEFAULT_PREFIX}.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._inbox = client.new_inbox()
+        self._requests = 0
+        self._left = 0  # messages that the open request may still bring
+        self._over_s = 0.0  # when it is lost, by the loop's clock
+        self._messages: list[Msg] = []
+        self._refusal: str | None = None
+        self._arrived = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Give up the inbox: the server ends an open request, and delivers its messages to the next session."""
+        with contextlib.suppress(*_NATS_ERRORS):
+            await self._subscription.unsubscribe()
+
+    async def next_group(self) -> list[Msg]:
+        """Return all that has arrived, in order, as soon as it is one message; empty when a request brought nothing.
+
+        Raises:
+            Transient: The server ended the request for another reason than its age.
+            nats.errors.Error: There is no connection.
+        """
+        if self._left == 0 or asyncio.get_running_loop().time() >= self._over_s:
+            await self._request()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._over_s):
+                await self._arrived.wait()
+        if self._refusal is not None:
+            raise Transient(f"NATS: expected messages, got {self._refusal}")
+        self._arrived.clear()
+        group, self._messages = self._messages, []
+        return group
+
+    async def _request(self) -> None:
+        self._requests += 1
+        self._left = PULL
+        self._over_s = asyncio.get_running_loop().time() + PULL_S + PULL_GRACE_S
+        request = json.dumps({"batch": PULL, "expires": int(PULL_S * 1e9)}).encode()
+        await self._client.publish(self._next_subject, request, reply=self._reply())
+
+    def _reply(self) -> str:
+        # Each request has its own, so that the late end of one that was given up does not end the next.
+        return f"{self._inbox}.{self._requests}"
+
+    async def _receive(self, message: Msg) -> None:
+        if message.reply:  # where to acknowledge it: a message of the stream, and the server's own words have none
+            self._messages.append(message)
+            self._left = max(0, self._left - 1)
+        elif message.subject == self._reply() and self._left:
+            self._left = 0
+            headers = message.headers or {}
+            if headers.get(api.Header.STATUS) != api.StatusCode.REQUEST_TIMEOUT:
+                self._refusal = " ".join(headers.values()) or "an answer without a status"
+        self._arrived.set()
+
+
+class StreamMirror:
     """Carries one stream into Kafka while the lease is held.
 
     Args:
-        js: The connection's JetStream.
+        client: The connection.
         stream: Its name.
         durable: The consumer's name.
         is_contiguous: Whether the stream keeps every message until it expires; False where a newer one replaces an
-        older one. writer: Makes a producer for a session.
-        rules: For sorting.
+            older one.
+        writer: Makes a producer for a session.
+        rules: For routing.
         lease: Whether we are the active mirror.
         gauges: Where everything is counted.
     """
 
     def __init__(
         self,
-        js: JetStreamContext,
+        client: Client,
         stream: str,
         durable: str,
         *,
@@ -102,7 +176,8 @@ class Road:
         self.is_contiguous = is_contiguous
         self.mirrored: int | None = None
         """The last sequence that Kafka has and we acknowledged."""
-        self._js, self._durable, self._writer = js, durable, writer
+        self._client, self._js = client, client.jetstream()
+        self._durable, self._writer = durable, writer
         self._rules, self._lease, self._gauges = rules, lease, gauges
         self._stopping = asyncio.Event()
 
@@ -120,7 +195,7 @@ class Road:
             began_s = time.monotonic()
             try:
                 await self._session()
-            except _Gap as gap:
+            except SequenceGap as gap:
                 logger.info("%s: %s; beginning anew at the ack floor", self.stream, gap)
                 pause_s = FIRST_PAUSE_S
             except (StreamappError, *_NATS_ERRORS) as error:
@@ -148,30 +223,26 @@ class Road:
             await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _session(self) -> None:
-        async with self._writer() as writer:
-            subscription = await self._js.pull_subscribe_bind(consumer=self._durable, stream=self.stream)
-            try:
-                expected = await self._begin()
-                while self._lease.is_held and not self._stopping.is_set():
-                    if messages := await self._or_stop(_fetch(subscription)):
-                        self._check(messages, expected)
-                        await self._carry(messages, writer)
-            finally:
-                with contextlib.suppress(*_NATS_ERRORS):
-                    await subscription.unsubscribe()
+        inbox = PullInbox(self._client, self.stream, self._durable)
+        async with self._writer() as writer, inbox:
+            expected = await self._begin()
+            while self._lease.is_held and not self._stopping.is_set():
+                if messages := await self._or_stop(inbox.next_group()):
+                    self._check(messages, expected)
+                    await self._carry(messages, writer)
 
     async def _begin(self) -> _Expected:
         """Set the consumer back to its ack floor."""
         reset = await self._js.reset_consumer(self.stream, self._durable)
         state = (await self._js.stream_info(self.stream)).state
-        self.note_expired(state.first_seq)
+        self.record_expired(state.first_seq)
         self._gauges.resets.labels(self.stream).inc()
         if self._gauges.troubles[self.stream]:
             logger.info("%s: carrying on from message %d", self.stream, reset.reset_seq)
         self._gauges.troubles[self.stream] = ""
         return _Expected()
 
-    def note_expired(self, first_seq: int) -> None:
+    def record_expired(self, first_seq: int) -> None:
         """Raise the alarm if the stream's first message is beyond what is mirrored plus one: those between are lost."""
         last = self.mirrored if self.mirrored is not None else self._lease.found.get(self.stream)
         if not self.is_contiguous or last is None or first_seq <= last + 1:
@@ -193,12 +264,12 @@ class Road:
             if sequence.consumer != expected.consumer or (
                 self.is_contiguous and expected.stream is not None and sequence.stream != expected.stream
             ):
-                raise _Gap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
+                raise SequenceGap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
             expected.consumer, expected.stream = sequence.consumer + 1, sequence.stream + 1
 
     async def _carry(self, messages: Sequence[Msg], writer: Writer) -> None:
         arrivals = [_arrival(message) for message in messages]
-        outcomes = [sort(arrival, self._rules) for arrival in arrivals]
+        outcomes = [route(arrival, self._rules) for arrival in arrivals]
         records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
         await self._write(writer, records, arrivals)
         if records:
@@ -229,13 +300,6 @@ class Road:
             gauges.dead_letters.labels(stream, reason).inc(count)
         for why, count in Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)).items():
             gauges.dropped.labels(stream, why).inc(count)
-
-
-async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
-    try:
-        return await subscription.fetch(GROUP, timeout=FETCH_S)
-    except TimeoutError:
-        return []
 
 
 def _arrival(message: Msg) -> Arrival:

@@ -1,4 +1,4 @@
-"""Sorting has an answer for any bytes, and the answer is the design's table."""
+"""Routing has an answer for any bytes, and the answer is the design's table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamapp import subjects, topics
 from streamapp.domain.identifiers import murmur2, order_id_for, partition_of
-from streamapp.mirror.sorting import Arrival, Dropped, MirrorRecord, Rules, sort
+from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, Rules, route
 from streamapp.settings import ExecutionSettings, Role
 
 AT = datetime(2026, 11, 20, 12, 0, 0, 123456, UTC)
@@ -34,9 +34,9 @@ def arrival(subject: str, payload: Any, headers: dict[str, str] | None = None) -
 
 
 def record(subject: str, payload: Any, at: Rules | None = None, headers: dict[str, str] | None = None) -> MirrorRecord:
-    sorted_ = sort(arrival(subject, payload, headers), at or rules())
-    assert isinstance(sorted_, MirrorRecord)
-    return sorted_
+    routed = route(arrival(subject, payload, headers), at or rules())
+    assert isinstance(routed, MirrorRecord)
+    return routed
 
 
 json_values = st.recursive(
@@ -65,8 +65,8 @@ def test_any_bytes_on_any_subject_have_one_place_and_the_same_one_when_they_come
     subject: str, payload: bytes, headers: dict[str, str], role: Role
 ) -> None:
     message = Arrival(subject, payload, "EXECUTION_IN", 17, AT, headers)
-    first = sort(message, rules(role))
-    assert first == sort(message, rules(role))
+    first = route(message, rules(role))
+    assert first == route(message, rules(role))
     if isinstance(first, MirrorRecord):
         assert 0 <= first.partition < 8
         assert first.value == payload[:65536]
@@ -86,6 +86,9 @@ def test_a_signal_goes_to_its_account_untouched_with_where_it_came_from() -> Non
         "nats-stream": b"EXECUTION_IN",
         "nats-stream-seq": b"17",
         "nats-time": b"2026-11-20T12:00:00.123456Z",
+        "streamapp-family": b"signal",
+        "streamapp-id": b"s-1",
+        "streamapp-account": b"demo-hedging",
         "Streamapp-Origin": b"streamapp/both",
         "traceparent": b"00-ab-cd-01",
     }
@@ -155,9 +158,9 @@ def test_our_own_words_are_dropped_on_three_subjects_only(role: Role) -> None:
     ours = {subjects.ORIGIN_HEADER: f"streamapp/{role}"}
     body = {"order_id": "o-1", "signal_id": "s-1", "account": "a"}
     outcomes = {
-        family: sort(arrival(f"{family}.EURUSD", body, ours), rules(role))
+        family: route(arrival(f"{family}.EURUSD", body, ours), rules(role))
         for family in FAMILIES
-        if not isinstance(sort(arrival(f"{family}.EURUSD", body), rules(role)), Dropped)
+        if not isinstance(route(arrival(f"{family}.EURUSD", body), rules(role)), Dropped)
     }
     dropped = {family for family, outcome in outcomes.items() if outcome == Dropped("own_origin")}
     assert dropped == outcomes.keys() & {"orders.submitted", "broker.fill", "broker.error"}
@@ -179,7 +182,7 @@ def test_our_own_words_are_dropped_on_three_subjects_only(role: Role) -> None:
 )
 def test_each_role_takes_what_is_its_own(role: Role, expected: set[str]) -> None:
     body = {"order_id": "o-1", "signal_id": "s-1", "account": "a"}
-    outcomes = {family: sort(arrival(f"{family}.X", body), rules(role)) for family in FAMILIES}
+    outcomes = {family: route(arrival(f"{family}.X", body), rules(role)) for family in FAMILIES}
     assert {outcome.topic for outcome in outcomes.values() if isinstance(outcome, MirrorRecord)} == expected
     if role == "connector":
         assert outcomes["broker.fill"] == Dropped("not_our_role")
@@ -201,6 +204,35 @@ def test_a_foreign_fill_without_an_account_goes_where_its_order_is() -> None:
     theirs = record("broker.fill.X", {"order_id": "o-77"}, at)
     assert (theirs.key, theirs.partition) == (b"o-77", (murmur2(b"o-77") & 0x7FFFFFFF) % 8)
     assert record("broker.fill.X", {"volume": 1}, at).reason == "no_order_id"
+
+
+WHO = [
+    ("both", "signals.approved.X", {"signal_id": "s"}, (b"signal", b"s", None)),
+    ("both", "signals.approved.X", {"signal_id": "s", "account": ""}, (b"signal", b"s", b"")),
+    ("connector", "orders.submitted.X", {"order_id": "o", "account": "ä"}, (b"order", b"o", "ä".encode())),
+    ("both", "broker.fill.X", {"order_id": "o"}, (b"fill", b"o", None)),
+    ("both", "broker.fill.X", {"account": "a", "order_id": 7}, (b"fill", None, b"a")),
+    ("both", "broker.error.X", {"order_id": "o", "account": "a"}, (b"error", b"o", b"a")),
+    ("both", "mt5.report.a", {"account": "a", "order_id": "o"}, (b"reports", None, b"a")),
+    ("both", "mt5.log.a", {"account": "a"}, (b"log", None, b"a")),
+    ("both", "mt5.snapshot.a", {"account": "a"}, (b"snapshot", None, b"a")),
+    ("both", "signals.approved.X", {"account": "a"}, (None, None, None)),
+]
+
+
+@pytest.mark.parametrize(("role", "subject", "payload", "expected"), WHO)
+def test_the_headers_name_the_family_and_who_it_is_for_but_on_dead_letters(
+    role: Role, subject: str, payload: dict[str, Any], expected: tuple[bytes | None, ...]
+) -> None:
+    headers = record(subject, payload, rules(role)).headers
+    assert tuple(headers.get(name) for name in (topics.FAMILY, topics.MESSAGE_OF, topics.ACCOUNT)) == expected
+
+
+def test_a_publisher_cannot_name_the_account_in_a_header() -> None:
+    headers = {topics.FAMILY: "reports", topics.MESSAGE_OF: "x", topics.ACCOUNT: "somebody"}
+    sent = record("signals.approved.X", {"signal_id": "s"}, headers=headers)
+    assert (sent.headers[topics.FAMILY], sent.headers[topics.MESSAGE_OF]) == (b"signal", b"s")
+    assert topics.ACCOUNT not in sent.headers
 
 
 def test_a_command_is_answered_as_unsupported_by_a_dead_letter() -> None:
