@@ -9,7 +9,7 @@ WINDOWS := -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance
     -p streamapp.messages -p streamapp.nats -m streamapp.health
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down clean test lint types imports docs-check unit bench bench-terminal lock
+.PHONY: help demo up down clean test lint types imports docs-check quick unit bench bench-terminal lock
 
 help: ## Print this.
 	@echo "streamapp: approved signals in; orders, fills and positions out; no order twice."
@@ -47,6 +47,9 @@ imports: $(READY) ## Which package may import which (import-linter).
 
 docs-check: $(READY) ## The generated pages are what the code says.
 	$(BIN)/python -m streamapp.docs --check
+
+quick: $(READY) ## The tests that need no server, in under two minutes; tests/README.md says what is left out.
+	$(BIN)/python -m pytest -q -m "not stack"
 
 unit: $(READY) ## The tests; every branch of the domain must be covered.
 	$(BIN)/coverage run -m pytest

@@ -1,6 +1,6 @@
 """Completion: finds the account, and the fields, of signals and orders that came without (design: architecture).
 
-The account is pinned to the id, durably, before the message is sent on: whatever ClickHouse or ``routing`` say later,
+The account is bound to the id, durably, before the message is forwarded: whatever ClickHouse or ``routing`` say later,
 the id keeps its account, so that it can't become two orders on two accounts.
 """
 
@@ -14,25 +14,26 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from agents.dead_letters import dead_record
-from agents.errors import error_record
-from agents.execution import refusal_headers
-from agents.incoming import ACCOUNT, COMPLETED, Incoming
-from agents.ports import OrderRows, SignalRows
-from agents.readings import SHOWN_SYMBOL
+from agents.lanes import Lanes
+from agents.lookups import OrderRows, SignalRows
+from agents.outbox import Outbox
 from streamapp import subjects, topics
 from streamapp.clock import Clock
-from streamapp.domain.identifiers import partition_of
+from streamapp.desk.inputs import COMPLETED, Incoming, shown_symbol
+from streamapp.domain.identifiers import error_id_for, partition_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Transient, Unusable
-from streamapp.kafka.producer import Producer, Record
+from streamapp.kafka.producer import Producer, Record, dead_letter_record
+from streamapp.kafka.window import Unfinished, take_all
+from streamapp.messages.commit import Publication
 from streamapp.messages.decision import DecisionMessage, RefusedMessage
-from streamapp.messages.envelope import json_object
+from streamapp.messages.envelope import Message, json_object
+from streamapp.messages.error import ErrorMessage
 from streamapp.messages.signal import account_of, renamed, routed_account, signal_id_of
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings
-from tables.durable import DurableTable
-from tables.pins import PinRow, pin_key
+from tables.bindings import BindingRow, binding_key
+from tables.store import Store
 
 REQUIRED = ("symbol", "side", "order_type", "volume")
 """What an order needs beside its id and account; without one of them routing alone is not enough."""
@@ -52,68 +53,102 @@ class _Incomplete:
 
     @property
     def key(self) -> bytes:
-        return pin_key(self.topic, self.id)
+        return binding_key(self.topic, self.id)
 
     @property
     def symbol(self) -> str:
-        symbol = self.named.get("symbol")
-        return symbol[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
+        return shown_symbol(self.named)
 
 
 class Completion:
-    """The completion agent's work on one message.
+    """The completion agent.
 
     Args:
-        table: Table ``pins``.
-        producer: Where completed messages and refusals go.
+        store: Where bindings are kept.
+        producer: Where completed messages and dead letters go.
+        outbox: Where refusals go.
         settings: The settings.
         clock: The time.
         metrics: Counters.
         signals: The risk engine's table; None: routing alone.
         orders: The execution service's table of orders; None: routing alone.
+        ready: Set while the store is recovered and the outbox may be used.
     """
 
     def __init__(
         self,
-        table: DurableTable[PinRow],
+        store: Store,
         producer: Producer,
+        outbox: Outbox,
+        *,
         settings: Settings,
         clock: Clock,
         metrics: TradingMetrics,
-        *,
+        ready: asyncio.Event,
         signals: SignalRows | None = None,
         orders: OrderRows | None = None,
     ) -> None:
-        self._table = table
+        self._store = store
         self._producer = producer
+        self._outbox = outbox
         self._settings = settings
         self._ttl = timedelta(seconds=settings.execution.signal_ttl_s)
         self._clock = clock
         self._metrics = metrics
+        self._ready = ready
         self._signals = signals
         self._orders = orders
+        self._lanes: Lanes[tuple[Incoming, Unfinished | None]] = Lanes(self._handle_all)
 
-    async def handle(self, event: Any) -> None:
-        """Send one message on, or refuse it at its deadline, or put it at the end of the topic to be looked at again.
+    async def run(self, stream: Any) -> None:
+        """Complete the messages of a stream of one partition, until it ends: an agent's whole body."""
+        await take_all(stream, self._take)
+
+    async def _take(self, event: Any, record: Unfinished) -> None:
+        incoming = Incoming.of(event)
+        lane = f"{incoming.partition}/{(incoming.key or b'').decode('utf-8', 'replace')}"
+        self._lanes.put(lane, (incoming, record))
+
+    async def _handle_all(self, _lane: str, items: list[tuple[Incoming, Unfinished | None]]) -> None:
+        await self._ready.wait()
+        for incoming, record in items:
+            try:
+                await self.handle(incoming)
+            except Transient:
+                if self._ready.is_set() and incoming.partition in self._store.owned:
+                    raise
+                continue  # reassigned: it comes again to whoever owns it now
+            if record is not None:
+                await record.finish()
+
+    async def handle(self, incoming: Incoming) -> None:
+        """Forward one message, or refuse it at its deadline, or put it at the end of the topic to be looked at again.
 
         Raises:
             Ambiguous, Definite, Transient: Kafka did not take something. Let it end the worker.
         """
-        incoming = Incoming.of(event)
         try:
             message = self._read(incoming)
         except Unusable as error:
-            self._metrics.dead_letters.labels(incoming.topic, error.reason).inc()
-            letter = incoming.dead(error.reason, error.detail)
-            await self._producer.send_all([dead_record(letter, incoming.key, incoming.partition)])
+            await self._bury(incoming, error.reason, error.detail)
             return
-        row = self._table.get(message.key) or await self._resolve(message)
+        value = self._store.get(message.key, partition=incoming.partition)
+        row = await self._resolve(message) if value is None else BindingRow.decode(value)
         if row is None:
-            await self._producer.send_all([self._again(message)])
+            await self._producer.send_all([self._requeue(message)])
             return
-        await self._table.put(message.key, row)
-        await self._producer.send_all(self._refusal(message, row) if not row.account else [self._sent_on(message, row)])
-        self._metrics.pins.labels("pinned" if row.account else "unresolved").inc()
+        if value is None:
+            await self._store.commit(incoming.partition, {message.key: row.encode()})
+        if row.account:
+            await self._producer.send_all([self._forward(message, row)])
+        else:
+            await self._refuse(message, row)
+        self._metrics.bindings.labels("bound" if row.account else "unresolved").inc()
+
+    async def _bury(self, incoming: Incoming, reason: str, detail: str) -> None:
+        self._metrics.dead_letters.labels(incoming.topic, reason).inc()
+        letter = incoming.dead(reason, detail)
+        await self._producer.send_all([dead_letter_record(letter, incoming.key, incoming.partition)])
 
     def _read(self, incoming: Incoming) -> _Incomplete:
         payload = json_object(incoming.payload)
@@ -128,36 +163,34 @@ class Completion:
         return _Incomplete(incoming, topic, identifier, named)
 
     def _is_order(self, incoming: Incoming) -> bool:
-        subject = incoming.text(topics.NATS_SUBJECT)
-        if subject is None:
-            return self._settings.role == "connector"
-        return subject.startswith(f"{subjects.ORDERS_SUBMITTED}.")
+        family = incoming.text(topics.FAMILY)
+        return self._settings.role == "connector" if family is None else family == "order"
 
     # --- finding
 
-    async def _resolve(self, message: _Incomplete) -> PinRow | None:
-        """Return the pin, one that says unresolved when it is too late, or None if somebody should look again."""
+    async def _resolve(self, message: _Incomplete) -> BindingRow | None:
+        """Return the binding, one that says unresolved when it is too late, or None if somebody should look again."""
         started, pause_s = self._clock(), FIRST_PAUSE_S
         while True:
             found = await self._look(message)
             now = self._clock()
-            if isinstance(found, PinRow):
+            if isinstance(found, BindingRow):
                 return found
             if now >= message.incoming.at + self._ttl:
-                return PinRow(kind=message.topic, id=message.id, account="", detail=found, pinned_at=now)
+                return BindingRow(kind=message.topic, id=message.id, account="", detail=found, bound_at=now)
             if now - started >= timedelta(seconds=LOOK_S):
                 return None
             await asyncio.sleep(pause_s)
             pause_s *= 2
 
-    async def _look(self, message: _Incomplete) -> PinRow | str:
-        """Return the pin, or a sentence about what is missing."""
+    async def _look(self, message: _Incomplete) -> BindingRow | str:
+        """Return the binding, or a sentence about what is missing."""
         said = {name: value for name, value in message.named.items() if value is not None}
         if all(name in said for name in REQUIRED) and (account := self._routed(said)):
-            return self._pin(message, account, {})
+            return self._binding(message, account, {})
         try:
             row = await self._row(message)
-        except Transient as error:
+        except (Transient, Unusable) as error:
             return f"no account by execution.routing, and ClickHouse did not answer: {error}"[:300]
         if row is None:
             return "no account by execution.routing, and no row in ClickHouse"
@@ -165,7 +198,7 @@ class Completion:
         account = account_of(whole) or self._routed(whole)
         if not account:
             return "no account in the payload, in ClickHouse or by execution.routing"
-        return self._pin(message, account, {name: value for name, value in row.items() if name not in said})
+        return self._binding(message, account, {name: value for name, value in row.items() if name not in said})
 
     def _routed(self, named: Mapping[str, Any]) -> str | None:
         return routed_account(named.get("strategy"), str(named.get("symbol")), self._settings.execution.routing)
@@ -175,19 +208,19 @@ class Completion:
             return None if self._orders is None else await self._orders.order(message.id)
         return None if self._signals is None else await self._signals.signal(message.id)
 
-    def _pin(self, message: _Incomplete, account: str, fields: dict[str, Any]) -> PinRow:
-        return PinRow(kind=message.topic, id=message.id, account=account, fields=fields, pinned_at=self._clock())
+    def _binding(self, message: _Incomplete, account: str, fields: dict[str, Any]) -> BindingRow:
+        return BindingRow(kind=message.topic, id=message.id, account=account, fields=fields, bound_at=self._clock())
 
-    # --- saying
+    # --- what follows
 
-    def _sent_on(self, message: _Incomplete, row: PinRow) -> Record:
-        headers = self._headers(message) | {ACCOUNT: row.account.encode()}
+    def _forward(self, message: _Incomplete, row: BindingRow) -> Record:
+        headers = self._headers(message) | {topics.ACCOUNT: row.account.encode()}
         if row.fields:
             headers[COMPLETED] = to_json(row.fields)
         partition = partition_of(row.account, self._settings.kafka.partitions)
         return Record(message.topic, row.account.encode(), message.incoming.payload, headers, partition)
 
-    def _again(self, message: _Incomplete) -> Record:
+    def _requeue(self, message: _Incomplete) -> Record:
         incoming = message.incoming
         return Record(topics.INCOMPLETE, incoming.key, incoming.payload, self._headers(message), incoming.partition)
 
@@ -201,38 +234,50 @@ class Completion:
         }
         return dict(incoming.headers) | place
 
-    def _refusal(self, message: _Incomplete, row: PinRow) -> list[Record]:
-        if message.topic == topics.ORDERS_SUBMITTED:
-            return self._order_refusal(message, row)
+    async def _refuse(self, message: _Incomplete, row: BindingRow) -> None:
+        """Refuse what has no account; returns when the archive and NATS have it."""
         incoming = message.incoming
-        said = {"signal_id": row.id, "account": "", "symbol": message.symbol, "reason": "unresolved"}
-        refused = RefusedMessage(**said, detail=row.detail, at=row.pinned_at)
+        if message.topic == topics.ORDERS_SUBMITTED:
+            await self._bury(incoming, "unresolved", row.detail)
+            publications = [self._order_error(message, row)]
+        else:
+            publications = self._refusal(message, row)
+        await self._outbox.say_aside(incoming.partition, publications, row.bound_at)
+
+    def _refusal(self, message: _Incomplete, row: BindingRow) -> list[Publication]:
+        incoming = message.incoming
+        what = {"signal_id": row.id, "account": "", "symbol": message.symbol, "reason": "unresolved"}
         decision = DecisionMessage(
-            **said,
+            **what,
             stream_seq=incoming.sequence,
             decision="refused",
             detail=row.detail,
-            at=row.pinned_at,
+            at=row.bound_at,
             payload=incoming.payload.decode("utf-8", "replace"),
         )
-        headers = refusal_headers(self._settings.deployment, "", row.id, incoming.sequence, message.symbol)
+        refused = RefusedMessage(**what, detail=row.detail, at=row.bound_at)
         return [
-            Record(topics.UPDATES, incoming.key, decision.encode(), incoming.trace, incoming.partition),
-            Record(topics.UPDATES, incoming.key, refused.encode(), headers | incoming.trace, incoming.partition),
+            Publication(decision.encode(), trace=incoming.trace),
+            self._published(
+                incoming, refused, subjects.signal_refused(message.symbol), "refused", "", row.id, incoming.sequence
+            ),
         ]
 
-    def _order_refusal(self, message: _Incomplete, row: PinRow) -> list[Record]:
-        incoming, detail = message.incoming, f"unresolved: {row.detail}"
-        letter = dead_record(incoming.dead("unresolved", row.detail), incoming.key, incoming.partition)
-        error = error_record(
-            self._settings,
-            incoming,
+    def _order_error(self, message: _Incomplete, row: BindingRow) -> Publication:
+        error = ErrorMessage(
+            error_id=error_id_for(row.id, 1, "invalid"),
             order_id=row.id,
             account="",
             symbol=message.symbol,
             kind="invalid",
-            message=detail,
+            message=f"unresolved: {row.detail}"[:2000],
+            attempt=1,
             final=True,
-            at=row.pinned_at,
+            at=row.bound_at,
+            executor=self._settings.deployment,
         )
-        return [letter, error]
+        return self._published(message.incoming, error, subjects.error(message.symbol), "error", error.error_id)
+
+    def _published(self, incoming: Incoming, message: Message, subject: str, *parts: object) -> Publication:
+        name = subjects.message_id(self._settings.deployment, *parts)
+        return Publication(message.encode(), subject, name, incoming.trace)

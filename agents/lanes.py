@@ -1,218 +1,104 @@
-"""Side by side between accounts, one after another within an account, acknowledged in offset order.
+"""Side by side between accounts, one group after another within an account.
 
-A partition holds many accounts. Each event goes to the lane of its account, so that one account with a slow terminal
-does not stand in the way of the others; offsets are acknowledged from the head of a bounded window only, so that a
-crash loses no event (Faust commits past an unfinished event when acknowledgements come out of order: reference faust
-§3.1).
+A partition holds many accounts, and one account with a slow terminal must not stand in the way of the others: what
+happens to an account enters its lane, whichever topic or part of the worker it comes from.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
-from streamapp.errors import Ambiguous
-from streamapp.kafka.exits import leave
+from streamapp.kafka.exits import end_worker
 
-Event = Any
-Acknowledge = Callable[[Event], Awaitable[object]]
-Handler = Callable[[Event], Awaitable[object]]
-GroupHandler = Callable[[list[Event]], Awaitable[object]]
+Item = TypeVar("Item")
 
-WINDOW = 256
-"""Unfinished events of one partition: what comes again after a crash, at most."""
-DEADLINE_S = 5.0
-"""For one task. What may take longer is not awaited but reported."""
-DRAIN_S = 30.0
-"""A lane is empty after this long, whatever happens: half of what a rebalance waits before Kafka goes on without us."""
 GROUP = 100
-"""Events handed over together at most: writing 100 rows and records at once takes some tens of milliseconds."""
+"""Items handled together at most: what arrived while the last group was being committed is committed together."""
+GROUP_COST = 64 * 1024
+"""Bytes of input handled together at most: rows and words are four to five times as much, and must fit a commit."""
 
 
-def end_worker(error: BaseException) -> None:
-    """End the process because of ``error``; nothing unfinished is acknowledged, so all of it comes again."""
-    leave("an event could not be handled", cause=error)
-
-
-@asynccontextmanager
-async def back_within(deadline_s: float | None, what: str) -> AsyncIterator[None]:
-    """Call a handler of ``what`` in here; None: it may take for ever.
-
-    Raises:
-        Ambiguous: It was not back in time. A TimeoutError of its own passes as it is.
-    """
-    try:
-        async with asyncio.timeout(deadline_s) as deadline:
-            yield
-    except TimeoutError as error:
-        if not deadline.expired():
-            raise
-        raise Ambiguous(
-            f"the handler of {what} was not back within {deadline_s} s: how far it got is not known"
-        ) from error
-
-
-@dataclass(eq=False, slots=True)
-class _Work:
-    event: Event  # the strong reference that keeps current_event alive
-    handler: Handler | GroupHandler
-    grouped: bool
-    context: contextvars.Context
-    done: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Lane:
-    waiting: deque[_Work] = field(default_factory=deque)
-    task: asyncio.Task[None] | None = None
-
-
-class Lanes:
-    """The lanes of one partition, made at the top of its agent.
-
-    ::
-
-        async def broker(stream):
-            lanes = Lanes(stream.ack)
-            async for event in stream.noack().events():
-                await lanes.put(event.message.key, event, handle)
+class Lanes(Generic[Item]):
+    """A keyed executor.
 
     Guarantees:
-        - Events of one key are handled in their order and never at the same time; those of different keys side by side.
-        - An event is acknowledged after its handler returned, and after every event before it.
-        - A handler that raises, or is not back by its deadline, ends the process: nothing after it is acknowledged.
-        - A rebalance or shutdown finds the lanes empty within ``DRAIN_S``, because a lane holds no more than that many
-          deadlines.
-        - Within a handler ``current_event`` is its event (of a group the first one), so tables know their partition.
+        - Items of one key are handled in their order, in groups, and never two groups at the same time; those of
+          different keys side by side. Never waits for a group to fill.
+        - A handler that raises ends the process: whatever was not finished comes again.
 
     Args:
-        acknowledge: ``stream.ack``.
-        window: Unfinished events at most; ``put`` waits beyond.
-        deadline_s: For each call of a handler.
+        handle: Gets a key and 1 to ``GROUP`` of its items.
+        cost: Returns an item's size in bytes; a group is closed by the item with which it reaches ``GROUP_COST``.
         on_failure: What to do about a failed handler; only tests have something else than ending the process in mind.
     """
 
     def __init__(
         self,
-        acknowledge: Acknowledge,
+        handle: Callable[[str, list[Item]], Awaitable[None]],
         *,
-        window: int = WINDOW,
-        deadline_s: float = DEADLINE_S,
+        cost: Callable[[Item], int] = lambda _: 1,
         on_failure: Callable[[BaseException], None] = end_worker,
     ) -> None:
-        self._acknowledge = acknowledge
-        self._limit = window
-        self._deadline_s = deadline_s
+        self._handle = handle
+        self._cost = cost
         self._on_failure = on_failure
-        self._tasks_limit = max(2, int(DRAIN_S / deadline_s))
-        self._window: deque[_Work] = deque()
-        self._lanes: dict[bytes | None, _Lane] = {}
-        self._moved = asyncio.Event()
-        self._acknowledging = False
-        self._failure: BaseException | None = None
+        self._waiting: dict[str, deque[Item]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
-        """Return the number of unacknowledged events."""
-        return len(self._window)
+        """Return the number of items that wait for their lane."""
+        return sum(map(len, self._waiting.values()))
 
-    async def put(self, key: bytes | None, event: Event, handler: Handler) -> None:
-        """Let ``handler`` handle ``event`` after those of its key; waits only while the window or the lane is full.
+    def put(self, key: str, item: Item) -> None:
+        """Let ``item`` be handled after those of its key."""
+        self._waiting.setdefault(key, deque()).append(item)
+        if key not in self._tasks:
+            self._start(key)
 
-        Raises:
-            Whatever an earlier handler failed with, should the process still be there.
-        """
-        await self._put(key, _Work(event, handler, False, contextvars.copy_context()), self._tasks_limit)
+    def is_busy(self, key: str | None = None) -> bool:
+        """Return whether anything of ``key``, or of any key, is being handled or waits."""
+        return bool(self._tasks) if key is None else key in self._tasks
 
-    async def put_grouped(self, key: bytes | None, event: Event, handler: GroupHandler) -> None:
-        """The same, but all events that wait in the lane for this ``handler`` are handed to it as one list.
-
-        For group commit: what arrived while the last group was being written is written together. Never waits for a
-            group to fill.
-        """
-        await self._put(key, _Work(event, handler, True, contextvars.copy_context()), self._tasks_limit * GROUP)
+    def drop(self, keys: Callable[[str], bool]) -> None:
+        """Forget what waits in some lanes; what is being handled goes on."""
+        for key in [key for key in self._waiting if keys(key)]:
+            del self._waiting[key]
 
     async def drain(self) -> None:
-        """Return when every event put so far is acknowledged."""
-        while self._window:
-            await self._wait()
-        self._check()
+        """Return when nothing waits and nothing is being handled."""
+        while self._tasks:
+            await asyncio.wait([*self._tasks.values()])
+            await asyncio.sleep(0)  # let the tasks' callbacks run
 
-    async def _put(self, key: bytes | None, work: _Work, lane_limit: int) -> None:
-        self._check()
-        while len(self._window) >= self._limit or self._length(key) >= lane_limit:
-            await self._wait()
-        self._window.append(work)
-        lane = self._lanes.setdefault(key, _Lane())
-        lane.waiting.append(work)
-        if lane.task is None:
-            self._start(key, lane)
+    def _start(self, key: str) -> None:
+        # A task of its own for each lane; it ends with the lane's last item.
+        task = asyncio.get_running_loop().create_task(self._run(key))
+        self._tasks[key] = task
+        task.add_done_callback(lambda task: self._finished(key, task))
 
-    def _length(self, key: bytes | None) -> int:
-        lane = self._lanes.get(key)
-        return 0 if lane is None else len(lane.waiting)
+    async def _run(self, key: str) -> None:
+        while group := self._next_group(key):
+            await self._handle(key, group)
 
-    async def _wait(self) -> None:
-        self._check()
-        self._moved.clear()
-        await self._moved.wait()
-        self._check()
+    def _next_group(self, key: str) -> list[Item]:
+        waiting = self._waiting.get(key)
+        group: list[Item] = []
+        cost = 0
+        while waiting and len(group) < GROUP and cost < GROUP_COST:
+            group.append(waiting.popleft())
+            cost += self._cost(group[-1])
+        if not waiting:
+            self._waiting.pop(key, None)
+        return group
 
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _start(self, key: bytes | None, lane: _Lane) -> None:
-        group = _next_group(lane.waiting)
-        # A task of its own in the context of its event; it starts from the loop, never from within the last one.
-        lane.task = asyncio.get_running_loop().create_task(self._handle(group), context=group[0].context)
-        lane.task.add_done_callback(lambda task: self._finished(key, lane, task))
-
-    async def _handle(self, group: list[_Work]) -> None:
-        first = group[0]
-        async with back_within(self._deadline_s, f"{len(group)} event(s)"):
-            await first.handler([work.event for work in group] if first.grouped else first.event)
-        for work in group:
-            work.done = True
-        await self._acknowledge_head()
-
-    async def _acknowledge_head(self) -> None:
-        if self._acknowledging:  # the one who is at it comes by again
-            return
-        self._acknowledging = True
-        try:
-            while self._window and self._window[0].done and self._failure is None:
-                await self._acknowledge(self._window[0].event)
-                self._window.popleft()
-        finally:
-            self._acknowledging = False
-        self._moved.set()
-
-    def _finished(self, key: bytes | None, lane: _Lane, task: asyncio.Task[None]) -> None:
-        lane.task = None
+    def _finished(self, key: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[key]
         if task.cancelled():  # the loop is shutting down: nothing more is handled, nothing is acknowledged
             return
         if (error := task.exception()) is not None:
-            self._fail(error)
-        elif self._failure is None and lane.waiting:
-            self._start(key, lane)
-        elif not lane.waiting:
-            self._lanes.pop(key, None)
-        self._moved.set()
-
-    def _fail(self, error: BaseException) -> None:
-        if self._failure is None:
-            self._failure = error
             self._on_failure(error)
-
-
-def _next_group(waiting: deque[_Work]) -> list[_Work]:
-    group = [waiting.popleft()]
-    first = group[0]
-    while first.grouped and waiting and waiting[0].handler == first.handler and len(group) < GROUP:
-        group.append(waiting.popleft())
-    return group
+        elif key in self._waiting:
+            self._start(key)

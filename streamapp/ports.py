@@ -46,11 +46,6 @@ class Ports:
         return 6065 + worker + self.offset
 
     @property
-    def publisher(self) -> int:
-        """Publisher."""
-        return 6070 + self.offset
-
-    @property
     def warehouse(self) -> int:
         """Warehouse."""
         return 6071 + self.offset

@@ -114,12 +114,14 @@ class GuardSettings(Section):
 
 
 class BrokerSettings(Section):
-    """From the command to the terminal."""
+    """From the claim to the terminal."""
 
     submit_deadline_s: float = Field(
         2.0, gt=0, description="How long one submit may take before the account's breaker opens."
     )
-    check_interval_s: float = Field(1.0, gt=0, description="How often an open breaker asks the terminal again.")
+    check_interval_s: float = Field(
+        1.0, gt=0, description="How often a terminal that is not ready is greeted, and orders that wait are looked at."
+    )
 
 
 class TerminalSettings(Section):

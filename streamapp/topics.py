@@ -15,11 +15,10 @@ BROKER_REPORTS = "broker_reports"
 ACCOUNT_SNAPSHOTS = "account_snapshots"
 ARCHIVE = "order_execution_archive"
 BROKER_LOG = "broker_communication_log"
-UPDATES = "updates"
 DEAD_LETTERS = "dead_letters"
 
-TABLES = ("signals", "submissions", "orders", "positions", "accounts", "pins")
-"""The tables of the trading worker; ``pins`` is completion's: which account an incomplete id was given."""
+TABLES = ("desk",)
+"""The tables of the trading worker: every row of an account is in one, so that a commit is atomic (design: desk)."""
 
 # Headers of our Kafka records.
 NATS_SUBJECT = "nats-subject"
@@ -33,10 +32,6 @@ MESSAGE_OF = "streamapp-id"
 """The id of the signal or order that it is about, where the message names one."""
 ACCOUNT = "streamapp-account"
 """The account that it is for: the one that the message names, or that completion pinned for one that names none."""
-PUBLISH_SUBJECT = "publish-subject"
-"""On ``updates``: the NATS subject it goes to. Without it the update is for the warehouse only."""
-PUBLISH_ID = "publish-id"
-"""On ``updates``: its Nats-Msg-Id."""
 
 _DAY_MS = 86_400_000
 
@@ -64,13 +59,12 @@ TOPICS = (
     TopicSpec(ACCOUNT_SNAPSHOTS, _kept(1)),
     TopicSpec(ARCHIVE, _FOREVER),
     TopicSpec(BROKER_LOG, _FOREVER),
-    TopicSpec(UPDATES, _kept(7)),
     TopicSpec(DEAD_LETTERS, _kept(30)),
 )
 
 
 def app_id(deployment: str, part: str) -> str:
-    """Return the Faust app id (and consumer group) of a part: trading, publisher or warehouse."""
+    """Return the Faust app id (and consumer group) of a part: trading or warehouse."""
     return f"{deployment}-{part}"
 
 
@@ -80,7 +74,7 @@ def changelog(deployment: str, table: str) -> str:
 
 
 def changelogs(deployment: str) -> tuple[TopicSpec, ...]:
-    """Return the changelogs of the trading worker's tables.
+    """Return the changelog of the trading worker's store.
 
     Compacted, and never sooner than 7 days: a worker that slept for less finds every record by which it can see that it
     was replaced

@@ -1,98 +1,175 @@
-"""The trading worker: ``faust -A streamapp.trading worker``. Decides, submits, and folds what comes back.
+"""The trading worker: ``faust -A streamapp.trading worker``. What happens to an account is decided here, and said.
 
-The app is built here at import and connected to nothing; everything happens when the worker starts. The parts are put
-together in :mod:`streamapp.wiring`.
+The app is built here at import and connected to nothing; everything happens when the worker starts. ``broker`` and
+``publisher`` are agents on channels in memory: what they have not done is known from the rows, and done at recovery.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from agents.breakers import Breakers
-from agents.outboxes import Outboxes
-from agents.terminals import NatsTerminals
-from streamapp import crashpoints, topics
+from agents.approval import ApprovalGate
+from agents.broker import Broker
+from agents.completion import Completion
+from agents.desk import Desk
+from agents.outbox import Outbox, Unsaid
+from agents.publisher import Publisher
+from streamapp import crashpoints, subjects, topics
 from streamapp.clickhouse.reader import Reader
 from streamapp.clock import utc_now
+from streamapp.desk.policy import Policy
 from streamapp.kafka.application import StreamApp
+from streamapp.kafka.channel import MemoryChannel
+from streamapp.kafka.layout import refuse_earlier_layout
+from streamapp.kafka.producer import ClientProducer, dead_letter_record
+from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
+from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings, load_settings
+from streamapp.web.indexes import OpenPositions, RecentFacts
 from streamapp.web.registration import register
 from streamapp.wiring.applications import app_of
-from streamapp.wiring.holdings import Holdings, open_holdings
-from streamapp.wiring.messaging import Messaging
+from streamapp.wiring.messaging import Messaging, NatsTerminals
 from streamapp.wiring.readiness import Readiness
-from streamapp.wiring.timers import Timers
-from streamapp.wiring.workers import Surroundings, checks_of, register_agents, reports_of
+from streamapp.wiring.services import Opening, Timers, Words
+from tables.store import Store
 
 
 @dataclass(frozen=True)
 class Trading:
-    """The worker's parts, for the web views and tests."""
+    """The worker's parts, for tests."""
 
     app: StreamApp
     settings: Settings
-    holdings: Holdings
-    breakers: Breakers
-    messaging: Messaging
+    store: Store
+    desk: Desk
+    outbox: Outbox
+    broker: Broker
+    publisher: Publisher
     readiness: Readiness
-    reader: Reader
     metrics: TradingMetrics
 
 
 def build(settings: Settings) -> Trading:
     """Return the worker of ``settings``, connected to nothing yet."""
     crashpoints.arm(settings.crash_at)
-    app = _app(settings)
-    metrics, reader = TradingMetrics(), Reader.of(settings)
+    app, store = _app_and_store(settings)
+    policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
     messaging = Messaging(settings, f"trading-{settings.worker}")
-    terminals = NatsTerminals(messaging)
-    breakers = Breakers(
-        terminals,
-        utc_now,
-        deadline_s=settings.broker.submit_deadline_s,
-        max_skew_s=settings.execution.max_clock_skew_s,
+    words = ClientProducer(settings.kafka_bootstrap, f"{settings.deployment}-trading-{settings.worker}-outbox")
+    broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics)
+    effects, saying = MemoryChannel(app), MemoryChannel(app)
+    outbox = Outbox(words, saying.feed, lambda account: desk.tidy(account))  # noqa: PLW0108  it is made below
+    publisher = Publisher(
+        JetStreamOutlet(lambda: messaging.client, settings.nats.publish_timeout_s),
+        subjects.origin(settings.deployment, settings.role),
+        done=outbox.published,
+        bury=_burying(words),
+        clock=utc_now,
         metrics=metrics,
     )
-    holdings = open_holdings(app)
-    readiness = Readiness(app, settings, holdings, messaging, breakers)
-    house = Surroundings(
-        app=app,
+    needs_row = settings.execution.require_row and settings.role != "connector"
+    positions, recent = OpenPositions(), RecentFacts()
+    desk = Desk(
+        store,
+        outbox,
+        carry_out=effects.feed,
+        terminal=lambda account: broker.link(account).status,
+        policy=policy,
+        producer=words,
+        clock=utc_now,
+        metrics=metrics,
+        approve=ApprovalGate(reader, utc_now, policy.rules).approve if needs_row else None,
+        watchers=(positions, recent),
+    )
+    broker.attach(desk)
+    completion = Completion(
+        store,
+        words,
+        outbox,
         settings=settings,
         clock=utc_now,
         metrics=metrics,
-        holdings=holdings,
-        terminals=terminals,
-        breakers=breakers,
-        signal_rows=reader,
-        order_rows=reader,
+        ready=desk.ready,
+        signals=reader,
+        orders=reader,
     )
-    outboxes = Outboxes(terminals)
-    reports = reports_of(house, outboxes)
-    register_agents(house, reports)
+    readiness = Readiness(
+        app,
+        settings,
+        desk=desk,
+        messaging=messaging,
+        broker=broker,
+        troubles=lambda: (*outbox.troubles, *publisher.troubles),
+    )
+    app.waits = lambda: bool(outbox.troubles) or not desk.ready.is_set()
+    _register_agents(app, settings, desk, completion)
+    app.agent(effects, name="broker")(broker.run)
+    app.agent(saying, name="publisher")(publisher.run)
     app.add_dependency(messaging)
-    app.add_dependency(Timers(app, checks_of(house), reports, outboxes, readiness=readiness, settings=settings))
+    app.add_dependency(Words(words, outbox.close))
+    app.add_dependency(Opening(store, desk, messaging, (publisher.drop, broker.drop)))
+
+    def measure() -> None:
+        for account, size in outbox.unsaid().items():
+            metrics.unsaid_bytes.labels(account).set(size)
+        counts = desk.index.standings
+        for account in settings.accounts:
+            for standing in ("held", "unanswered"):
+                metrics.submissions.labels(account, standing).set(counts[account, standing])
+
+    app.add_dependency(Timers(broker, desk, readiness=readiness, settings=settings, measure=measure))
     register(
         app,
-        orders=holdings.orders,
-        order_index=holdings.open_orders,
-        positions=holdings.positions,
-        accounts=holdings.accounts,
+        store=store,
+        desk=desk,
+        positions=positions,
+        facts=recent,
         reader=reader,
         health=readiness.health,
         metrics=metrics.text,
     )
-    return Trading(app, settings, holdings, breakers, messaging, readiness, reader, metrics)
+    return Trading(app, settings, store, desk, outbox, broker, publisher, readiness, metrics)
 
 
-def _app(settings: Settings) -> StreamApp:
-    return app_of(
+def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
+    app = app_of(
         settings,
         "trading",
         folder="trading" if settings.worker == 1 else f"trading-{settings.worker}",
         web_port=settings.ports.trading(settings.worker),
         reads="|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES)),
+        check=partial(refuse_earlier_layout, settings.kafka_bootstrap, settings.deployment, settings.local.data),
     )
+    store: Store = app.Table(topics.TABLES[0])
+    return app, store
+
+
+def _register_agents(app: StreamApp, settings: Settings, desk: Desk, completion: Completion) -> None:
+    """Register the agents of the settings' role."""
+    inputs = [topics.SIGNALS_APPROVED if settings.role != "connector" else topics.ORDERS_SUBMITTED]
+    inputs += [topics.BROKER_REPORTS, *([topics.ACCOUNT_SNAPSHOTS] if settings.is_executor else [])]
+    for topic in inputs:
+        _register(app, topic, desk.run)
+    _register(app, topics.INCOMPLETE, completion.run)
+
+
+def _register(app: StreamApp, topic: str, run: Callable[[Any], Awaitable[None]]) -> None:
+    async def agent(stream: Any) -> None:
+        await run(stream)
+
+    agent.__qualname__ = agent.__name__ = topic  # what Faust calls it in the log
+    app.agent(app.raw_topic(topic), isolated_partitions=True, name=topic)(agent)
+
+
+def _burying(producer: ClientProducer) -> Callable[[DeadLetter, Unsaid], Awaitable[None]]:
+    async def bury(letter: DeadLetter, unsaid: Unsaid) -> None:
+        await producer.send_all([dead_letter_record(letter, unsaid.account.encode(), unsaid.partition)])
+
+    return bury
 
 
 trading = build(load_settings())

@@ -1,1 +1,1 @@
-"""One module a table, on top of :mod:`tables.durable`."""
+"""The rows of the desk: one module a family, on top of :mod:`tables.store`."""

@@ -1,52 +1,69 @@
-"""Table ``accounts``: two kinds of rows, each with one writer.
+"""Rows ``a/``: how far an account's reports are durable with us, what it looked like last, and its outbox.
 
-``account:{name}`` is the account as its terminal saw it last, written by the snapshots agent; ``watermark:{name}`` is
-how far the reports of its terminal are durable with us, written by the reports agent.
+The outbox, the commits that are not known to be in the archive and on NATS yet, stands behind the account's own fields
+as the very bytes that they are said in: a commit is never written anew, whoever says it again.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import struct
+from collections.abc import Iterable
+from typing import Self
 
-from pydantic import Field, RootModel
+from pydantic import Field
 
 from streamapp.domain.vocabulary import UtcTime
 from streamapp.messages.account import AccountMessage
 from tables.row import Row
 
-NAME = "accounts"
+ACCOUNT = b"a/"
+_LENGTH = struct.Struct(">I")
 
 
-class WatermarkRow(Row):
-    """Every report of ``epoch`` up to ``watermark`` is a fact in the archive; ``earlier`` epochs are over."""
+class AccountRow(Row):
+    """An account.
 
-    kind: Literal["watermark"] = "watermark"
+    ``number`` is that of its last commit. Every report of ``epoch`` up to ``watermark`` is in the rows; ``earlier``
+    journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``halted``:
+    why a rule of ours stopped it; it opens nothing until a person lifts that.
+    """
+
     account: str
-    epoch: str
-    watermark: int = Field(ge=0)
+    number: int = Field(0, ge=0)
+    epoch: str = ""
+    watermark: int = Field(0, ge=0)
     earlier: tuple[str, ...] = ()
+    state: AccountMessage | None = None
+    state_at: UtcTime | None = None
+    halted: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the row with an empty outbox."""
+        return self.with_outbox(())
+
+    def with_outbox(self, commits: Iterable[bytes]) -> bytes:
+        """Return the row as it is stored, with the commits that are not known to be said, oldest first."""
+        parts = (super().encode(), *commits)
+        return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Return the row in ``value`` without its outbox (:func:`outbox_of`)."""
+        (length,) = _LENGTH.unpack_from(value)
+        return super().decode(value[_LENGTH.size : _LENGTH.size + length])
 
 
-class AccountStateRow(Row):
-    """The account as its terminal saw it last, at ``at``; ``state.at`` is when it last changed."""
-
-    kind: Literal["account"] = "account"
-    account: str
-    state: AccountMessage
-    at: UtcTime
-
-
-class AccountRow(RootModel[WatermarkRow | AccountStateRow]):
-    """A row of the table: ``root`` is one of the two."""
-
-    root: WatermarkRow | AccountStateRow = Field(discriminator="kind")
-
-
-def watermark_key(account: str) -> bytes:
-    """Return the key of the account's watermark."""
-    return f"watermark:{account}".encode()
+def outbox_of(value: bytes) -> list[bytes]:
+    """Return the unsaid commits in an account's stored row, oldest first."""
+    parts, at = [], 0
+    while at < len(value):
+        (length,) = _LENGTH.unpack_from(value, at)
+        at += _LENGTH.size
+        parts.append(value[at : at + length])
+        at += length
+    return parts[1:]
 
 
 def account_key(account: str) -> bytes:
-    """Return the key of the account's state."""
-    return f"account:{account}".encode()
+    """Return the row's key."""
+    return ACCOUNT + account.encode()

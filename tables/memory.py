@@ -1,96 +1,99 @@
-"""The changelog without Kafka: what unit tests of agents put their tables on."""
+"""The store without Kafka: what unit tests of the desk put their rows into."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
-from pydantic import BaseModel
-
-from streamapp.errors import Definite, Transient
-from streamapp.kafka.producer import MAX_RECORD_BYTES
-from tables.changelog import Listener
-from tables.durable import DurableTable
-
-RowT = TypeVar("RowT", bound=BaseModel)
+from streamapp.errors import Ambiguous
+from streamapp.kafka.receipts import ACK_TIMEOUT_S
+from tables.store import KeyValue, Listener, check_size, not_ours
 
 
-class MemoryChangelog:
-    """A Changelog in a dict, with the faults that matter.
+class MemoryStore:
+    """A :class:`tables.store.Store` in dicts, with the faults that matter.
 
     Attributes:
-        event_partition: The partition that stands for the event's; None plays code outside of events.
-        refuse: Set to an exception and the next rows fail with it.
-        silent: Set to True and the next rows are never acknowledged.
-        appended: Every acknowledged row as (partition, key, value), in order.
+        refuse: Set to an exception and the next commits raise it; nothing is written.
+        silent: Set to True and the next commits are not acknowledged: nothing is written, and they raise Ambiguous
+            after ``ack_timeout_s``.
+        commits: Every acknowledged commit as (partition, rows), in order.
     """
 
-    def __init__(self, name: str = "memory", *, partitions: int = 1) -> None:
-        self.name = name
-        self.event_partition: int | None = 0
-        self.refuse: BaseException | None = None
+    def __init__(self, *, partitions: int = 1, ack_timeout_s: float = ACK_TIMEOUT_S) -> None:
+        self.refuse: Exception | None = None
         self.silent = False
-        self.appended: list[tuple[int, bytes, bytes]] = []
-        self._owned = set(range(partitions))
+        self.commits: list[tuple[int, dict[bytes, bytes]]] = []
+        self._ack_timeout_s = ack_timeout_s
+        self._partitions = frozenset(range(partitions))
+        self._open: frozenset[int] | None = self._partitions
         self._rows: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-        self._listener: Listener | None = None
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._listeners: list[Listener] = []
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """All partitions at first; then as ``revoke`` and ``recover`` played it."""
+        return self._open or frozenset()
 
     def attach(self, listener: Listener) -> None:
-        """Tell ``listener``, and say when there is a loop that everything is recovered."""
-        self._listener = listener
+        """Tell ``listener`` of what ``revoke`` and ``recover`` play from now on."""
+        self._listeners.append(listener)
 
-    def here(self) -> int | None:
-        """Return ``event_partition``."""
-        return self.event_partition
-
-    def append(self, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
-        """Keep the row and acknowledge it on the loop's next turn, or fail or stay silent as told."""
+    def get(self, key: bytes, *, partition: int) -> bytes | None:
+        """See :class:`tables.store.Store`."""
         self._check(partition)
-        if len(key) + len(value) > MAX_RECORD_BYTES:
-            raise Definite(
-                f"a row of table {self.name} has {len(key) + len(value)} bytes, expected {MAX_RECORD_BYTES} at most"
-            )
-        loop = asyncio.get_running_loop()
-        receipt: asyncio.Future[Any] = loop.create_future()
-        if self.refuse is not None:
-            receipt.set_exception(self.refuse)
-        elif not self.silent:
-            loop.call_soon(self._acknowledge, receipt, partition, key, value)
-        return receipt
+        return self._rows[partition].get(key)
 
-    def _acknowledge(self, receipt: asyncio.Future[Any], partition: int, key: bytes, value: bytes) -> None:
-        self.appended.append((partition, key, value))
-        self._rows[partition][key] = value
-        receipt.set_result(len(self.appended) - 1)
+    def find(self, key: bytes) -> tuple[int, bytes] | None:
+        """See :class:`tables.store.Store`."""
+        if self._open is None:
+            raise not_ours(None)
+        return next(((each, self._rows[each][key]) for each in sorted(self._open) if key in self._rows[each]), None)
 
-    def _check(self, partition: int | None) -> None:
-        if partition is not None and partition not in self._owned:
-            raise Transient(f"expected to own partition {partition} of table {self.name}")
-
-    def read(self, partition: int | None, key: bytes) -> bytes | None:
-        """Look in one partition, or in all owned ones."""
+    def scan(self, partition: int, prefix: bytes) -> Iterator[KeyValue]:
+        """See :class:`tables.store.Store`."""
         self._check(partition)
-        candidates = self._owned if partition is None else (partition,)
-        return next((self._rows[owned][key] for owned in candidates if key in self._rows[owned]), None)
+        rows = sorted((key, value) for key, value in self._rows[partition].items() if key.startswith(prefix))
+        return self._guarded(partition, rows)
 
-    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over a copy."""
-        yield from dict(self._rows[partition]).items()
+    def _guarded(self, partition: int, rows: Iterable[KeyValue]) -> Iterator[KeyValue]:
+        for row in rows:
+            self._check(partition)
+            yield row
+
+    async def commit(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
+        """Keep the rows on a later turn of the loop, or fail or stay silent as told."""
+        check_size(rows)
+        self._check(partition)
+        written = dict(rows)
+        async with self._turns[partition]:
+            await asyncio.sleep(0)
+            self._check(partition)
+            if self.silent:
+                await asyncio.sleep(self._ack_timeout_s)
+                raise Ambiguous(f"no acknowledgement within {self._ack_timeout_s} s")
+            if self.refuse is not None:
+                raise self.refuse
+            if written:
+                self.commits.append((partition, written))
+                self._rows[partition] |= written
+
+    def _check(self, partition: int) -> None:
+        if partition not in self.owned:
+            raise not_ours(partition)
+
+    def revoke(self) -> None:
+        """Play the beginning of a rebalance: nothing may be read or written until ``recover``."""
+        owned, self._open = self.owned, None
+        for listener in self._listeners:
+            listener.revoked(sorted(owned))
 
     def recover(self, partitions: Iterable[int] | None = None) -> None:
-        """Play the end of a recovery that left us ``partitions`` (by default the ones we have) and took the others."""
-        owned = self._owned if partitions is None else set(partitions)
-        lost, self._owned = self._owned - owned, set(owned)
-        assert self._listener is not None
-        self._listener.revoked(sorted(lost))
-        self._listener.recovered(sorted(owned))
-
-
-def memory_table(name: str, model: type[RowT], *, partitions: int = 1) -> tuple[DurableTable[RowT], MemoryChangelog]:
-    """Return a table for a unit test, recovered and empty, and its changelog to play faults with."""
-    log = MemoryChangelog(name, partitions=partitions)
-    table = DurableTable(log, model)
-    log.recover()
-    return table, log
+        """Play a whole rebalance, or the rest of one, that leaves us ``partitions``; by default all of them."""
+        if self._open is not None:
+            self.revoke()
+        self._open = self._partitions if partitions is None else frozenset(partitions)
+        for listener in self._listeners:
+            listener.recovered(sorted(self._open))

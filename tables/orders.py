@@ -1,79 +1,72 @@
-"""Table ``orders``: each order as folded from the archive. Written by the ledger alone (design: order-status)."""
+"""Rows ``o/``: each order as the fold of its facts, and how far it is on its way to a terminal (design: desk)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import PrivateAttr
+from pydantic import Field
 
 from streamapp.domain.anomalies import HALTING, Anomaly, anomalies_of
-from streamapp.domain.facts import Fact, OrderCreated
-from streamapp.domain.fold import apply, fold
-from streamapp.domain.orders import OrderState, replaced
+from streamapp.domain.facts import Fact
+from streamapp.domain.orders import OrderState
 from streamapp.domain.status import status_of
 from streamapp.domain.vocabulary import FINAL_STATUSES, Status
-from streamapp.messages.fact import FactMessage
 from tables.row import Row
 
-NAME = "orders"
-WHOLE = 50
-"""Facts that a row keeps whole, and so the most that may be in it without having been told: an order of ordinary
-life has six, and 50 take some 25 kB in every write."""
-HELD = 500
-"""Facts that wait in a row for OrderCreated, at most: beyond it the oldest are only counted, or the row would not fit
-into a record. Our own OrderCreated is always first; so many come only for an order that will never be known here."""
+ORDER = b"o/"
+HANDED_OVER = "foreign"
+"""The claim's epoch of an order that somebody else's connector executes: there is no journal of ours."""
+CLOSED = b'{"open":false'
+"""How the row of an order begins that nobody must look at again: a recovery passes it over without decoding it."""
 
-
-class Revision(NamedTuple):
-    """What one fact made of an order. ``before`` is the order without it, None if nothing was told before."""
-
-    rev: int
-    fact: Fact
-    before: OrderState | None
-    state: OrderState
+Standing = Literal["held", "unanswered", "handed_over", "recorded", "over"]
+"""held: not claimed. unanswered: claimed, and the journal has not reported it. handed_over: claimed for a foreign
+connector that has not answered. recorded: a journal has reported it. over: nothing is to be submitted any more."""
 
 
 class OrderRow(Row):
-    """An order: ``base``, the fold of its older facts, and the newest ones whole, as they stand in the archive.
+    """An order: the fold of its facts.
 
-    ``offset`` is the archive's, folded through. ``symbol``, ``status`` and ``anomalies`` are there for indexes, which
-    must not have to fold a million rows. ``conflicts`` are ids of which a second, different content came.
+    ``waiting`` are facts that came before OrderCreated, whole: until it comes nothing of the order is published, and
+    then everything is. ``claim_epoch`` is the journal's that the order was claimed for, ``journal_epoch`` the one whose
+    report came last.
     """
 
+    open: bool
     order_id: str
     account: str
-    offset: int
-    base: OrderState | None = None
-    texts: tuple[str, ...] = ()
-    conflicts: tuple[str, ...] = ()
-    symbol: str | None = None
-    status: Status = "pending"
-    anomalies: tuple[Anomaly, ...] = ()
+    state: OrderState = Field(default_factory=OrderState)
+    waiting: tuple[Fact, ...] = ()
+    claim_epoch: str | None = None
+    journal_epoch: str | None = None
 
-    _facts: tuple[Fact, ...] | None = PrivateAttr(None)
-    _state: OrderState | None = PrivateAttr(None)
-
-    @property
-    def facts(self) -> tuple[Fact, ...]:
-        """The newest facts, in the archive's order; older ones are in ClickHouse."""
-        if self._facts is None:
-            self._facts = tuple(FactMessage.decode(text.encode()) for text in self.texts)
-        return self._facts
+    def changed(self, **changes: Any) -> Self:
+        """Return the row with other values, and ``open`` as it is with them."""
+        row = self.model_copy(update=changes)
+        is_open = row.status not in FINAL_STATUSES or row.state.created is None or bool(row.halting)
+        return row if row.open == is_open else row.model_copy(update={"open": is_open})
 
     @property
-    def state(self) -> OrderState:
-        """The fold of all its facts."""
-        if self._state is None:
-            state = fold(self.base or OrderState(), self.facts)
-            self._state = replaced(state, conflicts=self.conflicts) if self.conflicts else state
-        return self._state
+    def status(self) -> Status:
+        """The order's status."""
+        return status_of(self.state)
 
     @property
-    def rev(self) -> int:
-        """The number of its facts."""
-        return self._folded + len(self.texts)
+    def anomalies(self) -> frozenset[Anomaly]:
+        """What a person must hear of."""
+        known: frozenset[Anomaly] | None = self.state.memo.get("anomalies")
+        if known is None:
+            known = self.state.memo["anomalies"] = anomalies_of(self.state)
+        return known
+
+    @property
+    def halting(self) -> frozenset[Anomaly]:
+        """The anomalies for which the account must not open orders."""
+        return HALTING & self.anomalies
 
     @property
     def executor(self) -> str | None:
@@ -81,89 +74,56 @@ class OrderRow(Row):
         return None if self.state.created is None else self.state.created.executor
 
     @property
-    def _folded(self) -> int:
-        return 0 if self.base is None else len(self.base.facts)
-
-    def extended(self, new: Iterable[tuple[str, Fact]], state: OrderState, *, offset: int) -> OrderRow:
-        """Return the row with more facts in it, none of which it has yet; ``state`` is the fold of it all.
-
-        Facts it had before are folded away, down to ``WHOLE`` together with the new ones: they have been told. As long
-        as OrderCreated is not there, nothing has been told, and all are kept.
-        """
-        added = list(new)
-        texts = (*self.texts, *(text for text, _ in added))
-        whole = (*self.facts, *(fact for _, fact in added))
-        told = len(self.texts) if self.state.created is not None else max(0, len(texts) - HELD)
-        away = min(max(0, len(texts) - WHOLE), told)
-        base = fold(self.base or OrderState(), whole[:away]) if away else self.base
-        return self._with(base, texts[away:], whole[away:], state, max(offset, self.offset))
-
-    def _with(
-        self, base: OrderState | None, texts: tuple[str, ...], whole: tuple[Fact, ...], state: OrderState, offset: int
-    ) -> OrderRow:
-        row = OrderRow(
-            order_id=self.order_id,
-            account=self.account,
-            offset=offset,
-            base=base,
-            texts=texts,
-            conflicts=state.conflicts,
-            symbol=None if state.created is None else state.created.parameters.symbol,
-            status=status_of(state),
-            anomalies=tuple(sorted(anomalies_of(state))),
-        )
-        row._facts, row._state = whole, state
-        return row
-
-    def revisions(self, wanted: Iterable[int]) -> list[Revision]:
-        """Return some revisions, ascending: the same ones whenever they are asked for.
-
-        Args:
-            wanted: Their numbers. Those whose facts are folded away are left out: they have been told before.
-
-        Returns:
-            Nothing before OrderCreated is there; then also the revisions of the facts that came before it, with it in
-            them.
-        """
-        numbers = set(wanted)
-        state = self.base or OrderState()
-        if state.created is None:
-            created = next((fact for fact in self.facts if isinstance(fact.body, OrderCreated)), None)
-            if created is None:
-                return []
-            state = apply(state, created)
-        found = []
-        for rev, fact in enumerate(self.facts, start=self._folded + 1):
-            before, state = state, apply(state, fact)
-            if rev in numbers:
-                found.append(Revision(rev, fact, before if rev > 1 else None, state))
-        return found
+    def standing(self) -> Standing:
+        """Where the order is on its way to the terminal."""
+        state = self.state
+        if state.created is None or self.status in FINAL_STATUSES:
+            return "over"
+        if self.claim_epoch == HANDED_OVER:
+            return "handed_over" if self.status in {"pending", "submitted"} and not _is_doubted(state) else "over"
+        if self.journal_epoch is not None:
+            return "recorded"
+        return "unanswered" if state.has_open_attempt else "held"
 
 
 def order_key(order_id: str) -> bytes:
     """Return the row's key."""
-    return order_id.encode()
+    return ORDER + order_id.encode()
+
+
+def _is_doubted(state: OrderState) -> bool:
+    return any("no_answer" in attempt.doubts for attempt in state.attempts.values())
 
 
 class OpenOrder(NamedTuple):
-    """What the index says of an order that is not over."""
+    """What the index knows of an order that is not over; without a symbol its OrderCreated has not come."""
 
     account: str
     symbol: str | None
     status: Status
     partition: int
+    standing: Standing
+    since: datetime
+    not_after: datetime | None
+    journal_epoch: str | None
 
 
 class OrderIndex:
-    """What must be known of orders at once: the open ones, and the accounts that must not open more (an Index)."""
+    """What must be known of orders at once, in memory: nobody iterates over the rows (design: submission, step 2).
+
+    Built by a recovery from the open rows, and kept up by commits.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, OpenOrder] = {}
         self._halting: dict[str, dict[str, tuple[Anomaly, int]]] = {}
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
+        self._recorded: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._answered: dict[str, str] = {}
 
     @property
     def open(self) -> Mapping[str, OpenOrder]:
-        """The orders that are not over, by id; without a symbol: facts whose OrderCreated has not come."""
+        """The orders that are not over, by id."""
         return self._open
 
     @property
@@ -171,26 +131,90 @@ class OrderIndex:
         """The number of open orders by (account, status)."""
         return Counter((order.account, order.status) for order in self._open.values())
 
+    @property
+    def standings(self) -> Counter[tuple[str, str]]:
+        """The number of orders that wait for a terminal, by (account, standing)."""
+        waiting = (self._open[order_id] for ids in self._waiting.values() for order_id in ids)
+        return Counter((order.account, order.standing) for order in waiting)
+
     def halted(self, account: str) -> str | None:
         """Return why ``account`` must not open orders (more was executed than was asked for), None if it may."""
         for order_id, (anomaly, _) in self._halting.get(account, {}).items():
             return f"{anomaly} on order {order_id}"
         return None
 
-    def added(self, key: bytes, row: OrderRow, partition: int) -> None:
-        """Take over the durable row of ``key``."""
-        order_id = key.decode()
-        if row.status in FINAL_STATUSES and row.symbol is not None:
-            self._open.pop(order_id, None)
-        else:
-            self._open[order_id] = OpenOrder(row.account, row.symbol, row.status, partition)
-        if halting := HALTING.intersection(row.anomalies):
-            self._halting.setdefault(row.account, {})[order_id] = (min(halting), partition)
-        else:
-            self._halting.get(row.account, {}).pop(order_id, None)
+    def accounts(self) -> set[str]:
+        """Return the accounts with an order that waits for a terminal."""
+        return {account for account, ids in self._waiting.items() if ids}
 
-    def dropped(self, partition: int) -> None:
-        """Forget the rows of ``partition``: they belong to another worker."""
-        self._open = {name: order for name, order in self._open.items() if order.partition != partition}
+    def waiting(self, account: str) -> list[tuple[str, OpenOrder]]:
+        """Return the orders of ``account`` that are held, unanswered or handed over, oldest first."""
+        return sorted(((each, self._open[each]) for each in self._waiting[account]), key=lambda one: one[1].since)
+
+    def is_answered(self, order_id: str, epoch: str | None) -> bool:
+        """Return whether the journal of ``epoch`` has answered the order's submit, so that its report is on its way."""
+        return epoch is not None and self._answered.get(order_id) == epoch
+
+    def answered(self, order_id: str, epoch: str) -> None:
+        """Take note that the journal of ``epoch`` answered a submit: remembered here only, its report is the word."""
+        if order_id in self._open:
+            self._answered[order_id] = epoch
+
+    def recorded_elsewhere(self, account: str, epoch: str, limit: int) -> list[str]:
+        """Return orders that are not over and that only other journals than that of ``epoch`` know, the oldest."""
+        return [order_id for _, order_id in heapq.nsmallest(limit, self._others(account, epoch))]
+
+    def _others(self, account: str, epoch: str) -> Iterator[tuple[datetime, str]]:
+        for (owner, recorded), ids in self._recorded.items():
+            if owner == account and recorded != epoch:
+                unasked = (order_id for order_id in ids if not self.is_answered(order_id, epoch))
+                yield from ((self._open[order_id].since, order_id) for order_id in unasked)
+
+    def put(self, row: OrderRow, partition: int) -> None:
+        """Replace what is known of an order by its durable row."""
+        order_id, account = row.order_id, row.account
+        self._forget(order_id)
+        if row.status not in FINAL_STATUSES or row.state.created is None:
+            standing, created = row.standing, row.state.created
+            self._open[order_id] = OpenOrder(
+                account,
+                None if created is None else created.parameters.symbol,
+                row.status,
+                partition,
+                standing,
+                _since(row.state),
+                None if created is None else created.not_after,
+                row.journal_epoch,
+            )
+            if standing in {"held", "unanswered", "handed_over"}:
+                self._waiting[account].add(order_id)
+            elif standing == "recorded" and row.journal_epoch is not None:
+                self._recorded[account, row.journal_epoch].add(order_id)
+        if row.standing != "unanswered":
+            self._answered.pop(order_id, None)
+        if halting := row.halting:
+            self._halting.setdefault(account, {})[order_id] = (min(halting), partition)
+        else:
+            self._halting.get(account, {}).pop(order_id, None)
+
+    def _forget(self, order_id: str) -> None:
+        known = self._open.pop(order_id, None)
+        if known is not None:
+            self._waiting[known.account].discard(order_id)
+            if known.journal_epoch is not None:
+                self._recorded[known.account, known.journal_epoch].discard(order_id)
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the orders of ``partitions``: they belong to another worker."""
+        for order_id in [name for name, order in self._open.items() if order.partition in partitions]:
+            self._forget(order_id)
+            self._answered.pop(order_id, None)
         for account, orders in self._halting.items():
-            self._halting[account] = {name: known for name, known in orders.items() if known[1] != partition}
+            self._halting[account] = {name: known for name, known in orders.items() if known[1] not in partitions}
+
+
+def _since(state: OrderState) -> datetime:
+    claimed = [attempt.claimed_at for attempt in state.attempts.values() if attempt.claimed_at is not None]
+    since = max(claimed, default=None) or state.created_at or state.latest_at
+    assert since is not None, "an order's row holds a fact"
+    return since

@@ -1,4 +1,4 @@
-"""Table ``positions``: each position as the ledger has folded it from its deals. Written by the ledger alone.
+"""Rows ``p/``: each position as the fold of its deals.
 
 A row knows its own deals and judges one by itself: whether it is new is never asked of an order's row.
 """
@@ -14,16 +14,17 @@ from streamapp.domain.orders import Deal
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
 
-NAME = "positions"
+POSITION = b"p/"
 WHOLE = 32
-"""Deals that a row keeps whole, some 10 kB in every write; and all of one group, which nobody has been told of yet. So
-far back a late deal counts at its own time and a correction corrects: terminals report in order and soon."""
-REMEMBERED = 50_000
-"""Ids of older deals at most, 600 kB: only a lost journal reports so far back again, and then one day of history."""
+"""Deals that a row keeps whole, some 10 kB in every write. So far back a late deal counts at its own time and a
+correction corrects: terminals report in order and soon."""
+REMEMBERED = 10_000
+"""Ids of older deals at most, 130 kB, which leaves room in a commit: only a lost journal reports so far back again, and
+then one day of history."""
 
 
-class Said(Row):
-    """One thing said of a deal: the fact's id within the account, the deal's ticket, and what was said."""
+class DealRecord(Row):
+    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal."""
 
     fact_id: str
     number: int
@@ -31,7 +32,7 @@ class Said(Row):
 
 
 class PositionRow(Row):
-    """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in ``texts``.
+    """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in their order.
 
     ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away
     already: their difference is not in the position, which is a break.
@@ -39,24 +40,15 @@ class PositionRow(Row):
 
     account: str
     position_id: int
-    offset: int
     rev: int = 0
     base: PositionState | None = None
     older: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    newest: tuple[DealRecord, ...] = ()
     missed: int = 0
 
-    _newest: tuple[Said, ...] | None = PrivateAttr(None)
     _known: frozenset[str] | None = PrivateAttr(None)
     _folded: frozenset[str] | None = PrivateAttr(None)
     _states: dict[str, PositionState] = PrivateAttr(default_factory=dict)
-
-    @property
-    def newest(self) -> tuple[Said, ...]:
-        """The newest deals, in the archive's order."""
-        if self._newest is None:
-            self._newest = tuple(map(Said.model_validate_json, self.texts))
-        return self._newest
 
     @property
     def known(self) -> frozenset[str]:
@@ -76,7 +68,7 @@ class PositionRow(Row):
         """The position now."""
         return self._at(len(self.newest) - 1) if self.newest else self.base or PositionState()
 
-    def extended(self, new: Iterable[Said], *, offset: int) -> PositionRow:
+    def extended(self, new: Iterable[DealRecord]) -> PositionRow:
         """Return the row with more deals in it, none of which it has yet; older ones are folded away."""
         said = tuple(new)
         added = tuple(self._counting(one) for one in said)
@@ -85,14 +77,12 @@ class PositionRow(Row):
         row = PositionRow(
             account=self.account,
             position_id=self.position_id,
-            offset=max(offset, self.offset),
             rev=self.rev + len(added),
             base=self._after(newest[:away]) if away else self.base,
             older=(*self.older, *(one.fact_id for one in newest[:away]))[-REMEMBERED:] if away else self.older,
-            texts=(*self.texts, *(one.model_dump_json(exclude_defaults=True) for one in added))[away:],
+            newest=newest[away:],
             missed=self.missed + sum(one is not other for one, other in zip(said, added, strict=True)),
         )
-        row._newest = newest[away:]
         row._known = self.known | {one.fact_id for one in added}
         row._folded = self._gone | {str(one.number) for one in newest[:away]}
         row._states = self._states_after(added)
@@ -108,11 +98,11 @@ class PositionRow(Row):
             if said.fact_id in ids
         ]
 
-    def _counting(self, said: Said) -> Said:
+    def _counting(self, said: DealRecord) -> DealRecord:
         """Return it as it counts: not at all if its deal was folded away, whose old content nobody knows any more."""
         return said.model_copy(update={"deal": Deal()}) if str(said.number) in self._gone else said
 
-    def _states_after(self, added: tuple[Said, ...]) -> dict[str, PositionState]:
+    def _states_after(self, added: tuple[DealRecord, ...]) -> dict[str, PositionState]:
         """Return the position after each of ``added``: one step from the last where a deal is the latest of all."""
         states, state, whole = {}, self.state, list(self.newest)
         for said in added:
@@ -126,7 +116,7 @@ class PositionRow(Row):
         known = self._states.get(self.newest[place].fact_id)
         return self._after(self.newest[: place + 1]) if known is None else known
 
-    def _after(self, several: Iterable[Said]) -> PositionState:
+    def _after(self, several: Iterable[DealRecord]) -> PositionState:
         deals: dict[int, Deal] = {}
         for said in several:
             known = deals.get(said.number)
@@ -138,17 +128,17 @@ class PositionRevision(NamedTuple):
     """What one fact made of a position."""
 
     rev: int
-    said: Said
+    said: DealRecord
     state: PositionState
 
 
-def _moment(said: Said) -> tuple[float, int]:
+def _moment(said: DealRecord) -> tuple[float, int]:
     """Return what deals are ordered by; what is said of a deal again, or takes it back, is never the latest."""
     filled = said.deal.filled
     return (0.0 if filled is None else filled.time.timestamp(), said.number)
 
 
-def _foldable(newest: tuple[Said, ...], most: int) -> int:
+def _foldable(newest: tuple[DealRecord, ...], most: int) -> int:
     """Return how many of the oldest, at most, may be folded away without parting a deal from what corrected it."""
     for count in range(max(0, most), 0, -1):
         kept = {said.number for said in newest[count:]}
@@ -159,4 +149,4 @@ def _foldable(newest: tuple[Said, ...], most: int) -> int:
 
 def position_key(account: str, position_id: int) -> bytes:
     """Return the row's key: the number first, so that no account's name can be taken for part of it."""
-    return f"{position_id}/{account}".encode()
+    return POSITION + f"{position_id}/{account}".encode()

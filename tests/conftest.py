@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from streamapp.local import clickhouse, kafka, nats
+from streamapp.local import clickhouse, nats
 from streamapp.local.ports import free_port
-from streamapp.local.process import ProcessSpec, RunningProcess
+from tests.kit.stacks import running, running_kafka
 
 
 def pytest_configure() -> None:
@@ -25,16 +24,6 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("streamapp")
 
 
-@contextmanager
-def running(spec: ProcessSpec, logs: Path) -> Iterator[RunningProcess]:
-    process = RunningProcess(spec, logs)
-    try:
-        process.wait_ready()
-        yield process
-    finally:
-        process.stop()
-
-
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("servers")
@@ -43,16 +32,22 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kafka_bootstrap(server_folder: Path) -> Iterator[str]:
     """host:port of a real Kafka of this test run; create topics of your own."""
-    spec = kafka.prepare(server_folder / "kafka", free_port(), free_port())
-    with running(spec, server_folder / "logs"):
-        yield spec.address
+    with running_kafka(server_folder) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="module")
+def kafka_of_this_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a Kafka of one module, whose topics have names that others may use in the shared one."""
+    with running_kafka(tmp_path_factory.mktemp("kafka")) as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture(scope="session")
 def nats_url(server_folder: Path) -> Iterator[str]:
     """nats://host:port of a JetStream server of this test run; streams are shared: use subjects of your own."""
     spec = nats.prepare(server_folder / "nats", free_port(), free_port())
-    with running(spec, server_folder / "logs"):
+    with running(spec, server_folder):
         yield spec.address
 
 
@@ -60,5 +55,30 @@ def nats_url(server_folder: Path) -> Iterator[str]:
 def clickhouse_url(server_folder: Path) -> Iterator[str]:
     """http://host:port of a ClickHouse engine of this test run; create a database of your own."""
     spec = clickhouse.prepare(server_folder / "clickhouse", free_port())
-    with running(spec, server_folder / "logs"):
+    with running(spec, server_folder):
         yield spec.address
+
+
+# A test needs a Kafka, NATS, ClickHouse or MetaTrader 5 if it uses one of these fixtures, is a contract's test of one
+# of these implementations, or stands in a module that imports one of these names.
+_SERVERS = frozenset(
+    {"kafka_bootstrap", "nats_url", "clickhouse_url", "kafka_of_this_module", "servers", "market", "start_market"}
+)
+_REAL = frozenset({"kafka", "nats", "clickhouse"})
+_STARTERS = ("OwnStack", "RunningProcess", "running_kafka", "own_nats", "start_market", "running_market", "desks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, so that ``make quick`` leaves it out, whoever wrote it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _needs_server(item):
+            item.add_marker("stack")
+
+
+def _needs_server(item: pytest.Function) -> bool:
+    chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return (
+        not _SERVERS.isdisjoint(item.fixturenames)
+        or any(isinstance(each, str) and each in _REAL for each in chosen)
+        or any(hasattr(item.module, name) for name in _STARTERS)
+    )

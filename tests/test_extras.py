@@ -27,8 +27,10 @@ from streamapp.local.process import REPOSITORY
 from streamapp.messages.terminal import HelloReply, SubmitReply
 from streamapp.nats.streams import ensure
 from streamapp.settings import Settings, settings_from
-from tests.terminal.conftest import PATIENCE_S, eventually
+from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.scripted import submit_request
+
+pytestmark = pytest.mark.stack  # each part is installed into an environment of its own
 
 BASE = {
     *("streamapp", "pydantic", "pydantic-core", "pydantic-settings", "typing-extensions", "typing-inspection"),

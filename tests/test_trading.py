@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,22 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from streamapp import topics
+from streamapp.domain.facts import BrokerAccepted
 from streamapp.domain.identifiers import order_id_for
-from streamapp.local import kafka, nats
+from streamapp.local import nats
 from streamapp.local.ports import free_port
-from tests.conftest import running
-from tests.kafka.workers import until
-from tests.trading_house import TradingHouse, trading_house
+from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.report import Report, ReportBatch
+from streamapp.settings import Role
+from tests.kit.stacks import running, running_kafka
+from tests.kit.trading_house import SIGNAL, TradingHouse, trading_house
+from tests.kit.waiting import eventually
+from tests.nats.servers import own_nats
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A Kafka and a NATS of this module: the worker's topics and streams have names of their own."""
     folder = tmp_path_factory.mktemp("servers")
-    kafka_spec = kafka.prepare(folder / "kafka", free_port(), free_port())
     nats_spec = nats.prepare(folder / "nats", free_port(), free_port())
-    with running(kafka_spec, folder / "logs"), running(nats_spec, folder / "logs"):
-        yield kafka_spec.address, nats_spec.address
+    with running_kafka(folder) as bootstrap, running(nats_spec, folder):
+        yield bootstrap, nats_spec.address
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def order_of(house: TradingHouse, signal_id: str, account: str = "acc-1") -> str
 
 async def all_recorded(house: TradingHouse, orders: dict[str, str]) -> None:
     """Return when every order (id: account) is in its terminal's journal."""
-    await until(
+    await eventually(
         lambda: all(order_id in house.terminals[account].rows for order_id, account in orders.items()),
         "every order at its terminal",
     )
@@ -58,7 +64,7 @@ async def test_signals_become_orders_that_reach_their_terminals_once_in_order(ho
     await house.signal("ok-bad", volume="NaN")
     orders = {order_of(house, name, account): account for name, account in names.items()}
     await all_recorded(house, orders)
-    decisions = await until(lambda: house.decisions("ok-"), "decisions")
+    decisions = await eventually(lambda: house.decisions("ok-"), "decisions")
     assert sum(map(len, decisions.values())) <= 63
     for account, terminal in house.terminals.items():
         mine = [order_id for order_id, owner in orders.items() if owner == account]
@@ -72,22 +78,30 @@ async def test_signals_become_orders_that_reach_their_terminals_once_in_order(ho
         found = await house.decisions("ok-")
         return sum(map(len, found.values())) == 63
 
-    await until(all_decided, "63 decisions")
+    await eventually(all_decided, "63 decisions")
     words = [decision.decision for decision in (await house.decisions("ok-0"))["ok-0"]]
     assert words == ["accepted", "duplicate", "conflict"]
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize(
-    "point", ["execution.after_put", "execution.after_emit", "broker.after_claim", "broker.after_reply"]
+    "point",
+    [
+        "desk.before_commit@signal",
+        "desk.after_commit@signal",
+        "desk.after_submit",
+        "desk.after_outbox",
+        "publisher.after_publish",
+    ],
 )
 async def test_a_worker_killed_at_a_named_point_loses_nothing_and_repeats_nothing(
     house: TradingHouse, point: str
 ) -> None:
+    prefix = point.replace("@", "-")
     for terminal in house.terminals.values():
         await terminal.start()
     await house.started(STREAMAPP_CRASH_AT=f"{point}:3")
-    names = {f"{point}-{number}": f"acc-{number % 3 + 1}" for number in range(30)}
+    names = {f"{prefix}-{number}": f"acc-{number % 3 + 1}" for number in range(30)}
     for name, account in names.items():
         await house.signal(name, account)
     assert await house.died() == -signal.SIGKILL
@@ -99,12 +113,139 @@ async def test_a_worker_killed_at_a_named_point_loses_nothing_and_repeats_nothin
         facts = await house.facts()
         return all({f.fact for f in facts.get(o, ())} >= {"OrderCreated", "SubmitClaimed"} for o in orders)
 
-    await until(all_claimed, "both facts of every order")
-    decisions = await house.decisions(point)
+    await eventually(all_claimed, "both facts of every order")
+    decisions = await house.decisions(prefix)
     assert decisions.keys() == names.keys()
     assert {decision.decision for found in decisions.values() for decision in found} == {"accepted"}
     for found in decisions.values():
         assert len({decision.model_dump_json() for decision in found}) == 1, "a redelivery said something else"
+
+
+async def _provoke(house: TradingHouse, kind: str) -> str:
+    """Let an input of ``kind`` happen at acc-1; return what the archive must hold once for it, by its id."""
+    terminal, now = house.terminals["acc-1"], datetime.now(UTC)
+    order_id = order_of(house, "k-1")
+    match kind:
+        case "signal" | "order" | "spoiled" | "snapshot":
+            return await _provoke_alone(house, kind, now)
+        case "sweep":
+            await terminal.stop()
+            await eventually(lambda: _unready(house), "a terminal that is missed")
+            await house.signal("k-1")
+            await eventually(lambda: _has(house, f"{order_id}:created"), "the order")
+            await terminal.start()
+            return f"{order_id}:SubmitClaimed:1"
+        case "answer":
+            terminal.deaf = True
+            await house.signal("k-1")
+            return f"{order_id}:unknown:1:no_answer"
+        case "report":
+            await house.signal("k-1")
+            await all_recorded(house, {order_id: "acc-1"})
+            report = Report(seq=1, at=now, kind="accepted", order_id=order_id, body=BrokerAccepted(ticket=7))
+            batch = ReportBatch(account="acc-1", epoch="e1", first_seq=1, reports=(report,))
+            await house.record(topics.BROKER_REPORTS, "reports", batch.encode())
+            return f"{order_id}:BrokerAccepted:7"
+        case _:
+            await house.signal("k-1")
+            await eventually(lambda: _has(house, f"{order_id}:SubmitClaimed:1"), "the order")
+            fill = {"order_id": order_id, "account": "acc-1", "deal": 5, "volume": "0.1", "price": "1.1"}
+            await house.record(topics.BROKER_REPORTS, "fill", json.dumps(fill).encode())
+            return "acc-1:deal:5"
+
+
+async def _provoke_alone(house: TradingHouse, kind: str, now: datetime) -> str:
+    if kind == "signal":
+        await house.signal("k-1")
+        return f"{order_of(house, 'k-1')}:created"
+    if kind == "order":
+        said = {"order_id": "o-1", "account": "acc-1"} | SIGNAL
+        await house.record(topics.ORDERS_SUBMITTED, "order", json.dumps(said).encode())
+        return "o-1:created"
+    if kind == "snapshot":
+        state = AccountMessage(account="acc-1", connection="ready", at=now)
+        snapshot = SnapshotMessage(account="acc-1", state=state, at=now)
+        await house.record(topics.ACCOUNT_SNAPSHOTS, "snapshot", snapshot.encode())
+        return "account/1"
+    await house.record(topics.SIGNALS_APPROVED, "signal", b"rubbish")
+    return "not_json"
+
+
+async def _unready(house: TradingHouse) -> bool:
+    return (await house.health())[0] == 503
+
+
+async def _has(house: TradingHouse, what: str) -> bool:
+    """Return whether the archive, or the dead letters, hold a fact, a message of a schema, or a reason."""
+    commits = await house.commits()
+    known = {fact.fact_id for commit in commits for fact in commit.facts}
+    known |= {archived.message["schema"] for commit in commits for archived in commit.messages}
+    return what in known or (what == "not_json" and b"rubbish" in await house.read(topics.DEAD_LETTERS))
+
+
+KINDS = {
+    "both": ("signal", "report", "snapshot", "spoiled", "answer", "sweep"),
+    "connector": ("order",),
+    "execution": ("foreign",),
+}
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", ["desk.before_commit", "desk.after_commit"])
+@pytest.mark.parametrize(("role", "kind"), [(role, kind) for role, kinds in KINDS.items() for kind in kinds])
+async def test_a_worker_killed_around_a_commit_of_any_kind_of_input_makes_it_once(
+    servers: tuple[str, str], tmp_path: Path, role: Role, kind: str, point: str
+) -> None:
+    async with trading_house(*servers, tmp_path, role=role) as house:
+        if role != "execution":
+            for terminal in house.terminals.values():
+                await terminal.start()
+        await house.started(STREAMAPP_CRASH_AT=f"{point}@{kind}")
+        fact_id = await _provoke(house, kind)
+        assert await house.died() == -signal.SIGKILL
+        house.terminals["acc-1"].deaf = False
+        await house.started()
+        if (kind, point) == ("answer", "desk.before_commit"):
+            # Nobody remembers the silence: the terminal is asked again and answers.
+            await all_recorded(house, {order_of(house, "k-1"): "acc-1"})
+        else:
+            await eventually(lambda: _has(house, fact_id), f"{fact_id} in the archive")
+        by_id: dict[str, set[str]] = {}
+        for commit in await house.commits():
+            for fact in commit.facts:
+                by_id.setdefault(fact.fact_id, set()).add(fact.model_dump_json())
+        assert {fact_id: len(texts) for fact_id, texts in by_id.items() if len(texts) > 1} == {}
+
+
+async def test_while_nats_is_away_lanes_wait_beyond_the_bound_say_so_and_nothing_is_lost(
+    servers: tuple[str, str], tmp_path: Path
+) -> None:
+    spec = own_nats(tmp_path)
+    with running(spec, tmp_path) as server:
+        async with trading_house(servers[0], spec.address, tmp_path) as house:
+            for terminal in house.terminals.values():
+                await terminal.start()
+            await house.started()
+            server.kill()
+            long = {"note": "x" * 40_000}
+            for number in range(20):
+                await house.signal(f"bad-{number}", volume="0", metadata=long)
+
+            async def says_so() -> bool:
+                reasons = (await house.health())[1].get("reasons", [])
+                return any("its lane waits" in reason for reason in reasons)
+
+            await eventually(says_so, "a health that names the waiting lane", 60)
+            assert len(await house.decisions("bad-")) < 20
+            with running(spec, tmp_path):
+                await eventually(house.is_ready, "a worker that is ready again", 90)
+
+                async def all_published() -> bool:
+                    stream = await house.client.jetstream().stream_info("EXECUTION_OUT", subjects_filter=">")
+                    return (stream.state.subjects or {}).get("signals.refused.EURUSD", 0) == 20
+
+                await eventually(all_published, "20 refusals on NATS", 60)
+                assert len(await house.decisions("bad-")) == 20
 
 
 async def test_an_absent_terminal_holds_its_own_account_only_and_what_is_late_is_refused(house: TradingHouse) -> None:
@@ -118,7 +259,7 @@ async def test_an_absent_terminal_holds_its_own_account_only_and_what_is_late_is
         status, body = await house.health()
         return status == 503 and any("acc-2" in reason for reason in body["reasons"])
 
-    await until(unhealthy, "a health that names the silent terminal")
+    await eventually(unhealthy, "a health that names the silent terminal")
     soon = datetime.now(UTC) + timedelta(seconds=2)
     await house.signal("h-late", "acc-2", valid_until=soon.isoformat())
     await house.signal("h-kept", "acc-2")
@@ -131,7 +272,7 @@ async def test_an_absent_terminal_holds_its_own_account_only_and_what_is_late_is
     async def refused() -> bool:
         return "SubmitRefused" in {fact.fact for fact in (await house.facts()).get(late, ())}
 
-    await until(refused, "the refusal of the late order")
+    await eventually(refused, "the refusal of the late order")
     await absent.start()
     await all_recorded(house, {kept: "acc-2"})
     assert late not in absent.rows

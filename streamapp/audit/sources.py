@@ -42,7 +42,7 @@ from streamapp.domain.orders import Deal, OrderState
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.status import average_price_of, detail_of, filled_of, status_of
 from streamapp.errors import StreamappError
-from streamapp.messages.fact import FactMessage
+from streamapp.messages.commit import CommitMessage
 from streamapp.settings import Settings
 from streamapp.subjects import EXECUTION_IN, EXECUTION_OUT
 
@@ -141,8 +141,8 @@ async def archive_witness(settings: Settings) -> Witness:
     owners: dict[str, str | None] = {}
     deals: dict[str, Deal] = {}
     seen: set[str] = set()
-    for record in await read_topic(settings, topics.ARCHIVE):
-        fact = FactMessage.decode(record.value)
+    commits = [CommitMessage.decode(record.value) for record in await read_topic(settings, topics.ARCHIVE)]
+    for fact in (fact for commit in commits for fact in commit.facts):
         if isinstance(fact.body, f.Filled | f.FillCorrected | f.FillBusted):
             number, said = deal_of(fact)
             fill_id = fill_id_for(fact.account, number)

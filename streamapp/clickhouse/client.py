@@ -78,8 +78,8 @@ class ClickHouse:
         client = await self._guarded("command", self._connected)
         await self._guarded("command", lambda: client.command(sql, settings=settings))
 
-    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, token: str) -> None:
-        """Insert all rows or none; the same ``token`` again inserts nothing (within the table's window).
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert all rows or none. After Transient they may be there all the same.
 
         Raises:
             Unusable: a row can't be stored, now or ever; nothing was inserted.
@@ -89,13 +89,14 @@ class ClickHouse:
             raise Transient(
                 f"ClickHouse table {table}: expected the columns {', '.join(missing)}, got none. Run `streamapp init`."
             )
-        settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
         names = [types[name] for name in columns]
         client = await self._guarded(f"insert into {table}", self._connected)
         try:
             await self._guarded(
                 f"insert into {table}",
-                lambda: client.insert(table, rows, column_names=columns, column_type_names=names, settings=settings),
+                lambda: client.insert(
+                    table, rows, column_names=columns, column_type_names=names, settings=_INSERT_SETTINGS
+                ),
             )
         except _CLIENT_ERRORS as error:
             raise Unusable("does_not_fit", f"{table}: {type(error).__name__}: {error}"[:500]) from error

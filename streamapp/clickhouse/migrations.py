@@ -79,7 +79,7 @@ async def migrate(settings: Settings) -> list[str]:
             for statement in migration.statements(settings.execution.field_names):
                 await client.command(statement)
             row = (migration.number, migration.name, migration.checksum)
-            await client.insert("schema_migrations", ("number", "name", "checksum"), [row], token=migration.checksum)
+            await client.insert("schema_migrations", ("number", "name", "checksum"), [row])
     finally:
         await client.close()
     return [_label(migration) for migration in open_ones]

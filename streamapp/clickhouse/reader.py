@@ -14,7 +14,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from streamapp.clickhouse.client import ClickHouse
-from streamapp.clickhouse.rows import JSON_COLUMNS, columns, nested_model
+from streamapp.clickhouse.columns import JSON_COLUMNS, nested_model
+from streamapp.clickhouse.rows import columns
 from streamapp.domain.parameters import plain
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 from streamapp.messages.account import AccountMessage
@@ -112,8 +113,9 @@ class Reader:
         return found[0] if found else None
 
     async def facts(self, order_id: str, *, limit: int = 1000) -> list[dict[str, Any]]:
-        """Return the facts of an order as fact/1 objects, in the archive's order."""
-        rest = "ORDER BY archive_offset LIMIT {limit:UInt32}"
+        """Return the facts of an order as fact/1 objects, in the order in which they were made."""
+        # Not by offset: a commit that was archived a second time stands behind later ones.
+        rest = "ORDER BY commit_number, commit_place LIMIT {limit:UInt32}"
         parameters = {"id": order_id, "limit": limit}
         return await self._messages(FactMessage, "facts", "order_id = {id:String}", rest, parameters)
 

@@ -1,22 +1,17 @@
-"""From messages to rows: pure, exact, and the same whenever the message comes again.
+"""From records to rows: pure, and the same whenever the record comes again.
 
-A column is named as the field is; fields of nested objects are joined with ``_`` (``slippage.touch.bps`` is
-``slippage_touch_bps``), and what has no fixed shape is JSON text.
+A record of the archive is a commit: each of its facts is a row of ``facts``, each of its messages a row of the tables
+of its schema. A record of the broker log is one row.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache
-from typing import Any, get_args
-
-from pydantic import BaseModel
+from typing import Any, NamedTuple
 
 from streamapp import topics
+from streamapp.clickhouse.columns import columns_of, json_text, values_of
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.decision import DecisionMessage
@@ -27,12 +22,6 @@ from streamapp.messages.log import BrokerLogEntry
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
 from streamapp.settings import Role
-
-_PLACES = Decimal("1E-10")  # Decimal(38, 10); the driver would cut what is behind it, and not round
-_LARGEST = Decimal(10) ** 28
-_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-# DateTime64's own range. A risk engine's "never" (year 9999) is kept as the last moment of it.
-_FIRST_YEAR, _LAST_YEAR = 1900, 2299
 
 
 @dataclass(frozen=True)
@@ -45,27 +34,40 @@ class Record:
     key: bytes | None
     value: bytes
 
+
+class Entry(NamedTuple):
+    """What rows are made of: a fact or a message of a commit, or a record as a whole.
+
+    Attributes:
+        record: Where it stands.
+        path: Its place in the record, as ``facts.2``; empty for the record as a whole.
+        content: Its parsed JSON, for an entry with a path.
+    """
+
+    record: Record
+    path: str = ""
+    content: Any = None
+
     @property
-    def place(self) -> tuple[str, int, int]:
-        """Where it stands: topic, partition, offset."""
-        return self.topic, self.partition, self.offset
+    def payload(self) -> bytes:
+        """Its own bytes: of a part of a record, its content written again."""
+        return json_text(self.content).encode() if self.path else self.record.value
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row: the table, its values in the order of :func:`columns`, and the record it came from."""
+class Row(NamedTuple):
+    """One row: the table, its values in the order of :func:`columns`, and what it was made of."""
 
     table: str
     values: tuple[Any, ...]
-    record: Record
+    entry: Entry
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column and the way to its value in the message."""
+class Refusal(NamedTuple):
+    """An entry that fits no table, and why."""
 
-    name: str
-    path: tuple[str, ...]
+    entry: Entry
+    reason: str
+    detail: str
 
 
 MODELS: dict[str, type[Message]] = {
@@ -78,38 +80,48 @@ MODELS: dict[str, type[Message]] = {
     "facts": FactMessage,
     "broker_log": BrokerLogEntry,
 }
-_SCHEMAS: dict[str, tuple[str, ...]] = {
+# Of the messages in a commit. Tables of one schema have the same columns.
+_TABLES: dict[str, tuple[str, ...]] = {
     "order/1": ("orders", "order_events"),
     "fill/1": ("executions",),
     "position/1": ("positions",),
     "account/1": ("accounts",),
     "signal/1": ("signals",),
-    "fact/1": ("facts",),
-    "log/1": ("broker_log",),
     "error/1": (),  # what it says is in the facts
     "refused/1": (),  # and of this in signals
 }
-# Of no fixed shape.
-JSON_COLUMNS = frozenset({"body", "request", "response", "last_error"})
-_PLACE = ("archive_partition", "archive_offset")
+_SCHEMAS = {topics.ARCHIVE: "commit/1", topics.BROKER_LOG: "log/1"}
+_PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")
 # A connector keeps no orders: they are the execution service's, and so are positions, accounts, decisions and facts.
 _CONNECTOR_TABLES = frozenset({"executions", "broker_log"})
 
 
-def rows_of(record: Record, role: Role) -> tuple[Row, ...]:
-    """Return the rows of one record; none for what has no table, or none in this role.
+class _Part(NamedTuple):
+    """An entry, its tables (None: nobody knows its schema), and the values that only its place in the record gives."""
 
-    Raises:
-        Unusable: the record is no message of ours, or a number or time in it fits no column.
+    entry: Entry
+    tables: tuple[str, ...] | None
+    place: tuple[int, ...] = ()
+
+
+def rows_of(record: Record, role: Role) -> tuple[list[Row], list[Refusal]]:
+    """Return the rows of one record, in the record's order, and what of it can't be one.
+
+    What can't is refused alone: the other facts and messages of its commit have their rows. Messages without a table,
+    or with none in this role, are neither.
     """
-    tables = _tables_of(record)
-    if role == "connector":
-        tables = tuple(table for table in tables if table in _CONNECTOR_TABLES)
-    if not tables:
-        return ()
-    # Tables of one schema have the same columns.
-    values = _values(tables[0], MODELS[tables[0]].decode(record.value), record)
-    return tuple(Row(table, values, record) for table in tables)
+    rows: list[Row] = []
+    refusals: list[Refusal] = []
+    try:
+        parts = _parts(record)
+    except Unusable as error:
+        return rows, [Refusal(Entry(record), error.reason, error.detail)]
+    for part in parts:
+        try:
+            rows += _rows(part, role)
+        except Unusable as error:
+            refusals.append(Refusal(part.entry, error.reason, f"{part.entry.path} {error.detail}".strip()))
+    return rows, refusals
 
 
 @cache
@@ -119,78 +131,39 @@ def columns(table: str) -> tuple[str, ...]:
     return (*names, *_PLACE) if table == "facts" else names
 
 
-@cache
-def columns_of(model: type[BaseModel]) -> tuple[Column, ...]:
-    """Return the columns of a message's fields, without its schema."""
-    return tuple(_columns(model, ()))
+def _parts(record: Record) -> list[_Part]:
+    content = json_object(record.value, parse_float=float)
+    expected = _SCHEMAS[record.topic]
+    if (schema := content.get("schema")) != expected:
+        raise Unusable("unknown_schema", f"expected {expected} in {record.topic}, got {schema!r:.80}")
+    if record.topic == topics.BROKER_LOG:
+        return [_Part(Entry(record, content=content), ("broker_log",))]
+    number, facts, messages = content.get("number"), content.get("facts", []), content.get("messages", [])
+    if not (type(number) is int and isinstance(facts, list) and isinstance(messages, list)):
+        raise Unusable("invalid", "expected an integer number and lists of facts and messages")
+    place = (record.partition, record.offset, number)
+    return [
+        *(_Part(Entry(record, f"facts.{n}", fact), ("facts",), (*place, n)) for n, fact in enumerate(facts)),
+        *(_message(Entry(record, f"messages.{n}", each)) for n, each in enumerate(messages)),
+    ]
 
 
-def _tables_of(record: Record) -> tuple[str, ...]:
-    schema = json_object(record.value).get("schema")
-    if not isinstance(schema, str) or schema not in _SCHEMAS:
-        raise Unusable("unknown_schema", f"expected one of {', '.join(_SCHEMAS)}, got {schema!r:.80}")
-    tables = _SCHEMAS[schema]
-    if (schema == "fact/1") != (record.topic == topics.ARCHIVE):
-        raise Unusable("wrong_topic", f"expected facts in {topics.ARCHIVE} alone, got {schema} in {record.topic}")
-    return tables
+def _message(archived: Entry) -> _Part:
+    message = archived.content.get("message") if isinstance(archived.content, dict) else None
+    schema = message.get("schema") if isinstance(message, dict) else None
+    if not isinstance(schema, str) or schema not in _TABLES:
+        return _Part(archived, None)
+    return _Part(archived._replace(content=message), _TABLES[schema])
 
 
-def _columns(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Column]:
-    for name, field in model.model_fields.items():
-        if name == "schema_":
-            continue
-        if nested := nested_model(field.annotation):
-            yield from _columns(nested, (*path, name))
-        else:
-            yield Column("_".join((*path, name)), (*path, name))
-
-
-def nested_model(annotation: Any) -> type[BaseModel] | None:
-    """Return the model of a field that is one object of fixed shape (or None), otherwise None."""
-    parts = (annotation, *get_args(annotation))
-    models = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
-    return models[0] if len(models) == 1 else None
-
-
-def _values(table: str, message: Message, record: Record) -> tuple[Any, ...]:
-    values = tuple(_value(message, column) for column in columns_of(type(message)))
-    if table != "facts":
-        return values
-    # A sorting key holds no NULL.
-    order_id = columns(table).index("order_id")
-    return (*values[:order_id], values[order_id] or "", *values[order_id + 1 :], record.partition, record.offset)
-
-
-def _value(message: Any, column: Column) -> Any:
-    value = message
-    for name in column.path:
-        if value is None:
-            return None
-        value = getattr(value, name)
-    if column.name in JSON_COLUMNS:
-        return None if value is None else _json_text(value)
-    convert = _CONVERSIONS.get(type(value))
-    return convert(value, column.name) if convert else value
-
-
-def _json_text(value: Any) -> str:
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def _quantized(value: Decimal, name: str) -> Decimal:
-    if abs(value) >= _LARGEST:
-        raise Unusable("out_of_range", f"{name}: expected at most 28 digits before the point, got {value:.3E}")
-    return value.quantize(_PLACES, context=_EXACT)
-
-
-def _in_range(value: datetime, name: str) -> datetime:
-    if value.year < _FIRST_YEAR:
-        raise Unusable("out_of_range", f"{name}: expected a time from {_FIRST_YEAR} on, got {value.isoformat()}")
-    if value.year > _LAST_YEAR:
-        return value.replace(year=_LAST_YEAR, month=12, day=31, hour=23, minute=59, second=59, microsecond=999999)
-    return value
-
-
-_CONVERSIONS: dict[type, Callable[[Any, str], Any]] = {Decimal: _quantized, datetime: _in_range}
+def _rows(part: _Part, role: Role) -> list[Row]:
+    if part.tables is None:
+        raise Unusable("unknown_schema", f"expected a message of {', '.join(_TABLES)}, got another")
+    tables = [table for table in part.tables if role != "connector" or table in _CONNECTOR_TABLES]
+    if not tables:
+        return []
+    values = values_of(MODELS[tables[0]], part.entry.content)
+    if tables[0] == "facts":
+        order_id = columns("facts").index("order_id")
+        values[order_id] = values[order_id] or ""  # a sorting key holds no NULL
+    return [Row(table, (*values, *part.place), part.entry) for table in tables]

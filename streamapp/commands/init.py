@@ -39,10 +39,18 @@ def initialise(settings: Settings, *, dry_run: bool = False) -> Report:
 
     Raises:
         ConfigurationError: A server refuses something, or holds something that can't be changed, such as topics with
-            another number of partitions; names everything that is wrong, on all three.
+            another number of partitions or the state of an earlier version; names everything that is wrong, on all
+            three.
         Transient: Only that a server did not answer stands in the way.
     """
     return asyncio.run(_initialise(settings, dry_run=dry_run))
+
+
+def adopt(settings: Settings, progress: Callable[[str], None]) -> int:
+    """Take over a copied changelog, see :func:`tables.adoption.adopt_changelog`; run it outside of any event loop."""
+    from tables.adoption import adopt_changelog
+
+    return asyncio.run(adopt_changelog(settings, progress))
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +60,20 @@ def register(app: typer.Typer) -> None:
 
 def init(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is there and what would be done.")] = False,
+    adopt_changelog: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-changelog",
+            help="Also take over the desk's changelog after it was copied from another cluster or a backup. Once, with "
+            "no trading worker running.",
+        ),
+    ] = False,
 ) -> None:
     """Create Kafka's topics, NATS' streams and ClickHouse's tables where they are missing; may be repeated."""
-    report = initialise(load_settings(), dry_run=dry_run)
+    if dry_run and adopt_changelog:
+        raise typer.BadParameter("--adopt-changelog writes: it has no --dry-run")
+    settings = load_settings()
+    report = initialise(settings, dry_run=dry_run)
     table = Table(box=None, show_header=False)
     for step in report.steps:
         table.add_row(f"[{_STYLES[step.outcome]}]{step.outcome}[/]", step.what, step.detail)
@@ -64,6 +83,8 @@ def init(
         console.print(
             f"{len(report.missing)} of {len(report.steps)} are missing or different; without --dry-run they are made."
         )
+    if adopt_changelog:
+        adopt(settings, console.print)
 
 
 async def _initialise(settings: Settings, *, dry_run: bool) -> Report:
@@ -86,11 +107,13 @@ async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
 
     from streamapp import topics
     from streamapp.kafka.admin import create_topics, plan_topics
+    from streamapp.kafka.layout import refuse_earlier_layout
     from streamapp.nats.streams import Step
 
     specs = (*topics.TOPICS, *topics.changelogs(settings.deployment))
     bootstrap, partitions = settings.kafka_bootstrap, settings.kafka.partitions
     try:
+        await refuse_earlier_layout(bootstrap, settings.deployment, settings.local.data)
         if dry_run:
             plan = await plan_topics(bootstrap, specs, partitions=partitions)
         else:

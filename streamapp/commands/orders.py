@@ -48,6 +48,9 @@ def order(order_id: Annotated[str, typer.Argument(help="The order's id.")]) -> N
             console.print(f"{name:<24} {_words(value)}", highlight=False, soft_wrap=True)
     console.print("facts")
     for fact in answer.get("facts", []):
+        if "body" not in fact:
+            console.print(f"  (not in ClickHouse yet)      {fact['fact_id']}", highlight=False, soft_wrap=True)
+            continue
         said = _words(fact["body"])
         console.print(f"  {fact['at']}  {fact['fact']:<16} {said}", highlight=False, soft_wrap=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
 from datetime import UTC, datetime
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from streamapp import subjects
 from streamapp.commands.life import Life
 from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
-from streamapp.errors import StreamappError, Transient
+from streamapp.errors import StreamappError
 from streamapp.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
+    pass
 
 HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.refused.>")
 """The subjects on which the life of a signal is told."""
@@ -82,29 +80,9 @@ def watch(
     asyncio.run(_watch(load_settings(), account, symbol))
 
 
-async def publish_signal(nats: Client, payload: bytes, *, symbol: str, message_id: str | None) -> int:
-    """Publish a signal as an upstream should, by JetStream and with a message id; return its stream sequence.
-
-    Raises:
-        Transient: nobody acknowledged it; it may be sent again with the same id.
-    """
-    headers = {subjects.MESSAGE_ID_HEADER: message_id} if message_id else None
-    try:
-        ack = await nats.jetstream().publish(subjects.signal_approved(symbol), payload, headers=headers)
-    except Exception as error:
-        raise Transient(
-            f"NATS did not acknowledge the signal ({error}). Is the stream there? Run `streamapp init`, send again."
-        ) from error
-    return ack.seq
-
-
-def advised_message_id(account: str | None, signal_id: str, payload: bytes) -> str:
-    """Return the Nats-Msg-Id that upstreams are advised to use: a bare signal id would hide a conflict from us."""
-    return f"signal:{account or ''}:{signal_id}:{hashlib.sha256(payload).hexdigest()[:16]}"
-
-
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
     from streamapp.nats.connection import connect
+    from streamapp.nats.outlet import advised_message_id, publish_signal
 
     console = Console()
     life = Life(console)

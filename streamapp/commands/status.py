@@ -38,8 +38,7 @@ def status() -> None:
 
 def _processes(settings: Settings) -> list[tuple[str, int]]:
     ports = settings.ports
-    named = [("mirror", ports.mirror), ("trading", ports.trading()), ("publisher", ports.publisher)]
-    named.append(("warehouse", ports.warehouse))
+    named = [("mirror", ports.mirror), ("trading", ports.trading()), ("warehouse", ports.warehouse)]
     return [*named, ("terminals", ports.terminals)] if settings.is_executor else named
 
 

@@ -14,10 +14,10 @@ import aiohttp
 from nats.aio.client import Client
 
 from streamapp.audit.evidence import SentView
-from streamapp.commands.signals import publish_signal
 from streamapp.demo.rows import RiskEngineRows
 from streamapp.demo.signals import SYMBOLS, Script, sent_view
 from streamapp.errors import Transient
+from streamapp.nats.outlet import publish_signal
 from streamapp.settings import Settings
 
 _AGAIN_S = 0.2

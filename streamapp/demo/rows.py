@@ -37,7 +37,6 @@ class RiskEngineRows:
 
     def __init__(self, settings: Settings) -> None:
         self._clickhouse = ClickHouse.of(settings)
-        self._written = 0
 
     async def write(self, payload: bytes) -> None:
         """Write the row of the signal in ``payload``; it is there when this returns.
@@ -49,9 +48,7 @@ class RiskEngineRows:
             signal = read_signal(json_object(payload))
         except Unusable:
             return
-        self._written += 1
-        token = f"risk-engine:{signal.signal_id}:{self._written}"
-        await self._clickhouse.insert("trading_signals", (*_COLUMNS, "metadata"), [_row(signal)], token=token)
+        await self._clickhouse.insert("trading_signals", (*_COLUMNS, "metadata"), [_row(signal)])
 
     async def close(self) -> None:
         """Close the connection."""

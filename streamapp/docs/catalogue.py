@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from streamapp import subjects, topics
 from streamapp.messages.account import AccountMessage, SnapshotMessage
-from streamapp.messages.command import CheckSubmission, CommandRequest, SubmitOrder
+from streamapp.messages.command import CommandRequest
+from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
-from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import FillMessage, ForeignFill
 from streamapp.messages.log import BrokerLogEntry
 from streamapp.messages.operation import (
@@ -41,7 +41,7 @@ from streamapp.messages.reading import (
     ReadRequest,
     SymbolsReply,
 )
-from streamapp.messages.report import Report
+from streamapp.messages.report import ReportBatch
 from streamapp.messages.signal import Signal
 from streamapp.messages.terminal import (
     AckReply,
@@ -124,7 +124,7 @@ CHANNELS = (
         (CommandRequest,),
         receives=True,
     ),
-    Channel("NATS", f"{subjects.REPORT}.{{account}}", "what a terminal saw", (Report,), receives=True, sends=True),
+    Channel("NATS", f"{subjects.REPORT}.{{account}}", "what a terminal saw", (ReportBatch,), receives=True, sends=True),
     Channel(
         "NATS",
         f"{subjects.SNAPSHOT}.{{account}}",
@@ -174,39 +174,31 @@ CHANNELS = (
         sends=True,
     ),
     Channel("Kafka", topics.INCOMPLETE, "signals and orders without an account", (Signal,), receives=True, sends=True),
-    Channel(
-        "Kafka",
-        topics.ORDER_COMMANDS,
-        "commands to the broker agent",
-        (SubmitOrder, CheckSubmission),
-        receives=True,
-        sends=True,
-    ),
+    Channel("Kafka", topics.ORDER_COMMANDS, "commands (not carried out yet)", (CommandRequest,), receives=True),
     Channel(
         "Kafka",
         topics.BROKER_REPORTS,
         "reports of terminals and foreign connectors",
-        (Report,),
+        (ReportBatch,),
         receives=True,
         sends=True,
     ),
     Channel(
         "Kafka", topics.ACCOUNT_SNAPSHOTS, "positions and accounts now", (SnapshotMessage,), receives=True, sends=True
     ),
-    Channel("Kafka", topics.ARCHIVE, "every fact of every order, for ever", (FactMessage,), receives=True, sends=True),
     Channel(
         "Kafka",
-        topics.BROKER_LOG,
-        "the hash-chained broker log, for ever",
-        (BrokerLogEntry,),
+        topics.ARCHIVE,
+        "every commit: its facts, and the messages that it published or only kept; for ever",
+        (CommitMessage, DecisionMessage),
         receives=True,
         sends=True,
     ),
     Channel(
         "Kafka",
-        topics.UPDATES,
-        "what the world is told",
-        (OrderMessage, FillMessage, ErrorMessage, PositionMessage, AccountMessage, DecisionMessage, RefusedMessage),
+        topics.BROKER_LOG,
+        "the hash-chained broker log, for ever",
+        (BrokerLogEntry,),
         receives=True,
         sends=True,
     ),

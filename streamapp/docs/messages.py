@@ -74,16 +74,25 @@ def _anchor(name: str) -> str:
 
 def _schema(model: type[BaseModel]) -> str:
     schema = model.model_json_schema(by_alias=True, mode="validation")
+    lines = [f"### {name_of(model)}\n", f"{' '.join((model.__doc__ or '').split())}\n", *_table(schema)]
+    for name, field in schema["properties"].items():
+        if "$ref" in field.get("items", {}):
+            part = schema["$defs"][_type(field["items"])]
+            lines += [f"Each of `{name}`: {' '.join(part.get('description', '').split())}\n", *_table(part)]
+    return "\n".join(lines)
+
+
+def _table(schema: dict[str, Any]) -> list[str]:
     required = set(schema.get("required", []))
-    lines = [
-        f"### {name_of(model)}\n",
-        f"{' '.join((model.__doc__ or '').split())}\n",
+    return [
         "| field | type | required |",
         "|---|---|---|",
+        *(
+            f"| `{name}` | {_type(field)} | {'yes' if name in required else ''} |"
+            for name, field in schema["properties"].items()
+        ),
+        "",
     ]
-    for name, field in schema["properties"].items():
-        lines.append(f"| `{name}` | {_type(field)} | {'yes' if name in required else ''} |")
-    return "\n".join(lines) + "\n"
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -100,4 +109,5 @@ def _type(field: dict[str, Any]) -> str:
         return " or ".join(names)
     if field.get("format") == "date-time":
         return "time"
-    return str(field.get("type", "any JSON"))
+    items = f" of {_type(field['items'])}" if "items" in field else ""
+    return f"{field.get('type', 'any JSON')}{items}"

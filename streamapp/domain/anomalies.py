@@ -49,7 +49,7 @@ def anomalies_of(state: OrderState) -> frozenset[Anomaly]:
 
 
 def is_allowed(before: Status | None, after: Status, *, busted: bool = False) -> bool:
-    """Return whether a published change is one that ordinary life brings (reference: execution §2.3).
+    """Return whether a published change is one that ordinary life brings (design: order-status).
 
     Args:
         before: The status published last, None for the first.

@@ -11,7 +11,7 @@ MOST_EPOCHS = 16
 
 
 @dataclass(frozen=True)
-class Progress:
+class ReportProgress:
     """A journal's epoch, the number up to which all its reports are durable, and those durable beyond a gap."""
 
     epoch: str
@@ -24,7 +24,11 @@ class Progress:
         """Whether a report is missing that comes before one we have."""
         return bool(self.ahead)
 
-    def seen(self, epoch: str, seq: int) -> Progress:
+    def has(self, epoch: str, seq: int) -> bool:
+        """Return whether report ``seq`` of ``epoch`` is durable; of an earlier journal's nobody remembers it."""
+        return epoch == self.epoch and (seq <= self.watermark or seq in self.ahead)
+
+    def seen(self, epoch: str, seq: int) -> ReportProgress:
         """Return the progress when report ``seq`` of ``epoch`` is durable; one of an earlier journal changes nothing.
 
         A new journal starts at 1, and the last one is over: what it had not said is lost with it.
@@ -32,7 +36,7 @@ class Progress:
         if epoch in self.earlier:
             return self
         if epoch != self.epoch:
-            return Progress(epoch, earlier=(*self.earlier, self.epoch)[-MOST_EPOCHS:]).seen(epoch, seq)
+            return ReportProgress(epoch, earlier=(*self.earlier, self.epoch)[-MOST_EPOCHS:]).seen(epoch, seq)
         if seq <= self.watermark:
             return self
         if seq > self.watermark + 1:

@@ -1,4 +1,4 @@
-"""What an execution cost against the expected price and the touch (design: messages; reference: execution §4).
+"""What an execution cost against the expected price and the touch (design: messages).
 
 Positive is adverse. With s = +1 for a buy and -1 for a sell, price p, benchmark b and volume q::
 

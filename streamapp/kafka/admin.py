@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import GroupIdNotFound, KafkaError, TopicAlreadyExistsError, for_code
 
 from streamapp.errors import ConfigurationError, Transient
 
 CREATE_TIMEOUT_MS = 30_000
+COORDINATOR_TRIES, COORDINATOR_PAUSE_S = 20, 0.5
+"""A new cluster makes a group's coordinator when it is first asked for it, and says for seconds that it has none."""
 
 
 class TopicSpec(Protocol):
@@ -30,6 +33,35 @@ class TopicPlan:
 
     present: tuple[str, ...]
     missing: tuple[str, ...]
+
+
+async def existing_topics(bootstrap: str) -> frozenset[str]:
+    """Return the names of all topics."""
+    async with _Admin(bootstrap) as admin:
+        return frozenset(await admin.list_topics())
+
+
+async def live_members(bootstrap: str, group: str) -> int:
+    """Return how many members Kafka counts in a consumer group; one that was killed counts until its session ends."""
+    async with _Admin(bootstrap) as admin:
+        for _ in range(COORDINATOR_TRIES):
+            try:
+                return await _members(admin, group)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(COORDINATOR_PAUSE_S)
+        return await _members(admin, group)
+
+
+async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
+    members = 0
+    for answer in await admin.describe_consumer_groups([group]):
+        for code, _, _, _, _, present, *_ in answer.groups:
+            if code not in {0, GroupIdNotFound.errno}:
+                raise for_code(code)
+            members += len(present)
+    return members
 
 
 async def plan_topics(bootstrap: str, specs: Iterable[TopicSpec], *, partitions: int) -> TopicPlan:

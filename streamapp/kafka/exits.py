@@ -6,10 +6,15 @@ import logging
 import os
 from typing import NoReturn
 
+from streamapp.errors import ConfigurationError
+
 logger = logging.getLogger(__name__)
 
 SOFTWARE = 70
 """sysexits' EX_SOFTWARE. A supervisor starts the process again, and every event not acknowledged comes again."""
+
+CONFIGURATION = 78
+"""sysexits' EX_CONFIG. Starting again helps nobody before a person has changed something."""
 
 
 def leave(reason: str, *, cause: BaseException | None = None, code: int = SOFTWARE) -> NoReturn:
@@ -22,3 +27,10 @@ def leave(reason: str, *, cause: BaseException | None = None, code: int = SOFTWA
     for handler in logging.getLogger().handlers:
         handler.flush()
     os._exit(code)
+
+
+def end_worker(error: BaseException) -> NoReturn:
+    """End the process because of ``error``; nothing unfinished is acknowledged, so all of it is redelivered."""
+    if isinstance(error, ConfigurationError):  # a person must mend it, and a new start would find it again
+        leave(str(error), code=CONFIGURATION)
+    leave("work that was begun could not be finished", cause=error)

@@ -10,8 +10,10 @@ from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaProducer
 
+from streamapp import topics
 from streamapp.errors import Definite
 from streamapp.kafka.receipts import ACK_TIMEOUT_S, settle
+from streamapp.messages.dead_letter import DeadLetter
 
 MAX_RECORD_BYTES = 900_000
 """Key and value together. Faust's producer dies of a record beyond 1,000,000 bytes, so we refuse earlier and say so."""
@@ -33,6 +35,11 @@ class Record:
             raise Definite(
                 f"a record for {self.topic} has {size} bytes, expected {MAX_RECORD_BYTES} at most: nothing was sent"
             )
+
+
+def dead_letter_record(letter: DeadLetter, key: bytes | None, partition: int) -> Record:
+    """Return the record that keeps ``letter``."""
+    return Record(topics.DEAD_LETTERS, key, letter.value, letter.headers, partition)
 
 
 class Producer(Protocol):

@@ -7,10 +7,14 @@ Faust loses records in two ways that these classes close (both were seen under k
   partition was gone. We seek to the first record there.
 - An acknowledgement beyond a record that was skipped is committed all the same if nothing was committed before, and if
   just one record was skipped always. We commit without holes only, and end the process at one: the record comes again.
+
+And in a rebalance Faust waits for ever for what was begun; we wait ``drain_s``, and then let it go.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,14 +22,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streamapp.kafka.exits import leave
-
-FETCH_WAIT_MS = 50
-"""How long the broker may hold a fetch that has nothing to return.
-
-Faust hard-codes 1500 ms: while one such fetch is held, records for other partitions of the same broker wait behind it.
-50 ms costs an idle worker 20 small requests a second, and is the most that a record can be held up by an earlier empty
-fetch.
-"""
 
 PRODUCER_BACKLOG = 10_000
 """Records that may wait to be sent before Faust holds back the streams; its own 100 is less than a window of lanes."""
@@ -48,8 +44,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Read when the fetcher is made, at start: Faust offers no setting for it.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        # Read when the fetcher is made, at start: Faust offers no settings for them.
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
+        consumer._fetch_min_bytes = self.app.fetch_min_bytes
         return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
@@ -78,15 +75,36 @@ class Consumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what was begun before the partitions go; Faust forgets the acknowledgements first.
 
-        A sink that may wait for the outside world for ever does not wait here (``stream_wait_empty`` off): what it had
-        begun comes again to the next owner.
+        For ``drain_s`` at most: what is not finished then comes again to the next owner, and is acknowledged for
+        nothing here.
         """
-        if revoked and self.app.conf.stream_wait_empty and not self.app.should_stop:
+        if revoked and not self.app.should_stop:
             self.stop_flow()
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
-            await self.wait_empty()
+            await self._drain(self.app.drain_s)
+            self._abandon()
         await super().on_partitions_revoked(revoked)
+
+    async def _drain(self, patience_s: float) -> None:
+        """Wait for acknowledgements as ``wait_empty`` does, which can't be timed out: it swallows its cancellation."""
+        until = self.loop.time() + patience_s
+        gc.collect()  # what was cleared from the queues is held by cycles only, and would be waited for
+        while self._unacked_messages and not self.should_stop and (left_s := until - self.loop.time()) > 0:
+            self._waiting_for_ack = self.loop.create_future()
+            await asyncio.wait([self._waiting_for_ack], timeout=min(left_s, 1.0))
+            self._waiting_for_ack = None
+            self._clean_unacked_messages()
+            gc.collect()
+        await self.commit()
+
+    def _abandon(self) -> None:
+        """Count no later acknowledgement: after the rebalance it would be one beyond records that come again."""
+        if self._unacked_messages:
+            self.log.warning("%s events were not finished in time: they come again", len(self._unacked_messages))
+        for message in self._unacked_messages:
+            message.acked = True
+        self._unacked_messages.clear()
 
     def _new_offset(self, tp: TP) -> int | None:
         acked = self._acked[tp]

@@ -69,7 +69,7 @@ class Pulse:
         self._beat_s = None
 
 
-class Progress:
+class Standstill:
     """How long something has looked the same."""
 
     def __init__(self, clock: Callable[[], float] = now_s) -> None:
@@ -108,7 +108,7 @@ class Watchdog(Service):
         self._limits_s = (stall_s, rebalance_s, silence_s)
         self._check_s = check_s
         self._end = end
-        self._reading, self._assigning, self._answers = Progress(clock), Progress(clock), Progress(clock)
+        self._reading, self._assigning, self._answers = Standstill(clock), Standstill(clock), Standstill(clock)
         self._answered = 0
 
     async def on_start(self) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.local.ports import LOOPBACK
+from streamapp.local.ports import EPHEMERAL, is_free
 from streamapp.local.process import POLL_S, REPOSITORY, kill_group, last_lines
 from streamapp.local.readiness import http_answers
 from streamapp.local.state import StackFolder
@@ -101,15 +100,15 @@ class OwnStack:
             return self._up.wait()
 
 
-def free_port_offset(low: int = 1000, high: int = 40000) -> int:
+def free_port_offset() -> int:
     """Return an offset at which every port of the stack is free now.
 
     Raises:
         ConfigurationError: after many tries there is none.
     """
     for _ in range(200):
-        offset = random.randrange(low, high, 10)  # noqa: S311 -- any free place will do
-        if all(map(_is_free, _all_ports(Ports(offset)))):
+        offset = random.randrange(1000, 25_000, 10)  # noqa: S311 -- any free place will do
+        if all(port < EPHEMERAL and is_free(port) for port in _all_ports(Ports(offset))):
             return offset
     raise ConfigurationError("expected a range of free ports on 127.0.0.1, got none in 200 tries. Stop other stacks.")
 
@@ -117,13 +116,3 @@ def free_port_offset(low: int = 1000, high: int = 40000) -> int:
 def _all_ports(ports: Ports) -> list[int]:
     named = [value for name in dir(Ports) if isinstance(value := getattr(ports, name), int) and name != "offset"]
     return [*named, *(ports.trading(worker) for worker in range(1, 5))]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
+from functools import partial
 
 from streamapp.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 
 
+EPHEMERAL = 32_768
+"""Linux gives ports from here on to outgoing connections (``ip_local_port_range``): a free one may be gone at once."""
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that nobody listens on now, and no connection takes by chance."""
+    return next(filter(is_free, iter(partial(random.randrange, 20_000, EPHEMERAL), None)))
 
 
 def is_free(port: int) -> bool:

@@ -84,7 +84,6 @@ class Stack:
         ports = self._ports
         specs = [
             self._module("mirror", ports.mirror),
-            self._faust("publisher", ports.publisher),
             _behind(self._faust("warehouse", ports.warehouse)),
         ]
         return [*specs, self._module("terminals", ports.terminals)] if self._settings.is_executor else specs
@@ -97,7 +96,7 @@ class Stack:
     def addresses(self) -> dict[str, str]:
         """Return where everything is, configured or local."""
         settings, ports = self._settings, self._ports
-        ours = {"mirror": ports.mirror, "publisher": ports.publisher, "warehouse": ports.warehouse}
+        ours = {"mirror": ports.mirror, "warehouse": ports.warehouse}
         if settings.is_executor:
             ours["terminals"] = ports.terminals
         market = {"market": f"http://{settings.market_address}"} if self._is_simulated else {}
@@ -121,7 +120,7 @@ class Stack:
 
     def _listeners(self) -> dict[str, int]:
         settings, ports = self._settings, self._ports
-        found = {"mirror": ports.mirror, "publisher": ports.publisher, "warehouse": ports.warehouse}
+        found = {"mirror": ports.mirror, "warehouse": ports.warehouse}
         found["trading"] = ports.trading()
         if settings.kafka.bootstrap is None:
             found |= {"Kafka": ports.kafka, "Kafka's controller": ports.kafka_controller}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Self
 
@@ -42,14 +43,14 @@ def reason_and_detail(error: ValidationError) -> tuple[str, str]:
     return ("not_json" if first["type"] == "json_invalid" else "invalid"), f"{place}: {first['msg']}"[:500]
 
 
-def json_object(payload: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``payload``, its fractions as exact Decimals.
+def json_object(payload: bytes, *, parse_float: Callable[[str], Any] = Decimal) -> dict[str, Any]:
+    """Return the JSON object in ``payload``, its fractions as exact Decimals, or what ``parse_float`` makes of them.
 
     Raises:
         Unusable: reason ``not_json`` or ``not_an_object``.
     """
     try:
-        value = json.loads(payload.decode(), parse_float=Decimal, parse_constant=_refuse_constant)
+        value = json.loads(payload.decode(), parse_float=parse_float, parse_constant=_refuse_constant)
         if b"\\ud" in payload or b"\\uD" in payload:
             json.dumps(
                 value, ensure_ascii=False, default=str

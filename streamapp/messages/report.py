@@ -1,15 +1,18 @@
-"""report/1: what a terminal saw, on ``mt5.report.{account}``. Its body is the body of the fact that it becomes."""
+"""reports/1: what a terminal saw, on ``mt5.report.{account}``. A body is the body of the fact that it becomes."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from streamapp.domain import facts
 from streamapp.domain.vocabulary import Connection, Frozen, UtcTime
-from streamapp.messages.envelope import Message
+from streamapp.messages.envelope import Message, reason_and_detail
 
 ReportKind = Literal[
     "refused",
@@ -42,60 +45,32 @@ class ConnectionChange(Frozen):
     detail: str = ""
 
 
+_DEAL_KINDS = {"Filled": "deal", "FillCorrected": "deal_correction", "FillBusted": "deal_busted"}
+
+
+def _kind_of(fact: str) -> str:
+    """Return a fact's name on this wire: in snake case, without the word for whose it is."""
+    short = re.sub("^(Submit|Broker|Order|Outcome|Proven)(?=[A-Z])", "", fact)
+    return _DEAL_KINDS.get(fact) or re.sub("(?<=[a-z])(?=[A-Z])", "_", short).lower()
+
+
 REPORT_BODIES: dict[str, type[Frozen]] = {
-    "refused": facts.SubmitRefused,
-    "started": facts.SubmitStarted,
-    "returned": facts.SubmitReturned,
-    "unknown": facts.OutcomeUnknown,
-    "absent": facts.ProvenAbsent,
-    "accepted": facts.BrokerAccepted,
-    "rejected": facts.BrokerRejected,
-    "cancelled": facts.BrokerCancelled,
-    "expired": facts.BrokerExpired,
-    "deal": facts.Filled,
-    "deal_correction": facts.FillCorrected,
-    "deal_busted": facts.FillBusted,
-    "created": facts.OrderCreated,
-    "cancel_requested": facts.CancelRequested,
-    "cancel_rejected": facts.CancelRejected,
-    "modify_requested": facts.ModifyRequested,
-    "modified": facts.Modified,
-    "modify_rejected": facts.ModifyRejected,
-    "connection": ConnectionChange,
-}
+    # A claim is the desk's own; no terminal reports it.
+    _kind_of(fact): body
+    for fact, body in facts.BODIES.items()
+    if body is not facts.SubmitClaimed
+} | {"connection": ConnectionChange}
+"""The body of each :data:`ReportKind`."""
 
-ReportBody = (
-    facts.SubmitRefused
-    | facts.SubmitStarted
-    | facts.SubmitReturned
-    | facts.OutcomeUnknown
-    | facts.ProvenAbsent
-    | facts.BrokerAccepted
-    | facts.BrokerRejected
-    | facts.BrokerCancelled
-    | facts.BrokerExpired
-    | facts.Filled
-    | facts.FillCorrected
-    | facts.FillBusted
-    | facts.OrderCreated
-    | facts.CancelRequested
-    | facts.CancelRejected
-    | facts.ModifyRequested
-    | facts.Modified
-    | facts.ModifyRejected
-    | ConnectionChange
-)
+ReportBody = facts.Body | ConnectionChange
 
 
-class Report(Message):
-    """report/1.
+class Report(Frozen):
+    """One thing that a terminal saw.
 
     ``seq`` is contiguous within (account, epoch), from 1; ``order_id`` None for what is no order's of ours.
     """
 
-    schema_: Literal["report/1"] = Field("report/1", alias="schema")
-    account: str
-    epoch: str
     seq: int = Field(ge=1)
     at: UtcTime
     kind: ReportKind
@@ -109,3 +84,68 @@ class Report(Message):
         if kind is None:
             raise ValueError("expected a known kind")
         return value if isinstance(value, kind) else kind.model_validate(value)
+
+
+class BatchPlace(Message):
+    """Where a batch of reports stands: its account, the epoch of its journal, and the seq of its first report."""
+
+    schema_: Literal["reports/1"] = Field("reports/1", alias="schema")
+    account: str
+    epoch: str
+    first_seq: int = Field(ge=1)
+
+
+class ReportBatch(BatchPlace):
+    """reports/1: the reports that waited together, at most 100 and about 200 kB of them.
+
+    Their ``seq`` is contiguous from ``first_seq``. A batch may overlap others, earlier or later ones: what is
+    published again is not cut where it was cut before.
+    """
+
+    reports: tuple[Report, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _contiguous(self) -> Self:
+        for seq, report in enumerate(self.reports, self.first_seq):
+            if report.seq != seq:
+                raise ValueError(f"reports: expected seq {seq}, got {report.seq}")
+        return self
+
+
+class _OpenBatch(BatchPlace):
+    reports: tuple[Any, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class BadReport:
+    """A report that is not of its model, by the seq that its place in the batch gives it; reason as in Unusable."""
+
+    seq: int
+    reason: str
+    detail: str
+
+
+def encode_batch(place: BatchPlace, reports: Sequence[bytes]) -> bytes:
+    """Return the ReportBatch of reports that are encoded already, without reading them."""
+    return place.encode().removesuffix(b"}") + b',"reports":[' + b",".join(reports) + b"]}"
+
+
+def read_batch(payload: bytes) -> tuple[BatchPlace, list[Report | BadReport]]:
+    """Return where a batch stands and its reports in order of seq; a bad one does not spoil its neighbours.
+
+    Raises:
+        Unusable: the envelope can't be read: not JSON, or no account, epoch, first_seq or reports.
+    """
+    batch = _OpenBatch.decode(payload)
+    place = BatchPlace(account=batch.account, epoch=batch.epoch, first_seq=batch.first_seq)
+    return place, [_read_report(seq, value) for seq, value in enumerate(batch.reports, batch.first_seq)]
+
+
+def _read_report(seq: int, value: Any) -> Report | BadReport:
+    try:
+        report = Report.model_validate(value)
+    except ValidationError as error:
+        return BadReport(seq, *reason_and_detail(error))
+    if report.seq != seq:
+        return BadReport(seq, "invalid", f"seq: expected {seq}, got {report.seq}")
+    return report

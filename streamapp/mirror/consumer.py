@@ -46,7 +46,7 @@ from streamapp.errors import StreamappError, Transient
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import TooLarge, Writer
 from streamapp.mirror.lease import Lease
-from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, Rules, dead_letter, route
+from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, RoutingRules, dead_letter, route
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class StreamMirror:
         *,
         is_contiguous: bool,
         writer: Callable[[], Writer],
-        rules: Rules,
+        rules: RoutingRules,
         lease: Lease,
         gauges: Gauges,
     ) -> None:

@@ -29,7 +29,7 @@ Indifference = Literal["own_origin", "not_our_role"]
 
 
 @dataclass(frozen=True)
-class Rules:
+class RoutingRules:
     """What routing depends on, of the settings."""
 
     role: Role
@@ -38,7 +38,7 @@ class Rules:
     execution: ExecutionSettings
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings) -> RoutingRules:
         """Return the rules of a deployment."""
         origin = subjects.origin(settings.deployment, settings.role)
         return cls(settings.role, origin, settings.kafka.partitions, settings.execution)
@@ -102,7 +102,7 @@ _ROUTES = {
 _PUBLISHED_BY_US_TOO: frozenset[Family] = frozenset({"order", "fill", "error"})
 
 
-def route(arrival: Arrival, rules: Rules) -> MirrorRecord | Dropped:
+def route(arrival: Arrival, rules: RoutingRules) -> MirrorRecord | Dropped:
     """Return where ``arrival`` goes; the payload is carried on untouched, or as a dead letter with the reason."""
     found = next((one for subject, one in _ROUTES.items() if arrival.subject.startswith(f"{subject}.")), None)
     if found is not None and (reason := _indifference(arrival, found, rules)) is not None:
@@ -113,7 +113,7 @@ def route(arrival: Arrival, rules: Rules) -> MirrorRecord | Dropped:
         return dead_letter(arrival, error.reason, error.detail, rules.partitions)
 
 
-def _indifference(arrival: Arrival, found: Route, rules: Rules) -> Indifference | None:
+def _indifference(arrival: Arrival, found: Route, rules: RoutingRules) -> Indifference | None:
     if rules.role not in found.roles:
         return "not_our_role"
     if found.family in _PUBLISHED_BY_US_TOO and arrival.headers.get(subjects.ORIGIN_HEADER) == rules.origin:
@@ -121,7 +121,7 @@ def _indifference(arrival: Arrival, found: Route, rules: Rules) -> Indifference 
     return None
 
 
-def _record(arrival: Arrival, found: Route | None, rules: Rules) -> MirrorRecord:
+def _record(arrival: Arrival, found: Route | None, rules: RoutingRules) -> MirrorRecord:
     limit = TERMINAL_PAYLOAD_BYTES if arrival.subject.startswith("mt5.") else rules.execution.max_payload_bytes
     if len(arrival.payload) > limit:
         raise Unusable("too_long", f"expected {limit} bytes at most, got {len(arrival.payload)}")

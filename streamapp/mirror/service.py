@@ -23,7 +23,7 @@ from streamapp.mirror.consumer import StreamMirror
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import KafkaWriter
 from streamapp.mirror.lease import Lease
-from streamapp.mirror.routing import Rules
+from streamapp.mirror.routing import RoutingRules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
 from streamapp.settings import Settings
@@ -162,7 +162,7 @@ class Mirror:
             writer=lambda: KafkaWriter(
                 settings.kafka_bootstrap, f"{settings.deployment}-mirror", timeout_s=settings.kafka.send_timeout_s
             ),
-            rules=Rules.of(settings),
+            rules=RoutingRules.of(settings),
             lease=lease,
             gauges=self._gauges,
         )

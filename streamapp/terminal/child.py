@@ -23,7 +23,6 @@ from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.settings import Settings, load_settings, secret
-from streamapp.terminal import brokerlog
 from streamapp.terminal.alertness import notice_stalls
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
@@ -32,7 +31,7 @@ from streamapp.terminal.journal import Journal, journal_path
 from streamapp.terminal.lifetime import die_with_parent, end_holder, keep_children
 from streamapp.terminal.link import WorkerLink
 from streamapp.terminal.operations import Operations
-from streamapp.terminal.outbox import Acknowledged, Shelf, Speaker, replay
+from streamapp.terminal.outbox import JetStreamPublisher, OutboxPublisher, log_of, replay, reports_of
 from streamapp.terminal.resolver import Resolver
 from streamapp.terminal.service import Service
 from streamapp.terminal.snapshots import Snapshots
@@ -91,7 +90,7 @@ class Terminal:
         self.nats = ConnectionState()
         self._tasks: list[asyncio.Task[None]] = []
         self.service: Service | None = None
-        self.speakers: dict[str, Speaker] = {}
+        self.publishers: dict[str, OutboxPublisher] = {}
         self.snapshots: Snapshots | None = None
         self._counts: dict[str, int] = {}
 
@@ -141,22 +140,13 @@ class Terminal:
 
     async def _talk(self) -> None:
         client = await self._connected()
-        out = Acknowledged(client, self.settings.deployment, self.settings.nats.publish_timeout_s)
+        out = JetStreamPublisher(client, self.settings.deployment, self.settings.nats.publish_timeout_s)
         await out.start()
         book, deployment = self.journal.book, self.settings.deployment
-        reports = Shelf(
-            Book.outbox,
-            subjects.report(self.account),
-            lambda seq: subjects.message_id(deployment, "report", self.account, book.epoch, seq),
-        )
-        log = Shelf(
-            brokerlog.waiting,
-            subjects.broker_log(self.account),
-            lambda seq: subjects.message_id(deployment, "log", self.account, book.epoch, seq),
-            brokerlog.release,
-        )
-        self.speakers = {
-            name: Speaker(self.journal, out, shelf, name) for name, shelf in (("reports", reports), ("log", log))
+        reports = reports_of(book, deployment)
+        self.publishers = {
+            name: OutboxPublisher(self.journal, out, source, name)
+            for name, source in (("reports", reports), ("log", log_of(book, deployment)))
         }
         self.service = Service(
             self.journal,
@@ -172,8 +162,8 @@ class Terminal:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                for speaker in self.speakers.values():
-                    group.create_task(speaker.run())
+                for publisher in self.publishers.values():
+                    group.create_task(publisher.run())
                 group.create_task(snapshots.run(client))
         finally:
             await client.close()
@@ -205,7 +195,7 @@ class Terminal:
             reasons.append(f"doubts that wait for a person: {waiting}; see docs/operations.md, Doubts")
         if self.snapshots is not None and self.snapshots.problem:
             reasons.append(f"snapshots: {self.snapshots.problem}")
-        reasons += [f"{name}: {speaker.problem}" for name, speaker in self.speakers.items() if speaker.problem]
+        reasons += [f"{name}: {publisher.problem}" for name, publisher in self.publishers.items() if publisher.problem]
         last, released = await self.journal.write(lambda book: (book.last_seq(), book.released_seq()))
         service = self.service
         return {

@@ -19,8 +19,8 @@ from streamapp.terminal.sightings import SHORTEST_TAG, TABLES, TAG_BEGINS
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far off a server's clock may date an order that has lost its name."""
-_Kind = tuple[str, Side, Decimal]
-"""Symbol, side and volume."""
+_Kind = tuple[str, Side]
+"""Symbol and side."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, latenes
     for doubt in doubts:
         wanted = doubt.order.parameters
         by_magic[doubt.magic].append(doubt)
-        by_kind[wanted.symbol, wanted.side, wanted.volume].append(doubt)
+        by_kind[wanted.symbol, wanted.side].append(doubt)
     for row in seen:
         possible = doubts if TAG_BEGINS in row.comment else by_magic.get(row.magic, ())
         named = [doubt for doubt in possible if _names(row, doubt)]
@@ -120,7 +120,7 @@ def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, latenes
             found.ours.append(row)
             if row.ticket and row.ticket not in found.tickets:
                 found.tickets.append(row.ticket)
-        for doubt in by_kind.get((row.symbol, row.side, row.volume), ()) if not named else ():
+        for doubt in by_kind.get((row.symbol, row.side), ()) if not named else ():
             if _is_alike(row, doubt, epoch, lateness):
                 evidence[doubt.order.order_id].alike.append(row)
     return evidence
@@ -134,8 +134,11 @@ def _names(row: Sighting, doubt: Doubt) -> bool:
 def _is_alike(row: Sighting, doubt: Doubt, epoch: str, lateness: timedelta) -> bool:
     order = doubt.order
     earliest = doubt.recorded_at - CLOCK_SLACK
+    whole = order.parameters.volume
     return (
-        (row.closes is None or row.closes == order.position_id)
+        # A deal or a position may be a part of the order, and be seen before the order's own row is.
+        (row.volume <= whole if TABLES[row.table].shows_parts else row.volume == whole)
+        and (row.closes is None or row.closes == order.position_id)
         and (order.position_id is None or row.closes in (None, order.position_id))
         and (order.epoch != epoch or row.at >= earliest)
         and row.at <= order.not_after + lateness + CLOCK_SLACK

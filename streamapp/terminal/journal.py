@@ -59,9 +59,14 @@ CREATE INDEX rows_absent ON rows (recorded_at) WHERE state = 'absent';
     2: """
 CREATE INDEX tickets_by_order ON tickets (order_id);
 """,
+    # A report was a message of its own; now the batch around it names account and epoch. The cast: newer SQLites take
+    # a blob for their own binary JSON.
+    3: """
+UPDATE outbox SET payload = CAST(json_remove(CAST(payload AS TEXT), '$.schema', '$.account', '$.epoch') AS BLOB);
+""",
 }
 """What makes a journal of one version one of the next."""
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15

@@ -24,7 +24,7 @@ class Shelves:
         self.clock = clock
         self.boot = uuid4().hex
         self.fresh: dict[str, list[tuple[int, bytes]]] = {"reports": [], "log": []}
-        """What this transaction put on the shelves, by their names: it is said from here, not read again."""
+        """What this transaction put on the shelves, by their names: it is published from here, not read again."""
         self._doubted: list[str] = []
         self.epoch = self.meta("epoch") or ""
         self.halt_reason = self.meta("halted")
@@ -75,10 +75,8 @@ class Shelves:
     def report(self, kind: ReportKind, order_id: str | None, body: ReportBody) -> None:
         """Put a report into the outbox under the next seq."""
         seq = self.last_seq() + 1
-        report = Report(
-            account=self.account, epoch=self.epoch, seq=seq, at=self.clock(), kind=kind, order_id=order_id, body=body
-        )
-        payload = report.encode()
+        report = Report(seq=seq, at=self.clock(), kind=kind, order_id=order_id, body=body)
+        payload = report.model_dump_json().encode()
         self.db.execute("INSERT INTO outbox VALUES (?, ?)", (seq, payload))
         self.fresh["reports"].append((seq, payload))
 
@@ -100,7 +98,7 @@ class Shelves:
         return self.released_seq()
 
     def outbox(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return the next reports after ``after_seq``."""
+        """Return (seq, encoded Report) of the next reports after ``after_seq``."""
         return self.db.execute(
             "SELECT seq, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
         ).fetchall()

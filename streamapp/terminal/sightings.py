@@ -27,7 +27,10 @@ WHOLE_TAG = re.compile("g1[a-z2-7]{12}")
 
 @dataclass(frozen=True)
 class _Table:
-    """How one table is read; ``ended`` is the time of what is over, in the tables that only grow."""
+    """How one table is read; ``ended`` is the time of what is over, in the tables that only grow.
+
+    ``shows_parts``: a row may be a part of its order only, and be there before the order's own row is.
+    """
 
     function: str
     ticket: str
@@ -35,16 +38,17 @@ class _Table:
     time: str
     last_type: int
     ended: str | None = None
+    shows_parts: bool = False
 
 
 TABLES = {
     # What lives is read before what ended, so that an order which moves meanwhile is seen in one of them.
     "orders": _Table("orders_get", "ticket", "volume_initial", "time_setup", LAST_ORDER_TYPE),
-    "positions": _Table("positions_get", "identifier", "volume", "time", LAST_DEAL_TYPE),
+    "positions": _Table("positions_get", "identifier", "volume", "time", LAST_DEAL_TYPE, shows_parts=True),
     "history_orders": _Table(
         "history_orders_get", "ticket", "volume_initial", "time_setup", LAST_ORDER_TYPE, "time_done"
     ),
-    "history_deals": _Table("history_deals_get", "order", "volume", "time", LAST_DEAL_TYPE, "time"),
+    "history_deals": _Table("history_deals_get", "order", "volume", "time", LAST_DEAL_TYPE, "time", shows_parts=True),
 }
 
 
@@ -54,14 +58,15 @@ class Wanted:
     def __init__(self, orders: Iterable[dict[str, Any]]) -> None:
         self._magics: set[int] = set()
         self._tags: set[str] = set()
-        self._alike_from: dict[tuple[str, str, float], int] = {}
+        self._alike_from: dict[tuple[str, str], dict[float, int]] = {}
         self._tickets: set[int] = set()
         for order in orders:
             self._magics.add(order["magic"])
             self._tags.add(order["tag"][:SHORTEST_TAG])
             if order["alike_from"] is not None:
-                key = (order["symbol"], order["side"], round(order["volume"], VOLUME_DIGITS))
-                self._alike_from[key] = min(order["alike_from"], self._alike_from.get(key, order["alike_from"]))
+                volumes = self._alike_from.setdefault((order["symbol"], order["side"]), {})
+                volume = round(order["volume"], VOLUME_DIGITS)
+                volumes[volume] = min(order["alike_from"], volumes.get(volume, order["alike_from"]))
 
     def is_sighted(self, row: Any, table: _Table) -> bool:
         """Return whether a row may be a wanted order, or belongs to one seen before; its ticket is remembered."""
@@ -83,9 +88,13 @@ class Wanted:
         return at >= 0
 
     def _is_alike(self, row: Any, table: _Table) -> bool:
-        key = (row.symbol, SIDES[row.type & 1], round(getattr(row, table.volume), VOLUME_DIGITS))
-        since = self._alike_from.get(key)
-        return since is not None and getattr(row, table.time) >= since and not WHOLE_TAG.search(row.comment)
+        volumes = self._alike_from.get((row.symbol, SIDES[row.type & 1]))
+        if not volumes or WHOLE_TAG.search(row.comment):
+            return False
+        volume, at = round(getattr(row, table.volume), VOLUME_DIGITS), getattr(row, table.time)
+        if not table.shows_parts:
+            return volume in volumes and at >= volumes[volume]
+        return any(volume <= whole and at >= since for whole, since in volumes.items())
 
 
 def look(calls: Calls, orders: list[dict[str, Any]], since: int, until: int, settled_until: int) -> dict[str, Any]:

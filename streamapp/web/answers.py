@@ -22,7 +22,7 @@ CLICKHOUSE_DEADLINE_S = 3.0
 """A person waits for these pages; the client's own deadline is for the sink."""
 
 
-class Rows(Protocol):
+class OlderRows(Protocol):
     """What the answers need of ClickHouse (:class:`streamapp.clickhouse.reader.Reader`)."""
 
     async def order(self, order_id: str) -> Answer | None: ...  # noqa: D102
@@ -59,7 +59,7 @@ class Answers:
         Unanswered: as above; nothing is ever said not to exist while somebody who might have it is silent.
     """
 
-    def __init__(self, local: Local, peers: Peers, rows: Rows, partitions: int) -> None:
+    def __init__(self, local: Local, peers: Peers, rows: OlderRows, partitions: int) -> None:
         self._local = local
         self._peers = peers
         self._rows = rows
@@ -191,8 +191,8 @@ class Answers:
             older = await self._clickhouse(self._rows.facts(body["order_id"]))
         except Transient:
             return Found(body | _gaps([CLICKHOUSE]), found.by)
-        known = {fact["fact_id"] for fact in body["facts"]}
-        body["facts"] = [*(fact for fact in older if fact["fact_id"] not in known), *body["facts"]]
+        kept = {fact["fact_id"]: fact for fact in older}
+        body["facts"] = [fact if "body" in fact else kept.get(fact["fact_id"], fact) for fact in body["facts"]]
         return Found(body, found.by)
 
     async def _clickhouse(self, query: Awaitable[Any]) -> Any:

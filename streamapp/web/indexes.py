@@ -1,61 +1,72 @@
-"""What the views keep in memory of tables that they must never iterate over."""
+"""What the views keep in memory of rows that they must never iterate over."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
-from agents.updates import position_message
+from streamapp.desk.rendering import position_message
+from streamapp.domain.facts import Fact
 from streamapp.messages.position import PositionMessage
-from tables.accounts import AccountRow, AccountStateRow
 from tables.positions import PositionRevision, PositionRow
+from tables.row import Row
+
+MOST_ORDERS = 2000
+"""Orders whose facts are at hand, some 8 MB: ClickHouse has those of all others, seconds after their commit."""
 
 
 class OpenPositions:
-    """The positions that are not flat (an Index of table ``positions``)."""
+    """The positions that are not flat."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, bytes], PositionMessage] = {}
+        self._open: dict[tuple[str, int], tuple[int, PositionMessage]] = {}
 
     @property
     def messages(self) -> Iterable[PositionMessage]:
         """position/1 of each, as it is now."""
-        return self._open.values()
+        return [message for _, message in self._open.values()]
 
-    def added(self, key: bytes, row: PositionRow, partition: int) -> None:
-        """Take over the durable row of ``key``."""
+    def put(self, row: Row, partition: int) -> None:
+        """Take over a durable row."""
+        if not isinstance(row, PositionRow):
+            return
         # Rendered here, where the row has been folded just now, and not once more for every question.
         message = position_message(row, PositionRevision(row.rev, row.newest[-1], row.state)) if row.newest else None
         if message is None or message.side is None:
-            self._open.pop((partition, key), None)
+            self._open.pop((row.account, row.position_id), None)
         else:
-            self._open[partition, key] = message
+            self._open[row.account, row.position_id] = (partition, message)
 
-    def dropped(self, partition: int) -> None:
-        """Forget the rows of ``partition``: they belong to another worker."""
-        self._open = {place: message for place, message in self._open.items() if place[0] != partition}
+    def said(self, facts: Iterable[Fact]) -> None:
+        """Facts are in the rows."""
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the rows of ``partitions``: they belong to another worker."""
+        self._open = {place: known for place, known in self._open.items() if known[0] not in partitions}
 
 
-class AccountStates:
-    """The accounts as their terminals saw them last (an Index of table ``accounts``)."""
+class RecentFacts:
+    """The facts of the orders that changed last: rows keep their ids alone, and ClickHouse has them seconds later."""
 
-    def __init__(self) -> None:
-        self._states: dict[str, tuple[int, AccountStateRow]] = {}
+    def __init__(self, most_orders: int = MOST_ORDERS) -> None:
+        self._most = most_orders
+        self._facts: OrderedDict[str, dict[str, Fact]] = OrderedDict()
 
-    @property
-    def rows(self) -> Iterable[AccountStateRow]:
-        """The rows, each as it is now."""
-        return [row for _, row in self._states.values()]
+    def of(self, order_id: str) -> dict[str, Fact]:
+        """Return the facts of an order that are at hand, by id."""
+        return self._facts.get(order_id, {})
 
-    def of(self, account: str) -> AccountStateRow | None:
-        """Return the row of one account, None if no terminal of it was ever heard here."""
-        found = self._states.get(account)
-        return None if found is None else found[1]
+    def put(self, row: Row, partition: int) -> None:
+        """Rows keep no facts."""
 
-    def added(self, key: bytes, row: AccountRow, partition: int) -> None:  # noqa: ARG002  the row knows its account
-        """Take over the durable row of ``key``; watermarks are not the views' business."""
-        if isinstance(row.root, AccountStateRow):
-            self._states[row.root.account] = (partition, row.root)
+    def said(self, facts: Iterable[Fact]) -> None:
+        """Take over the facts of a durable commit."""
+        for fact in facts:
+            if fact.order_id is not None:
+                self._facts.setdefault(fact.order_id, {}).setdefault(fact.fact_id, fact)
+                self._facts.move_to_end(fact.order_id)
+        while len(self._facts) > self._most:
+            self._facts.popitem(last=False)
 
-    def dropped(self, partition: int) -> None:
-        """Forget the rows of ``partition``."""
-        self._states = {account: known for account, known in self._states.items() if known[0] != partition}
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Facts are true whoever owns their order."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from agents.updates import current_order
+from streamapp.desk.rendering import current_order
 from streamapp.errors import Transient
+from streamapp.messages.account import AccountMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
-from streamapp.web.indexes import AccountStates, OpenPositions
-from tables.accounts import AccountRow
-from tables.durable import DurableTable
+from streamapp.web.indexes import OpenPositions, RecentFacts
 from tables.orders import OrderIndex, OrderRow, order_key
-from tables.positions import PositionRow
+from tables.store import Store
 
 Answer = dict[str, Any]
 
@@ -33,48 +33,58 @@ class Filter:
     limit: int = 100
 
 
+class Known(Protocol):
+    """What is kept in memory of the rows (:class:`agents.desk.Desk`)."""
+
+    recovered: asyncio.Event
+
+    @property
+    def index(self) -> OrderIndex:
+        """The open orders."""
+        ...
+
+    def states(self) -> Mapping[str, AccountMessage]:
+        """Return the accounts as they were published last."""
+        ...
+
+
 class Local:
-    """Answers from the tables of this worker.
+    """Answers from the rows of this worker.
 
     Raises (every method):
-        Transient: the tables, or their indexes, are being recovered; "there is none" would be a guess.
+        Transient: the rows, or their indexes, are being recovered; "there is none" would be a guess.
     """
 
-    def __init__(
-        self,
-        orders: DurableTable[OrderRow],
-        order_index: OrderIndex,
-        positions: DurableTable[PositionRow],
-        accounts: DurableTable[AccountRow],
-    ) -> None:
-        self._orders = orders
-        self._order_index = order_index
-        self._positions = positions
-        self._open_positions = OpenPositions()
-        self._accounts = accounts
-        self._account_states = AccountStates()
-        positions.watch(self._open_positions)
-        accounts.watch(self._account_states)
+    def __init__(self, store: Store, desk: Known, positions: OpenPositions, facts: RecentFacts) -> None:
+        self._store = store
+        self._desk = desk
+        self._open_positions = positions
+        self._facts = facts
 
     def order(self, order_id: str) -> Answer | None:
         """Return order/1 with ``facts``, None if no partition of this worker has it.
 
-        ``facts`` are the newest; ``older_facts`` counts those that only ClickHouse still has.
+        Of facts that are not at hand only the ``fact_id`` is there; ``older_facts`` counts them: ClickHouse has them.
         """
-        _require(self._orders.recovered, "orders")
-        row = self._orders.confirmed(order_key(order_id))
+        self._require()
+        found = self._store.find(order_key(order_id))
+        row = None if found is None else OrderRow.decode(found[1])
         message = None if row is None else current_order(row)
         if row is None or message is None:
             return None
-        facts = [_object(FactMessage.of(fact)) for fact in row.facts]
-        return {**_object(message), "facts": facts, "older_facts": row.rev - len(facts)}
+        known = self._facts.of(order_id)
+        facts = [
+            _object(FactMessage.of(known[fact_id])) if fact_id in known else {"fact_id": fact_id}
+            for fact_id in row.state.facts
+        ]
+        return {**_object(message), "facts": facts, "older_facts": sum("body" not in fact for fact in facts)}
 
     async def orders(self, wanted: Filter) -> list[Answer]:
         """Return open orders as order/1, those that came last."""
-        _require(self._orders.indexed, "orders")
+        self._require()
         matching = [
             (order_id, order.partition)
-            for order_id, order in self._order_index.open.items()
+            for order_id, order in self._desk.index.open.items()
             if _matches(order.status, wanted.status)
             and _matches(order.symbol, wanted.symbol)
             and _matches(order.account, wanted.account)
@@ -83,8 +93,8 @@ class Local:
         for count, (order_id, partition) in enumerate(reversed(matching), start=1):
             if len(found) >= wanted.limit:
                 break
-            row = self._orders.confirmed(order_key(order_id), partition=partition)
-            if row is not None and (message := current_order(row)) is not None:
+            value = self._store.get(order_key(order_id), partition=partition)
+            if value is not None and (message := current_order(OrderRow.decode(value))) is not None:
                 found.append(_object(message))
             if count % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -92,7 +102,7 @@ class Local:
 
     def positions(self, wanted: Filter) -> list[Answer]:
         """Return open positions as position/1."""
-        _require(self._positions.indexed, "positions")
+        self._require()
         return [
             _object(message)
             for message in self._open_positions.messages
@@ -101,23 +111,22 @@ class Local:
 
     def accounts(self) -> list[Answer]:
         """Return account/1 of each account whose terminal was heard."""
-        _require(self._accounts.indexed, "accounts")
-        return [_object(row.state) for row in self._account_states.rows]
+        self._require()
+        return [_object(state) for state in self._desk.states().values()]
 
     def account(self, account: str) -> Answer | None:
         """Return account/1 of one account, None if its terminal was never heard here."""
-        _require(self._accounts.indexed, "accounts")
-        row = self._account_states.of(account)
-        return None if row is None else _object(row.state)
+        self._require()
+        state = self._desk.states().get(account)
+        return None if state is None else _object(state)
+
+    def _require(self) -> None:
+        if not self._desk.recovered.is_set():
+            raise Transient("the rows of this worker are being recovered")
 
 
 def _matches(value: str | None, wanted: str | None) -> bool:
     return wanted is None or value == wanted
-
-
-def _require(ready: asyncio.Event, table: str) -> None:
-    if not ready.is_set():
-        raise Transient(f"table {table} of this worker is being recovered")
 
 
 def _object(message: Message) -> Answer:

@@ -1,17 +1,37 @@
-"""The trading worker's connection to NATS: made at start, before anything is recovered, and kept for life."""
+"""The trading worker's connection to NATS: made at start, before anything is recovered, and kept for life.
+
+The terminals are asked through it (:class:`NatsTerminals`), and the outbox is published through it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
+from typing import Any, TypeVar
 
+import nats.errors
 from mode import Service
 
-from streamapp.errors import ConfigurationError, Transient
+from streamapp import subjects
+from streamapp.errors import ConfigurationError, Transient, Unusable
+from streamapp.messages.envelope import Message
+from streamapp.messages.terminal import (
+    AckReply,
+    AckRequest,
+    HelloReply,
+    ReplayReply,
+    ReplayRequest,
+    SubmitReply,
+    SubmitRequest,
+)
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
 from streamapp.settings import Settings
 
+logger = logging.getLogger(__name__)
+ReplyT = TypeVar("ReplyT", bound=Message)
+
+LOOK_S = 0.02
 PAUSE_S = 1.0
 """Between two tries to connect for the first time, or to find the streams."""
 
@@ -32,6 +52,16 @@ class Messaging(Service):
         self._connected: Any = None
         self.connection = ConnectionState()
         self.streams_fault: str | None = "NATS: the streams were not looked at yet"
+
+    @property
+    def client(self) -> Any | None:
+        """The connected client, None before the first connection."""
+        return self._connected
+
+    async def available(self) -> None:
+        """Return when the connection was made and the streams are there."""
+        while self.should_stop is False and (self._connected is None or self.streams_fault is not None):
+            await self.sleep(LOOK_S)
 
     @property
     def reasons(self) -> list[str]:
@@ -84,3 +114,49 @@ class Messaging(Service):
         """Close the connection."""
         if self._connected is not None:
             await self._connected.close()
+
+
+class NatsTerminals:
+    """Implements :class:`streamapp.desk.effects.Terminals`.
+
+    Args:
+        client: A connected ``nats.aio.client.Client``, or :class:`Messaging`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def hello(self, account: str, *, timeout_s: float) -> HelloReply | None:
+        """See the port."""
+        return await self._ask(account, "hello", b"{}", HelloReply, timeout_s)
+
+    async def submit(self, request: SubmitRequest, *, timeout_s: float) -> SubmitReply | None:
+        """See the port."""
+        reply = await self._ask(request.account, "submit", request.encode(), SubmitReply, timeout_s)
+        if reply is not None and reply.state is None:
+            logger.warning("terminal %s: submit %s: %s", request.account, request.order_id, reply.error)
+            return None
+        return reply
+
+    async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:
+        """See the port."""
+        return await self._ask(account, "ack", request.encode(), AckReply, timeout_s)
+
+    async def replay(self, account: str, request: ReplayRequest, *, timeout_s: float) -> ReplayReply | None:
+        """See the port."""
+        reply = await self._ask(account, "replay", request.encode(), ReplayReply, timeout_s)
+        return None if reply is None or reply.error else reply
+
+    async def _ask(
+        self, account: str, operation: str, payload: bytes, reply: type[ReplyT], timeout_s: float
+    ) -> ReplyT | None:
+        subject = subjects.terminal(account, operation)
+        try:
+            answer = await self._client.request(subject, payload, timeout=timeout_s)
+            return reply.decode(answer.data)
+        except (nats.errors.Error, TimeoutError, ConnectionError) as error:
+            # No responder is silence too: the request may still stand in a buffer on its way.
+            logger.debug("%s: no answer within %s s (%s)", subject, timeout_s, type(error).__name__)
+        except Unusable as error:
+            logger.warning("%s: the answer can't be read: %s", subject, error)
+        return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from agents.breakers import Breakers
+from agents.broker import Broker
+from agents.desk import Desk
 from streamapp.settings import Settings
-from streamapp.wiring.holdings import Holdings
 from streamapp.wiring.messaging import Messaging
 
 
@@ -19,34 +19,38 @@ class Readiness:
     """
 
     def __init__(
-        self, app: Any, settings: Settings, holdings: Holdings, messaging: Messaging, breakers: Breakers
+        self,
+        app: Any,
+        settings: Settings,
+        *,
+        desk: Desk,
+        messaging: Messaging,
+        broker: Broker,
+        troubles: Callable[[], Iterable[str]],
     ) -> None:
         self._app = app
         self._settings = settings
-        self._holdings = holdings
+        self._desk = desk
         self._messaging = messaging
-        self._breakers = breakers
+        self._broker = broker
+        self._troubles = troubles
         self.warmed_up = False
-
-    @property
-    def recovered(self) -> bool:
-        """Whether every row of this worker's partitions may be read and written, and is in its indexes."""
-        if self._app.rebalancing:
-            return False
-        return all(table.recovered.is_set() and table.indexed.is_set() for table in self._holdings.tables)
 
     @property
     def reasons(self) -> list[str]:
         """Return what is missing, in sentences."""
-        return list(self._reasons())
+        return list(dict.fromkeys(self._reasons()))
 
     def _reasons(self) -> Iterator[str]:
-        if not self.recovered:
-            yield "partitions are being assigned, or their tables recovered"
+        if self._app.rebalancing or not self._desk.recovered.is_set():
+            yield "partitions are being assigned, or their rows recovered"
+        elif not self._desk.ready.is_set():
+            yield "what was not said before the last end is being said again"
         yield from self._messaging.reasons
+        yield from self._troubles()
         if self._settings.is_executor:
             for account in self._settings.accounts:
-                if (fault := self._breakers.link(account).fault) is not None:
+                if (fault := self._broker.link(account).fault) is not None:
                     yield f"account {account}: {fault}"
         if not self.warmed_up:
             yield "the path of an order is being warmed up"

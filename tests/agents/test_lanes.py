@@ -1,243 +1,177 @@
-"""Lanes: order within an account, company between accounts, acknowledgements from the head."""
+"""Lanes: order and groups within an account, company between accounts."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextvars import ContextVar
-from random import Random
-from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.lanes import GROUP, Lanes
-from streamapp.errors import Ambiguous
-
-Event = tuple[int, bytes]  # offset, account
-MOST_TURNS = 50
-"""Of the event loop without a handler at work: what can go on has gone on."""
+from agents.lanes import GROUP, GROUP_COST, Lanes
+from streamapp.kafka.window import AckWindow, Unfinished
 
 
-class Step(NamedTuple):
-    """One event: whose, whether with those that wait beside it, and how its handler ends."""
+class Handled:
+    """Lanes whose groups are remembered, and whose handler waits at ``gate``."""
 
-    account: bytes
-    grouped: bool
-    ending: str
-
-
-class Log:
-    """Remembers acknowledgements and failures."""
-
-    def __init__(self) -> None:
-        self.acked: list[int] = []
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.groups: list[tuple[str, list[int]]] = []
         self.failures: list[BaseException] = []
+        self.gate = asyncio.Event()
+        self.lanes: Lanes[int] = Lanes(self.handle, cost=lambda item: item, on_failure=self.failures.append)
+        if is_open:
+            self.gate.set()
 
-    async def ack(self, event: Event) -> None:
-        await asyncio.sleep(0)
-        self.acked.append(event[0])
-
-    def lanes(self, **options: object) -> Lanes:
-        return Lanes(self.ack, on_failure=self.failures.append, **options)  # type: ignore[arg-type]
-
-
-class Story:
-    """Events of some accounts on their way through lanes; chance decides whose handler ends next, and when."""
-
-    def __init__(self, plan: list[Step], window: int, chance: Random) -> None:
-        self.plan, self.window, self.chance = plan, window, chance
-        self.log = Log()
-        self.lanes = self.log.lanes(window=window)
-        self.running: dict[bytes, tuple[list[int], asyncio.Future[None]]] = {}
-        self.handled = defaultdict[bytes, list[int]](list)
-        self.returned = set[int]()
-        self.failed, self.cancelled = set[bytes](), False
-
-    async def handle(self, events: list[Event]) -> None:
-        offsets, account = [offset for offset, _ in events], events[0][1]
-        assert account not in self.running, "two events of one account at the same time"
-        assert account not in self.failed, "an event after one that failed"
-        self.running[account] = offsets, asyncio.get_running_loop().create_future()
-        self.handled[account] += offsets
-        try:
-            await self.running[account][1]
-        finally:
-            del self.running[account]
-        self.returned.update(offsets)
-
-    async def handle_one(self, event: Event) -> None:
-        await self.handle([event])
-
-    async def feed(self) -> None:
-        for offset, (account, grouped, _) in enumerate(self.plan):
-            if grouped:
-                await self.lanes.put_grouped(account, (offset, account), self.handle)
-            else:
-                await self.lanes.put(account, (offset, account), self.handle_one)
-        await self.lanes.drain()
-
-    def end_one(self) -> None:
-        """Have one handler return, or end as one of its events shall."""
-        account = self.chance.choice(sorted(self.running))
-        offsets, gate = self.running[account]
-        endings = {self.plan[offset].ending for offset in offsets}
-        if gate.done():  # it ends with the loop's next turn
-            return
-        if "fails" in endings:
-            self.failed.add(account)
-            gate.set_exception(ValueError("boom"))
-        elif "is cancelled" in endings:
-            self.cancelled = gate.cancel()
-        else:
-            gate.set_result(None)
-
-    def check(self) -> None:
-        assert len(self.lanes) <= self.window
-        assert self.log.acked == list(range(len(self.log.acked)))
-        assert self.returned.issuperset(self.log.acked)
-        for account, offsets in self.handled.items():
-            assert offsets == [n for n, step in enumerate(self.plan) if step.account == account][: len(offsets)]
-
-    async def run(self) -> None:
-        feeding, idle = asyncio.ensure_future(self.feed()), 0
-        while idle < MOST_TURNS:
-            await asyncio.sleep(0)
-            self.check()
-            if self.running and self.chance.random() < 0.5:
-                self.end_one()
-            idle = 0 if self.running else idle + 1
-        if self.failed:
-            assert feeding.done()
-            assert str(feeding.exception()) == "boom"
-            assert len(self.log.failures) == 1
-        elif self.cancelled:  # as in a loop that shuts down: what was not handled to its end stays unacknowledged
-            assert feeding.cancel()
-        else:
-            assert feeding.done(), "the lanes stand still"
-            await feeding
-            assert self.log.acked == list(range(len(self.plan)))
+    async def handle(self, account: str, items: list[int]) -> None:
+        self.groups.append((account, items))
+        await self.gate.wait()
 
 
-_steps = st.builds(
-    Step,
-    st.sampled_from([b"a", b"b", b"c"]),
-    st.booleans(),
-    st.sampled_from([*["returns"] * 20, "fails", "is cancelled"]),
+plans = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.sampled_from([1, GROUP_COST // 2, GROUP_COST])), max_size=40
 )
 
 
-@given(st.lists(_steps, max_size=40), st.integers(1, 8), st.randoms(use_true_random=True))
-def test_accounts_keep_their_order_and_nothing_is_acknowledged_beyond_what_has_not_returned(
-    plan: list[Step], window: int, chance: Random
+@given(plans, st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_an_account_keeps_its_order_one_group_at_a_time_and_offsets_are_acknowledged_in_theirs(
+    plan: list[tuple[str, int, int]], patient: bool
 ) -> None:
-    asyncio.run(Story(plan, window, chance).run())
+    async def story() -> None:
+        acked, handled, running = list[int](), defaultdict[str, list[int]](list), set[str]()
+
+        async def ack(event: int) -> None:
+            await asyncio.sleep(0)
+            acked.append(event)
+
+        async def handle(account: str, group: list[Unfinished]) -> None:
+            assert account not in running, "two groups of one account at the same time"
+            running.add(account)
+            assert sum(plan[one.event][2] for one in group[:-1]) < GROUP_COST
+            for one in group:
+                for _ in range(plan[one.event][1]):
+                    await asyncio.sleep(0)
+                handled[account].append(one.event)
+                await one.finish()
+            running.discard(account)
+
+        failures = list[BaseException]()
+        window = AckWindow(ack)
+        lanes: Lanes[Unfinished] = Lanes(handle, cost=lambda one: plan[one.event][2], on_failure=failures.append)
+        for offset, (account, _, _) in enumerate(plan):
+            lanes.put(account, await window.add(offset))
+            if patient:
+                await asyncio.sleep(0)
+        await lanes.drain()
+        await window.drain()
+        assert failures == []
+        assert acked == list(range(len(plan)))
+        assert handled == {
+            account: [offset for offset, (other, _, _) in enumerate(plan) if other == account] for account, _, _ in plan
+        }
+
+    asyncio.run(story())
 
 
-async def test_an_account_that_waits_does_not_hold_up_the_others_but_their_acknowledgements() -> None:
-    log, gate, done = Log(), asyncio.Event(), asyncio.Event()
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.data())
+@settings(deadline=None, max_examples=40)
+def test_a_handler_that_fails_stops_its_lane_and_nothing_from_there_on_is_acknowledged(
+    accounts: list[str], data: st.DataObject
+) -> None:
+    bad = data.draw(st.integers(0, len(accounts) - 1))
 
-    async def slow(event: Event) -> None:
-        await gate.wait()
+    async def story() -> None:
+        acked, handled, failures = list[int](), list[int](), list[BaseException]()
 
-    async def quick(event: Event) -> None:
-        if event[0] == 3:
-            done.set()
+        async def ack(event: int) -> None:
+            acked.append(event)
 
-    lanes = log.lanes()
-    await lanes.put(b"slow", (0, b"slow"), slow)
-    for offset in (1, 2, 3):
-        await lanes.put(b"quick", (offset, b"quick"), quick)
+        async def handle(_account: str, group: list[Unfinished]) -> None:
+            for one in group:
+                await asyncio.sleep(0)
+                if one.event == bad:
+                    raise ValueError("boom")
+                handled.append(one.event)
+                await one.finish()
+
+        window = AckWindow(ack)
+        lanes: Lanes[Unfinished] = Lanes(handle, on_failure=failures.append)
+        for offset, account in enumerate(accounts):
+            lanes.put(account, await window.add(offset))
+        await lanes.drain()
+        assert [str(error) for error in failures] == ["boom"]
+        assert acked == list(range(bad))
+        others = {offset for offset, account in enumerate(accounts) if account != accounts[bad] or offset < bad}
+        assert set(handled) == others
+
+    asyncio.run(story())
+
+
+async def test_an_account_that_waits_does_not_hold_up_the_others() -> None:
+    done, gate = asyncio.Event(), asyncio.Event()
+
+    async def handle(account: str, _items: list[int]) -> None:
+        await gate.wait() if account == "slow" else done.set()
+
+    lanes: Lanes[int] = Lanes(handle)
+    lanes.put("slow", 0)
+    lanes.put("quick", 1)
     await asyncio.wait_for(done.wait(), 5)
-    assert log.acked == []
+    assert (lanes.is_busy("slow"), len(lanes)) == (True, 0)
     gate.set()
     await asyncio.wait_for(lanes.drain(), 5)
-    assert log.acked == [0, 1, 2, 3]
-
-
-async def test_a_failed_handler_stops_its_lane_and_nothing_after_it_is_acknowledged() -> None:
-    log, handled = Log(), list[int]()
-
-    async def handle(event: Event) -> None:
-        await asyncio.sleep(0)
-        if event[0] == 1:
-            raise ValueError("boom")
-        handled.append(event[0])
-
-    lanes = log.lanes()
-    for offset in range(4):
-        await lanes.put(b"a", (offset, b"a"), handle)
-    with pytest.raises(ValueError, match="boom"):
-        await asyncio.wait_for(lanes.drain(), 5)
-    with pytest.raises(ValueError, match="boom"):
-        await lanes.put(b"b", (4, b"b"), handle)
-    assert handled == [0]
-    assert log.acked == [0]
-    assert [str(error) for error in log.failures] == ["boom"]
-
-
-async def test_a_handler_past_its_deadline_fails_as_ambiguous() -> None:
-    log = Log()
-    lanes = log.lanes(deadline_s=0.01)
-
-    async def hang(event: Event) -> None:
-        await asyncio.Event().wait()
-
-    await lanes.put(b"a", (0, b"a"), hang)
-    with pytest.raises(Ambiguous, match="was not back within"):
-        await asyncio.wait_for(lanes.drain(), 5)
-    assert log.acked == []
+    assert not lanes.is_busy()
 
 
 async def test_a_group_is_what_waited_for_the_same_account_and_never_waits_to_fill() -> None:
-    log, gate, groups = Log(), asyncio.Event(), list[list[int]]()
-
-    async def handle(events: list[Event]) -> None:
-        groups.append([offset for offset, _ in events])
-        await gate.wait()
-
-    lanes = log.lanes(window=1000)
-    await lanes.put_grouped(b"a", (0, b"a"), handle)
+    handled = Handled(is_open=False)
+    handled.lanes.put("a", 0)
     await asyncio.sleep(0)
-    assert groups == [[0]]
-    for offset in range(1, GROUP + 3):
-        await lanes.put_grouped(b"a", (offset, b"a"), handle)
-    gate.set()
-    await asyncio.wait_for(lanes.drain(), 5)
-    assert groups == [[0], list(range(1, GROUP + 1)), [GROUP + 1, GROUP + 2]]
-    assert log.acked == list(range(GROUP + 3))
+    assert handled.groups == [("a", [0])]
+    for item in range(1, GROUP + 3):
+        handled.lanes.put("a", item)
+    handled.gate.set()
+    await asyncio.wait_for(handled.lanes.drain(), 5)
+    assert handled.groups == [("a", [0]), ("a", list(range(1, GROUP + 1))), ("a", [GROUP + 1, GROUP + 2])]
 
 
-async def test_a_full_lane_makes_the_next_event_of_that_account_wait() -> None:
-    log, gate = Log(), asyncio.Event()
+@pytest.mark.parametrize(
+    ("costs", "groups"),
+    [
+        ([GROUP_COST, 1, 1], [1, 2]),
+        ([1, GROUP_COST - 2, 1, 1], [3, 1]),
+        ([10 * GROUP_COST] * 2, [1, 1]),
+    ],
+)
+async def test_a_group_is_closed_by_the_item_with_which_it_is_large_enough(costs: list[int], groups: list[int]) -> None:
+    handled = Handled()
+    for cost in costs:
+        handled.lanes.put("a", cost)
+    await asyncio.wait_for(handled.lanes.drain(), 5)
+    assert [len(items) for _, items in handled.groups] == groups
 
-    async def slow(event: Event) -> None:
-        await gate.wait()
 
-    lanes = log.lanes(deadline_s=10)  # three deadlines fit into the drain time
-    for offset in range(4):
-        await lanes.put(b"a", (offset, b"a"), slow)
-        await asyncio.sleep(0)
-    full = asyncio.ensure_future(lanes.put(b"a", (4, b"a"), slow))
+async def test_what_is_put_while_the_last_group_ends_is_handled_too() -> None:
+    handled = Handled()
+    for item in range(20):
+        handled.lanes.put("a", item)
+        for _ in range(item % 5):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(handled.lanes.drain(), 5)
+    assert [item for _, items in handled.groups for item in items] == list(range(20))
+
+
+async def test_what_waits_in_a_lane_that_is_dropped_is_never_handled_and_what_is_being_handled_ends() -> None:
+    handled = Handled(is_open=False)
+    for account in ("a", "b"):
+        handled.lanes.put(account, 0)
     await asyncio.sleep(0)
-    assert not full.done()
-    gate.set()
-    await asyncio.wait_for(full, 5)
-    await asyncio.wait_for(lanes.drain(), 5)
-    assert log.acked == [0, 1, 2, 3, 4]
-
-
-async def test_every_handler_runs_in_the_context_of_its_own_event() -> None:
-    current: ContextVar[int] = ContextVar("current")
-    log, seen = Log(), list[tuple[int, int]]()
-
-    async def handle(event: Event) -> None:
-        seen.append((event[0], current.get()))
-
-    lanes = log.lanes()
-    for offset in range(5):
-        current.set(offset)
-        await lanes.put(b"a", (offset, b"a"), handle)
-    await asyncio.wait_for(lanes.drain(), 5)
-    assert seen == [(offset, offset) for offset in range(5)]
+    for account in ("a", "b"):
+        handled.lanes.put(account, 1)
+    handled.lanes.drop(lambda account: account == "a")
+    handled.gate.set()
+    await asyncio.wait_for(handled.lanes.drain(), 5)
+    assert handled.groups == [("a", [0]), ("b", [0]), ("b", [1])]
+    assert handled.failures == []

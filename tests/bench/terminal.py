@@ -25,7 +25,7 @@ from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
 from streamapp.local.readiness import http_answers
 from streamapp.messages.log import BrokerLogEntry
-from streamapp.messages.report import Report
+from streamapp.messages.report import ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitRequest
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure
@@ -100,9 +100,10 @@ class Desk:
         await self._nats.flush()
 
     async def _on_report(self, message: Any) -> None:
-        at, report = time.time(), Report.decode(message.data)
-        if report.kind == "accepted" and report.order_id:
-            self.times.reported.setdefault(report.order_id, at)
+        at = time.time()
+        for report in ReportBatch.decode(message.data).reports:
+            if report.kind == "accepted" and report.order_id:
+                self.times.reported.setdefault(report.order_id, at)
 
     async def _on_entry(self, message: Any) -> None:
         entry = BrokerLogEntry.decode(message.data)

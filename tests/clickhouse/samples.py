@@ -10,11 +10,12 @@ from streamapp import topics
 from streamapp.clickhouse.rows import Record
 from streamapp.domain.facts import BrokerAccepted, make_fact
 from streamapp.messages.account import AccountMessage
+from streamapp.messages.commit import Publication, encode_commit
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import FillMessage
-from streamapp.messages.log import GENESIS_HASH, chained
+from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, chained
 from streamapp.messages.order import Cost, OrderMessage, Quote, Slippage
 from streamapp.messages.position import PositionMessage
 
@@ -161,7 +162,16 @@ def log_entry(seq: int = 1) -> Message:
     )
 
 
-def record(message: Message, offset: int = 0, *, topic: str | None = None, partition: int = 0) -> Record:
-    schema = type(message).model_fields["schema_"].default
-    named = {"fact/1": topics.ARCHIVE, "log/1": topics.BROKER_LOG}.get(schema, topics.UPDATES)
-    return Record(topic or named, partition, offset, b"demo-hedging", message.encode())
+def commit(*messages: Message, number: int = 1) -> bytes:
+    """commit/1 of these facts and other messages, in their order."""
+    facts = [message.encode() for message in messages if isinstance(message, FactMessage)]
+    others = [Publication(message.encode()) for message in messages if not isinstance(message, FactMessage)]
+    return encode_commit("demo-hedging", number, AT, facts, others)
+
+
+def record(*messages: Message, offset: int = 0, partition: int = 0) -> Record:
+    """The record that carries these messages: a broker log entry its own, all others that of their commit."""
+    if isinstance(messages[0], BrokerLogEntry):
+        return Record(topics.BROKER_LOG, partition, offset, b"demo-hedging", messages[0].encode())
+    value = commit(*messages, number=offset + 1)
+    return Record(topics.ARCHIVE, partition, offset, b"demo-hedging", value)

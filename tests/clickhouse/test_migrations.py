@@ -12,7 +12,7 @@ from streamapp.errors import ConfigurationError
 from streamapp.messages.signal import NAMES
 from streamapp.settings import ExecutionSettings, Settings
 
-_OURS = ["0001_tables", "0002_trading_signals"]
+_OURS = ["0001_tables", "0002_trading_signals", "0003_commits"]
 
 
 async def _columns(client: ClickHouse, table: str) -> set[str]:
@@ -58,6 +58,15 @@ async def test_a_database_of_a_newer_version_is_left_alone(
 @pytest.mark.parametrize("table", MODELS)
 async def test_every_field_of_a_message_has_its_column(table: str, clickhouse: ClickHouse) -> None:
     assert set(columns(table)) | {"ingested_at"} == await _columns(clickhouse, table)
+
+
+async def test_no_table_remembers_inserts(clickhouse: ClickHouse) -> None:
+    """What is remembered longer than its rows keeps them out when they come again."""
+    remembers = "match(engine_full, 'deduplication_window = [1-9]')"
+    assert (
+        await clickhouse.query(f"SELECT name FROM system.tables WHERE {remembers} AND database = currentDatabase()")
+        == []
+    )
 
 
 @pytest.mark.parametrize("table", MODELS)

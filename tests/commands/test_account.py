@@ -28,8 +28,9 @@ from streamapp.local.ports import free_port
 from streamapp.messages.reading import ListRequest, SymbolsReply
 from streamapp.settings import load_settings, settings_from
 from streamapp.terminal.journal import Journal, journal_path
+from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.asking import Desk
-from tests.terminal.conftest import PATIENCE_S, TerminalProcess, connected, eventually, running_market
+from tests.terminal.conftest import TerminalProcess, connected, running_market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 FAR_BELOW: dict[str, Any] = {"order_type": "limit", "price": Decimal("0.90000")}

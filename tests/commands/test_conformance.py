@@ -14,6 +14,7 @@ def invoke(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.stack
 def test_it_examines_the_simulated_module_on_a_market_of_its_own(tmp_path: Path) -> None:
     reports = [tmp_path / "a.json", tmp_path / "b.json"]
     for path in reports:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from streamapp.commands import init as command
 from streamapp.commands.init import initialise
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.ports import free_port
-from streamapp.settings import ClickHouseSettings, KafkaSettings, NatsSettings, Settings
-from tests.nats.servers import own_nats, running
+from streamapp.settings import ClickHouseSettings, KafkaSettings, LocalSettings, NatsSettings, Settings
+from tests.kit.stacks import running
+from tests.nats.servers import own_nats
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def test_everything_is_created_once_is_present_then_and_a_dry_run_creates_nothin
     settings = Settings(deployment="init-test", kafka=kafka, nats=NatsSettings(url=spec.address), clickhouse=clickhouse)
     with running(spec, tmp_path):
         dry = initialise(settings, dry_run=True)
-        assert f"topic {topics.changelog('init-test', 'orders')}" in {step.what for step in dry.missing}
+        assert f"topic {topics.changelog('init-test', 'desk')}" in {step.what for step in dry.missing}
         assert {step.outcome for step in dry.steps if step.what.startswith(("stream", "migration"))} == {"missing"}
         assert initialise(settings, dry_run=True) == dry
 
@@ -83,3 +85,26 @@ def test_the_command_prints_each_thing_and_what_is_missing(
         assert re.search(r"missing\s+stream EXECUTION_IN", shown.output)
         assert "without --dry-run they are made" in shown.output
         assert re.search(r"created\s+stream EXECUTION_IN", CliRunner().invoke(app, []).output)
+
+
+def test_state_of_an_earlier_version_is_refused_also_by_a_dry_run(tmp_path: Path, kafka: KafkaSettings) -> None:
+    (tmp_path / "trading" / "v1" / "tables" / "orders-0.db").mkdir(parents=True)
+    settings = Settings(kafka=kafka, local=LocalSettings(data=tmp_path))
+    for dry_run in (True, False):
+        with pytest.raises(ConfigurationError, match="keeps its state in another way"):
+            asyncio.run(command._topics(settings, dry_run))
+
+
+def test_adopting_a_changelog_is_said_for_each_partition_and_has_no_dry_run(
+    tmp_path: Path, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(deployment="adopt-test", kafka=kafka, local=LocalSettings(data=tmp_path))
+    asyncio.run(command._topics(settings, dry_run=False))
+    monkeypatch.setattr(command, "load_settings", lambda: settings)
+    monkeypatch.setattr(command, "initialise", lambda *_, **__: command.Report(()))
+    app = typer.Typer()
+    command.register(app)
+    shown = CliRunner().invoke(app, ["--adopt-changelog"])
+    assert shown.exit_code == 0
+    assert shown.output.count("nothing to adopt") == settings.kafka.partitions
+    assert CliRunner().invoke(app, ["--adopt-changelog", "--dry-run"]).exit_code == 2

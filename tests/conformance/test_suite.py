@@ -17,6 +17,8 @@ from streamapp.conformance.market import LOGIN, market_at, own_market
 from streamapp.conformance.report import Report
 from streamapp.conformance.suite import Target, examine
 
+pytestmark = pytest.mark.stack  # each examination has a simulated market of its own
+
 SIMULATED = "streamapp.simulator.metatrader5"
 SABOTAGED = "tests.conformance.sabotaged"
 KINDS = [

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from streamapp.domain.anomalies import anomalies_of, is_allowed
-from tests.domain.examples import (
+from tests.kit.examples import (
     absent,
     accepted,
     claimed,

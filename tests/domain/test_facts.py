@@ -3,7 +3,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from streamapp.domain.facts import BODIES, Fact, OrderCreated
-from tests.domain.examples import bodies, created, says
+from tests.kit.examples import bodies, created, says
 
 
 @given(bodies)

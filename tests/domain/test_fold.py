@@ -9,7 +9,7 @@ from streamapp.domain import facts
 from streamapp.domain.fold import apply, content_digest, deal_of, facts_digest, fold
 from streamapp.domain.orders import OrderState, filled_volume
 from streamapp.domain.status import detail_of, status_of
-from tests.domain.examples import (
+from tests.kit.examples import (
     accepted,
     busted,
     cancelled,

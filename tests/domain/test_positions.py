@@ -10,7 +10,7 @@ from streamapp.domain.facts import Fact, Filled
 from streamapp.domain.fold import deal_of
 from streamapp.domain.orders import Deal
 from streamapp.domain.positions import PositionState, fold_deals, symbol_position_id
-from tests.domain.examples import at, busted, corrected, deal, filled
+from tests.kit.examples import at, busted, corrected, deal, filled
 
 
 def booked(number: int, volume: str, price: str, side: str = "buy", **more: Any) -> Deal:

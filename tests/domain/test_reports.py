@@ -1,40 +1,40 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.domain.reports import MOST_AHEAD, MOST_EPOCHS, Progress
+from streamapp.domain.reports import MOST_AHEAD, MOST_EPOCHS, ReportProgress
 
 
-def after(progress: Progress, *seqs: int, epoch: str = "e1") -> Progress:
+def after(progress: ReportProgress, *seqs: int, epoch: str = "e1") -> ReportProgress:
     for seq in seqs:
         progress = progress.seen(epoch, seq)
     return progress
 
 
 def test_the_watermark_moves_over_contiguous_numbers_only() -> None:
-    progress = after(Progress("e1"), 1, 2, 4)
+    progress = after(ReportProgress("e1"), 1, 2, 4)
     assert (progress.watermark, progress.has_gap) == (2, True)
     progress = after(progress, 5, 3)
     assert (progress.watermark, progress.has_gap) == (5, False)
 
 
 def test_what_comes_again_changes_nothing() -> None:
-    progress = after(Progress("e1"), 1, 2)
+    progress = after(ReportProgress("e1"), 1, 2)
     assert after(progress, 1, 2) == progress
 
 
 def test_a_new_journal_begins_at_one_and_the_last_one_is_over() -> None:
-    progress = after(after(Progress("e1"), 1, 2), 1, epoch="e2")
+    progress = after(after(ReportProgress("e1"), 1, 2), 1, epoch="e2")
     assert (progress.epoch, progress.watermark, progress.earlier) == ("e2", 1, ("e1",))
     assert after(progress, 3, epoch="e1") == progress
     assert after(progress, 3, epoch="e3").has_gap
 
 
 def test_neither_journals_nor_numbers_are_remembered_without_end() -> None:
-    progress = Progress("e0")
+    progress = ReportProgress("e0")
     for number in range(1, MOST_EPOCHS + 9):
         progress = progress.seen(f"e{number}", 1)
     assert len(progress.earlier) == MOST_EPOCHS
-    many = Progress("e", ahead=frozenset(range(10, 10 + MOST_AHEAD)))
+    many = ReportProgress("e", ahead=frozenset(range(10, 10 + MOST_AHEAD)))
     assert many.seen("e", 10**6) == many
 
 
@@ -43,7 +43,7 @@ _arrivals = st.lists(st.tuples(st.sampled_from(["e1", "e2", "e3"]), st.integers(
 
 @given(_arrivals)
 def test_the_watermark_is_the_longest_prefix_that_came_of_the_newest_journal(arrivals: list[tuple[str, int]]) -> None:
-    progress, journals = Progress("e1"), {"e1": {0}}  # in the order in which they were met
+    progress, journals = ReportProgress("e1"), {"e1": {0}}  # in the order in which they were met
     for epoch, seq in arrivals:
         journals.setdefault(epoch, {0})
         newest = list(journals)[-1]
@@ -60,4 +60,4 @@ def test_the_watermark_is_the_longest_prefix_that_came_of_the_newest_journal(arr
 
 @given(st.permutations(range(1, 30)))
 def test_any_order_of_arrival_ends_at_the_last(order: list[int]) -> None:
-    assert after(Progress("e1"), *order) == Progress("e1", 29)
+    assert after(ReportProgress("e1"), *order) == ReportProgress("e1", 29)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.domain.slippage import Cost, cost, expected_price, order_slippage, slippage
-from tests.domain.examples import accepted, claimed, created, deal, filled, order_of, says, started
+from tests.kit.examples import accepted, claimed, created, deal, filled, order_of, says, started
 
 
 def _cost(points: str | None, bps: str, money: str | None) -> Cost:

@@ -17,7 +17,7 @@ from streamapp.domain.status import (
     reason_of,
     status_of,
 )
-from tests.domain.examples import (
+from tests.kit.examples import (
     absent,
     accepted,
     busted,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from streamapp.local.own import OwnStack, free_port_offset
+from streamapp.local.own import OwnStack
+from tests.kit.stacks import running_stack
 
 # Names whose partitions are spread over the eight: whichever half a second worker gets, some of them are there.
 FOUR_ACCOUNTS = "\n".join(
@@ -31,14 +31,7 @@ LONG_LIVES = "[execution]\nsignal_ttl_s = 240"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    """A running stack with four accounts; stopped at the end, and its clean exit is part of what is tested."""
-    folder: Path = tmp_path_factory.mktemp("stack")
-    stack = OwnStack(folder, free_port_offset(), f"{SHORT_SESSIONS}\n{SHORT_WINDOW}\n{LONG_LIVES}\n{FOUR_ACCOUNTS}")
-    with (folder / "up.out").open("wb") as output:
-        stack.start(output)
-        try:
-            stack.wait_ready()
-            yield stack
-        finally:
-            code = stack.stop()
-    assert code == 0, (folder / "up.out").read_text()[-3000:]
+    """A running stack with four accounts."""
+    settings = f"{SHORT_SESSIONS}\n{SHORT_WINDOW}\n{LONG_LIVES}\n{FOUR_ACCOUNTS}"
+    with running_stack(tmp_path_factory.mktemp("stack"), settings) as stack:
+        yield stack

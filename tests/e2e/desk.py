@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,15 +13,15 @@ from typing import Any
 import aiohttp
 from nats.aio.client import Client
 
-from streamapp.commands.signals import HEARD, publish_signal
+from streamapp.commands.signals import HEARD
 from streamapp.domain.identifiers import magic_of, order_id_for
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.log import BrokerLogEntry
 from streamapp.nats.connection import connect
+from streamapp.nats.outlet import publish_signal
 from streamapp.settings import Settings
 from streamapp.subjects import terminal
-
-PATIENCE_S = 60.0
+from tests.kit.waiting import eventually
 
 
 class Desk:
@@ -83,7 +81,7 @@ class Desk:
             said = self._orders.get(self.signal_id(name), [None])[-1]
             return said if said is not None and (said["status"], said["detail"]) == (status, detail) else None
 
-        found: dict[str, Any] = await self.until(newest, lambda: f"{name} {status}/{detail}; {self._story(name)}")
+        found: dict[str, Any] = await eventually(newest, lambda: f"{name} {status}/{detail}; {self._story(name)}")
         return found
 
     async def works(self, name: str) -> dict[str, Any]:
@@ -93,7 +91,7 @@ class Desk:
             order = await self.view(f"/orders/{self.order_id(name)}")
             return order if order.get("detail") == "working" and order.get("ticket") else None
 
-        found: dict[str, Any] = await self.until(working, lambda: f"{name} working; {self._story(name)}")
+        found: dict[str, Any] = await eventually(working, lambda: f"{name} working; {self._story(name)}")
         return found
 
     def _story(self, name: str) -> list[tuple[str, str, str | None]]:
@@ -120,7 +118,7 @@ class Desk:
             fills = (fill for fill in self.fills if fill["position_id"] == position_id)
             return next((fill for fill in fills if fill["reason"] == reason), None)
 
-        found: dict[str, Any] = await self.until(closing, lambda: f"position {position_id} closed by {reason}")
+        found: dict[str, Any] = await eventually(closing, lambda: f"position {position_id} closed by {reason}")
         return found
 
     async def ask(self, operation: str, account: str, **fields: Any) -> dict[str, Any]:
@@ -133,7 +131,7 @@ class Desk:
             reply = json.loads((await self.nats.request(subject, json.dumps(request).encode(), timeout=30)).data)
             return dict(reply) if reply.get("outcome") != "unknown" else None
 
-        found: dict[str, Any] = await self.until(final, lambda: f"an answer to {operation}")
+        found: dict[str, Any] = await eventually(final, lambda: f"an answer to {operation}")
         return found
 
     async def epoch(self, account: str) -> str:
@@ -183,17 +181,6 @@ class Desk:
     async def health(self) -> dict[str, Any]:
         async with self._http.get(f"http://{self.settings.market_address}/health") as answer:
             return dict(await answer.json())
-
-    async def until(self, condition: Callable[[], Any | Awaitable[Any]], what: Callable[[], str]) -> Any:
-        """Return the first true value of a condition, which may be a coroutine function."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            value = condition()
-            value = await value if asyncio.iscoroutine(value) else value
-            if value:
-                return value
-            assert time.monotonic() < deadline, f"did not come: {what()}"
-            await asyncio.sleep(0.05 if deadline else 0)
 
 
 @asynccontextmanager

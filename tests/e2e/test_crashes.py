@@ -19,7 +19,7 @@ from streamapp.local.readiness import http_answers
 from tests.e2e.road import travel
 from tests.e2e.traffic import Traffic
 
-PROCESSES = ("mirror", "trading", "publisher", "warehouse", "terminals", "market")
+PROCESSES = ("mirror", "trading", "warehouse", "terminals", "market")
 SERVERS = ("kafka", "nats", "clickhouse")
 RESTART_WITHIN_S = 90.0
 IN_FLIGHT = 2

@@ -11,8 +11,10 @@ import pytest
 from streamapp.audit.agreement import disagreements, unsettled
 from streamapp.audit.sources import settled_evidence
 from streamapp.domain.vocabulary import time_text
-from streamapp.local.own import OwnStack, free_port_offset
+from streamapp.local.own import OwnStack
 from tests.e2e.desk import Desk, desk_at
+from tests.kit.stacks import running_stack
+from tests.kit.waiting import eventually
 
 ACCOUNTS = """
 [accounts.hedge]
@@ -55,16 +57,8 @@ PRICES = {
 
 @pytest.fixture(scope="module")
 def pending_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    folder = tmp_path_factory.mktemp("pending")
-    stack = OwnStack(folder, free_port_offset(), SETTINGS + ACCOUNTS)
-    with (folder / "up.out").open("wb") as output:
-        stack.start(output)
-        try:
-            stack.wait_ready()
-            yield stack
-        finally:
-            code = stack.stop()
-    assert code == 0, (folder / "up.out").read_text()[-3000:]
+    with running_stack(tmp_path_factory.mktemp("pending"), SETTINGS + ACCOUNTS) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -134,7 +128,7 @@ async def test_a_pending_that_can_t_be_placed_ends_without_the_broker(desk: Desk
     order = await desk.ended("wrong-side", "failed", "invalid")
     assert "below" in order["reason"]
     assert await desk.ledger("wrong-side") == []
-    refused = await desk.until(lambda: desk.refusals.get(desk.signal_id("over")), lambda: "the refusal")
+    refused = await eventually(lambda: desk.refusals.get(desk.signal_id("over")), "the refusal")
     assert (refused["reason"], refused["detail"].split(":")[0]) == ("stale", "expiration")
 
 
@@ -226,7 +220,7 @@ async def test_a_stop_loss_or_take_profit_moves_the_position_and_no_order_s_volu
     await desk.pin("GBPUSD", *quote)
     closing = await desk.closed(order["position_id"], reason)
     assert (closing["order_id"], closing["entry"], closing["side"]) == (None, "out", "sell")
-    await desk.until(lambda: _is_flat(desk, account, order["position_id"]), lambda: "a flat position")
+    await eventually(lambda: _is_flat(desk, account, order["position_id"]), "a flat position")
     known = await desk.view(f"/orders/{order['order_id']}")
     assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
 
@@ -285,7 +279,7 @@ async def test_a_position_is_closed_on_request_and_the_order_that_opened_it_stay
     async def closed() -> bool:
         return await desk.position(account, position_id) == left
 
-    await desk.until(closed, lambda: f"{left} lots left")
+    await eventually(closed, lambda: f"{left} lots left")
     known = await desk.view(f"/orders/{opened['order_id']}")
     assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
 
@@ -300,13 +294,13 @@ async def test_a_deal_that_the_broker_corrects_and_takes_back_changes_order_and_
     order = await desk.ended("taken-back", "cancelled", "broker")
     assert desk.statuses("taken-back")[-3:] == ["filled", "submitted", "cancelled"]
     assert (Decimal(order["filled_volume"]), order["average_price"]) == (Decimal(0), None)
-    await desk.until(lambda: _is_flat(desk, "hedge", order["position_id"]), lambda: "a flat position")
+    await eventually(lambda: _is_flat(desk, "hedge", order["position_id"]), "a flat position")
 
     async def corrected() -> bool:
         known = await desk.view(f"/orders/{desk.order_id('corrected')}")
         return known["status"] == "filled" and Decimal(known["average_price"]) == Decimal("0.85020")
 
-    await desk.until(corrected, lambda: "the corrected price")
+    await eventually(corrected, "the corrected price")
 
 
 async def test_every_witness_tells_the_same_story_of_all_of_them(desk: Desk) -> None:

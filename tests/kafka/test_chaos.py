@@ -9,10 +9,12 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.kafka.workers import Group, Worker, in_place, new_group, until
+from tests.kafka.workers import PARTITIONS, Group, Worker, in_place, new_group
+from tests.kit.waiting import eventually
 
 ACCOUNTS = [f"acc{each}" for each in range(16)]
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "6"))
@@ -78,7 +80,7 @@ async def test_nothing_is_lost_and_no_row_is_wrong_whatever_happens_to_two_worke
 
     done = 0
     while done < total:
-        done = await until(
+        done = await eventually(
             partial(progress, group, workers, done), f"more than {done} of {total} commits (seed {seed})"
         )
     seen = [(out["key"], out["value"]) for out in await group.outcomes()]
@@ -88,5 +90,56 @@ async def test_nothing_is_lost_and_no_row_is_wrong_whatever_happens_to_two_worke
         order = [int(value) for key, value in dict.fromkeys(seen) if key.startswith(f"{account}:")]
         assert order == sorted(order), "an account's orders were handled in their order"
     rows = {record.key.decode(): record.value[8:] for record in await group.read(group.changelog) if in_place(record)}
-    last = {key: b'{"value":"%s"}' % value.encode() for key, value in sorted(sent, key=lambda pair: int(pair[1]))}
+    last = {key: value.encode() for key, value in sorted(sent, key=lambda pair: int(pair[1]))}
     assert rows == last, "the surviving rows of the changelog are the last ones"
+
+
+ROWS = 150
+"""Of one commit: 150 kB, so that a crash has something to tear apart."""
+
+
+def runs(log: list[Any]) -> list[tuple[str, bytes]]:
+    """Return the commits in a changelog, each as its key and value, or fail at one that is not whole."""
+    found = []
+    for partition in range(PARTITIONS):
+        rows = [each for each in log if each.partition == partition and in_place(each)]
+        for start in range(0, len(rows), ROWS):
+            commit = rows[start : start + ROWS]
+            key, value = commit[0].key.decode().partition("/")[0], commit[0].value[8:28]
+            assert [each.key.decode() for each in commit] == [f"{key}/{number:04}" for number in range(ROWS)]
+            assert {each.value[8:28] for each in commit} == {value}, "rows of two commits"
+            found.append((key, value.strip()))
+    return found
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(280)
+async def test_a_commit_of_many_rows_is_there_wholly_or_not_at_all_whenever_the_worker_is_killed(group: Group) -> None:
+    seed = int(os.environ.get("CHAOS_SEED", "1"))
+    dice, worker, number = random.Random(seed), group.worker(), 0
+    for _ in range(ROUNDS * 2):
+        worker.start()
+        await worker.ready()
+        orders = [(account, str(number + more)) for more in range(20) for account in ACCOUNTS[:PARTITIONS]]
+        number += 20
+        for account, value in orders:
+            await group.order(account, "put_many", account, value=value, rows=ROWS)
+        await asyncio.sleep(dice.random())  # anywhere in the middle of the commits
+        worker.kill()
+        await worker.ended()
+    worker.start()
+    last = str(number - 1)
+    for account in ACCOUNTS[:PARTITIONS]:
+        await group.outcome(account, value=last)
+    # What was redelivered is being worked through once more: the rows are the last ones when that is over.
+    await eventually(partial(has_rows, worker, last), "the last commit's rows are in place")
+    assert worker.log.read_text().count("Traceback") == 0, "no worker saw a part of a commit"
+    commits = runs(await group.read(group.changelog))
+    assert {(account, b"%d" % value) for account in ACCOUNTS[:PARTITIONS] for value in range(number)} == set(commits)
+
+
+async def has_rows(worker: Worker, value: str) -> bool:
+    """Return whether every row of every account has ``value``."""
+    found = (await worker.ready())["rows"].values()
+    rows = {key: row[:20].strip() for partition in found for key, row in partition.items()}
+    return rows == {f"{account}/{row:04}": value for account in ACCOUNTS[:PARTITIONS] for row in range(ROWS)}

@@ -62,6 +62,7 @@ async def test_a_record_that_is_too_large_is_refused_before_anything_is_sent(pro
     assert (await producer.send(topic, b"acc", b"value")).offset == 0
 
 
+@pytest.mark.stack
 async def test_a_record_that_kafka_refuses_is_definitely_not_there(request: pytest.FixtureRequest, topic: str) -> None:
     async with kafka_producer(request, topic) as producer:
         with pytest.raises(Definite, match="MessageSizeTooLargeError"):

@@ -9,35 +9,12 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from agents.lanes import Lanes
 from streamapp.kafka.application import build_app
 from streamapp.kafka.assignment import Assignment
-from streamapp.kafka.producer import Record
-from streamapp.kafka.receipts import settle
-from tables.durable import DurableTable
-
-
-class Row(BaseModel, frozen=True):
-    value: str
-
-
-class Keys:
-    """An index: the keys of every partition."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, dict[str, str]] = {}
-
-    def added(self, key: bytes, row: Row, partition: int) -> None:
-        self.rows.setdefault(partition, {})[key.decode()] = row.value
-
-    def dropped(self, partition: int) -> None:
-        self.rows.pop(partition, None)
-
 
 NAME = os.environ["TEST_APP"]
 app = build_app(
@@ -48,56 +25,89 @@ app = build_app(
     replication_factor=1,
     web_port=int(os.environ["TEST_PORT"]),
     session_timeout_s=float(os.environ.get("TEST_SESSION", "6")),
+    drain_s=float(os.environ.get("TEST_DRAIN", "5")),
 )
-rows = DurableTable.of(app, "rows", Row) if os.environ.get("TEST_TABLE", "yes") == "yes" else None
-keys = Keys()
-if rows is not None:
-    rows.watch(keys)
+store: Any = app.Table("desk") if os.environ.get("TEST_TABLE", "yes") == "yes" else None
 assignment = Assignment(app)
 begun: list[str] = []
 
 
-async def handle(event: Any) -> None:
-    order = json.loads(event.message.value)
-    begun.append(order["key"])
-    await STEPS[order["do"]](event, order["key"].encode(), order)
+class Rebalances:
+    """Knows whether the rows are there."""
+
+    def __init__(self) -> None:
+        self.complete = asyncio.Event()
+        self.lost = asyncio.Event()
+
+    def revoked(self, partitions: Iterable[int]) -> None:
+        self.complete.clear()
+        if partitions:
+            self.lost.set()
+
+    def recovered(self, partitions: Iterable[int]) -> None:
+        self.complete.set()
+
+
+rebalances = Rebalances()
+if store is not None:
+    store.attach(rebalances)
+
+
+def happened_before(name: str) -> bool:
+    """Return whether this was asked with ``name`` before, in this life or an earlier one."""
+    path = Path(os.environ["TEST_DATA"]).parent / f"{NAME}.{name}"
+    happened = path.exists()
+    path.touch()
+    return happened
 
 
 async def put(event: Any, key: bytes, order: dict[str, Any]) -> None:
-    assert rows is not None
-    before = rows.get(key)
-    seen = {"key": order["key"], "value": order["value"], "before": before and before.value, "pid": os.getpid()}
-    out = Record(f"{NAME}-out", event.message.key, json.dumps(seen).encode(), partition=event.message.partition)
-    await rows.put(key, Row(value=order["value"]))
-    await app.sends.send_all([out])
+    partition = event.message.partition
+    before = store.get(key, partition=partition)
+    seen = {"before": before and before.decode(), "pid": os.getpid()}
+    await store.commit(partition, {key: order["value"].encode()})
+    await answer(event, order | seen)
+
+
+async def answer(event: Any, seen: dict[str, Any]) -> None:
+    partition, value = event.message.partition, json.dumps(seen).encode()
+    await app.sends.send(f"{NAME}-out", event.message.key, value, partition=partition)
 
 
 async def put_then_die(event: Any, key: bytes, order: dict[str, Any]) -> None:
-    assert rows is not None
-    if (Path(os.environ["TEST_DATA"]) / "died").exists():
+    if happened_before("died"):
         await put(event, key, order)
         return
-    (Path(os.environ["TEST_DATA"]) / "died").touch()
-    rows.begin(key, Row(value=order["value"]))
+    commit = asyncio.ensure_future(store.commit(event.message.partition, {key: order["value"].encode()}))
+    assert not commit.done()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def put_and_send(event: Any, key: bytes, order: dict[str, Any]) -> None:
-    assert rows is not None
-    out = Record(
-        f"{NAME}-out", event.message.key, json.dumps({"key": order["key"]}).encode(), partition=event.message.partition
-    )
-    await settle([rows.begin(key, Row(value=order["value"])), app.sends.begin(out)])
+async def put_many(event: Any, key: bytes, order: dict[str, Any]) -> None:
+    """Replace all rows below the key in one commit, if they are all there and all the same."""
+    partition, rows = event.message.partition, order["rows"]
+    before = [value for _, value in store.scan(partition, key + b"/")]
+    assert len(before) in {0, rows}, f"{len(before)} of {rows} rows"
+    assert len({value[:20] for value in before}) <= 1, "rows of two commits"
+    value = f"{order['value']:>20}".encode() + b"x" * 1000
+    await store.commit(partition, {b"%s/%04d" % (key, number): value for number in range(rows)})
+    await answer(event, order)
+
+
+async def put_late(event: Any, key: bytes, order: dict[str, Any]) -> None:
+    """Be not finished before the partition is revoked, the first time."""
+    if happened_before("late"):
+        await put(event, key, order)
+    else:
+        await rebalances.lost.wait()
 
 
 async def send(event: Any, key: bytes, order: dict[str, Any]) -> None:
-    out = {"key": order["key"], "value": order["value"], "pid": os.getpid()}
-    await app.sends.send(f"{NAME}-out", event.message.key, json.dumps(out).encode(), partition=event.message.partition)
+    await answer(event, order | {"pid": os.getpid()})
 
 
 async def big(event: Any, key: bytes, order: dict[str, Any]) -> None:
-    assert rows is not None
-    await rows.put(key, Row(value="x" * order["size"]))
+    await store.commit(event.message.partition, {key: b"x" * order["size"]})
 
 
 async def boom(event: Any, key: bytes, order: dict[str, Any]) -> None:
@@ -112,7 +122,8 @@ async def slow(event: Any, key: bytes, order: dict[str, Any]) -> None:
 STEPS = {
     "put": put,
     "put_then_die": put_then_die,
-    "put_and_send": put_and_send,
+    "put_many": put_many,
+    "put_late": put_late,
     "send": send,
     "big": big,
     "boom": boom,
@@ -122,23 +133,30 @@ STEPS = {
 
 @app.agent(app.raw_topic(f"{NAME}-in"), isolated_partitions=True)
 async def work(stream: Any) -> None:
-    if os.environ.get("TEST_LANES", "yes") == "yes":
-        lanes = Lanes(stream.ack, deadline_s=float(os.environ.get("TEST_DEADLINE", "10")))
-        async for event in stream.noack().events():
-            await lanes.put(event.message.key, event, handle)
-    else:
-        async for event in stream.noack().events():
-            await handle(event)
-            await stream.ack(event)
+    async for event in stream.noack().events():
+        order = json.loads(event.message.value)
+        begun.append(order["key"])
+        await STEPS[order["do"]](event, order["key"].encode(), order)
+        await stream.ack(event)
+
+
+def rows() -> dict[int, dict[str, str]]:
+    if store is None:
+        return {}
+    scanned = {partition: dict(store.scan(partition, b"")) for partition in store.owned}
+    return {
+        partition: {key.decode(): value.decode() for key, value in found.items()}
+        for partition, found in scanned.items()
+        if found
+    }
 
 
 @app.page("/state/")
 async def state(view: Any, request: Any) -> Any:
     return view.json(
         {
-            "recovered": rows is None or rows.recovered.is_set(),
-            "indexed": rows is None or rows.indexed.is_set(),
-            "rows": keys.rows,
+            "recovered": store is None or rebalances.complete.is_set(),
+            "rows": rows(),
             "begun": len(begun),
             "workers": sorted(map(str, assignment.workers())),
             "owners": [str(assignment.owner(f"{NAME}-in", p)) for p in range(app.conf.topic_partitions)],

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,22 +24,9 @@ from streamapp.kafka.partition import partition_of
 from streamapp.kafka.producer import ClientProducer, Record
 from streamapp.local.ports import free_port
 from streamapp.topics import TopicSpec
+from tests.kit.waiting import eventually
 
-PATIENCE_S = 60.0
 PARTITIONS = 4
-
-
-async def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Poll until ``condition`` (plain or async) is true; there is no event to wait for in another process."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"not within {patience_s} s: {what}")
 
 
 class Worker:
@@ -78,7 +63,7 @@ class Worker:
         return self._process.poll()
 
     async def ended(self) -> int:
-        await until(lambda: self.code() is not None, f"{self.log} ends")
+        await eventually(lambda: self.code() is not None, f"{self.log} ends")
         code = self.code()
         assert code is not None
         return code
@@ -94,9 +79,9 @@ class Worker:
         async def look() -> dict[str, Any] | None:
             assert self.code() is None, f"the worker ended:\n{self.log.read_text()[-3000:]}"
             state = await self.state()
-            return state if state.get("recovered") and state.get("indexed") and state.get("actives") else None
+            return state if state.get("recovered") and state.get("actives") else None
 
-        return dict(await until(look, f"{self.log} is ready"))
+        return dict(await eventually(look, f"{self.log} is ready"))
 
     @property
     def url(self) -> str:
@@ -120,7 +105,7 @@ class Group:
 
     @property
     def changelog(self) -> str:
-        return f"{self.name}-rows-changelog"
+        return f"{self.name}-desk-changelog"
 
     def worker(self, name: str = "w1", **options: str) -> Worker:
         worker = Worker(self, name, {f"TEST_{key.upper()}": value for key, value in options.items()})
@@ -136,19 +121,7 @@ class Group:
 
     async def read(self, topic: str) -> list[Any]:
         """Return every record of ``topic``, up to its end now."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-            consumer.assign(tps)
-            ends = await consumer.end_offsets(tps)
-            records: list[Any] = []
-            while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    records += batch
-            return records
-        finally:
-            await consumer.stop()
+        return await read(self.bootstrap, topic, PARTITIONS)
 
     async def outcomes(self) -> list[dict[str, Any]]:
         return [json.loads(record.value) for record in await self.read(f"{self.name}-out")]
@@ -160,7 +133,7 @@ class Group:
             wanted = {"key": key, **expected}
             return next((out for out in await self.outcomes() if wanted.items() <= out.items()), None)
 
-        return dict(await until(look, f"an outcome of {key} with {expected}"))
+        return dict(await eventually(look, f"an outcome of {key} with {expected}"))
 
     async def committed(self) -> dict[int, int]:
         """Return the committed offset of each partition of the in topic, 0 for none."""
@@ -178,11 +151,28 @@ class Group:
         }
 
 
+async def read(bootstrap: str, topic: str, partitions: int) -> list[Any]:
+    """Return every record of ``topic``, up to its end now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        records: list[Any] = []
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
 @asynccontextmanager
 async def new_group(bootstrap: str, folder: Path, **changelog: str) -> AsyncIterator[Group]:
-    name = f"app-{uuid4().hex[:8]}"
+    name = f"app-{uuid4().hex[:8]}-trading"
     specs = [TopicSpec(f"{name}-in"), TopicSpec(f"{name}-out")]
-    specs.append(TopicSpec(f"{name}-rows-changelog", {"cleanup.policy": "compact"} | changelog))
+    specs.append(TopicSpec(f"{name}-desk-changelog", {"cleanup.policy": "compact"} | changelog))
     await create_topics(bootstrap, specs, partitions=PARTITIONS, replication_factor=1)
     async with ClientProducer(bootstrap, "test") as producer:
         group = Group(bootstrap, folder, producer, name)

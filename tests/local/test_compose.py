@@ -13,16 +13,14 @@ from streamapp.ports import Ports
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("mirror", "trading", "publisher", "warehouse", "terminals")
+OURS = ("mirror", "trading", "warehouse", "terminals")
 
 
 def published(service: str) -> set[str]:
     return {port.rsplit(":", 1)[0] for port in SERVICES[service]["ports"]}
 
 
-@pytest.mark.parametrize(
-    "service", ["kafka", "nats", "clickhouse", "market", "mirror", "publisher", "warehouse", "terminals"]
-)
+@pytest.mark.parametrize("service", ["kafka", "nats", "clickhouse", "market", "mirror", "warehouse", "terminals"])
 def test_a_service_is_published_on_loopback_at_the_port_of_the_local_stack(service: str) -> None:
     assert f"127.0.0.1:{getattr(Ports(), service)}" in published(service)
 

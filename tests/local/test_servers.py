@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streamapp.local import clickhouse, kafka, nats
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
-from tests.conftest import running
+from tests.kit.stacks import running
 
 DEADLINE_S = 30.0
 

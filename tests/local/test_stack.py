@@ -28,7 +28,7 @@ def names(settings: Settings) -> list[str]:
 
 
 def test_everything_without_an_address_is_started_and_trading_comes_last(settings: Settings) -> None:
-    servers, workers = ["kafka", "nats", "clickhouse", "market"], ["mirror", "publisher", "warehouse", "terminals"]
+    servers, workers = ["kafka", "nats", "clickhouse", "market"], ["mirror", "warehouse", "terminals"]
     assert names(settings) == [*servers, *workers, "trading"]
 
 
@@ -40,7 +40,7 @@ nats.url = "nats://10.0.0.5:4222"
 clickhouse.url = "http://10.0.0.5:8123"
 """
     settings = settings_with(tmp_path, extra)
-    assert names(settings) == ["mirror", "publisher", "warehouse", "terminals", "trading"]
+    assert names(settings) == ["mirror", "warehouse", "terminals", "trading"]
     assert Stack(settings).addresses()["kafka"] == "10.0.0.5:9092"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -14,8 +13,8 @@ import pytest
 from streamapp.errors import Transient
 from streamapp.local.process import ProcessSpec
 from streamapp.local.supervisor import Supervisor
+from tests.kit.waiting import eventually
 
-DEADLINE_S = 20.0
 STAYS = "import signal; signal.pause()"
 WITH_A_CHILD = """
 import pathlib, subprocess, sys, signal
@@ -29,12 +28,6 @@ def spec(
     name: str, code: str, *arguments: str, ready: Callable[[], bool] = lambda: True, **limits: float
 ) -> ProcessSpec:
     return ProcessSpec(name=name, argv=(sys.executable, "-c", code, *arguments), ready=ready, **limits)  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def is_gone(pid: int) -> bool:
@@ -58,9 +51,9 @@ async def test_a_process_that_dies_is_restarted_and_its_last_log_lines_are_shown
 ) -> None:
     await supervisor.start([spec("worker", f"print('what went wrong', flush=True); {STAYS}")])
     first = supervisor.processes["worker"]
-    await until(lambda: "what went wrong" in first.log.read_text())
+    await eventually(lambda: "what went wrong" in first.log.read_text())
     os.kill(first.pid, signal.SIGKILL)
-    await until(lambda: supervisor.processes.get("worker", first).pid != first.pid)
+    await eventually(lambda: supervisor.processes.get("worker", first).pid != first.pid)
     shown = "\n".join(said)
     assert "worker was ended by signal 9" in shown
     assert "what went wrong" in shown
@@ -120,7 +113,7 @@ async def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path: Path, 
     )
     pid, child = supervisor.processes["deaf"].pid, int(child_file.read_text())
     await supervisor.stop()
-    await until(lambda: is_gone(pid) and is_gone(child))
+    await eventually(lambda: is_gone(pid) and is_gone(child))
     assert any("deaf did not stop within 0.2 s and is killed" in line for line in said)
 
 
@@ -148,8 +141,8 @@ asyncio.run(main())
 """
     )
     up = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
-    await until((tmp_path / "up").exists)
+    await eventually((tmp_path / "up").exists)
     pid, child = int((tmp_path / "pid").read_text()), int((tmp_path / "child").read_text())
     up.kill()
     up.wait()
-    await until(lambda: is_gone(pid) and is_gone(child))
+    await eventually(lambda: is_gone(pid) and is_gone(child))

@@ -17,7 +17,8 @@ from streamapp.mirror import consumer
 from streamapp.mirror.consumer import PullInbox
 from streamapp.nats.connection import connect
 from streamapp.settings import NatsSettings, Settings
-from tests.nats.servers import own_nats, running
+from tests.kit.stacks import running
+from tests.nats.servers import own_nats
 
 STREAM, DURABLE = "S", "c"
 

@@ -20,7 +20,8 @@ from streamapp.mirror.lease import KEY, Lease, this_machine
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure
 from streamapp.settings import NatsSettings, Settings
-from tests.nats.servers import own_nats, running
+from tests.kit.stacks import running
+from tests.nats.servers import own_nats
 
 BUCKET = "streamapp-mirror"
 

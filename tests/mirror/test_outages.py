@@ -7,8 +7,9 @@ from pathlib import Path
 from streamapp import topics
 from streamapp.local import kafka
 from streamapp.local.ports import free_port
+from tests.kit.stacks import running
 from tests.mirror.worlds import becomes, first_sights, signal_for, world
-from tests.nats.servers import own_nats, running
+from tests.nats.servers import own_nats
 
 
 async def test_kafka_and_nats_may_be_killed_and_come_back(tmp_path: Path) -> None:

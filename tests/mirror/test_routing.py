@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamapp import subjects, topics
 from streamapp.domain.identifiers import murmur2, order_id_for, partition_of
-from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, Rules, route
+from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, RoutingRules, route
 from streamapp.settings import ExecutionSettings, Role
 
 AT = datetime(2026, 11, 20, 12, 0, 0, 123456, UTC)
@@ -24,8 +24,8 @@ FAMILIES = [
 ]
 
 
-def rules(role: Role = "both", **execution: Any) -> Rules:
-    return Rules(role, subjects.origin("streamapp", role), 8, ExecutionSettings(**execution))
+def rules(role: Role = "both", **execution: Any) -> RoutingRules:
+    return RoutingRules(role, subjects.origin("streamapp", role), 8, ExecutionSettings(**execution))
 
 
 def arrival(subject: str, payload: Any, headers: dict[str, str] | None = None) -> Arrival:
@@ -33,7 +33,9 @@ def arrival(subject: str, payload: Any, headers: dict[str, str] | None = None) -
     return Arrival(subject, body, "EXECUTION_IN", 17, AT, headers or {})
 
 
-def record(subject: str, payload: Any, at: Rules | None = None, headers: dict[str, str] | None = None) -> MirrorRecord:
+def record(
+    subject: str, payload: Any, at: RoutingRules | None = None, headers: dict[str, str] | None = None
+) -> MirrorRecord:
     routed = route(arrival(subject, payload, headers), at or rules())
     assert isinstance(routed, MirrorRecord)
     return routed

@@ -27,7 +27,9 @@ from streamapp.local.process import ProcessSpec
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure
 from streamapp.settings import KafkaSettings, NatsSettings, Role, Settings
-from tests.nats.servers import own_nats, running
+from tests.kit.stacks import running
+from tests.kit.waiting import eventually
+from tests.nats.servers import own_nats
 
 PARTITIONS = 8
 MIRROR_PORT = 6072
@@ -35,11 +37,8 @@ DEADLINE_S = 40.0
 
 
 async def becomes(true: Callable[[], Any]) -> Any:
-    """Return the first true value of ``true``."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not (value := await asyncio.to_thread(true)):
-            await asyncio.sleep(0.02)
-    return value
+    """Return the first true value of ``true``, asked in a thread: it may block, and what goes on here goes on."""
+    return await eventually(lambda: asyncio.to_thread(true), within_s=DEADLINE_S)
 
 
 class MirrorProcess:
@@ -143,9 +142,11 @@ class World:
 
     async def all_mirrored(self, last: int, stream: str = "EXECUTION_IN") -> None:
         """Return when the stream's message ``last`` and all before it are acknowledged."""
-        async with asyncio.timeout(DEADLINE_S):
-            while await self._floor(stream) < last:
-                await asyncio.sleep(0.02)
+
+        async def acknowledged() -> bool:
+            return await self._floor(stream) >= last
+
+        await eventually(acknowledged, f"message {last} of {stream} is acknowledged", DEADLINE_S)
 
     async def _floor(self, stream: str) -> int:
         info = await self.client.jetstream().consumer_info(stream, f"{self.settings.deployment}-mirror")

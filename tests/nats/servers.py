@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from streamapp.local import nats
 from streamapp.local.ports import free_port
-from streamapp.local.process import ProcessSpec, RunningProcess
-
-
-@contextmanager
-def running(spec: ProcessSpec, folder: Path) -> Iterator[RunningProcess]:
-    process = RunningProcess(spec, folder / "logs")
-    try:
-        process.wait_ready()
-        yield process
-    finally:
-        process.stop()
+from streamapp.local.process import ProcessSpec
 
 
 def own_nats(folder: Path) -> ProcessSpec:

@@ -11,7 +11,8 @@ from nats.js import api
 from streamapp.nats.client import kept_headers, readable
 from streamapp.nats.connection import connect
 from streamapp.settings import NatsSettings, Settings
-from tests.nats.servers import own_nats, publish_raw, running
+from tests.kit.stacks import running
+from tests.nats.servers import own_nats, publish_raw
 
 POISON = [
     (b"poison.\xff\xfe", b""),

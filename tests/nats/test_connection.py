@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,9 @@ from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.settings import NatsSettings, Settings
-from tests.nats.servers import own_nats, running
+from tests.kit.stacks import running
+from tests.kit.waiting import eventually
+from tests.nats.servers import own_nats
 
 _PERMISSIONS = """
 authorization {
@@ -23,12 +23,6 @@ authorization {
   }]
 }
 """
-
-
-async def becomes(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 def guarded(folder: Path) -> tuple[ProcessSpec, Path]:
@@ -52,13 +46,13 @@ async def test_it_comes_back_after_the_server_was_killed_and_buffers_nothing_mea
         client = await connect(Settings(nats=NatsSettings(url=spec.address)), "test", on_state=states.append)
         assert states[-1].reasons == []
         server.kill()
-        await becomes(lambda: not states[-1].connected)
+        await eventually(lambda: not states[-1].connected)
         assert "not connected" in states[-1].reasons[0]
         with pytest.raises(OutboundBufferLimitError):
             await client.publish("x", b"")
         server.stop()
         with running(spec, tmp_path):
-            await becomes(lambda: states[-1].connected)
+            await eventually(lambda: states[-1].connected)
             assert states[-1].reconnects == 1
             await client.close()
 
@@ -80,7 +74,7 @@ async def test_what_the_server_forbids_is_remembered_though_the_connection_stays
     with running(spec, tmp_path):
         client = await connect(settings, "test", on_state=states.append)
         await client.publish("forbidden.subject", b"")
-        await becomes(lambda: states[-1].denied is not None)
+        await eventually(lambda: states[-1].denied is not None)
         await client.publish("allowed.subject", b"")
         await client.flush()
         assert states[-1].connected

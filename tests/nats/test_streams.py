@@ -13,7 +13,8 @@ from streamapp.errors import ConfigurationError
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure, verify
 from streamapp.settings import NatsSettings, Settings
-from tests.nats.servers import own_nats, running
+from tests.kit.stacks import running
+from tests.nats.servers import own_nats
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ async def test_an_order_id_alone_is_completed_from_the_execution_service_s_table
     }
     clickhouse = ClickHouse.of(desk.stack.settings)
     try:
-        await clickhouse.insert("orders", tuple(row), [tuple(row.values())], token=order_id)
+        await clickhouse.insert("orders", tuple(row), [tuple(row.values())])
     finally:
         await clickhouse.close()
     await desk.service.say("orders.submitted.EURUSD", {"order_id": order_id})

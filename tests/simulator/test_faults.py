@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import streamapp.simulator.metatrader5 as mt5
 from streamapp.simulator.client import EXIT_STATUS
 from streamapp.simulator.faults import KINDS
+from tests.kit.waiting import eventually_blocking
 from tests.simulator.conftest import HEDGING, NETTING, MarketProcess, environment, send
 
 MAGICS = iter(range(5_000_000, 6_000_000))
@@ -27,15 +27,6 @@ def virtual(start_market: Any, connect: Any) -> MarketProcess:
     market: MarketProcess = start_market("--virtual-clock")
     connect(market)
     return market
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    """Waits for something that the market does by itself, and gives it."""
-    deadline = time.monotonic() + SOON_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-    return found
 
 
 def orders(market: MarketProcess, magic: int) -> list[dict[str, Any]]:
@@ -101,7 +92,7 @@ def test_a_late_execution_comes_after_the_timeout(hedging: MarketProcess) -> Non
     hedging.fault("timeout_late", nth=1, params={"ms": 150})
     magic = next(MAGICS)
     assert send(magic=magic).retcode == mt5.TRADE_RETCODE_TIMEOUT
-    assert eventually(lambda: orders(hedging, magic))
+    assert eventually_blocking(lambda: orders(hedging, magic))
     assert [p.magic for p in mt5.positions_get() if p.magic == magic] == [magic]
 
 
@@ -142,7 +133,7 @@ def test_a_hang_lasts_until_the_process_is_killed_and_the_order_stays(market: Ma
         f"mt5.order_send(action=1, symbol='EURUSD', volume=0.1, type_filling=1, magic={magic})\n"
     )
     client = subprocess.Popen([sys.executable, "-c", code], env=environment(market))
-    eventually(lambda: orders(market, magic))
+    eventually_blocking(lambda: orders(market, magic))
     assert client.poll() is None
     client.kill()
     client.wait(10)
@@ -211,7 +202,7 @@ def test_a_disconnected_terminal_shows_the_past(hedging: MarketProcess, connect:
 def test_a_disconnection_ends_by_itself(hedging: MarketProcess) -> None:
     hedging.fault("disconnect", nth=1, params={"ms": 100})
     assert send().retcode == 10031
-    eventually(lambda: mt5.terminal_info().connected)
+    eventually_blocking(lambda: mt5.terminal_info().connected)
     assert send().retcode == mt5.TRADE_RETCODE_DONE
 
 
@@ -219,7 +210,7 @@ def test_a_terminal_that_came_back_is_stale_for_a_while(hedging: MarketProcess, 
     opened = send()
     hedging.fault("stale_after_reconnect", account="demo-hedging", params=LONG)
     mt5.shutdown()
-    eventually(lambda: not any(s for s in [hedging.http("GET", "/health")["terminals"].get("demo-hedging")]))
+    eventually_blocking(lambda: not any(s for s in [hedging.http("GET", "/health")["terminals"].get("demo-hedging")]))
     hedging.http("POST", "/faults", {"kind": "foreign_activity", "params": {"position": opened.order}})
     connect(hedging)
     assert len(mt5.positions_get(ticket=opened.order)) == 1
@@ -252,7 +243,7 @@ def test_an_updated_terminal_has_another_build(hedging: MarketProcess, connect: 
     assert mt5.positions_total() is None
     assert mt5.terminal_info() is None
     assert mt5.last_error() == (-10004, "No IPC connection")
-    assert eventually(lambda: mt5.initialize(login=HEDGING))
+    assert eventually_blocking(lambda: mt5.initialize(login=HEDGING))
     assert mt5.version()[1] == mt5.terminal_info().build == build + 1
 
 
@@ -300,7 +291,7 @@ def test_a_partial_fill_cancels_or_works_the_rest(hedging: MarketProcess) -> Non
     hedging.fault("partial_then_rest", nth=1, params={"share": 0.3, "ms": 100})
     result = send(magic=next(MAGICS))
     assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE_PARTIAL, 0.03)
-    deals = eventually(lambda: len(found := mt5.history_deals_get(position=result.order)) == 2 and found)
+    deals = eventually_blocking(lambda: len(found := mt5.history_deals_get(position=result.order)) == 2 and found)
     assert [deal.volume for deal in deals] == [0.03, 0.07]
     (position,) = mt5.positions_get(ticket=result.order)
     assert position.volume == 0.1

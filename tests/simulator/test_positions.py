@@ -254,6 +254,7 @@ print("".join(market.ledger.lines()), {n: str(a.balance) for n, a in market.acco
 """
 
 
+@pytest.mark.stack
 def test_time_chance_and_pending_orders_give_the_same_ledger_in_another_process() -> None:
     told = {
         subprocess.run(

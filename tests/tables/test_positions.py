@@ -4,106 +4,106 @@ import random
 from typing import Any
 
 from streamapp.domain.orders import Deal
-from tables.positions import REMEMBERED, WHOLE, PositionRow, Said, position_key
-from tests.domain.examples import deal
+from tables.positions import POSITION, REMEMBERED, WHOLE, DealRecord, PositionRow, position_key
+from tests.kit.examples import deal
 
-EMPTY = PositionRow(account="demo", position_id=7, offset=-1)
+EMPTY = PositionRow(account="demo", position_id=7)
 
 
-def said(number: int, volume: str = "0.1", seconds: float | None = None, **more: Any) -> Said:
+def of(number: int, volume: str = "0.1", seconds: float | None = None, **more: Any) -> DealRecord:
     content = deal(number, volume, f"1.1{number % 10}", seconds=number if seconds is None else seconds, **more)
-    return Said(fact_id=str(number), number=number, deal=Deal(filled=content, revision=0))
+    return DealRecord(fact_id=str(number), number=number, deal=Deal(filled=content, revision=0))
 
 
-def corrected(number: int, revision: int, volume: str) -> Said:
+def corrected(number: int, revision: int, volume: str) -> DealRecord:
     content = Deal(filled=deal(number, volume, "1.2", seconds=number), revision=revision)
-    return Said(fact_id=f"{number}:corrected:{revision}", number=number, deal=content)
+    return DealRecord(fact_id=f"{number}:corrected:{revision}", number=number, deal=content)
 
 
-def busted(number: int, revision: int) -> Said:
-    return Said(fact_id=f"{number}:busted:{revision}", number=number, deal=Deal(busted=revision))
+def busted(number: int, revision: int) -> DealRecord:
+    return DealRecord(fact_id=f"{number}:busted:{revision}", number=number, deal=Deal(busted=revision))
 
 
 def reread(row: PositionRow) -> PositionRow:
-    return PositionRow.model_validate_json(row.model_dump_json())
+    return PositionRow.decode(row.encode())
 
 
 def test_deals_one_by_one_or_together_make_the_same_position() -> None:
-    deals = [said(number, side="sell" if number % 3 else "buy") for number in range(1, 60)]
-    together, single = EMPTY.extended(deals, offset=9), EMPTY
+    deals = [of(number, side="sell" if number % 3 else "buy") for number in range(1, 60)]
+    together, single = EMPTY.extended(deals), EMPTY
     for one in deals:
-        single = single.extended([one], offset=9)
+        single = single.extended([one])
     assert together.state == single.state == reread(single).state == reread(together).state
     assert (together.rev, together.known) == (single.rev, single.known)
 
 
 def test_within_what_is_kept_whole_the_order_of_arrival_does_not_matter() -> None:
-    deals = [said(number, side="sell" if number % 3 else "buy") for number in range(1, WHOLE)]
+    deals = [of(number, side="sell" if number % 3 else "buy") for number in range(1, WHOLE)]
     states = set()
     for seed in range(5):
         row = EMPTY
         for one in random.Random(seed).sample(deals, len(deals)):
-            row = row.extended([one], offset=1)
+            row = row.extended([one])
         states.add(row.state.model_dump_json())
     assert len(states) == 1
 
 
 def test_a_revision_is_the_same_when_it_is_asked_for_again() -> None:
     row = EMPTY
-    told = []
+    published = []
     for number in range(1, 120):
-        row = row.extended([said(number)], offset=number)
-        told += row.revisions([str(number)])
-    assert [one.rev for one in told] == list(range(1, 120))
+        row = row.extended([of(number)])
+        published += row.revisions([str(number)])
+    assert [one.rev for one in published] == list(range(1, 120))
     again = reread(row).revisions([str(number) for number in range(1, 120)])
-    assert again == told[-WHOLE:]
+    assert again == published[-WHOLE:]
 
 
-def test_more_deals_at_once_than_are_kept_can_still_all_be_told() -> None:
-    row = EMPTY.extended([said(number) for number in range(200)], offset=1)
+def test_more_deals_at_once_than_are_kept_can_still_all_be_published() -> None:
+    row = EMPTY.extended([of(number) for number in range(200)])
     assert len(row.revisions(map(str, range(200)))) == 200
 
 
 def test_older_deals_are_folded_away_but_known() -> None:
     row = EMPTY
     for number in range(1, 101):
-        row = row.extended([said(number)], offset=number)
-    assert (len(row.newest), len(row.older), row.rev, row.offset) == (WHOLE, 100 - WHOLE, 100, 100)
+        row = row.extended([of(number)])
+    assert (len(row.newest), len(row.older), row.rev) == (WHOLE, 100 - WHOLE, 100)
     assert {"1", "100"} <= reread(row).known
     assert str(row.state.volume) == "10.0"
 
 
 def test_a_correction_counts_while_its_deal_is_whole_and_is_a_miss_after() -> None:
-    row = EMPTY.extended([said(1), said(2)], offset=1).extended([corrected(1, 1, "0.5")], offset=2)
+    row = EMPTY.extended([of(1), of(2)]).extended([corrected(1, 1, "0.5")])
     assert (str(row.state.volume), row.missed) == ("0.6", 0)
     for number in range(3, 120):
-        row = row.extended([said(number)], offset=number)
+        row = row.extended([of(number)])
     before = row.state.volume
-    row = reread(row).extended([corrected(2, 1, "0.7"), busted(1, 9)], offset=200)
+    row = reread(row).extended([corrected(2, 1, "0.7"), busted(1, 9)])
     assert (row.state.volume, row.missed) == (before, 2)
 
 
 def test_a_deal_is_never_parted_from_its_correction() -> None:
-    row = EMPTY.extended([said(1)], offset=1)
+    row = EMPTY.extended([of(1)])
     for number in range(2, 80):
-        row = row.extended([said(number), corrected(1, number, "0.5")], offset=number)
+        row = row.extended([of(number), corrected(1, number, "0.5")])
     assert str(row.state.volume) == str(reread(row).state.volume) == "8.3"
 
 
 def test_a_bust_before_its_deal_takes_it_back() -> None:
-    row = EMPTY.extended([busted(1, 1)], offset=1).extended([said(1)], offset=2)
+    row = EMPTY.extended([busted(1, 1)]).extended([of(1)])
     assert (str(row.state.volume), row.rev) == ("0", 2)
     assert EMPTY.state.at is None
 
 
 def test_the_oldest_ids_are_forgotten_in_the_end() -> None:
     ids = tuple(str(number) for number in range(10**9, 10**9 + REMEMBERED))
-    row = PositionRow(account="demo", position_id=7, offset=1, rev=len(ids), base=EMPTY.state, older=ids)
-    row = row.extended([said(number) for number in range(1, 70)], offset=2).extended([said(70)], offset=3)
+    row = PositionRow(account="demo", position_id=7, rev=len(ids), base=EMPTY.state, older=ids)
+    row = row.extended([of(number) for number in range(1, 70)]).extended([of(70)])
     assert len(row.older) == REMEMBERED
-    assert len(row.model_dump_json()) < 900_000
+    assert len(row.encode()) < 300_000
 
 
 def test_no_account_can_be_taken_for_another_position() -> None:
     assert position_key("1/a", 2) != position_key("a", 21)
-    assert position_key("a", 2) == b"2/a"
+    assert position_key("a", 2) == POSITION + b"2/a"

@@ -15,7 +15,8 @@ from streamapp.messages.operation import (
 )
 from streamapp.messages.reading import OpenPosition, OrdersReply, PositionsReply, WorkingOrder
 from streamapp.messages.terminal import SubmitRequest
-from tests.terminal.conftest import TerminalProcess, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import TerminalProcess
 
 REQUESTS = {
     "cancel": CancelRequest,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from streamapp import subjects
 from streamapp.clock import utc_now
 from streamapp.local.ports import free_port
 from streamapp.messages.log import BrokerLogEntry
-from streamapp.messages.report import Report
+from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.connection import BrokerConnection
@@ -34,30 +34,13 @@ from streamapp.terminal.execution import Execution, Limits
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.resolver import Resolver
 from streamapp.terminal.watch import Watch
+from tests.kit.waiting import PATIENCE_S, eventually, eventually_blocking
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER, ScriptedWorker, submit_request
-
-PATIENCE_S = 60.0
-"""How long a test waits for what must come; the machine may be busy with others."""
-
 
 ANSWER_S = 5.0
 """How long one request waits: it is lost where the process was killed and NATS has not noticed yet."""
 SETTLE_WINDOW_S = 1.0
 """How long the terminals of these tests look for a doubt."""
-
-
-async def eventually(condition: Callable[[], Any], what: str = "") -> Any:
-    """Return the first true value of ``condition``, which may be a coroutine function."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        if time.monotonic() > until:
-            raise AssertionError(f"did not come: {what or condition}")
-        await asyncio.sleep(0.02 if PATIENCE_S else 0)
 
 
 @dataclass
@@ -80,7 +63,7 @@ class Account:
 
     async def reports(self) -> list[Report]:
         rows = await self.journal.write(lambda book: book.outbox(0, 10_000))
-        return [report for _, payload in rows if (report := Report.decode(payload)).kind != "connection"]
+        return [report for _, payload in rows if (report := Report.model_validate_json(payload)).kind != "connection"]
 
     async def kinds(self) -> list[str]:
         return [report.kind for report in await self.reports()]
@@ -194,10 +177,12 @@ def start_market(folder: Path, port: int, margin_mode: str = "hedging", *options
     command = [sys.executable, "-m", "streamapp.simulator", "--port", str(port), "--accounts", str(accounts), *options]
     with (folder / "market.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    until = time.monotonic() + PATIENCE_S
-    while not Market(f"127.0.0.1:{port}").is_up():
+
+    def is_up() -> bool:
         assert process.poll() is None, (folder / "market.log").read_text()
-        assert time.monotonic() < until
+        return Market(f"127.0.0.1:{port}").is_up()
+
+    eventually_blocking(is_up, "the market's answer")
     return process
 
 
@@ -261,7 +246,7 @@ class TerminalProcess:
 
     async def listen(self) -> None:
         async def on_report(message: Any) -> None:
-            self.reports.append(Report.decode(message.data))
+            self.reports.extend(ReportBatch.decode(message.data).reports)
 
         async def on_entry(message: Any) -> None:
             self.entries.append(BrokerLogEntry.decode(message.data))

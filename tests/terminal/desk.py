@@ -14,7 +14,8 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.messages.log import BrokerLogEntry
 from streamapp.messages.report import ConnectionChange, Report
 from streamapp.messages.terminal import SubmitRequest
-from tests.terminal.conftest import Market, TerminalProcess, connected, eventually, running_market
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Market, TerminalProcess, connected, running_market
 from tests.terminal.scripted import ACCOUNT
 
 Test = TypeVar("Test", bound=Callable[..., Any])

@@ -23,14 +23,8 @@ from streamapp.local.ports import free_port
 from streamapp.local.process import RunningProcess
 from streamapp.messages.terminal import ReplayReply, ReplayRequest
 from streamapp.terminal.child import STATUS_EVERY_S
-from tests.terminal.conftest import (
-    PATIENCE_S,
-    Market,
-    TerminalProcess,
-    connected,
-    eventually,
-    start_market,
-)
+from tests.kit.waiting import PATIENCE_S, eventually
+from tests.terminal.conftest import Market, TerminalProcess, connected, start_market
 from tests.terminal.desk import ACCEPTED, Desk
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")

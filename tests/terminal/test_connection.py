@@ -20,7 +20,8 @@ from streamapp.terminal.connection import FIRST_RETRY_S, LONGEST_RETRY_S, Broker
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError
 from streamapp.terminal.synchronisation import END_OF_TIME_S
-from tests.terminal.conftest import Account, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Account
 from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SERVER_AHEAD_S, TERMINAL, ScriptedWorker, tick
 
 Connect = Callable[..., Awaitable[BrokerConnection]]
@@ -58,7 +59,7 @@ def looks(worker: ScriptedWorker, *digests: int | None) -> None:
 
 async def told(connection: BrokerConnection) -> list[str]:
     rows = await connection._journal.write(lambda book: book.outbox(0, 1000))
-    bodies = [Report.decode(payload).body for _, payload in rows]
+    bodies = [Report.model_validate_json(payload).body for _, payload in rows]
     return [body.connection for body in bodies if isinstance(body, ConnectionChange)]
 
 

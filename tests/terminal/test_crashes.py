@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from streamapp.domain import facts
-from tests.terminal.conftest import PATIENCE_S, Market, TerminalProcess, eventually
+from tests.kit.waiting import PATIENCE_S, eventually
+from tests.terminal.conftest import Market, TerminalProcess
 
 ACCEPTED = ["started", "returned", "accepted", "deal"]
 

@@ -14,7 +14,8 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.terminal.book import Book
 from streamapp.terminal.execution import JUDGED_FOR_S
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
-from tests.terminal.conftest import Account, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Account
 from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, deal, result, submit_request, tick
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.book import Book
 from streamapp.terminal.link import WorkerLostError
-from tests.terminal.conftest import Account, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Account
 from tests.terminal.scripted import TERMINAL, submit_request
 
 

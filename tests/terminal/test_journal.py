@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sqlite3
 import subprocess
@@ -77,7 +78,9 @@ def filled(deal: int, ticket: int, volume: str = "0.1", **fields: Any) -> facts.
 
 
 async def reports(journal: Journal) -> list[Report]:
-    return [Report.decode(payload) for _, payload in await journal.write(lambda book: book.outbox(0, 1000))]
+    return [
+        Report.model_validate_json(payload) for _, payload in await journal.write(lambda book: book.outbox(0, 1000))
+    ]
 
 
 async def kinds(journal: Journal) -> list[tuple[str, str | None]]:
@@ -230,10 +233,26 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
     async with opened(path) as journal:
         row = await journal.write(lambda book: book.row(request.order_id))
         assert row is not None
-        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "3")
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "4")
         assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
     async with opened(path) as journal:
-        assert journal.book.meta("schema") == "3"
+        assert journal.book.meta("schema") == "4"
+
+
+async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    async with opened(path) as journal:
+        await journal.write(lambda book: book.record_deal(filled(1, 1001, comment="Größe ☂")))
+        (report,) = await reports(journal)
+        epoch = journal.book.epoch
+    alone = {"schema": "report/1", "account": ACCOUNT, "epoch": epoch, **report.model_dump(mode="json")}
+    with closing(sqlite3.connect(path)) as db:  # as version 3 kept it
+        db.execute("UPDATE outbox SET payload = ?", (json.dumps(alone, ensure_ascii=False).encode(),))
+        db.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
+        db.commit()
+    async with opened(path) as journal:
+        ((_, payload),) = await journal.write(lambda book: book.outbox(0, 10))
+    assert payload == report.model_dump_json().encode()
 
 
 async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
@@ -243,7 +262,7 @@ async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         db.commit()
-    with pytest.raises(ConfigurationError, match="format 1 to 3, got 99"):
+    with pytest.raises(ConfigurationError, match="format 1 to 4, got 99"):
         Journal(path, ACCOUNT)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from streamapp.terminal.link import ORDER, NotHandedOverError, WorkerLink, WorkerLostError
-from tests.terminal.conftest import PATIENCE_S, Market, eventually
+from tests.kit.waiting import PATIENCE_S, eventually
+from tests.terminal.conftest import Market
 from tests.terminal.scripted import LOGIN, SERVER
 
 WHO: dict[str, Any] = {"path": None, "login": LOGIN, "server": SERVER, "password": "s3cret", "timeout_ms": 10_000}

@@ -20,8 +20,9 @@ from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal import memory
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.operations import SENDS_AT_MOST, Operations
+from tests.kit.waiting import eventually
 from tests.terminal.asking import operation
-from tests.terminal.conftest import Account, eventually, wired
+from tests.terminal.conftest import Account, wired
 from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SYMBOL, TERMINAL, ScriptedWorker, deal, result, tick
 
 ORDER: dict[str, Any] = {

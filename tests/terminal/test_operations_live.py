@@ -11,8 +11,9 @@ import pytest
 
 from streamapp.domain import facts
 from streamapp.domain.identifiers import order_id_for
+from tests.kit.waiting import eventually
 from tests.terminal.asking import Desk
-from tests.terminal.conftest import Market, TerminalProcess, eventually
+from tests.terminal.conftest import Market, TerminalProcess
 
 LOST = ("drop_after", "timeout_executed", "timeout_lost", "conn_executed", "drop_before")
 """Replies that prove nothing: executed and not told, or told to be unknown and lost."""

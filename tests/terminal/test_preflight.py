@@ -14,7 +14,8 @@ from streamapp.errors import ConfigurationError
 from streamapp.local.ports import free_port
 from streamapp.settings import AccountSettings, LocalSettings, Settings, load_settings, secret
 from streamapp.terminal.preflight import problems
-from tests.terminal.conftest import PATIENCE_S, Market
+from tests.kit.waiting import PATIENCE_S
+from tests.terminal.conftest import Market
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER
 
 
@@ -138,6 +139,7 @@ def test_a_check_says_that_all_is_well_and_leaves_nothing(tmp_path: Path, nats_u
     assert market.ledger("order") == []
 
 
+@pytest.mark.stack
 def test_a_check_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     done = check(tmp_path, f"nats://127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
     assert done.returncode == 1

@@ -22,8 +22,9 @@ from streamapp.messages.reading import (
     SymbolsReply,
 )
 from streamapp.terminal.readings import REPLIES
+from tests.kit.waiting import eventually
 from tests.terminal.asking import REQUESTS, Desk
-from tests.terminal.conftest import Market, TerminalProcess, eventually
+from tests.terminal.conftest import Market, TerminalProcess
 
 NATS_TAKES = 1_000_000
 

@@ -12,7 +12,8 @@ from streamapp.domain import facts
 from streamapp.messages.operation import SettleReply, SettleRequest
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.journal import journal_path
-from tests.terminal.conftest import SETTLE_WINDOW_S, Market, TerminalProcess, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import SETTLE_WINDOW_S, Market, TerminalProcess
 from tests.terminal.desk import ACCEPTED, Desk
 
 DOUBT = ("started", "returned", "unknown")

@@ -119,7 +119,7 @@ class World:
         self.connection.comes_back()
 
     def reports(self) -> list[Report]:
-        return [Report.decode(payload) for _, payload in self.journal.book.outbox(0, 100_000)]
+        return [Report.model_validate_json(payload) for _, payload in self.journal.book.outbox(0, 100_000)]
 
 
 def doubted(book: Book, order: SubmitRequest) -> None:

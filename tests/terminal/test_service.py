@@ -15,7 +15,8 @@ from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.log import is_intact
 from streamapp.messages.terminal import AckReply, AckRequest, HelloReply, ReplayReply, ReplayRequest, SubmitReply
-from tests.terminal.conftest import Market, TerminalProcess, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Market, TerminalProcess
 
 ACCEPTED = ["started", "returned", "accepted", "deal"]
 
@@ -115,7 +116,7 @@ async def test_the_outbox_is_kept_until_the_ack_and_replayed_under_new_ids(
     assert terminal.reports[count:] == terminal.reports[1:count]
     stored = await client.jetstream().get_last_msg("EXECUTION_IN", subjects.report(terminal.account))
     assert stored.headers is not None
-    assert stored.headers["Nats-Msg-Id"] == f"streamapp:report:{terminal.account}:{epoch}:{count}:again"
+    assert stored.headers["Nats-Msg-Id"] == f"streamapp:report:{terminal.account}:{epoch}:2-{count}:again"
     foreign = AckReply.decode(await terminal.request("ack", AckRequest(epoch="other", watermark=99).encode()))
     assert foreign.released_seq == 0
     acked = AckReply.decode(await terminal.request("ack", AckRequest(epoch=epoch, watermark=2).encode()))

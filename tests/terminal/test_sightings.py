@@ -95,7 +95,7 @@ def test_nothing_is_told_for_being_alike_of_what_was_resolved() -> None:
 
 
 def test_the_deals_of_an_order_that_was_seen_are_told_whatever_their_volume_and_name() -> None:
-    deals = [row(50, order=5, volume=0.04), row(51, order=5, volume=0.06), row(52, order=6, volume=0.06)]
+    deals = [row(50, order=5, volume=0.04), row(51, order=5, volume=0.06), row(52, order=6, volume=0.6)]
     found = look(Module(history_orders=[row(5, magic=7)], history_deals=deals))
     assert tickets(found, "history_deals") == [50, 51]
 
@@ -107,3 +107,10 @@ def test_the_digest_changes_with_the_settled_past_and_not_with_what_is_later_or_
         assert look(Module(**{"history_orders": [past], "history_deals": [past], **same}))["digest"] == base
     for table in ("history_orders", "history_deals"):
         assert look(Module(**{"history_orders": [past], "history_deals": [past], table: []}))["digest"] != base
+
+
+def test_a_nameless_part_is_told_from_deals_and_positions_but_an_order_only_whole() -> None:
+    parts = {table: [row(at, volume=0.04, volume_initial=0.04)] for at, table in enumerate(TABLES, start=60)}
+    found = look(Module(**parts))
+    told = [table for table in TABLES if tickets(found, table)]
+    assert told == ["positions", "history_deals"]

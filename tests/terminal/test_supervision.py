@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from streamapp.local.ports import free_port
-from tests.terminal.conftest import PATIENCE_S, Market, eventually
+from tests.kit.waiting import PATIENCE_S, eventually
+from tests.terminal.conftest import Market
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER
 
 

@@ -16,7 +16,8 @@ from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, WorkerLink
 from streamapp.terminal.synchronisation import FUTURE, OVERLAP
-from tests.terminal.conftest import Market, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Market
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER
 
 BUY = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0, "type_filling": 1}

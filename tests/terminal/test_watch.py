@@ -18,7 +18,8 @@ from streamapp.messages.account import SnapshotMessage
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.snapshots import Snapshots
 from streamapp.terminal.synchronisation import watermark
-from tests.terminal.conftest import PATIENCE_S, Account, eventually
+from tests.kit.waiting import PATIENCE_S, eventually
+from tests.terminal.conftest import Account
 from tests.terminal.scripted import OWNER, TERMINAL, deal, result, submit_request, tick
 
 MAGIC = magic_of(submit_request(epoch="").order_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,19 +18,18 @@ from yarl import URL
 from streamapp.domain.facts import Body, Fact, Filled, OrderCreated, SubmitClaimed, make_fact
 from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import order_id_for, partition_of
-from streamapp.domain.orders import Deal
+from streamapp.domain.orders import Deal, OrderState
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage
-from streamapp.messages.fact import FactMessage
 from streamapp.web.answers import Answers
+from streamapp.web.indexes import OpenPositions, RecentFacts
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
 from streamapp.web.views import Views
-from tables.accounts import AccountRow, AccountStateRow, WatermarkRow, account_key, watermark_key
-from tables.memory import memory_table
+from tables.memory import MemoryStore
 from tables.orders import OrderIndex, OrderRow, order_key
-from tables.positions import PositionRow, Said
+from tables.positions import DealRecord, PositionRow, position_key
 
 PARTITIONS = 4
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -76,28 +75,28 @@ class Worker:
     well: bool = True
 
     def __post_init__(self) -> None:
-        self.orders, self.order_log = memory_table("orders", OrderRow, partitions=PARTITIONS)
-        self.positions, self.position_log = memory_table("positions", PositionRow, partitions=PARTITIONS)
-        self.accounts, self.account_log = memory_table("accounts", AccountRow, partitions=PARTITIONS)
-        index = OrderIndex()
-        self.orders.watch(index)
-        local = Local(self.orders, index, self.positions, self.accounts)
+        self.store = MemoryStore(partitions=PARTITIONS)
+        self.recovered = asyncio.Event()
+        self.index = OrderIndex()
+        self.accounts: dict[str, AccountMessage] = {}
+        self.positions, self.facts = OpenPositions(), RecentFacts()
+        self.local = Local(self.store, self, self.positions, self.facts)
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
-        answers = Answers(local, self.peers, self.group.rows, PARTITIONS)
+        answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)
         self.app = web.Application()
-        self.app.add_routes(Views(local, answers, self._health, lambda: "figures 1\n").routes())
+        self.app.add_routes(Views(self.local, answers, self._health, lambda: "figures 1\n").routes())
 
     def _health(self) -> tuple[int, dict[str, Any]]:
         if self.well:
             return 200, {"status": "ok", "reasons": []}
         return 503, {"status": "starting", "reasons": ["<cold>"]}
 
-    async def recover(self) -> None:
-        for log in (self.order_log, self.position_log, self.account_log):
-            log.event_partition = None
-            log.recover(self.partitions)
-        for table in (self.orders, self.positions, self.accounts):
-            await table.indexed.wait()
+    def recover(self) -> None:
+        self.store.recover(self.partitions)
+        self.recovered.set()
+
+    def states(self) -> dict[str, AccountMessage]:
+        return self.accounts
 
     # What streamapp.kafka.assignment.Assignment says.
 
@@ -123,23 +122,24 @@ class Group:
         partition = partition_of(account, PARTITIONS)
         return next(worker for worker in self.workers if partition in worker.partitions)
 
-    async def put_order(self, row: OrderRow) -> None:
+    async def put_order(self, row: OrderRow, recent: int | None = None) -> None:
         partition = partition_of(row.account, PARTITIONS)
-        await self.owner_of(row.account).orders.put(order_key(row.order_id), row, partition=partition)
+        worker = self.owner_of(row.account)
+        await worker.store.commit(partition, {order_key(row.order_id): row.encode()})
+        worker.index.put(row, partition)
+        facts = facts_of(row.order_id, row.account, claims=len(row.state.attempts))
+        worker.facts.said(facts if recent is None else facts[:recent])
 
     async def put_position(self, account: str, position_id: int, *sides: str) -> None:
-        said = [Said(fact_id=f"{number}", number=number, deal=deal(number, side)) for number, side in enumerate(sides)]
-        row = PositionRow(account=account, position_id=position_id, offset=0).extended(said, offset=1)
-        key = f"{account}\x00{position_id}".encode()
-        await self.owner_of(account).positions.put(key, row, partition=partition_of(account, PARTITIONS))
+        deals = [DealRecord(fact_id=f"{n}", number=n, deal=deal(n, side)) for n, side in enumerate(sides)]
+        row = PositionRow(account=account, position_id=position_id).extended(deals)
+        worker, partition = self.owner_of(account), partition_of(account, PARTITIONS)
+        await worker.store.commit(partition, {position_key(account, position_id): row.encode()})
+        worker.positions.put(row, partition)
 
     async def put_account(self, account: str) -> None:
         state = AccountMessage(account=account, connection="ready", balance=Decimal(100), at=AT)
-        rows = [
-            (account_key(account), AccountRow(AccountStateRow(account=account, state=state, at=AT))),
-            (watermark_key(account), AccountRow(WatermarkRow(account=account, epoch="e", watermark=3))),
-        ]
-        await self.owner_of(account).accounts.put_all(rows, partition=partition_of(account, PARTITIONS))
+        self.owner_of(account).accounts[account] = state
 
     async def get(self, worker: Worker, path: str) -> tuple[int, Any, str | None]:
         async with aiohttp.ClientSession() as session, session.get(worker.url.join(URL(path, encoded=True))) as answer:
@@ -157,7 +157,7 @@ async def running_group() -> AsyncIterator[Group]:
         await server.start_server()
         worker.url = server.make_url("/")
         group.servers.append(server)
-        await worker.recover()
+        worker.recover()
     try:
         yield group
     finally:
@@ -181,14 +181,8 @@ def facts_of(order_id: str, account: str, *, symbol: str = "EURUSD", claims: int
 
 
 def order_row(order_id: str, account: str, **options: Any) -> OrderRow:
-    return row_of(order_id, account, facts_of(order_id, account, **options))
-
-
-def row_of(order_id: str, account: str, facts: Iterable[Fact]) -> OrderRow:
-    row = OrderRow(order_id=order_id, account=account, offset=0)
-    for offset, fact in enumerate(facts):
-        row = row.extended([(FactMessage.of(fact).encode().decode(), fact)], fold(row.state, [fact]), offset=offset)
-    return row
+    state = fold(OrderState(), facts_of(order_id, account, **options))
+    return OrderRow(open=True, order_id=order_id, account=account, state=state)
 
 
 def deal(number: int, side: str) -> Deal:

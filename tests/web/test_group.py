@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,22 +18,13 @@ from streamapp import topics
 from streamapp.domain.identifiers import partition_of
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.producer import ClientProducer, Record
-from streamapp.local import kafka
 from streamapp.local.ports import free_port
-from streamapp.local.process import RunningProcess
 from streamapp.topics import TopicSpec
+from tests.kit.waiting import eventually
 from tests.web.group import PARTITIONS, ids
 
 ACCOUNTS = [f"account-{number}" for number in range(12)]
-
-
-async def until(holds: Callable[[], Awaitable[Any]], what: str, within_s: float = 90.0) -> Any:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if found := await holds():
-            return found
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"not within {within_s} s: {what}")
+READY_WITHIN_S = 90.0
 
 
 class Pair:
@@ -51,7 +40,7 @@ class Pair:
     def start(self) -> None:
         number = len(self.processes) + 1
         # A worker's port is 6065 and its number on top of the offset.
-        port = next(port for port in iter(free_port, None) if port - 6065 - number <= 50000)
+        port = free_port()
         environment = os.environ | {
             "STREAMAPP_DEPLOYMENT": self.deployment,
             "STREAMAPP_WORKER": str(number),
@@ -90,17 +79,6 @@ class Pair:
             process.wait()
 
 
-@pytest.fixture(scope="module")
-def kafka_of_this_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Kafka of our own: the topics' names are fixed, and others may use them in the shared one."""
-    folder = tmp_path_factory.mktemp("web-kafka")
-    spec = kafka.prepare(folder / "kafka", free_port(), free_port())
-    process = RunningProcess(spec, folder / "logs")
-    process.wait_ready()
-    yield spec.address
-    process.stop()
-
-
 @pytest.fixture
 async def pair(kafka_of_this_module: str, tmp_path: Path) -> AsyncIterator[Pair]:
     pair = Pair(kafka_of_this_module, tmp_path)
@@ -115,7 +93,7 @@ async def pair(kafka_of_this_module: str, tmp_path: Path) -> AsyncIterator[Pair]
 async def test_fifty_orders_are_found_by_asking_either_of_two_workers(pair: Pair) -> None:
     orders = [*ids(ACCOUNTS, 50), *((f"foreign/{number}", ACCOUNTS[number]) for number in range(6))]
     pair.start()
-    await until(pair.ready, "the first worker is ready")
+    await eventually(pair.ready, "the first worker is ready", within_s=READY_WITHIN_S)
     pair.start()
     async with ClientProducer(pair.bootstrap, "test") as producer:
         for order_id, account in orders:
@@ -127,7 +105,7 @@ async def test_fifty_orders_are_found_by_asking_either_of_two_workers(pair: Pair
         status, body, _ = await pair.get(0, "/orders?status=submitted&limit=1000")
         return status == 200 and len(body["orders"]) == len(orders) and await pair.ready()
 
-    await until(all_are_there, "both workers have partitions, and all orders are in their tables")
+    await eventually(all_are_there, "both workers have partitions, and all orders are in their tables", READY_WITHIN_S)
     answered: set[str | None] = set()
     for worker in (0, 1):
         for order_id, account in orders:

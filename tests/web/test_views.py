@@ -8,11 +8,14 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from streamapp.domain.identifiers import partition_of
+from streamapp.domain.fold import fold
+from streamapp.domain.orders import OrderState
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.order import OrderMessage
+from tables.memory import MemoryStore
+from tables.orders import OrderRow
 from tests.messages.golden import golden
-from tests.web.group import PARTITIONS, Group, Worker, ids, order_row, row_of, running_group
+from tests.web.group import Group, Worker, facts_of, ids, order_row, running_group
 
 ACCOUNTS = [f"account-{number}" for number in range(8)]
 
@@ -48,7 +51,11 @@ async def test_every_order_is_found_by_asking_any_worker(group: Group) -> None:
 async def test_an_order_with_its_facts_is_written_as_its_readers_know_it(group: Group) -> None:
     [expected] = golden("order-with-facts")
     facts = [FactMessage.model_validate(fact) for fact in expected["facts"]]
-    await group.put_order(row_of(expected["order_id"], expected["account"], facts))
+    state = fold(OrderState(), facts)
+    await group.put_order(
+        OrderRow(open=True, order_id=expected["order_id"], account=expected["account"], state=state), recent=0
+    )
+    group.owner_of(expected["account"]).facts.said(facts)
     status, body, _ = await group.get(group.workers[0], f"/orders/{expected['order_id']}")
     assert (status, body) == (200, expected)
 
@@ -63,7 +70,7 @@ async def test_a_foreign_id_is_found_wherever_it_is(group: Group, order_id: str)
         for asked in group.workers:
             status, body, _ = await group.get(asked, f"/orders/{quote(order_id, safe='')}")
             assert (status, body["order_id"]) == (200, order_id)
-        worker.order_log._rows.clear()
+        worker.store = worker.local._store = MemoryStore(partitions=4)
 
 
 async def test_what_no_table_holds_is_read_from_clickhouse(group: Group) -> None:
@@ -98,19 +105,19 @@ async def test_clickhouse_that_is_away_is_not_not_found(group: Group) -> None:
     assert (status, body["missing"]) == (503, ["clickhouse"])
 
 
-async def test_an_order_with_more_facts_than_a_row_keeps_has_all_of_them(group: Group) -> None:
+async def test_facts_that_are_not_at_hand_come_from_clickhouse_and_until_then_by_their_ids(group: Group) -> None:
     (order_id, account), *_ = ids(ACCOUNTS, 1)
-    row = order_row(order_id, account, claims=70)
-    assert len(row.texts) < row.rev == 71
-    await group.put_order(row)
-    group.rows.told_facts = [{"fact_id": f"{order_id}:created"}, {"fact_id": f"{order_id}:SubmitClaimed:70"}]
+    row = order_row(order_id, account, claims=3)
+    await group.put_order(row, recent=0)
+    newest = [fact for fact in facts_of(order_id, account, claims=3) if fact.fact_id.endswith(":3")]
+    group.owner_of(account).facts.said(newest)
+    group.rows.told_facts = [{"fact_id": f"{order_id}:created", "body": {}}]
     _, body, _ = await group.get(group.workers[0], f"/orders/{order_id}")
-    told = [fact["fact_id"] for fact in body["facts"]]
-    assert told[0] == f"{order_id}:created"
-    assert len(told) == len(set(told)) == len(row.texts) + 1
+    assert [fact["fact_id"] for fact in body["facts"]] == list(row.state.facts)
+    assert ["body" in fact for fact in body["facts"]] == [True, False, False, True]
     group.rows.away = True
     _, body, _ = await group.get(group.workers[0], f"/orders/{order_id}")
-    assert (body["incomplete"], body["missing"], len(body["facts"])) == (True, ["clickhouse"], len(row.texts))
+    assert (body["incomplete"], body["missing"], len(body["facts"])) == (True, ["clickhouse"], 4)
 
 
 async def test_lists_come_from_all_workers_and_clickhouse(group: Group) -> None:
@@ -214,8 +221,7 @@ async def test_a_worker_that_recovers_says_so_and_the_others_say_it_is_missing(g
     (order_id, account), *_ = ids(ACCOUNTS, 1)
     await group.put_order(order_row(order_id, account))
     owner = group.owner_of(account)
-    owner.orders.recovered.clear()
-    owner.orders.indexed.clear()
+    owner.recovered.clear()
     for path in (f"/orders/{order_id}?local=1", "/orders?local=1"):
         status, body, _ = await group.get(owner, path)
         assert status == 503
@@ -234,17 +240,6 @@ async def test_an_inner_request_is_never_passed_on(group: Group) -> None:
     assert (await group.get(other, f"/orders/{order_id}?local=1"))[0] == 404
 
 
-async def test_rows_of_a_partition_that_went_away_are_listed_no_more(group: Group) -> None:
-    account = account_of(group, group.workers[0])
-    await group.put_position(account, 1, "buy")
-    await group.put_account(account)
-    worker = group.workers[0]
-    worker.partitions.discard(partition_of(account, PARTITIONS))
-    await worker.recover()
-    assert (await group.get(worker, "/positions?local=1"))[1] == {"positions": []}
-    assert (await group.get(worker, "/accounts?local=1"))[1] == {"accounts": []}
-
-
 async def test_health_metrics_and_the_page(group: Group) -> None:
     worker = group.workers[0]
     assert (await group.get(worker, "/health"))[:2] == (200, {"status": "ok", "reasons": []})
@@ -257,17 +252,3 @@ async def test_health_metrics_and_the_page(group: Group) -> None:
             page = await answer.text()
     assert "&lt;cold&gt;" in page
     assert 'href="/positions"' in page
-
-
-async def test_what_recovery_brings_back_is_listed_as_before(group: Group) -> None:
-    await group.put_position(ACCOUNTS[0], 1, *["buy"] * 70)
-    await group.put_account(ACCOUNTS[0])
-    before = [(await group.get(group.workers[0], path))[1] for path in ("/positions", "/accounts")]
-    assert before[0]["positions"][0]["rev"] == 70
-    owner = group.owner_of(ACCOUNTS[0])
-    mine = set(owner.partitions)
-    owner.partitions.clear()
-    await owner.recover()
-    owner.partitions.update(mine)
-    await owner.recover()
-    assert [(await group.get(group.workers[0], path))[1] for path in ("/positions", "/accounts")] == before

@@ -1,22 +1,24 @@
-"""A worker that has nothing but the tables and the views: ``faust -A tests.web.worker_app worker``.
+"""A worker that has nothing but the store and the views: ``faust -A tests.web.worker_app worker``.
 
 Each record of the archive topic is an order to make: ``{"order_id": ..., "account": ...}``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from streamapp import topics
 from streamapp.clickhouse.reader import Reader
 from streamapp.kafka.application import build_app
+from streamapp.messages.account import AccountMessage
 from streamapp.settings import load_settings
 from streamapp.web import register
-from tables.accounts import AccountRow
-from tables.durable import DurableTable
-from tables.orders import OrderIndex, OrderRow, order_key
-from tables.positions import PositionRow
+from streamapp.web.indexes import OpenPositions, RecentFacts
+from tables.orders import ORDER, OrderIndex, OrderRow, order_key
+from tables.store import Store
 from tests.web.group import order_row
 
 settings = load_settings()
@@ -29,24 +31,55 @@ app = build_app(
     session_timeout_s=settings.kafka.session_timeout_s,
     web_port=settings.ports.trading(settings.worker),
 )
-orders = DurableTable.of(app, "orders", OrderRow)
-positions = DurableTable.of(app, "positions", PositionRow)
-accounts = DurableTable.of(app, "accounts", AccountRow)
-index = OrderIndex()
-orders.watch(index)
+store: Store = app.Table(topics.TABLES[0])
+
+
+class Known:
+    """What the views need of a desk."""
+
+    def __init__(self) -> None:
+        self.recovered = asyncio.Event()
+        self.index = OrderIndex()
+
+    def states(self) -> dict[str, AccountMessage]:
+        return {}
+
+    def revoked(self, partitions: Iterable[int]) -> None:
+        self.recovered.clear()
+        self.index.drop(frozenset(partitions))
+
+    def rebuild(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            for _, value in store.scan(partition, ORDER):
+                self.index.put(OrderRow.decode(value), partition)
+        self.recovered.set()
+
+
+class Listener:
+    """Passes the store's word on: the event and the method of its name can't be one."""
+
+    def revoked(self, partitions: Iterable[int]) -> None:
+        known.revoked(partitions)
+
+    def recovered(self, partitions: Iterable[int]) -> None:
+        known.rebuild(partitions)
+
+
+known = Known()
+store.attach(Listener())
 
 
 def health() -> tuple[int, dict[str, Any]]:
-    ready = all(table.indexed.is_set() for table in (orders, positions, accounts)) and not app.rebalancing
+    ready = known.recovered.is_set() and not app.rebalancing
     return (200 if ready else 503), {"status": "ok" if ready else "starting", "reasons": []}
 
 
 register(
     app,
-    orders=orders,
-    order_index=index,
-    positions=positions,
-    accounts=accounts,
+    store=store,
+    desk=known,
+    positions=OpenPositions(),
+    facts=RecentFacts(),
     reader=Reader.of(settings),
     health=health,
     metrics=lambda: "",
@@ -57,5 +90,7 @@ register(
 async def make(stream: Any) -> None:
     async for event in stream.noack().events():
         asked = json.loads(event.message.value)
-        await orders.put(order_key(asked["order_id"]), order_row(asked["order_id"], asked["account"]))
+        row = order_row(asked["order_id"], asked["account"])
+        await store.commit(event.message.partition, {order_key(row.order_id): row.encode()})
+        known.index.put(row, event.message.partition)
         await stream.ack(event)

@@ -11,7 +11,7 @@ import pytest
 
 from streamapp.domain.facts import SubmitRefused
 from streamapp.messages.terminal import AckReply, AckRequest, ReplayReply, ReplayRequest, SubmitReply
-from tests.terminal.conftest import eventually
+from tests.kit.waiting import eventually
 from tests.terminal.desk import ACCEPTED, Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,7 +10,7 @@ import pytest
 from streamapp import subjects
 from streamapp.domain import facts
 from streamapp.messages.account import SnapshotMessage
-from tests.terminal.conftest import eventually
+from tests.kit.waiting import eventually
 from tests.terminal.desk import ACCEPTED, Desk, proves
 from tests.terminal.scripted import ACCOUNT
 

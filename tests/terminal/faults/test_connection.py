@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from tests.terminal.conftest import OTHER_LOGIN, SETTLE_WINDOW_S, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import OTHER_LOGIN, SETTLE_WINDOW_S
 from tests.terminal.desk import ACCEPTED, Desk, proves
 from tests.terminal.scripted import ACCOUNT
 

@@ -11,7 +11,8 @@ import pytest
 
 from streamapp.domain.identifiers import magic_of
 from streamapp.messages.operation import OperationReply, ResumeReply, ResumeRequest
-from tests.terminal.conftest import OTHER_LOGIN, Market, TerminalProcess, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import OTHER_LOGIN, Market, TerminalProcess
 from tests.terminal.desk import ACCEPTED, Desk, proves
 
 DOUBT = ("started", "returned", "unknown")

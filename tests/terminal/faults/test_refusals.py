@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.terminal.conftest import eventually
+from tests.kit.waiting import eventually
 from tests.terminal.desk import ACCEPTED, Desk, proves
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

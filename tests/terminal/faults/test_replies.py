@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.terminal.conftest import SETTLE_WINDOW_S, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import SETTLE_WINDOW_S
 from tests.terminal.desk import ACCEPTED, Desk, proves
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -13,7 +13,8 @@ import pytest
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
 from streamapp.messages.terminal import SubmitRequest
-from tests.terminal.conftest import TerminalProcess, eventually
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import TerminalProcess
 from tests.terminal.desk import desks
 from tests.terminal.scripted import ACCOUNT
 

@@ -1,0 +1,168 @@
+"""One group of an account's inputs becomes one commit: the only entry to the desk (design: desk)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from streamapp.desk.acceptance import decide_signal
+from streamapp.desk.effects import Effect
+from streamapp.desk.foreign import take_foreign
+from streamapp.desk.inputs import (
+    Broken,
+    ForeignReport,
+    Input,
+    NewSignal,
+    Snapshot,
+    Spoiled,
+    SubmitAnswered,
+    SubmitUnanswered,
+    Sweep,
+    TerminalReport,
+)
+from streamapp.desk.notices import notify_sender
+from streamapp.desk.policy import Policy
+from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, take_report, take_snapshot
+from streamapp.desk.state import NO_MEMORY, NO_TERMINAL, Alarm, Draft, Letter, Memory, Rows, TerminalStatus
+from streamapp.desk.submission import sweep, take_answer
+from streamapp.domain.facts import Fact
+from streamapp.errors import Unusable
+from streamapp.messages.commit import Publication
+from tables.accounts import AccountRow, account_key
+from tables.row import Row
+
+
+class BrokenRuleError(Exception):
+    """A rule of ours broke on an input before it came here."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a decision depends on beside its inputs.
+
+    Attributes:
+        account: Whose inputs they are.
+        rows: The durable rows of its partition.
+        terminal: What is known of its terminal.
+        memory: What its lane remembers.
+        halted: Why the account must not open orders, by the orders' facts or by a person; None if it may.
+    """
+
+    account: str
+    policy: Policy
+    rows: Rows
+    terminal: TerminalStatus = NO_TERMINAL
+    memory: Memory = NO_MEMORY
+    halted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a group of inputs comes to.
+
+    Attributes:
+        rows: To be written in one atomic commit, together with the outbox.
+        facts: The commit's facts, in order.
+        publications: The commit's messages, in order.
+        effects: To be carried out once the commit is durable, and not before.
+        letters: To be durable before the inputs are acknowledged.
+        memory: What the lane remembers from now on.
+        counts: For metrics, by (name, labels…).
+    """
+
+    rows: dict[bytes, Row]
+    facts: tuple[Fact, ...]
+    publications: tuple[Publication, ...]
+    effects: tuple[Effect, ...]
+    letters: tuple[Letter, ...]
+    alarms: tuple[Alarm, ...]
+    memory: Memory
+    counts: Counter[tuple[str, ...]]
+
+
+def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
+    """Return what ``inputs``, in their order, make of ``state`` at ``now``."""
+    row = state.rows(account_key(state.account), AccountRow)
+    draft = Draft(
+        state.account,
+        now,
+        state.policy,
+        state.rows,
+        terminal=state.terminal,
+        memory=state.memory,
+        halted=state.halted or (None if row is None else row.halted),
+    )
+    for each in inputs:
+        _take(draft, each)
+    finish_reports(draft)
+    finish_snapshot(draft)
+    return Decided(
+        rows=draft.changed,
+        facts=tuple(draft.facts),
+        publications=tuple(draft.publications),
+        effects=tuple(draft.effects),
+        letters=tuple(draft.letters),
+        alarms=tuple(draft.alarms),
+        memory=draft.memory,
+        counts=draft.counts,
+    )
+
+
+def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> Decided:
+    """Return what becomes of inputs by which a rule of ours broke: dead letters, and an account that opens nothing.
+
+    The account goes on taking reports. Inputs that are no records of Kafka come again by themselves.
+    """
+    draft = Draft(state.account, now, state.policy, state.rows, memory=state.memory)
+    for each in inputs:
+        incoming = getattr(each, "incoming", None)
+        if incoming is not None:
+            # A traceback ends with what broke, and a letter's detail has room for 1000 bytes.
+            draft.bury(incoming.dead("internal", reason[-900:]), incoming.key, incoming.partition)
+        if isinstance(each, TerminalReport):
+            # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
+            count_seen(draft, each)
+    finish_reports(draft)
+    draft.put_account(draft.account_row().model_copy(update={"halted": f"internal: {_last_line(reason)}"}))
+    draft.alarm("internal", f"account {state.account} opens nothing any more: {reason}")
+    return Decided(
+        draft.changed,
+        (),
+        (),
+        tuple(draft.effects),
+        tuple(draft.letters),
+        tuple(draft.alarms),
+        draft.memory,
+        draft.counts,
+    )
+
+
+def _last_line(trace: str) -> str:
+    """Return what broke, without where: it is shown to whoever sends a signal to a halted account."""
+    return trace.strip().rpartition("\n")[2][:500]
+
+
+def _take(draft: Draft, new: Input) -> None:
+    try:
+        match new:
+            case NewSignal():
+                decide_signal(draft, new)
+            case TerminalReport():
+                take_report(draft, new)
+            case ForeignReport():
+                take_foreign(draft, new)
+            case Snapshot():
+                take_snapshot(draft, new)
+            case Sweep():
+                sweep(draft, new)
+            case SubmitAnswered() | SubmitUnanswered():
+                take_answer(draft, new)
+            case Spoiled():
+                notify_sender(draft, new.incoming, new.error, final=new.final)
+            case Broken():
+                raise BrokenRuleError(new.trace)
+    except Unusable as error:
+        assert isinstance(new, ForeignReport)
+        notify_sender(draft, new.incoming, error)

@@ -1,0 +1,373 @@
+"""What can happen at an account: records parsed once, and what comes from within the worker.
+
+A record's family and account are known from the headers that the mirror wrote; a payload is parsed here and nowhere
+else. What can't be used raises :class:`streamapp.errors.Unusable`, with the word that its dead letter carries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from streamapp import topics
+from streamapp.desk.policy import Policy
+from streamapp.domain.identifiers import partition_of
+from streamapp.domain.signals import Verdict, fingerprint_of
+from streamapp.errors import Unusable
+from streamapp.messages.account import SnapshotMessage
+from streamapp.messages.dead_letter import DeadLetter
+from streamapp.messages.envelope import json_object, reason_and_detail
+from streamapp.messages.error import ForeignError
+from streamapp.messages.fill import ForeignFill
+from streamapp.messages.report import BadReport, Report, read_batch
+from streamapp.messages.signal import Signal, account_of, read_signal, renamed, signal_id_of
+from streamapp.messages.terminal import SubmitState
+
+COMPLETED = "streamapp-completed"
+"""Kafka header: a JSON object with the fields that completion found for a payload with only its id, in our names."""
+TRACE = "traceparent"
+SHOWN_SYMBOL = 64
+"""Characters of an unreadable symbol that are kept: it becomes part of a subject, and no real one is longer."""
+SHOWN_STRATEGY = 128
+ANY_CONNECTOR = "foreign"
+"""The executor that an execution service names when it means somebody else's connector: here, us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One record. ``sequence`` and ``at`` are the NATS stream's, or the topic's own for one produced by hand."""
+
+    payload: bytes
+    key: bytes | None
+    headers: Mapping[str, bytes]
+    topic: str
+    partition: int
+    sequence: int
+    at: datetime
+
+    @classmethod
+    def of(cls, event: Any) -> Incoming:
+        """Return the record of a Faust event."""
+        message = event.message
+        headers = dict(event.headers or {})
+        return cls(
+            message.value or b"",
+            message.key,
+            headers,
+            message.topic,
+            message.partition,
+            _sequence(headers.get(topics.NATS_SEQUENCE), message.offset),
+            _time(headers.get(topics.NATS_TIME), message.timestamp),
+        )
+
+    def text(self, header: str) -> str | None:
+        """Return a header as text, None if it is not there."""
+        value = self.headers.get(header)
+        return None if value is None else value.decode("utf-8", "replace")
+
+    @property
+    def trace(self) -> str | None:
+        """The traceparent that everything caused by this record carries on."""
+        return self.text(TRACE)
+
+    def dead(self, reason: str, detail: str) -> DeadLetter:
+        """Return this record as a dead letter."""
+        subject = self.text(topics.NATS_SUBJECT) or ""
+        return DeadLetter(self.payload, reason, detail, self.topic, subject, self.sequence, self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSignal:
+    """One message of a signal, or of an order that somebody else's execution service wants executed.
+
+    ``id`` is what it is known by: the signal_id, or the order_id, and then ``order_id`` is set. ``signal`` is None
+    where a field is bad; ``fault`` says which. ``approval`` is the second approval's verdict where one is asked for.
+    """
+
+    incoming: Incoming
+    account: str
+    id: str
+    signal_id: str
+    symbol: str
+    strategy: str | None
+    signal: Signal | None
+    fault: str | None
+    fingerprint: str
+    order_id: str | None = None
+    approval: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalReport:
+    """One report of a terminal. ``bad``: it is not of its model; it is a dead letter and counts as seen."""
+
+    incoming: Incoming
+    account: str
+    epoch: str
+    seq: int
+    report: Report | None = None
+    bad: BadReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignReport:
+    """A fill or an error of somebody else's connector."""
+
+    incoming: Incoming
+    message: ForeignFill | ForeignError
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An account as its terminal sees it now; of several only the newest counts."""
+
+    incoming: Incoming
+    snapshot: SnapshotMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """A record that nobody can use: a dead letter, and a notice to the connector or execution service that sent it."""
+
+    incoming: Incoming
+    error: Unusable
+    final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that a rule of ours broke on when it was parsed; ``trace`` says where."""
+
+    incoming: Incoming
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAnswered:
+    """The terminal answered a submit."""
+
+    order_id: str
+    attempt: int
+    state: SubmitState
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitUnanswered:
+    """The terminal did not answer a submit in time: nobody knows whether it heard it."""
+
+    order_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Look again at orders that wait for their terminal: it came back, or time has passed."""
+
+    order_ids: tuple[str, ...]
+
+
+RecordInput = NewSignal | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
+Input = RecordInput | SubmitAnswered | SubmitUnanswered | Sweep
+
+
+_KINDS: dict[type, str] = {
+    TerminalReport: "report",
+    ForeignReport: "foreign",
+    Snapshot: "snapshot",
+    Spoiled: "spoiled",
+    Broken: "broken",
+    SubmitAnswered: "answer",
+    SubmitUnanswered: "answer",
+    Sweep: "sweep",
+}
+
+
+def kind_of(new: Input) -> str:
+    """Return what an input is: signal, order, report, foreign, snapshot, spoiled, broken, answer or sweep."""
+    if isinstance(new, NewSignal):
+        return "signal" if new.order_id is None else "order"
+    return _KINDS[type(new)]
+
+
+def parse(incoming: Incoming, policy: Policy) -> list[RecordInput]:
+    """Return what a record says, in its order: several for a batch of reports, none for what is not meant for us."""
+    try:
+        match incoming.topic:
+            case topics.SIGNALS_APPROVED:
+                return [_signal(incoming, policy)]
+            case topics.ORDERS_SUBMITTED:
+                return _order(incoming, policy)
+            case topics.ACCOUNT_SNAPSHOTS:
+                return [_snapshot(incoming)]
+            case _:
+                return _broker_answer(incoming)
+    except Unusable as error:
+        return [Spoiled(incoming, error)]
+
+
+def require_place(incoming: Incoming, account: str, partitions: int) -> None:
+    """Return if a record stands where its account's records stand: only there one after another is handled.
+
+    Raises:
+        Unusable: ``wrong_key`` or ``wrong_partition``.
+    """
+    if incoming.key != account.encode():
+        raise Unusable(
+            "wrong_key", f"expected the account {account!r:.80} as the record's key, got {incoming.key!r:.80}"
+        )
+    if partition_of(account, partitions) != incoming.partition:
+        raise Unusable(
+            "wrong_partition", f"expected the partition of account {account!r:.80}, got {incoming.partition}"
+        )
+
+
+def read_order(incoming: Incoming) -> dict[str, Any]:
+    """Return the fields of a foreign order with what completion found for it.
+
+    Raises:
+        Unusable: it is no JSON object.
+    """
+    named = json_object(incoming.payload)
+    if COMPLETED in incoming.headers:
+        named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
+    if named.get("account") is None and (account := incoming.text(topics.ACCOUNT)) is not None:
+        named = named | {"account": account}
+    return named
+
+
+def known_fields(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not null."""
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def shown_symbol(named: Mapping[str, Any]) -> str:
+    """Return the symbol as far as it can be shown, empty where there is none."""
+    symbol = named.get("symbol")
+    return symbol[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
+
+
+# --- signals and orders
+
+
+def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
+    named = renamed(json_object(incoming.payload), policy.execution)
+    if COMPLETED in incoming.headers:
+        named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
+    signal_id = signal_id_of(named)
+    if signal_id is None:
+        raise Unusable("no_signal_id", "signal_id: expected 1 to 128 visible ASCII characters")
+    account = account_of(named) if named.get("account") is not None else incoming.text(topics.ACCOUNT)
+    if account is None:
+        raise Unusable("no_account", "account: expected a name; send signals without one to topic incomplete")
+    require_place(incoming, account, policy.partitions)
+    signal, fault = _read(named | {"account": named.get("account", account) or ""})
+    strategy = named.get("strategy")
+    return NewSignal(
+        incoming,
+        account,
+        signal_id,
+        signal_id,
+        shown_symbol(named),
+        strategy[:SHOWN_STRATEGY] if isinstance(strategy, str) else None,
+        signal,
+        fault,
+        _fingerprint(signal, incoming),
+    )
+
+
+def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
+    named = read_order(incoming)
+    if named.get("executor") not in (None, ANY_CONNECTOR, policy.deployment):
+        return []
+    order_id = signal_id_of({"signal_id": named.get("order_id")})
+    if order_id is None:
+        raise Unusable("no_order_id", "order_id: expected 1 to 128 visible ASCII characters")
+    account = account_of(named)
+    if account is None:
+        raise Unusable("no_account", "account: expected a name")
+    require_place(incoming, account, policy.partitions)
+    times = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after")}
+    signal, fault = _read(known_fields(named) | times | {"signal_id": order_id, "account": account})
+    return [
+        NewSignal(
+            incoming,
+            account,
+            order_id,
+            signal_id_of(named) or order_id,
+            shown_symbol(named),
+            None if signal is None else signal.strategy,
+            signal,
+            fault,
+            _fingerprint(signal, incoming),
+            order_id=order_id,
+        )
+    ]
+
+
+def _read(named: dict[str, Any]) -> tuple[Signal | None, str | None]:
+    try:
+        return read_signal(named), None
+    except Unusable as error:
+        return None, error.detail
+
+
+def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:
+    return fingerprint_of(signal, "" if signal is not None else hashlib.sha256(incoming.payload).hexdigest())
+
+
+# --- what brokers answer
+
+
+def _broker_answer(incoming: Incoming) -> list[RecordInput]:
+    match incoming.text(topics.FAMILY):
+        case "fill":
+            return [ForeignReport(incoming, _foreign(ForeignFill, incoming))]
+        case "error":
+            return [ForeignReport(incoming, _foreign(ForeignError, incoming))]
+        case _:
+            return _reports(incoming)
+
+
+def _foreign(model: type[Any], incoming: Incoming) -> Any:
+    try:
+        return model.model_validate_json(incoming.payload)
+    except ValidationError as error:
+        raise Unusable(*reason_and_detail(error)) from None
+
+
+def _reports(incoming: Incoming) -> list[RecordInput]:
+    place, reports = read_batch(incoming.payload)
+    if incoming.key != place.account.encode():
+        raise Unusable("wrong_key", f"expected the account as key, {place.account!r:.80}, got {incoming.key!r:.80}")
+    return [
+        TerminalReport(incoming, place.account, place.epoch, each.seq, each, None)
+        if isinstance(each, Report)
+        else TerminalReport(incoming, place.account, place.epoch, each.seq, None, each)
+        for each in reports
+    ]
+
+
+def _snapshot(incoming: Incoming) -> Snapshot:
+    snapshot = SnapshotMessage.decode(incoming.payload)
+    if incoming.key != snapshot.account.encode() or snapshot.state.account != snapshot.account:
+        raise Unusable("wrong_key", f"expected the account as key and in state, {snapshot.account!r:.80}")
+    return Snapshot(incoming, snapshot)
+
+
+def _sequence(header: bytes | None, offset: int) -> int:
+    return int(header) if header is not None and header.isdigit() and len(header) < 19 else offset
+
+
+def _time(header: bytes | None, timestamp_s: float | None) -> datetime:
+    try:
+        if header is not None and (at := datetime.fromisoformat(header.decode())).tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass  # made by hand and wrong: the topic's own time is as good
+    return datetime.fromtimestamp(timestamp_s or 0.0, UTC)

@@ -1,0 +1,92 @@
+"""What is told to whoever sent something that can't be used: a dead letter, and error/1 to a foreign sender."""
+
+from __future__ import annotations
+
+from streamapp import subjects, topics
+from streamapp.desk.inputs import Incoming, read_order, shown_symbol
+from streamapp.desk.state import Draft, unusable
+from streamapp.domain.identifiers import error_id_for
+from streamapp.errors import Unusable
+from streamapp.messages.envelope import json_object
+from streamapp.messages.error import ErrorKind, ErrorMessage
+from streamapp.messages.signal import account_of, signal_id_of
+
+NO_SYMBOL = "-"
+_MOST = 2000
+
+
+def notify_sender(draft: Draft, incoming: Incoming, error: Unusable, *, final: bool = True) -> None:
+    """Bury a record, and tell a foreign execution service or connector that sent it why; the same words every time."""
+    draft.bury(incoming.dead(error.reason, error.detail), incoming.key, incoming.partition)
+    if incoming.topic == topics.ORDERS_SUBMITTED:
+        _notify_execution(draft, incoming, error, final=final)
+    elif incoming.text(topics.FAMILY) in {"fill", "error"}:
+        _notify_connector(draft, incoming, error)
+
+
+def _order_error(
+    draft: Draft, incoming: Incoming, order_id: str, *, account: str, symbol: str, message: str, final: bool
+) -> ErrorMessage:
+    """Return error/1 about a foreign order that never became one of ours."""
+    kind: ErrorKind = "invalid" if final else "duplicate"
+    return ErrorMessage(
+        error_id=error_id_for(order_id, 1, kind if final else f"{kind}:{incoming.sequence}"),
+        order_id=order_id,
+        account=account,
+        symbol=symbol,
+        kind=kind,
+        message=message[:_MOST],
+        attempt=1,
+        final=final,
+        at=incoming.at,
+        executor=draft.policy.deployment,
+    )
+
+
+def _notify_execution(draft: Draft, incoming: Incoming, error: Unusable, *, final: bool) -> None:
+    try:
+        named = read_order(incoming)
+    except Unusable:
+        return
+    order_id = signal_id_of({"signal_id": named.get("order_id")})
+    if order_id is not None:
+        notice = _order_error(
+            draft,
+            incoming,
+            order_id,
+            account=account_of(named) or "",
+            symbol=shown_symbol(named),
+            message=unusable(error),
+            final=final,
+        )
+        parts = ("error", notice.error_id)
+        draft.publish(notice, subject=subjects.error(notice.symbol), id_parts=parts, trace=incoming.trace)
+
+
+def _notify_connector(draft: Draft, incoming: Incoming, error: Unusable) -> None:
+    try:
+        named = json_object(incoming.payload)
+    except Unusable:
+        named = {}
+    order_id, account, symbol = (_text(named.get(name)) for name in ("order_id", "account", "symbol"))
+    notice = ErrorMessage(
+        error_id=error_id_for(subjects.token(order_id or NO_SYMBOL), 0, f"unusable:{incoming.sequence}"),
+        order_id=order_id,
+        account=account or "",
+        symbol=symbol or NO_SYMBOL,
+        kind="invalid",
+        message=unusable(error)[:500],
+        final=False,
+        at=incoming.at,
+        executor=draft.policy.deployment,
+    )
+    draft.publish(
+        notice,
+        subject=subjects.error(notice.symbol),
+        id_parts=("error", *notice.error_id.split(":")),
+        trace=incoming.trace,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value[:128] if isinstance(value, str) and value else None

@@ -1,0 +1,58 @@
+"""What of the settings a desk's decisions depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from streamapp.domain.guards import Limits
+from streamapp.domain.signals import Rules
+from streamapp.settings import ExecutionSettings, Role, Settings
+
+FOREIGN = "foreign"
+"""The executor of an order that somebody else's connector is to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings of a deployment, as the desk needs them. ``executor`` is who executes the orders it makes."""
+
+    deployment: str
+    role: Role
+    executor: str
+    partitions: int
+    max_skew: timedelta
+    rules: Rules
+    execution: ExecutionSettings
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """Return the policy of ``settings``."""
+        execution, guards = settings.execution, settings.guards
+        rules = Rules(
+            accounts=frozenset(settings.accounts),
+            needs_approval=execution.approval == "payload",
+            ttl_s=execution.signal_ttl_s,
+            skew_s=execution.max_clock_skew_s,
+            limits=Limits(guards.max_volume, frozenset(guards.symbols)),
+        )
+        return cls(
+            deployment=settings.deployment,
+            role=settings.role,
+            executor=settings.deployment if settings.is_executor else FOREIGN,
+            partitions=settings.kafka.partitions,
+            max_skew=timedelta(seconds=execution.max_clock_skew_s),
+            # An execution service's order was approved where it was made.
+            rules=replace(rules, needs_approval=False) if settings.role == "connector" else rules,
+            execution=execution,
+        )
+
+    @property
+    def executes(self) -> bool:
+        """Whether the terminals are ours."""
+        return self.executor != FOREIGN
+
+    @property
+    def owns_orders(self) -> bool:
+        """Whether orders and positions are ours to publish; a connector's are its execution service's."""
+        return self.role != "connector"

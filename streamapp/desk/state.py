@@ -1,0 +1,195 @@
+"""A commit in the making: the rows that its inputs need, as they are and as they become, and what it says.
+
+Rows are read once through :class:`Rows`; every later look at them sees what this commit has made of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from streamapp import subjects
+from streamapp.desk.effects import Effect
+from streamapp.desk.inputs import Snapshot
+from streamapp.desk.policy import Policy
+from streamapp.domain.facts import Fact
+from streamapp.domain.reports import ReportProgress
+from streamapp.errors import Unusable
+from streamapp.messages.account import AccountMessage
+from streamapp.messages.commit import Publication
+from streamapp.messages.dead_letter import DeadLetter
+from streamapp.messages.envelope import Message
+from tables.accounts import AccountRow, account_key
+from tables.orders import OrderRow, order_key
+from tables.positions import PositionRow, position_key
+from tables.row import Row
+from tables.signals import SignalRow, signal_key
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+class Rows(Protocol):
+    """The durable rows of the account's partition."""
+
+    def __call__(self, key: bytes, model: type[RowT], /) -> RowT | None:
+        """Return the row of ``key``, None if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalStatus:
+    """What the desk knows of its account's terminal. ``ready``: it answers, and its clock agrees with ours."""
+
+    ready: bool = False
+    epoch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the lane remembers of its account beyond the rows; losing it costs a replay and a repeated message.
+
+    ``ahead`` are the reports beyond a gap that are durable, ``state`` is the account as it was published last.
+    """
+
+    ahead: frozenset[int] = frozenset()
+    state: AccountMessage | None = None
+    state_at: datetime | None = None
+
+
+NO_TERMINAL, NO_MEMORY = TerminalStatus(), Memory()
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, with the key and partition of the record that it keeps."""
+
+    letter: DeadLetter
+    key: bytes | None
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What a person should look at."""
+
+    name: str
+    text: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """A commit in the making, of one account.
+
+    Attributes:
+        facts: What the commit adds to the archive, in order.
+        publications: What it says to the world, in order.
+        effects: What is asked of the world once it is durable.
+        letters: Input that nobody can use.
+    """
+
+    account: str
+    now: datetime
+    policy: Policy
+    rows: Rows
+    terminal: TerminalStatus = NO_TERMINAL
+    memory: Memory = NO_MEMORY
+    halted: str | None = None
+    facts: list[Fact] = field(default_factory=list)
+    publications: list[Publication] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    changed: dict[bytes, Row] = field(default_factory=dict)
+    progress: ReportProgress | None = None
+    snapshot: Snapshot | None = None
+
+    # --- rows
+
+    def signal(self, identifier: str) -> SignalRow | None:
+        """Return the decision on a signal, None if there is none yet."""
+        return self._get(signal_key(self.account, identifier), SignalRow)
+
+    def order(self, order_id: str) -> OrderRow | None:
+        """Return an order, None if nothing is known of it."""
+        return self._get(order_key(order_id), OrderRow)
+
+    def position(self, position_id: int) -> PositionRow | None:
+        """Return a position, None if nothing is known of it."""
+        return self._get(position_key(self.account, position_id), PositionRow)
+
+    def account_row(self) -> AccountRow:
+        """Return the account's row, an empty one where there is none."""
+        return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
+
+    def put_signal(self, identifier: str, row: SignalRow) -> None:
+        """Change a decision's row."""
+        self.changed[signal_key(self.account, identifier)] = row
+
+    def put_order(self, row: OrderRow) -> None:
+        """Change an order's row."""
+        self.changed[order_key(row.order_id)] = row
+
+    def put_position(self, row: PositionRow) -> None:
+        """Change a position's row."""
+        self.changed[position_key(row.account, row.position_id)] = row
+
+    def put_account(self, row: AccountRow) -> None:
+        """Change the account's row."""
+        self.changed[account_key(row.account)] = row
+
+    def _get(self, key: bytes, model: type[RowT]) -> RowT | None:
+        changed = self.changed.get(key)
+        if changed is None:
+            return self.rows(key, model)
+        assert isinstance(changed, model)
+        return changed
+
+    @property
+    def halting(self) -> str | None:
+        """Why an order of this very commit halts the account, None if none does."""
+        orders = (row for row in self.changed.values() if isinstance(row, OrderRow))
+        return next((f"{min(row.halting)} on order {row.order_id}" for row in orders if row.halting), None)
+
+    # --- words
+
+    def publish(
+        self,
+        message: Message,
+        *,
+        subject: str | None = None,
+        id_parts: tuple[object, ...] = (),
+        trace: str | None = None,
+        not_after: datetime | None = None,
+    ) -> None:
+        """Add a message. Without a subject, or where it is not our role's to publish, it is for the archive alone.
+
+        A connector publishes only fills and errors. An execution service leaves the fills to the foreign connector that
+        published them itself: a second time they would look like a second fill to whoever sums up messages.
+        """
+        if subject is not None and not self._is_ours(subject):
+            subject = None
+        name = None if subject is None else subjects.message_id(self.policy.deployment, *id_parts)
+        self.publications.append(Publication(message.encode(), subject, name, trace, not_after))
+
+    def _is_ours(self, subject: str) -> bool:
+        is_fill = subject.startswith(f"{subjects.BROKER_FILL}.")
+        if self.policy.role == "connector":
+            return is_fill or subject.startswith(f"{subjects.BROKER_ERROR}.")
+        return self.policy.role != "execution" or not is_fill
+
+    def bury(self, letter: DeadLetter, key: bytes | None, partition: int) -> None:
+        """Add a dead letter."""
+        self.letters.append(Letter(letter, key, partition))
+        self.counts["dead_letters", letter.source, letter.reason] += 1
+
+    def alarm(self, name: str, text: str) -> None:
+        """Add what a person should look at."""
+        self.alarms.append(Alarm(name, text))
+
+
+def unusable(error: Unusable) -> str:
+    """Return what is told to whoever sent what can't be used."""
+    return f"{error.reason}: {error.detail}"

@@ -1,0 +1,134 @@
+"""An order's way to its terminal: held, claimed, submitted, asked again, or refused by us (design: submission, 1-4).
+
+The commit is the durable claim. What is to be submitted is an effect of the commit that claims it, or of a later one
+that asks again; where an order stands is read from its row alone (:attr:`tables.orders.OrderRow.standing`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from streamapp.desk.effects import Submit
+from streamapp.desk.inputs import SubmitAnswered, SubmitUnanswered, Sweep
+from streamapp.desk.projection import add_fact
+from streamapp.desk.state import Draft
+from streamapp.domain.facts import Body, OutcomeUnknown, SubmitClaimed, SubmitRefused, make_fact
+from streamapp.domain.vocabulary import decimal_text
+from streamapp.messages.terminal import SubmitRequest
+from tables.orders import HANDED_OVER, OrderRow
+
+FIRST_ATTEMPT = 1
+
+
+def submit_new(draft: Draft, order_id: str, trace: str | None) -> None:
+    """Claim an order that this commit creates, if its terminal is ready; otherwise it is held.
+
+    For somebody else's connector the claim is the submission: the revision that it makes is ``orders.submitted``.
+    """
+    row = _known(draft, order_id)
+    if draft.policy.executes:
+        if draft.terminal.ready:
+            _claim(draft, row, trace)
+        return
+    assert row.state.created is not None
+    if draft.now < row.state.created.not_after:
+        _add(draft, row, _claimed(row, HANDED_OVER), draft.now, trace)
+    else:
+        message = "past not_after before it could be handed over"
+        _add(draft, row, SubmitRefused(attempt=FIRST_ATTEMPT, reason="stale", message=message), draft.now, trace)
+
+
+def sweep(draft: Draft, due: Sweep) -> None:
+    """Take the next step with orders that wait for a terminal; nothing for those whose row has moved on meanwhile."""
+    for order_id in due.order_ids:
+        row = draft.order(order_id)
+        if row is None or row.state.created is None:
+            continue
+        match row.standing:
+            case "held":
+                _step_of_held(draft, row)
+            case "unanswered":
+                _submit(draft, row)
+            case "recorded" if draft.terminal.epoch not in {None, row.journal_epoch}:
+                # That journal is lost: asked with its epoch, the new one makes it a doubt and resolves it.
+                _submit(draft, row)
+            case "handed_over" if draft.now > row.state.created.not_after + draft.policy.max_skew:
+                _doubt(draft, row, "no_answer", row.state.created.not_after)
+            case _:
+                pass
+
+
+def take_answer(draft: Draft, answer: SubmitAnswered | SubmitUnanswered) -> None:
+    """Make the fact of an answer that is one: a conflict, or silence about a claim that no report has answered yet.
+
+    Everything else that the journal holds comes back as a report.
+    """
+    row = draft.order(answer.order_id)
+    if row is None:
+        return
+    if isinstance(answer, SubmitAnswered):
+        if answer.state == "conflict":
+            _doubt(draft, row, "conflict", draft.now)
+    elif row.standing == "unanswered":
+        _doubt(draft, row, "no_answer", draft.now)
+
+
+def _step_of_held(draft: Draft, row: OrderRow) -> None:
+    """Claim a held order in time, or refuse it when it is too late wherever the terminal's clock may be."""
+    assert row.state.created is not None
+    if draft.terminal.ready and draft.now < row.state.created.not_after:
+        _claim(draft, row, None)
+    elif draft.now > row.state.created.not_after + draft.policy.max_skew:
+        refusal = SubmitRefused(attempt=FIRST_ATTEMPT, reason="not_connected", message="never handed to a terminal")
+        _add(draft, row, refusal, draft.now, None)
+
+
+def _claim(draft: Draft, row: OrderRow, trace: str | None) -> None:
+    assert draft.terminal.epoch is not None
+    _add(draft, row, _claimed(row, draft.terminal.epoch), draft.now, trace)
+    draft.counts[("claimed",)] += 1
+    _submit(draft, _known(draft, row.order_id))
+
+
+def _claimed(row: OrderRow, epoch: str) -> SubmitClaimed:
+    assert row.state.created is not None
+    return SubmitClaimed(attempt=FIRST_ATTEMPT, epoch=epoch, not_after=row.state.created.not_after)
+
+
+def _submit(draft: Draft, row: OrderRow) -> None:
+    created, epoch = row.state.created, row.claim_epoch or row.journal_epoch
+    assert created is not None
+    assert epoch is not None
+    draft.effects.append(
+        Submit(
+            SubmitRequest(
+                order_id=row.order_id,
+                account=row.account,
+                hash=created.parameters_hash,
+                epoch=epoch,
+                attempt=max(FIRST_ATTEMPT, row.state.last_attempt),
+                not_after=created.not_after,
+                parameters=created.parameters,
+                expected_price=None if created.expected_price is None else decimal_text(created.expected_price),
+                max_slippage_points=created.max_slippage_points,
+            )
+        )
+    )
+
+
+def _doubt(draft: Draft, row: OrderRow, why: str, at: datetime) -> None:
+    attempt = max(FIRST_ATTEMPT, row.state.last_attempt)
+    known = len(draft.facts)
+    _add(draft, row, OutcomeUnknown(attempt=attempt, why=why), at, None)
+    if len(draft.facts) > known:
+        draft.counts["unknown", why] += 1
+
+
+def _add(draft: Draft, row: OrderRow, body: Body, at: datetime, trace: str | None) -> None:
+    add_fact(draft, make_fact(row.account, row.order_id, body, at=at, causation_id=f"order:{row.order_id}"), trace)
+
+
+def _known(draft: Draft, order_id: str) -> OrderRow:
+    row = draft.order(order_id)
+    assert row is not None
+    return row

@@ -1,0 +1,22 @@
+"""Which account an incomplete message was given."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tables.bindings import BindingRow, binding_key
+
+AT = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def test_a_binding_is_read_as_it_was_written_with_all_that_was_found() -> None:
+    fields = {"symbol": "EURUSD", "volume": "0.10", "tags": ["ä", 1, None], "nested": {"deal": 2**70}}
+    row = BindingRow(kind="signals_approved", id="s/1", account="a", fields=fields, bound_at=AT)
+    assert BindingRow.decode(row.encode()) == row
+    nobody = BindingRow(kind="signals_approved", id="s-2", account="", detail="no row", bound_at=AT)
+    assert BindingRow.decode(nobody.encode()).detail == "no row"
+
+
+def test_a_signal_and_an_order_of_one_id_are_two_bindings() -> None:
+    keys = {binding_key("signals_approved", "x"), binding_key("orders_submitted", "x")}
+    assert keys == {b"b/signals_approved/x", b"b/orders_submitted/x"}
