@@ -103,6 +103,11 @@ class _Account:
         """What is on its way to the terminal."""
         return [*self.submitting, *(task for task in (self.acking, self.replaying) if task is not None)]
 
+    def begin_nothing_more(self) -> None:
+        """Forget what waits; what is on its way goes on."""
+        self.submits.clear()
+        self.ack = None
+
 
 class Broker:
     """One worker's terminals.
@@ -178,15 +183,12 @@ class Broker:
     def drop(self, partitions: frozenset[int]) -> None:
         """Begin nothing more for the accounts of ``partitions``: they belong to another worker, which asks itself."""
         for account in [name for name in self._accounts if partition_of(name, self._partitions) in partitions]:
-            known = self._accounts.pop(account)
-            known.submits.clear()
-            known.ack = None
+            self._accounts.pop(account).begin_nothing_more()
 
     async def close(self) -> None:
         """Stop what is on its way."""
         for known in self._accounts.values():
-            known.submits.clear()
-            known.ack = None
+            known.begin_nothing_more()
         tasks = [task for known in self._accounts.values() for task in known.tasks]
         for task in tasks:
             task.cancel()

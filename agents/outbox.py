@@ -52,6 +52,12 @@ class _Account:
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     tidying: asyncio.TimerHandle | None = None
 
+    def stop_tidying(self) -> None:
+        """Let no tidying come that is on its way."""
+        if self.tidying is not None:
+            self.tidying.cancel()
+            self.tidying = None
+
 
 class Outbox:
     """What this worker's accounts have not said yet.
@@ -145,9 +151,7 @@ class Outbox:
             known.unsaid.append(unsaid)
             known.size += len(commit)
             # Not for news: an account that moves every second would never be idle.
-            if known.tidying is not None:
-                known.tidying.cancel()
-                known.tidying = None
+            known.stop_tidying()
         self._send(unsaid)
 
     async def say_aside(self, partition: int, publications: Sequence[Publication], now: datetime) -> None:
@@ -188,8 +192,7 @@ class Outbox:
         """Forget the accounts of ``partitions``: their next owner says what is left."""
         for account in [name for name, known in self._accounts.items() if known.partition in partitions]:
             known = self._accounts.pop(account)
-            if known.tidying is not None:
-                known.tidying.cancel()
+            known.stop_tidying()
             known.moved.set()
         for unsaid in self._aside:
             if unsaid.partition in partitions and unsaid.done is not None and not unsaid.done.done():
@@ -241,7 +244,5 @@ class Outbox:
         known.size -= len(unsaid.commit)
         known.moved.set()
         if not known.unsaid:
-            loop = asyncio.get_running_loop()
-            if known.tidying is not None:
-                known.tidying.cancel()
-            known.tidying = loop.call_later(IDLE_S, self._tidy, unsaid.account)
+            known.stop_tidying()
+            known.tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy, unsaid.account)

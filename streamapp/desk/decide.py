@@ -98,16 +98,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         _take(draft, each)
     finish_reports(draft)
     finish_snapshot(draft)
-    return Decided(
-        rows=draft.changed,
-        facts=tuple(draft.facts),
-        publications=tuple(draft.publications),
-        effects=tuple(draft.effects),
-        letters=tuple(draft.letters),
-        alarms=tuple(draft.alarms),
-        memory=draft.memory,
-        counts=draft.counts,
-    )
+    return _decided(draft)
 
 
 def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> Decided:
@@ -127,15 +118,19 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
     finish_reports(draft)
     draft.put_account(draft.account_row().model_copy(update={"halted": f"internal: {_last_line(reason)}"}))
     draft.alarm("internal", f"account {state.account} opens nothing any more: {reason}")
+    return _decided(draft)
+
+
+def _decided(draft: Draft) -> Decided:
     return Decided(
-        draft.changed,
-        (),
-        (),
-        tuple(draft.effects),
-        tuple(draft.letters),
-        tuple(draft.alarms),
-        draft.memory,
-        draft.counts,
+        rows=draft.changed,
+        facts=tuple(draft.facts),
+        publications=tuple(draft.publications),
+        effects=tuple(draft.effects),
+        letters=tuple(draft.letters),
+        alarms=tuple(draft.alarms),
+        memory=draft.memory,
+        counts=draft.counts,
     )
 
 
