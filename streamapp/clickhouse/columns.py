@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from streamapp.domain.vocabulary import in_utc
 from streamapp.errors import Unusable
 
 JSON_COLUMNS = frozenset({"body", "request", "response", "last_error"})
@@ -176,21 +177,12 @@ def _decimal(value: Any) -> Decimal:
 def _time(value: Any) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is not UTC:
-        moment = _in_utc(moment)
+        moment = in_utc(moment)
     if moment.year < _FIRST_YEAR:
         raise Unusable("out_of_range", f"expected a time from {_FIRST_YEAR} on, got {moment.isoformat()}")
     if moment.year > _LAST_YEAR:
         return moment.replace(year=_LAST_YEAR, month=12, day=31, hour=23, minute=59, second=59, microsecond=999999)
     return moment
-
-
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError(f"expected a time with an offset, got {moment.isoformat()}")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"expected a time that exists in UTC, got {moment.isoformat()}") from None
 
 
 _CONVERSIONS: dict[Any, Callable[[Any], Any]] = {

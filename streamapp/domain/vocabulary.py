@@ -36,7 +36,8 @@ def time_text(value: datetime) -> str:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _in_utc(value: datetime) -> datetime:
+def in_utc(value: datetime) -> datetime:
+    """Return the same moment in UTC; raises ValueError for one without an offset, or beyond what UTC can say."""
     if value.tzinfo is None:
         raise ValueError(f"expected a time with an offset, got {value.isoformat()}")
     try:
@@ -61,7 +62,7 @@ BoundedDecimal = Annotated[Money, AfterValidator(_bounded)]
 Lots = Annotated[BoundedDecimal, Field(gt=0)]
 Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
 """Of an order, deal or position at the broker, as it arrives from outside."""
-UtcTime = Annotated[datetime, AfterValidator(_in_utc), PlainSerializer(time_text, return_type=str, when_used="json")]
+UtcTime = Annotated[datetime, AfterValidator(in_utc), PlainSerializer(time_text, return_type=str, when_used="json")]
 
 
 class Frozen(BaseModel):
