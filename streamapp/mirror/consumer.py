@@ -44,7 +44,7 @@ from nats.js import api
 from streamapp import crashpoints, topics
 from streamapp.errors import StreamappError, Transient
 from streamapp.mirror.gauges import Gauges
-from streamapp.mirror.kafka import TooLarge, Writer
+from streamapp.mirror.kafka import GroupWriter, TooLarge
 from streamapp.mirror.lease import Lease
 from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, RoutingRules, dead_letter, route
 
@@ -178,7 +178,7 @@ class StreamMirror:
         *,
         is_contiguous: bool,
         linger_s: float,
-        writer: Callable[[], Writer],
+        writer: Callable[[], GroupWriter],
         rules: RoutingRules,
         lease: Lease,
         gauges: Gauges,
@@ -282,7 +282,7 @@ class StreamMirror:
                 raise SequenceGap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
             expected.consumer, expected.stream = sequence.consumer + 1, sequence.stream + 1
 
-    async def _carry(self, messages: Sequence[Msg], writer: Writer) -> None:
+    async def _carry(self, messages: Sequence[Msg], writer: GroupWriter) -> None:
         arrivals = [_arrival(message) for message in messages]
         outcomes = [route(arrival, self._rules) for arrival in arrivals]
         records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
@@ -294,7 +294,7 @@ class StreamMirror:
         self.mirrored = arrivals[-1].sequence
         self._count(outcomes)
 
-    async def _write(self, writer: Writer, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
+    async def _write(self, writer: GroupWriter, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
         while records:
             try:
                 await writer.write(records)
