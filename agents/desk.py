@@ -235,7 +235,7 @@ class Desk:
         """Decide and commit a group of an account's inputs; see the module.
 
         Raises:
-            Ambiguous, Definite: Kafka did not take something. Let it end the worker; everything comes again.
+            Ambiguous, Definite: Kafka did not take something. Let it end the worker; everything is redelivered.
         """
         partition = items[0].partition
         try:
@@ -248,7 +248,7 @@ class Desk:
     async def _handle(self, account: str, partition: int, items: list[Item]) -> None:
         await self.ready.wait()
         await self._outbox.room(account)
-        # What came before a rebalance comes again, to whoever owns it now.
+        # What came before a rebalance is redelivered, to whoever owns it now.
         items = [item for item in items if item.generation == self._generation]
         if not items or partition not in self._store.owned:
             return
@@ -424,7 +424,7 @@ class Desk:
     # --- rebalances
 
     def revoked(self, partitions: Iterable[int]) -> None:
-        """Stop: somebody else owns ``partitions`` from now on; what waits comes again to whoever owns it then."""
+        """Stop: somebody else owns ``partitions`` from now on; what waits is redelivered to whoever owns it then."""
         self.ready.clear()
         self.recovered.clear()
         self._generation += 1

@@ -90,7 +90,7 @@ class Outbox:
     def close(self) -> None:
         """Expect no more answers: an orderly shutdown stops the producers, and the next start says what is left."""
         self._is_closed = True
-        self._aside.clear()  # who waits there is stopped as well, and its messages come again
+        self._aside.clear()  # who waits there is stopped as well, and its messages are redelivered
         self.drop(frozenset(known.partition for known in self._accounts.values()))
 
     @property

@@ -268,7 +268,7 @@ class StreamMirror:
         self.mirrored = first_seq - 1
 
     def _check(self, messages: Sequence[Msg], expected: _Expected) -> None:
-        """End the session if a message is missing or comes again, or if the lease ran out while we waited for them."""
+        """End the session if a message is missing or redelivered, or if the lease ran out while we waited for them."""
         if not self._lease.is_held:
             raise Transient("the lease ran out; standing by")
         for message in messages:
