@@ -57,6 +57,7 @@ order_send = _trades.order_send
 Buy = _trades.Buy
 Sell = _trades.Sell
 Close = _trades.Close
+_RawOrder = _trades._RawOrder  # noqa: SLF001  # the package exposes it under this name
 
 TradePosition = _STRUCTS["TradePosition"]
 TradeOrder = _STRUCTS["TradeOrder"]

@@ -57,25 +57,28 @@ def order_send(*args: Any, **kwargs: Any) -> Struct | None:
     return _result("order_send", "OrderSendResult", arguments.trade_request("order_send", args, kwargs))
 
 
-def _send_at(kind: int, symbol: str, volume: float, price: float, *, comment: str | None, ticket: int | None) -> Any:
-    request: dict[str, Any] = {"action": TRADE_ACTION_DEAL, "symbol": symbol, "volume": volume, "type": kind}
-    request.update(price=price, deviation=10)
-    if comment is not None:
-        request["comment"] = comment
-    if ticket is not None:
-        request["position"] = ticket
-    return order_send(request)
+# -- the package's own helpers in Python: they send again and again, so a gateway must not use them
 
 
-def _send_at_market(kind: int, symbol: str, volume: float, *, comment: str | None, ticket: int | None) -> Any:
-    """Send up to ten times while the answer is a requote: the reason why a gateway must not use these helpers."""
-    result = None
+def _RawOrder(  # noqa: PLR0917  # the original's
+    order_type: int, symbol: str, volume: float, price: float, comment: str | None = None, ticket: int | None = None
+) -> Struct | None:
+    """Send a market order with a deviation of 10 points and, as nothing else is said, fill or kill."""
+    request: dict[str, Any] = {
+        "action": TRADE_ACTION_DEAL, "type": order_type, "symbol": symbol, "volume": volume, "price": price,
+        "deviation": 10,
+    }  # fmt: skip
+    optional = {"comment": comment, "position": ticket}
+    return order_send(request | {name: value for name, value in optional.items() if value is not None})
+
+
+def _at_market(order_type: int, symbol: str, volume: float, comment: str | None, ticket: int | None) -> Any:
+    """Send at the price of now, again while it is refused for its price. Without a tick: AttributeError, as there."""
+    result: Any = None
     for _ in range(_TRIES):
-        tick = symbol_info_tick(symbol)
-        if tick is None:
-            return None
-        price = tick.ask if kind == ORDER_TYPE_BUY else tick.bid
-        result = _send_at(kind, symbol, volume, price, comment=comment, ticket=ticket)
+        tick: Any = symbol_info_tick(symbol)
+        price = tick.ask if order_type == ORDER_TYPE_BUY else tick.bid
+        result = _RawOrder(order_type, symbol, volume, price, comment, ticket)
         if result is None or result.retcode not in _AGAIN:
             break
     return result
@@ -84,28 +87,36 @@ def _send_at_market(kind: int, symbol: str, volume: float, *, comment: str | Non
 def Buy(
     symbol: str, volume: float, price: float | None = None, *, comment: str | None = None, ticket: int | None = None
 ) -> Any:
-    """Buy at a price, or at the market's."""
-    if price is not None:
-        return _send_at(ORDER_TYPE_BUY, symbol, volume, price, comment=comment, ticket=ticket)
-    return _send_at_market(ORDER_TYPE_BUY, symbol, volume, comment=comment, ticket=ticket)
+    """Buy at a price, or at the market's: the last result of up to ten, None after a call that failed."""
+    if price is None:
+        return _at_market(ORDER_TYPE_BUY, symbol, volume, comment, ticket)
+    return _RawOrder(ORDER_TYPE_BUY, symbol, volume, price, comment, ticket)
 
 
 def Sell(
     symbol: str, volume: float, price: float | None = None, *, comment: str | None = None, ticket: int | None = None
 ) -> Any:
-    """Sell at a price, or at the market's."""
-    if price is not None:
-        return _send_at(ORDER_TYPE_SELL, symbol, volume, price, comment=comment, ticket=ticket)
-    return _send_at_market(ORDER_TYPE_SELL, symbol, volume, comment=comment, ticket=ticket)
+    """Sell at a price, or at the market's: the last result of up to ten, None after a call that failed."""
+    if price is None:
+        return _at_market(ORDER_TYPE_SELL, symbol, volume, comment, ticket)
+    return _RawOrder(ORDER_TYPE_SELL, symbol, volume, price, comment, ticket)
 
 
 def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None) -> bool | str | None:
-    """Close the positions of a symbol, or one: True, "Partially", False, or None after a failed call."""
-    positions = positions_get(ticket=ticket) if ticket is not None else positions_get(symbol=symbol)
+    """Close the positions of a symbol, or one, at the prices of ``symbol``: the original asks no other, ticket or not.
+
+    Returns:
+        True if all were closed, "Partially" if some, False if none, None after a call that failed. A table that can't
+        be read raises TypeError, as there.
+    """
+    positions: Any = positions_get(symbol=symbol) if ticket is None else positions_get(ticket=ticket)
     done = 0
     for position in positions:
-        kind = ORDER_TYPE_SELL if position.type == ORDER_TYPE_BUY else ORDER_TYPE_BUY
-        result = _send_at_market(kind, symbol, position.volume, comment=comment, ticket=position.ticket)
+        opposite = ORDER_TYPE_SELL if position.type == ORDER_TYPE_BUY else ORDER_TYPE_BUY
+        try:
+            result = _at_market(opposite, symbol, position.volume, comment, position.ticket)
+        except AttributeError:  # no tick, which Close checks and the two others do not
+            return None
         if result is None:
             return None
         done += result.retcode == TRADE_RETCODE_DONE
