@@ -14,9 +14,11 @@ from streamapp.simulator.server.requests import OrderRequest, OrderResult
 ZERO = Decimal(0)
 
 
-def new_market(mode: str = "hedging", **fields: Any) -> tuple[Market, SimulatedAccount]:
+def new_market(
+    mode: str = "hedging", clock: VirtualClock | None = None, **fields: Any
+) -> tuple[Market, SimulatedAccount]:
     entry = entry_from({"name": "a", "login": 1, "margin_mode": mode, **fields})
-    market = Market([entry], clock=VirtualClock())
+    market = Market([entry], clock=clock or VirtualClock())
     for quoted in market.feed.quotes.values():
         quoted.pinned = True
     return market, market.books.accounts["a"]

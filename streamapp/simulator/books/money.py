@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from streamapp.mt5 import constants as mt5
 from streamapp.simulator.books.tables import ZERO
-from streamapp.simulator.prices.symbols import INDEX_LIKE, SymbolSpec
+from streamapp.simulator.prices.symbols import FUTURES, SymbolSpec
 
 BUY, SELL = 0, 1
 ONE = Decimal(1)
@@ -41,8 +41,10 @@ def price_margin(symbol: SymbolSpec, volume: Decimal, price: Decimal, leverage: 
         return nominal
     if symbol.calc == mt5.SYMBOL_CALC_MODE_CFDLEVERAGE:
         return nominal * price / leverage
-    if symbol.calc in INDEX_LIKE:
-        return volume * price * symbol.multiplier * symbol.margin_rate
+    if symbol.calc in FUTURES:
+        return volume * symbol.margin_initial * symbol.margin_rate
+    if symbol.calc == mt5.SYMBOL_CALC_MODE_CFDINDEX:
+        return nominal * price * symbol.tick_price / symbol.tick_size
     return nominal * price
 
 

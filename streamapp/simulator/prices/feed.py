@@ -30,7 +30,7 @@ ROLLOVER_MS = 5 * 60_000
 ROLLOVER_WIDENING = 4
 
 Tick = tuple[int, Decimal, Decimal]
-"""UTC milliseconds, bid, ask."""
+"""Server milliseconds as the clock showed them then, bid, ask."""
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class Quoted:
     bid: Decimal
     ask: Decimal
     utc_ms: int
+    server_ms: int
     high: tuple[Decimal, Decimal]
     low: tuple[Decimal, Decimal]
     mid: float
@@ -49,12 +50,16 @@ class Quoted:
     pinned: bool = False
     ticks: deque[Tick] = field(default_factory=lambda: deque(maxlen=TICKS_KEPT))
 
-    def set(self, bid: Decimal, ask: Decimal, utc_ms: int) -> None:
+    def set(self, bid: Decimal, ask: Decimal, utc_ms: int, server_ms: int) -> None:
         """Take a new quote."""
-        self.bid, self.ask, self.utc_ms = bid, ask, utc_ms
+        self.bid, self.ask, self.utc_ms, self.server_ms = bid, ask, utc_ms, server_ms
         self.high = (max(self.high[0], bid), max(self.high[1], ask))
         self.low = (min(self.low[0], bid), min(self.low[1], ask))
-        self.ticks.append((utc_ms, bid, ask))
+        self.ticks.append(self.last())
+
+    def last(self) -> Tick:
+        """Return the last tick."""
+        return self.server_ms, self.bid, self.ask
 
 
 def _unheard(quoted: Quoted) -> None:
@@ -84,13 +89,14 @@ class Feed:
             bid=symbol.price,
             ask=symbol.price + spread,
             utc_ms=now_ms,
+            server_ms=now_ms + self._clock.offset_ms(now_ms),
             high=(symbol.price, symbol.price + spread),
             low=(symbol.price, symbol.price + spread),
             mid=float(symbol.price + spread / 2),
             random=random.Random(f"{self._seed}:{symbol.name}"),  # noqa: S311  # repeatable on purpose
             next_ms=now_ms + symbol.tick_ms,
         )
-        quoted.ticks.append((now_ms, quoted.bid, quoted.ask))
+        quoted.ticks.append(quoted.last())
         return quoted
 
     def quote(self, name: str) -> tuple[Decimal, Decimal]:
@@ -100,14 +106,14 @@ class Feed:
 
     def is_open(self, symbol: SymbolSpec, utc_ms: int) -> bool:
         """Return whether the symbol can be traded at this time."""
-        return self._always_open or is_open(symbol.session, utc_ms + self._clock.offset_ms())
+        return self._always_open or is_open(symbol.session, utc_ms + self._clock.offset_ms(utc_ms))
 
     def pin(self, name: str, bid: Decimal, ask: Decimal, now_ms: int, *, hold: bool = True) -> None:
         """Set a price; with ``hold`` it stays, without slippage, until ``release``."""
         quoted = self.quotes[name]
         quoted.pinned = hold
         quoted.mid = float((bid + ask) / 2)
-        quoted.set(bid, ask, now_ms)
+        self._set(quoted, bid, ask, now_ms)
         self.on_tick(quoted)
 
     def release(self, name: str, now_ms: int) -> None:
@@ -151,8 +157,11 @@ class Feed:
             self._replayed = next(self._replay, None)
             quoted = self.quotes.get(name)
             if quoted is not None and not quoted.pinned:
-                quoted.set(bid, ask, at)
+                self._set(quoted, bid, ask, at)
                 self.on_tick(quoted)
+
+    def _set(self, quoted: Quoted, bid: Decimal, ask: Decimal, utc_ms: int) -> None:
+        quoted.set(bid, ask, utc_ms, utc_ms + self._clock.offset_ms(utc_ms))
 
     def _moves(self, quoted: Quoted) -> bool:
         """Whether the symbol's market is open at its next tick; a closed one is looked at again in a while."""
@@ -165,7 +174,7 @@ class Feed:
         """A spread in points: most often near the lowest, and wider around the server's midnight."""
         low, high = quoted.symbol.spread
         usual = low + (high - low) * min(quoted.random.expovariate(3), 1)
-        time = (at + self._clock.offset_ms() + ROLLOVER_MS) % DAY_MS
+        time = (at + self._clock.offset_ms(at) + ROLLOVER_MS) % DAY_MS
         return usual * ROLLOVER_WIDENING if time < 2 * ROLLOVER_MS else usual
 
     def _walk(self, quoted: Quoted) -> None:
@@ -184,7 +193,7 @@ class Feed:
         quoted.mid *= math.exp(step - 1e-6 * math.log(quoted.mid / anchor))
         spread = max(round(self._points(quoted, at)), 1) * symbol.point
         bid = symbol.rounded(Decimal(repr(quoted.mid)) - spread / 2)
-        quoted.set(bid, bid + spread, at)
+        self._set(quoted, bid, bid + spread, at)
         quoted.next_ms = at + max(1, round(own.expovariate(1 / symbol.tick_ms)))
 
 

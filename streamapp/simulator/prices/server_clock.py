@@ -20,27 +20,37 @@ def _is_us_summer(at: datetime) -> bool:
 
 
 class Clock:
-    """The wall clock. ``server_ms`` is what MT5 shows: UTC plus the server's offset, encoded as if it were UTC."""
+    """The wall clock. ``server_ms`` is what MT5 shows: UTC plus the server's offset, encoded as if it were UTC.
+
+    ``shift_ms`` is what somebody has put the server's clock forward by since.
+    """
 
     virtual = False
 
     def __init__(self, offset: str = "2") -> None:
         """``offset``: hours ahead of UTC, or "ny" for +2/+3 by the US summer time."""
+        self.shift_ms = 0
         self._by_season = offset == NEW_YORK
         self._offset_ms = 0 if self._by_season else round(float(offset) * HOUR_MS)
-        self._season_until_ms = -1
+        self._hour_ms = -HOUR_MS
 
     def utc_ms(self) -> int:
         """Return now, in milliseconds since the epoch, UTC."""
         return time.time_ns() // 1_000_000
 
-    def offset_ms(self) -> int:
-        """Return what the server's wall clock is ahead of UTC by."""
-        if self._by_season and (now := self.utc_ms()) > self._season_until_ms:
-            summer = _is_us_summer(datetime.fromtimestamp(now / 1000, UTC))
-            self._offset_ms = (3 if summer else 2) * HOUR_MS
-            self._season_until_ms = now + 60_000
-        return self._offset_ms
+    def offset_ms(self, utc_ms: int | None = None) -> int:
+        """Return what the server's wall clock is ahead of UTC by, now or at ``utc_ms``."""
+        if self._by_season:
+            at = self.utc_ms() if utc_ms is None else utc_ms
+            # Summer time begins and ends at a full hour, so one look serves for the whole hour.
+            if not 0 <= at - self._hour_ms < HOUR_MS:
+                self._hour_ms = at - at % HOUR_MS
+                self._offset_ms = (3 if _is_us_summer(datetime.fromtimestamp(at / 1000, UTC)) else 2) * HOUR_MS
+        return self._offset_ms + self.shift_ms
+
+    def utc_of(self, server_ms: int) -> int:
+        """Return when the server's wall clock shows ``server_ms``, over the changes of summer time too."""
+        return server_ms - self.offset_ms(server_ms - self.offset_ms(server_ms - self.offset_ms()))
 
     def server_ms(self) -> int:
         """Return now, as the server shows it."""

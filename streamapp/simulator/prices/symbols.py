@@ -11,11 +11,7 @@ from typing import Any
 
 from streamapp.mt5 import constants as mt5
 
-INDEX_LIKE = (
-    mt5.SYMBOL_CALC_MODE_FUTURES,
-    mt5.SYMBOL_CALC_MODE_CFDINDEX,
-    mt5.SYMBOL_CALC_MODE_EXCH_FUTURES,
-)
+FUTURES = (mt5.SYMBOL_CALC_MODE_FUTURES, mt5.SYMBOL_CALC_MODE_EXCH_FUTURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class SymbolSpec:
     digits: int
     point: Decimal
     tick_size: Decimal
-    tick_value: Decimal
+    tick_price: Decimal
     contract: Decimal
     volume_min: Decimal
     volume_max: Decimal
@@ -47,6 +43,7 @@ class SymbolSpec:
     trade_mode: int
     calc: int
     margin_rate: Decimal
+    margin_initial: Decimal
     margin_hedged: Decimal
     base: str
     profit: str
@@ -65,7 +62,12 @@ class SymbolSpec:
     @property
     def multiplier(self) -> Decimal:
         """Profit in the profit currency of one lot for a price move of 1."""
-        return self.tick_value / self.tick_size if self.calc in INDEX_LIKE else self.contract
+        return self.tick_price / self.tick_size if self.calc in FUTURES else self.contract
+
+    @property
+    def tick_value(self) -> Decimal:
+        """Profit in the profit currency of one lot for a tick."""
+        return self.multiplier * self.tick_size
 
     def rounded(self, price: Decimal) -> Decimal:
         """Return the nearest price on the tick grid, halves away from zero."""
@@ -81,7 +83,7 @@ def symbol_from(row: dict[str, Any]) -> SymbolSpec:
     digits = int(row["digits"])
     point = Decimal(1).scaleb(-digits)
     tick_size = Decimal(row["tick_size"]) if "tick_size" in row else point
-    contract = Decimal(row["contract"])
+    contract, futures = Decimal(row["contract"]), int(row["calc"]) in FUTURES
     low, high, step = (Decimal(v) for v in row["volume"])
     base, profit, margin = row["currencies"]
     swap_mode, swap_long, swap_short = row["swap"]
@@ -94,7 +96,8 @@ def symbol_from(row: dict[str, Any]) -> SymbolSpec:
         digits=digits,
         point=point,
         tick_size=tick_size,
-        tick_value=Decimal(row["tick_value"]) if "tick_value" in row else contract * tick_size,
+        # The parameter of the formulas for futures and indices, not the value of a tick that the terminal reckons.
+        tick_price=Decimal(row["tick_value"]) if "tick_value" in row else tick_size * (contract if futures else 1),
         contract=contract,
         volume_min=low,
         volume_max=high,
@@ -111,6 +114,7 @@ def symbol_from(row: dict[str, Any]) -> SymbolSpec:
         trade_mode=int(row.get("trade_mode", mt5.SYMBOL_TRADE_MODE_FULL)),
         calc=int(row["calc"]),
         margin_rate=Decimal(row.get("margin_rate", "1")),
+        margin_initial=Decimal(row.get("margin_initial", "0")),
         margin_hedged=Decimal(row.get("margin_hedged", contract)),
         base=base,
         profit=profit,

@@ -263,7 +263,7 @@ class Faults:
         """A terminal without a connection goes on showing prices and money of its last moment."""
         if fault.kind == "disconnect":
             quotes = self._books.feed.quotes
-            fault.quotes = {name: (q.utc_ms, q.bid, q.ask) for name, q in quotes.items()}
+            fault.quotes = {name: quoted.last() for name, quoted in quotes.items()}
             fault.money = {
                 account.name: (account.balance, *self._books.money(account)) for account in self.accounts_of(fault)
             }

@@ -96,7 +96,8 @@ class Market:
         feed.on_tick = self._on_tick
         Recovery(books, positions, matching, schedule, faults).restore()
         books.commit()
-        Rollover(books, positions, timeline).schedule()
+        self._rollover = Rollover(books, positions, timeline)
+        self._rollover.check()
 
     def _open_accounts(self, accounts: list[AccountEntry], profiles: dict[str, BrokerProfile]) -> None:
         for entry in accounts:

@@ -167,8 +167,7 @@ class Matching:
     def watch_expiry(self, account: SimulatedAccount, order: BrokerOrder) -> None:
         """Have an order end when its time is over; one that was changed or is gone by then stays as it is."""
         if order.expires_ms is not None:
-            due_ms = order.expires_ms - self._books.clock.offset_ms()
-            self._timeline.at(due_ms, lambda: self._expire(account, order))
+            self._timeline.at_server_time(order.expires_ms, lambda: self._expire(account, order))
 
     def _expire(self, account: SimulatedAccount, order: BrokerOrder) -> None:
         due_ms = order.expires_ms

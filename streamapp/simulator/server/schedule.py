@@ -34,6 +34,10 @@ class Timeline:
         heapq.heappush(self._heap, (utc_ms, self._entries, action))
         self.changed()
 
+    def at_server_time(self, server_ms: int, action: Action) -> None:
+        """Have ``action`` done when the server's clock, as it goes now, shows ``server_ms``, and never at once."""
+        self.at(max(self.clock.utc_of(server_ms), self.clock.utc_ms() + 1), action)
+
     def after(self, delay_ms: float, action: Action) -> None:
         """Have ``action`` done in ``delay_ms``, one millisecond at least."""
         self.at(self.clock.utc_ms() + max(1, round(delay_ms)), action)

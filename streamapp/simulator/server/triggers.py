@@ -113,15 +113,27 @@ class Rollover:
         self._books = books
         self._positions = positions
         self._timeline = timeline
+        # The server's day, counted from the epoch. A clock that is put back begins no day for a second time.
+        self._day = books.clock.server_ms() // DAY_MS
+        self._waits = 0
 
-    def schedule(self) -> None:
-        """Enter the next midnight into the agenda."""
-        server_ms = self._books.clock.server_ms()
-        self._timeline.after((server_ms // DAY_MS + 1) * DAY_MS - server_ms, self._roll)
+    def check(self) -> None:
+        """Roll over if a day has ended, and wait for the next midnight: at the start and at a change of the clock."""
+        today = self._books.clock.server_ms() // DAY_MS
+        if today > self._day:
+            self._roll(today - 1)
+            self._day = today
+        self._waits += 1
+        wait = self._waits
+        self._timeline.at_server_time((self._day + 1) * DAY_MS, lambda: self._wake(wait))
 
-    def _roll(self) -> None:
-        # The day that has just ended: 1970-01-01 was a Thursday.
-        weekday = ((self._books.clock.server_ms() - DAY_MS // 2) // DAY_MS + mt5.DAY_OF_WEEK_THURSDAY) % 7
+    def _wake(self, wait: int) -> None:
+        # A change of the clock has begun another wait, for the midnight as it is since.
+        if wait == self._waits:
+            self.check()
+
+    def _roll(self, ended: int) -> None:
+        weekday = (ended + mt5.DAY_OF_WEEK_THURSDAY) % 7  # 1970-01-01 was a Thursday
         for account in self._books.accounts.values():
             self._end_day(account)
             for position in list(account.positions.live.values()):
@@ -130,7 +142,6 @@ class Rollover:
                     self._positions.charge_swap(account, position, amount)
                 if account.profile.reopen_at_rollover:
                     self._positions.reopen(account, position)
-        self.schedule()
 
     def _end_day(self, account: SimulatedAccount) -> None:
         """Brokers of the daily kind delete pending orders, and some of them the levels of positions too."""

@@ -142,12 +142,11 @@ class SymbolQuotes:
         """Ticks from a moment on, in server time. Quotes are no trades: a market without deals has none of those."""
         if flags == mt5.COPY_TICKS_TRADE:
             return "[]"
-        shift = self._state.market.clock.offset_ms()
         kept = list(self._state.market.feed.quotes[symbol.feed].ticks)
         rows = [
-            _tick_row(tick, before, shift)
+            _tick_row(tick, before)
             for tick, before in zip(kept, [None, *kept], strict=False)
-            if from_s * 1000 <= tick[0] + shift <= to_s * 1000
+            if from_s * 1000 <= tick[0] <= to_s * 1000
         ]
         return json.dumps(rows if count is None else rows[:count])
 
@@ -164,10 +163,10 @@ def _opened(bar: Bar) -> int:
     return bar[0]
 
 
-def _tick_row(tick: Tick, before: Tick | None, shift: int) -> Sequence[float]:
+def _tick_row(tick: Tick, before: Tick | None) -> Sequence[float]:
     """A row of copy_ticks: its flags say what changed."""
     at, bid, ask = tick
     flags = mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK
     if before is not None and (bid, ask) != before[1:]:
         flags = (mt5.TICK_FLAG_BID if bid != before[1] else 0) | (mt5.TICK_FLAG_ASK if ask != before[2] else 0)
-    return [(at + shift) // 1000, float(bid), float(ask), 0.0, 0, at + shift, flags, 0.0]
+    return [at // 1000, float(bid), float(ask), 0.0, 0, at, flags, 0.0]

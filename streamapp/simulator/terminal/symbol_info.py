@@ -32,12 +32,12 @@ class SymbolInfos:
         symbol = account.symbols[name]
         values = list(self._fixed.get((account.name, name)) or self._lay_out(account, symbol))
         quoted = self._books.feed.quotes[symbol.feed]
-        utc_ms, bid, ask = frozen or (quoted.utc_ms, quoted.bid, quoted.ask)
+        server_ms, bid, ask = frozen or quoted.last()
         convert, currency = self._books.conversion.profit, account.entry.currency
         gain = float(convert(symbol.tick_value, symbol.profit, currency))
         loss = -float(convert(-symbol.tick_value, symbol.profit, currency))
         moving = (
-            selected, selected, (utc_ms + self._books.clock.offset_ms()) // 1000, round((ask - bid) / symbol.point),
+            selected, selected, server_ms // 1000, round((ask - bid) / symbol.point),
             float(bid), float(quoted.high[0]), float(quoted.low[0]), float(ask), float(quoted.high[1]),
             float(quoted.low[1]), gain, gain, loss,
         )  # fmt: skip
@@ -48,8 +48,7 @@ class SymbolInfos:
     def tick(self, symbol: SymbolSpec, frozen: Tick | None = None) -> str:
         """Return the values of a Tick as a JSON array: the last one, or the one that a cut connection left."""
         quoted = self._books.feed.quotes[symbol.feed]
-        utc_ms, bid, ask = frozen or (quoted.utc_ms, quoted.bid, quoted.ask)
-        at = utc_ms + self._books.clock.offset_ms()
+        at, bid, ask = frozen or quoted.last()
         traded = symbol.exemode == mt5.SYMBOL_TRADE_EXECUTION_EXCHANGE
         last = float(bid) if traded else 0.0
         return json.dumps([at // 1000, float(bid), float(ask), last, 0, at, TICK_FLAGS, 0.0])
@@ -67,6 +66,7 @@ class SymbolInfos:
             "volume_max": float(symbol.volume_max), "volume_step": float(symbol.volume_step),
             "volume_limit": float(symbol.volume_limit), "swap_long": float(symbol.swap_long),
             "swap_short": float(symbol.swap_short), "margin_hedged": float(symbol.margin_hedged),
+            "margin_initial": float(symbol.margin_initial),
             "currency_base": symbol.base, "currency_profit": symbol.profit, "currency_margin": symbol.margin,
             "description": symbol.description, "exchange": symbol.exchange, "name": symbol.name,
             "path": symbol.path, "ticks_bookdepth": 10,
