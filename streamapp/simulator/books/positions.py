@@ -101,11 +101,17 @@ class Positions:
         account.exposure(opening.symbol).add(side, volume, opening.price, margin)
         self._keep(account, position)
 
-    def balance(self, account: SimulatedAccount, amount: Decimal, comment: str) -> BrokerDeal:
-        """Pay money in or out."""
-        deal = self._deal(account, None, mt5.DEAL_TYPE_BALANCE, mt5.DEAL_ENTRY_IN, 0, ZERO, ZERO)
+    def balance(
+        self, account: SimulatedAccount, amount: Decimal, comment: str, kind: int = mt5.DEAL_TYPE_BALANCE
+    ) -> BrokerDeal:
+        """Pay money in or out: a deal of a kind that does not trade. Credit counts for equity and not for balance."""
+        deal = self._deal(account, None, kind, mt5.DEAL_ENTRY_IN, 0, ZERO, ZERO)
         deal.profit, deal.comment = account.round(amount), comment
-        return self._book(account, deal)
+        if kind != mt5.DEAL_TYPE_CREDIT:
+            return self._book(account, deal)
+        account.credit += deal.profit
+        self._books.add_deal(account, deal)
+        return deal
 
     def _new(
         self, order: BrokerOrder, identifier: int, side: int, volume: Decimal, price: Decimal, margin: Decimal
@@ -140,7 +146,9 @@ class Positions:
         exposure.add(position.side, -position.volume, position.price_open, -position.margin)
         position.volume, position.price_open, position.margin = total, average, position.margin + margin
         exposure.add(position.side, total, average, position.margin)
-        position.sl, position.tp = order.sl or position.sl, order.tp or position.tp
+        if not account.hedging:
+            # The terminal's help on netting: the position takes the levels of the order that adds to it, none for none.
+            position.sl, position.tp = order.sl, order.tp
         position.time_update_msc = self._books.clock.server_ms()
         order.position_id = position.identifier
         self._keep(account, position)

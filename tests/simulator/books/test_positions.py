@@ -186,6 +186,20 @@ def test_averaging_on_netting_keeps_ticket_and_weighs_the_price() -> None:
     assert (position.ticket, position.price_open) == (first.order, Decimal("1.10300"))
 
 
+def test_an_order_without_levels_takes_those_of_a_netting_position_with_it() -> None:
+    market, account = new_market("netting")
+    order(market, account, sl=Decimal("1.00000"), tp=Decimal("1.20000"))
+    order(market, account, type=1, volume=Decimal("0.05"))
+    (position,) = account.positions.live.values()
+    assert (position.sl, position.tp) == (Decimal("1.00000"), Decimal("1.20000"))
+    order(market, account, sl=Decimal("1.01000"))
+    assert (position.sl, position.tp) == (Decimal("1.01000"), ZERO)
+    order(market, account)
+    assert (position.sl, position.tp) == (ZERO, ZERO)
+    market.feed.pin("EURUSD", Decimal("0.90000"), Decimal("0.90010"), 0)
+    assert list(account.positions.live) == [position.ticket]
+
+
 def test_close_by_makes_one_order_two_deals_and_leaves_the_rest() -> None:
     market, account = new_market("hedging")
     long, short = order(market, account, volume=Decimal("0.30")), order(market, account, type=1)
