@@ -33,8 +33,8 @@ def price_profit(symbol: SymbolSpec, side: int, volume: Decimal, opened: Decimal
 
 
 def price_margin(symbol: SymbolSpec, volume: Decimal, price: Decimal, leverage: int) -> Decimal:
-    """Return margin in the symbol's margin currency, not rounded."""
-    nominal = volume * symbol.contract * symbol.margin_rate
+    """Return margin in the symbol's margin currency, not rounded. A price below 0 holds as much as one above."""
+    price, nominal = abs(price), volume * symbol.contract * symbol.margin_rate
     if symbol.calc == mt5.SYMBOL_CALC_MODE_FOREX:
         return nominal / leverage
     if symbol.calc == mt5.SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE:

@@ -145,8 +145,9 @@ class HttpControl:
     def _pin(self, request: HttpRequest) -> str:
         name, body = self._symbol(request), request.json()
         bid, ask = Decimal(str(body["bid"])), Decimal(str(body["ask"]))
-        if not 0 < bid <= ask < MAX_PRICE:
-            raise HttpError(400, f"expected 0 < bid <= ask < {MAX_PRICE}, got bid {bid}, ask {ask}")
+        lowest = 0 if self._market.feed.quotes[name].symbol.is_currency_pair else -MAX_PRICE
+        if not lowest < bid <= ask < MAX_PRICE:
+            raise HttpError(400, f"expected {lowest} < bid <= ask < {MAX_PRICE}, got bid {bid}, ask {ask}")
         self._market.feed.pin(name, bid, ask, self._market.clock.utc_ms(), hold=bool(body.get("pinned", True)))
         self._market.save_quotes()
         return json.dumps(self._shown(name))

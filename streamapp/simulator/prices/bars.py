@@ -135,7 +135,7 @@ class Bars:
         close = price
         for number in range(1, MAX_BARS + 1):
             opened = close * math.exp(-scale * draws.gauss(0, 1))
-            reach = close * scale * abs(draws.gauss(0, 0.5))
+            reach = abs(close) * scale * abs(draws.gauss(0, 0.5))
             high, low = max(opened, close) + reach, min(opened, close) - reach
             first, top, bottom, last = (round(value, symbol.digits) for value in (opened, high, low, close))
             begins_s = (begins_ms - number * MINUTE_MS) // 1000

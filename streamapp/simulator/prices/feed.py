@@ -190,7 +190,10 @@ class Feed:
         if own.random() < 1e-4:
             step += own.choice((-1, 1)) * scale * 25
         anchor = float(symbol.price)
-        quoted.mid *= math.exp(step - 1e-6 * math.log(quoted.mid / anchor))
+        if quoted.mid > 0:
+            quoted.mid *= math.exp(step - 1e-6 * math.log(quoted.mid / anchor))
+        else:  # somebody has set it there: no power of e leads out
+            quoted.mid += step * anchor
         spread = max(round(self._points(quoted, at)), 1) * symbol.point
         bid = symbol.rounded(Decimal(repr(quoted.mid)) - spread / 2)
         self._set(quoted, bid, bid + spread, at)

@@ -69,6 +69,11 @@ class SymbolSpec:
         """Profit in the profit currency of one lot for a tick."""
         return self.multiplier * self.tick_size
 
+    @property
+    def is_currency_pair(self) -> bool:
+        """Whether money is converted at its price, which is never 0 or less."""
+        return self.calc in (mt5.SYMBOL_CALC_MODE_FOREX, mt5.SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE)
+
     def rounded(self, price: Decimal) -> Decimal:
         """Return the nearest price on the tick grid, halves away from zero."""
         return (price / self.tick_size).quantize(Decimal(1), ROUND_HALF_UP) * self.tick_size

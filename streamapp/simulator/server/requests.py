@@ -20,8 +20,8 @@ PENDING_TYPES = range(mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT +
 STOP_LIMITS = (mt5.ORDER_TYPE_BUY_STOP_LIMIT, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
 
 # Stands for NaN, infinities and what no market has, which the client does not check: no valid volume, price or level is
-# negative, and none is so large that money could not be reckoned from it in 28 digits.
-NOT_A_NUMBER = Decimal(-1)
+# so large that money could not be reckoned from it in 28 digits.
+NOT_A_NUMBER = Decimal(-(10**10))
 LARGEST = 1e9
 
 
@@ -125,6 +125,12 @@ class RequestContext:
             return False
         held = self.position
         return held is None or held.side == request.side or request.volume > held.volume
+
+    def is_price(self, value: Decimal) -> bool:
+        """Return whether the symbol can have this price: at or below 0 only once its market has been there."""
+        if value <= 0 and self.books.feed.quotes[self.known.feed].low[0] > 0:
+            return False
+        return value != NOT_A_NUMBER and self.known.on_grid(value)
 
     def quote(self) -> tuple[Decimal, Decimal]:
         """Return bid and ask now."""

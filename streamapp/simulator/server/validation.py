@@ -133,10 +133,10 @@ def check_price(ctx: RequestContext) -> int:
     kind = _pending_type(ctx)
     if kind is None:
         asked = request.action == mt5.TRADE_ACTION_DEAL and ctx.known.exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT
-        good = not asked or (request.price > 0 and ctx.known.on_grid(request.price))
+        good = not asked or ctx.is_price(request.price)
         return 0 if good else mt5.TRADE_RETCODE_INVALID_PRICE
     symbol, (bid, ask) = ctx.known, ctx.quote()
-    if request.price <= 0 or not symbol.on_grid(request.price):
+    if not ctx.is_price(request.price):
         return mt5.TRADE_RETCODE_INVALID_PRICE
     level, market = symbol.stops_level * symbol.point, ask if kind % 2 == BUY else bid
     below = kind in (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
@@ -145,7 +145,7 @@ def check_price(ctx: RequestContext) -> int:
         return mt5.TRADE_RETCODE_INVALID_PRICE
     if kind in STOP_LIMITS:
         gap = request.price - request.stoplimit if kind % 2 == BUY else request.stoplimit - request.price
-        if request.stoplimit <= 0 or not symbol.on_grid(request.stoplimit) or gap < level:
+        if not ctx.is_price(request.stoplimit) or gap < level:
             return mt5.TRADE_RETCODE_INVALID_PRICE
     return 0
 
@@ -167,7 +167,7 @@ def check_stops(ctx: RequestContext) -> int:
         base = bid if side == BUY else ask
     sign, level = (1 if side == BUY else -1), symbol.stops_level * symbol.point
     for value, distance in ((request.sl, base - request.sl), (request.tp, request.tp - base)):
-        if value and (value < 0 or not symbol.on_grid(value) or distance * sign < level or distance == 0):
+        if value and (not ctx.is_price(value) or distance * sign < level or distance == 0):
             return mt5.TRADE_RETCODE_INVALID_STOPS
     return 0
 
