@@ -195,7 +195,7 @@ class LaggingTable(Generic[R]):
 
 
 class HistoryTable(LaggingTable[R]):
-    """A table that only grows, in order of time, and is asked for by time or by position."""
+    """A table that only grows, and is asked for by time or by position."""
 
     def __init__(self) -> None:
         """An empty history."""
@@ -205,10 +205,11 @@ class HistoryTable(LaggingTable[R]):
         self._of_position: dict[int, list[int]] = {}
 
     def add(self, ticket: int, row: R, time_ms: int, position_id: int) -> None:
-        """Add a row. Where the machine's clock went back, it counts as being of the row before."""
+        """Add a row; where a clock went back, among the rows of its time."""
         self.put(ticket, row)
-        self._times.append(max(time_ms, self._times[-1]) if self._times else time_ms)
-        self._tickets.append(ticket)
+        place = bisect_right(self._times, time_ms)
+        self._times.insert(place, time_ms)
+        self._tickets.insert(place, ticket)
         self._of_position.setdefault(position_id, []).append(ticket)
 
     def between(self, from_ms: int, to_ms: int, now_ms: int) -> list[R]:

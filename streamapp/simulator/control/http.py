@@ -187,12 +187,20 @@ class HttpControl:
         return json.dumps({"utc_ms": clock.utc_ms(), "server_ms": clock.server_ms(), "virtual": clock.virtual})
 
     def _advance(self, request: HttpRequest) -> str:
-        if not isinstance(self._market.clock, VirtualClock):
+        """Move a virtual clock, or put the server's own forward or back; both in one request, in this order."""
+        body = request.json()
+        ms, shift_ms = int(body.get("advance_ms", 0)), int(body.get("shift_ms", 0))
+        if not 0 <= ms <= MAX_ADVANCE_MS:
+            raise HttpError(400, f"expected advance_ms from 0 to {MAX_ADVANCE_MS}, got {ms}")
+        if abs(shift_ms) > MAX_ADVANCE_MS:
+            raise HttpError(400, f"expected shift_ms of at most {MAX_ADVANCE_MS} either way, got {shift_ms}")
+        if not {"advance_ms", "shift_ms"} & set(body):
+            raise HttpError(400, f"expected advance_ms or shift_ms, got {sorted(body)}")
+        if "advance_ms" in body and not isinstance(self._market.clock, VirtualClock):
             raise HttpError(
                 409, "expected a market with a virtual clock, got a real one; start it with --virtual-clock"
             )
-        ms = int(request.json()["advance_ms"])
-        if not 0 <= ms <= MAX_ADVANCE_MS:
-            raise HttpError(400, f"expected advance_ms from 0 to {MAX_ADVANCE_MS}, got {ms}")
         self._market.timeline.run_until(self._market.clock.utc_ms() + ms)
+        if shift_ms:
+            self._market.shift_clock(shift_ms)
         return self._time()

@@ -108,6 +108,18 @@ class Market:
             known_checks(profile.terminal_checks + profile.server_checks)
             self.books.open_account(entry, profile)
 
+    def shift_clock(self, shift_ms: int) -> None:
+        """Put the server's clock forward, or back, by so much: what waits for a server time waits anew.
+
+        Ticks, orders and deals keep the times that they have, and no day ends for a second time.
+        """
+        self.clock.shift_ms += shift_ms
+        self.books.store.put("clock", "", 0, json.dumps(self.clock.shift_ms))
+        for account in self.books.accounts.values():
+            for order in list(account.orders.live.values()):
+                self.matching.watch_expiry(account, order)
+        self._rollover.check()
+
     def save_quotes(self) -> None:
         """Keep the present prices for the next start."""
         prices = {name: [str(q.bid), str(q.ask), q.pinned] for name, q in self.feed.quotes.items()}

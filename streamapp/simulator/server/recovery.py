@@ -31,6 +31,8 @@ class Recovery:
     def restore(self) -> None:
         """Do all of it; what is overdue happens at the next move of time."""
         books = self._books
+        for _, _, body in books.store.rows("clock"):
+            books.clock.shift_ms = json.loads(body)
         self._quotes()
         self._schedule.restore()
         known = set()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
 import streamapp.simulator.metatrader5 as mt5
 from tests.simulator.conftest import MarketProcess, send
 
-LONG_AGO, FAR_AHEAD = 1000, 2**31 - 1
+FAR_AHEAD = 2**31 - 1
 
 
 def test_a_price_below_zero_trades_like_any_other(hedging: MarketProcess) -> None:
@@ -42,3 +47,68 @@ def test_a_number_that_no_market_has_is_no_price_below_zero_either(hedging: Mark
             assert send(symbol="XAUUSD", sl=sl).retcode == mt5.TRADE_RETCODE_INVALID_STOPS
     finally:
         hedging.pin("XAUUSD", "2350.00", "2350.20")
+
+
+@pytest.mark.parametrize("shift_ms", [-3_600_000, 3_600_000, 1_234_567])
+def test_the_servers_clock_can_change_while_a_symbol_trades(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None], tmp_path: Path, shift_ms: int
+) -> None:
+    market = start_market("--virtual-clock", "--data", str(tmp_path / "market"))
+    market.pin("EURUSD", "1.10000", "1.10010")
+    connect(market)
+    before, rested = market.http("GET", "/clock"), mt5.symbol_info_tick("EURUSD")
+    opened = send()
+    after = market.http("POST", "/clock", {"shift_ms": shift_ms})
+    assert (after["utc_ms"], after["server_ms"]) == (before["utc_ms"], before["server_ms"] + shift_ms)
+    market.http("POST", "/clock", {"advance_ms": 5000})
+    moving, now = mt5.symbol_info_tick("BTCUSD"), market.http("GET", "/clock")["server_ms"]
+    assert now - 5000 <= moving.time_msc <= now
+    assert mt5.symbol_info_tick("EURUSD") == rested
+    later = send()
+    (first,), (second,) = mt5.history_deals_get(position=opened.order), mt5.history_deals_get(position=later.order)
+    assert second.time_msc - first.time_msc == shift_ms + 5000
+    since = second.time if shift_ms > 0 else first.time
+    assert (opened.deal in [deal.ticket for deal in mt5.history_deals_get(since, FAR_AHEAD)]) is (shift_ms < 0)
+    market.kill()
+    market.start()
+    shown = market.http("GET", "/clock")
+    assert shown["server_ms"] - shown["utc_ms"] == before["server_ms"] - before["utc_ms"] + shift_ms
+
+
+def test_what_waits_for_a_server_time_goes_with_its_clock(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None]
+) -> None:
+    market = start_market("--virtual-clock")
+    connect(market)
+    fields = {"action": mt5.TRADE_ACTION_PENDING, "type": 2, "price": 0.9, "type_time": mt5.ORDER_TIME_SPECIFIED}
+    in_two_hours = market.http("GET", "/clock")["server_ms"] // 1000 + 7200
+    placed = send(**fields, expiration=in_two_hours)
+    market.http("POST", "/clock", {"shift_ms": 5_400_000})
+    market.http("POST", "/clock", {"advance_ms": 1_799_000})
+    assert mt5.orders_get(ticket=placed.order)
+    market.http("POST", "/clock", {"advance_ms": 1000})
+    assert mt5.history_orders_get(ticket=placed.order)[0].state == mt5.ORDER_STATE_EXPIRED
+
+
+def test_a_day_that_a_changed_clock_shows_again_is_charged_once(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None]
+) -> None:
+    market = start_market("--virtual-clock")
+    connect(market)
+    opened, day_ms = send(volume=1.0), 86_400_000
+
+    def swap() -> float:
+        return float(mt5.positions_get(ticket=opened.order)[0].swap)
+
+    market.http("POST", "/clock", {"advance_ms": day_ms})
+    assert swap() == -0.7
+    market.http("POST", "/clock", {"shift_ms": -3 * 3_600_000})
+    market.http("POST", "/clock", {"advance_ms": 3 * 3_600_000})
+    assert swap() == -0.7
+    market.http("POST", "/clock", {"advance_ms": day_ms})
+    assert swap() == -1.4
+
+
+def test_a_clock_that_makes_no_sense_is_refused(market: MarketProcess) -> None:
+    for body in ({}, {"shift_ms": 10**15}, {"shift_ms": "soon"}, {"advance_ms": 1}):
+        assert "expected" in market.http("POST", "/clock", body)["error"]
