@@ -94,6 +94,7 @@ class HttpControl:
             "GET /quotes": self._quote,
             "POST /quotes": self._pin,
             "DELETE /quotes": self._release,
+            "POST /symbols": self._change_symbol,
             "GET /faults": self._show_faults,
             "POST /faults": self._add_faults,
             "DELETE /faults": self._clear_faults,
@@ -104,7 +105,7 @@ class HttpControl:
     def answer(self, request: HttpRequest) -> bytes:
         """Return the response to a request; what is wrong with it is said in JSON {error}."""
         first, _, rest = request.path.strip("/").partition("/")
-        route = f"{request.method} /{first}" if not rest or first == "quotes" else request.path
+        route = f"{request.method} /{first}" if not rest or first in {"quotes", "symbols"} else request.path
         try:
             if route not in self._routes:
                 raise HttpError(404, f"expected one of {sorted(self._routes)}, got {request.method} {request.path}")
@@ -156,6 +157,11 @@ class HttpControl:
         name = self._symbol(request)
         self._market.feed.release(name, self._market.clock.utc_ms())
         return json.dumps(self._shown(name))
+
+    def _change_symbol(self, request: HttpRequest) -> str:
+        name, values = self._symbol(request), request.json()
+        self._market.change_symbol(name, values)
+        return json.dumps({"symbol": name, **values})
 
     def _show_faults(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
         return json.dumps([fault.shown() for fault in self._market.faults.active])

@@ -58,6 +58,10 @@ class SymbolSpec:
     usd_factor: float
     session: str
     liquidity: Decimal | None
+    # How long after its selection a symbol that was hidden has its first tick.
+    first_tick_ms: int
+    # ORDER_FILLING_* that the server refuses although ``filling`` and the terminal allow them.
+    refused_fillings: tuple[int, ...]
 
     @property
     def multiplier(self) -> Decimal:
@@ -134,7 +138,27 @@ def symbol_from(row: dict[str, Any]) -> SymbolSpec:
         usd_factor=float(row.get("usd_factor", 0)),
         session=row.get("session", "always"),
         liquidity=Decimal(row["liquidity"]) if "liquidity" in row else None,
+        first_tick_ms=int(row.get("first_tick_ms", 0)),
+        refused_fillings=tuple(row.get("refused_fillings", ())),
     )
+
+
+def changed(symbol: SymbolSpec, values: dict[str, Any]) -> SymbolSpec:
+    """Return the symbol with some of its fields changed; numbers may be given as text.
+
+    Raises:
+        ValueError: There is no such field, or its value is none; the message says which.
+    """
+    if unknown := set(values) - set(SymbolSpec.__slots__) | {"name", "feed"} & set(values):
+        raise ValueError(f"expected fields of a symbol, as in symbols.json, got {sorted(unknown)}")
+    own: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = type(getattr(symbol, name))
+        try:
+            own[name] = Decimal(str(value)) if kind is Decimal or name == "liquidity" else kind(value)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ValueError(f"expected {name} of {symbol.name} as {kind.__name__}, got {value!r}") from error
+    return replace(symbol, **own)
 
 
 def _read(path: Path | None, packaged: str) -> Any:
@@ -181,10 +205,7 @@ class BrokerProfile:
 
     def _own(self, symbol: SymbolSpec) -> SymbolSpec:
         values = {**self.symbols.get("*", {}), **self.symbols.get(symbol.name, {})}
-        for name, value in values.items():
-            kind = type(getattr(symbol, name))
-            values[name] = Decimal(value) if kind is Decimal or name == "liquidity" else kind(value)
-        return replace(symbol, name=symbol.name + self.suffix, **values)
+        return replace(changed(symbol, values), name=symbol.name + self.suffix)
 
 
 def profile_from(name: str, row: dict[str, Any]) -> BrokerProfile:

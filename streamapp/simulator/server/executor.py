@@ -15,7 +15,7 @@ from streamapp.simulator.prices.symbols import SymbolSpec
 from streamapp.simulator.server.matching import Matching, share_of
 from streamapp.simulator.server.requests import OrderRequest, OrderResult, RequestContext, context_of
 from streamapp.simulator.server.schedule import ScheduledEvents
-from streamapp.simulator.server.validation import refusal
+from streamapp.simulator.server.validation import PLACING, refusal
 
 # How long an exchange takes to fill what it said it had placed.
 EXCHANGE_FILL_MS = 50
@@ -71,6 +71,8 @@ class RequestExecutor:
         code = refusal(ctx, account.profile.server_checks)
         if code:
             return self.answer(ctx, code)
+        if request.action in PLACING and request.type_filling in ctx.known.refused_fillings:
+            return self.answer(ctx, mt5.TRADE_RETCODE_INVALID_FILL)
         if request.action == mt5.TRADE_ACTION_DEAL:
             return self._deal(ctx, behaviour)
         if request.action == mt5.TRADE_ACTION_PENDING:

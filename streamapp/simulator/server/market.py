@@ -17,7 +17,7 @@ from streamapp.simulator.books.store import MarketStore, NoStore
 from streamapp.simulator.prices.bars import Bars
 from streamapp.simulator.prices.feed import Feed, Quoted
 from streamapp.simulator.prices.server_clock import Clock
-from streamapp.simulator.prices.symbols import BrokerProfile, SymbolSpec, read_profiles, read_symbols
+from streamapp.simulator.prices.symbols import BrokerProfile, SymbolSpec, changed, read_profiles, read_symbols
 from streamapp.simulator.server.executor import RequestExecutor
 from streamapp.simulator.server.faults import Faults, TerminalRegistry
 from streamapp.simulator.server.gateway import OrderGateway
@@ -107,6 +107,19 @@ class Market:
             profile = profiles[entry.profile]
             known_checks(profile.terminal_checks + profile.server_checks)
             self.books.open_account(entry, profile)
+
+    def change_symbol(self, name: str, values: dict[str, Any]) -> None:
+        """Change fields of a symbol, in the feed and for every account, until the market ends.
+
+        Raises:
+            ValueError: There is no such field, or its value is none; nothing is changed.
+        """
+        quoted = self.feed.quotes[name]
+        base = changed(quoted.symbol, values)
+        for account in self.books.accounts.values():
+            own = name + account.profile.suffix
+            account.symbols[own] = changed(account.symbols[own], values)
+        quoted.symbol = base
 
     def shift_clock(self, shift_ms: int) -> None:
         """Put the server's clock forward, or back, by so much: what waits for a server time waits anew.

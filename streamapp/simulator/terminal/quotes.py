@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from streamapp.mt5 import constants as mt5
 from streamapp.simulator.books.accounts import SimulatedAccount
+from streamapp.simulator.books.tables import ZERO
 from streamapp.simulator.prices.bars import Bar, is_timeframe
 from streamapp.simulator.prices.feed import Tick
 from streamapp.simulator.prices.symbols import SymbolSpec
@@ -19,6 +20,8 @@ from streamapp.simulator.terminal.views import array
 # Levels of the depth of market on each side, and lots on a level of a market without limits of its own.
 BOOK_LEVELS = 5
 BOOK_LOTS = Decimal(100)
+# What a terminal shows of a symbol that it has subscribed to and not heard of yet.
+NO_TICK: Tick = (0, ZERO, ZERO)
 
 
 class SymbolQuotes:
@@ -28,12 +31,14 @@ class SymbolQuotes:
         self._state = state
         self._infos = infos
         self._hidden: set[str] = set()
+        self._quoted_from_ms: dict[str, int] = {}
         self._books: set[str] = set()
 
     def begin(self, account: SimulatedAccount) -> None:
         """A login: the Market Watch is what the broker's profile puts into it, all symbols unless it says which."""
         shown = account.profile.market_watch
         traded = {position.symbol for position in account.positions.live.values()} | set(account.pending)
+        self._quoted_from_ms = {}
         self._hidden = set() if shown is None else set(account.symbols) - shown - traded
         self._books = set()
 
@@ -56,25 +61,29 @@ class SymbolQuotes:
         if name not in self._state.account.symbols or name in self._hidden:
             raise CallFailed(mt5.RES_E_NOT_FOUND)
         symbol = self._state.account.symbols[name]
-        return self._infos.tick(symbol, self._frozen(symbol))
+        return self._infos.tick(symbol, self._not_the_present(symbol))
 
-    def _frozen(self, symbol: SymbolSpec) -> Tick | None:
-        """The last quote before the connection was lost, None with a connection."""
+    def _not_the_present(self, symbol: SymbolSpec) -> Tick | None:
+        """What is shown in place of the present quote: none yet, or the last one before the connection was lost."""
+        if self._state.now() < self._quoted_from_ms.get(symbol.name, 0):
+            return NO_TICK
         off = self._state.standing("disconnect")
         return off.quotes.get(symbol.feed) if off else None
 
     def _info(self, name: str) -> str:
         account = self._state.account
-        return self._infos.info(account, name, name not in self._hidden, self._frozen(account.symbols[name]))
+        return self._infos.info(account, name, name not in self._hidden, self._not_the_present(account.symbols[name]))
 
     def symbol_select(self, name: str, enable: bool) -> str:
         """Show or hides a symbol in the Market Watch; one with positions or orders stays."""
         if name not in self._state.account.symbols:
             raise CallFailed(mt5.RES_E_NOT_FOUND)
+        account = self._state.account
         if enable:
+            if name in self._hidden:
+                self._quoted_from_ms[name] = self._state.now() + account.symbols[name].first_tick_ms
             self._hidden.discard(name)
             return "true"
-        account = self._state.account
         held = account.exposures.get(name)
         if (held is not None and any(held.volume)) or account.pending.get(name):
             raise CallFailed(mt5.RES_E_FAIL)

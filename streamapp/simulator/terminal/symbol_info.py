@@ -25,12 +25,15 @@ class SymbolInfos:
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._fixed: dict[tuple[str, str], list[Any]] = {}
+        self._fixed: dict[tuple[str, str], tuple[SymbolSpec, list[Any]]] = {}
 
     def info(self, account: SimulatedAccount, name: str, selected: bool, frozen: Tick | None = None) -> str:
         """Return the values of a SymbolInfo as a JSON array, at the last quote or that which a cut connection left."""
         symbol = account.symbols[name]
-        values = list(self._fixed.get((account.name, name)) or self._lay_out(account, symbol))
+        laid_out = self._fixed.get((account.name, name))
+        if laid_out is None or laid_out[0] is not symbol:
+            laid_out = self._fixed[account.name, name] = symbol, self._lay_out(symbol)
+        values = list(laid_out[1])
         quoted = self._books.feed.quotes[symbol.feed]
         server_ms, bid, ask = frozen or quoted.last()
         convert, currency = self._books.conversion.profit, account.entry.currency
@@ -53,7 +56,7 @@ class SymbolInfos:
         last = float(bid) if traded else 0.0
         return json.dumps([at // 1000, float(bid), float(ask), last, 0, at, TICK_FLAGS, 0.0])
 
-    def _lay_out(self, account: SimulatedAccount, symbol: SymbolSpec) -> list[Any]:
+    def _lay_out(self, symbol: SymbolSpec) -> list[Any]:
         known: dict[str, Any] = {
             "digits": symbol.digits, "spread_float": symbol.spread[0] != symbol.spread[1],
             "trade_calc_mode": symbol.calc, "trade_mode": symbol.trade_mode,
@@ -71,6 +74,4 @@ class SymbolInfos:
             "description": symbol.description, "exchange": symbol.exchange, "name": symbol.name,
             "path": symbol.path, "ticks_bookdepth": 10,
         }  # fmt: skip
-        values = [known.get(name, _EMPTY[kind]) for name, kind in FIELDS["SymbolInfo"]]
-        self._fixed[account.name, symbol.name] = values
-        return values
+        return [known.get(name, _EMPTY[kind]) for name, kind in FIELDS["SymbolInfo"]]

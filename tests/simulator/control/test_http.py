@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import streamapp.simulator.metatrader5 as mt5
-from tests.simulator.conftest import MarketProcess, send
+from tests.simulator.conftest import NETTING, MarketProcess, send
 
 FAR_AHEAD = 2**31 - 1
 
@@ -112,3 +112,52 @@ def test_a_day_that_a_changed_clock_shows_again_is_charged_once(
 def test_a_clock_that_makes_no_sense_is_refused(market: MarketProcess) -> None:
     for body in ({}, {"shift_ms": 10**15}, {"shift_ms": "soon"}, {"advance_ms": 1}):
         assert "expected" in market.http("POST", "/clock", body)["error"]
+
+
+def test_a_symbol_can_be_changed_while_the_market_runs(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None]
+) -> None:
+    market = start_market()
+    connect(market, NETTING)
+    assert [send(volume=1.0).retcode for _ in range(3)] == [mt5.TRADE_RETCODE_DONE] * 3
+    assert mt5.symbol_info("EURUSD").volume_max == 500.0
+    market.http("POST", "/symbols/EURUSD", {"volume_max": "1"})
+    assert mt5.symbol_info("EURUSD").volume_max == 1.0
+    assert send(volume=3.0, type=1).retcode == mt5.TRADE_RETCODE_INVALID_VOLUME
+    assert [send(volume=1.0, type=1).retcode for _ in range(3)] == [mt5.TRADE_RETCODE_DONE] * 3
+    assert mt5.positions_get() == ()
+    for body in ({"name": "X"}, {"colour": 1}, {"volume_max": "much"}, {"stops_level": []}, []):
+        assert "expected" in market.http("POST", "/symbols/EURUSD", body)["error"]
+    assert "expected" in market.http("POST", "/symbols/NOSUCH", {"volume_max": "1"})["error"]
+
+
+def test_filling_flags_can_lie(start_market: Callable[..., MarketProcess], connect: Callable[..., None]) -> None:
+    market = start_market()
+    connect(market)
+    market.http("POST", "/symbols/EURUSD", {"refused_fillings": [mt5.ORDER_FILLING_FOK]})
+    assert mt5.symbol_info("EURUSD").filling_mode == 3
+    request = {"action": mt5.TRADE_ACTION_DEAL, "symbol": "EURUSD", "volume": 0.1, "type_filling": 0}
+    assert mt5.order_check(request).retcode == 0
+    refused = send(type_filling=mt5.ORDER_FILLING_FOK)
+    assert (refused.retcode, refused.order) == (mt5.TRADE_RETCODE_INVALID_FILL, 0)
+    assert refused.request_id > 0
+    assert send(type_filling=mt5.ORDER_FILLING_IOC).retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_an_empty_market_watch_shows_a_symbol_some_time_after_its_selection(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None], tmp_path: Path
+) -> None:
+    accounts = tmp_path / "accounts.json"
+    accounts.write_text('[{"name": "a", "login": 5, "profile": "empty_watch"}]')
+    market = start_market("--virtual-clock", "--accounts", str(accounts))
+    connect(market, 5)
+    assert not any(symbol.visible for symbol in mt5.symbols_get())
+    assert mt5.symbol_info_tick("EURUSD") is None
+    assert mt5.symbol_select("EURUSD")
+    tick, info = mt5.symbol_info_tick("EURUSD"), mt5.symbol_info("EURUSD")
+    assert (tick.time, tick.bid, tick.ask) == (0, 0.0, 0.0)
+    assert (info.visible, info.time, info.bid) == (True, 0, 0.0)
+    market.http("POST", "/clock", {"advance_ms": 1500})
+    assert mt5.symbol_info_tick("EURUSD").bid > 0
+    assert mt5.symbol_select("EURUSD")
+    assert mt5.symbol_info_tick("EURUSD").bid > 0
