@@ -90,6 +90,19 @@ class Positions:
         if not any(exposure.volume):
             account.exposures.pop(position.symbol)
 
+    def split(self, account: SimulatedAccount, position: BrokerPosition, ratio: Decimal) -> None:
+        """A split of what is traded: the position has ``ratio`` times the volume at as much less, without a deal.
+
+        Its margin stays, and its levels go with the price.
+        """
+        symbol, margin = account.symbols[position.symbol], position.margin
+        self.resize(account, position, position.volume * ratio, position.price_open / ratio)
+        account.exposure(position.symbol).margin[position.side] += margin - position.margin
+        position.margin = margin
+        if position.sl or position.tp:
+            sl, tp = (symbol.rounded(level / ratio) for level in (position.sl, position.tp))
+            self.change_stops(account, position, sl, tp)
+
     def open_again(
         self, account: SimulatedAccount, order: BrokerOrder, side: int, volume: Decimal, opening: BrokerDeal
     ) -> None:

@@ -20,7 +20,7 @@ _WHOLE = (
     "ms", "after_ms", "after_login_ms", "steps", "extra", "retcode", "code", "length", "position", "order", "deal",
     "orders", "positions", "hist_orders", "hist_deals", "history_orders", "history_deals",
 )  # fmt: skip
-_AMOUNTS = ("price", "volume", "share", "sl", "tp")
+_AMOUNTS = ("price", "volume", "share", "sl", "tp", "ratio")
 _REWRITINGS = ("truncate", "append", "replace", "empty")
 # Years in milliseconds; no price and no volume is that large either.
 _MOST = 1 << 50
@@ -82,6 +82,8 @@ def _params(kind: str, given: Any) -> dict[str, Any]:
         raise ValueError(f"expected params.action of foreign_activity to be one of {ACTIONS}, got {action!r}")
     if action == "correct" and "price" not in params:
         raise ValueError(f"expected params.price, the price to correct a deal to, got {params}")
+    if action == "split" and not Decimal(str(params.get("ratio", 0))):
+        raise ValueError(f"expected params.ratio, how many there are for one, got {params}")
     return params
 
 

@@ -12,11 +12,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from streamapp.simulator.control.fault_script import set_faults
 from streamapp.simulator.prices.server_clock import VirtualClock
 from streamapp.simulator.server.market import Market
+from streamapp.simulator.server.third_party import OPERATIONS
 
 # A script of faults or a quote is far smaller.
 MAX_BODY = 1 << 20
 # The largest price that money can be reckoned from, and the longest way of a virtual clock at once: a year.
 MAX_PRICE = 10**9
+MAX_AMOUNT = 10**12
 MAX_ADVANCE_MS = 366 * 86_400_000
 TYPES = {"GET /ledger": "application/x-ndjson", "GET /metrics": "text/plain; version=0.0.4"}
 
@@ -95,6 +97,7 @@ class HttpControl:
             "POST /quotes": self._pin,
             "DELETE /quotes": self._release,
             "POST /symbols": self._change_symbol,
+            "POST /operations": self._operate,
             "GET /faults": self._show_faults,
             "POST /faults": self._add_faults,
             "DELETE /faults": self._clear_faults,
@@ -162,6 +165,21 @@ class HttpControl:
         name, values = self._symbol(request), request.json()
         self._market.change_symbol(name, values)
         return json.dumps({"symbol": name, **values})
+
+    def _operate(self, request: HttpRequest) -> str:
+        """Book money that does not come from a trade."""
+        body = request.json()
+        account, kind = self._market.books.find(body["account"]), body.get("type", "balance")
+        if account is None:
+            raise HttpError(404, f"expected account as one of {sorted(self._market.books.accounts)}")
+        if kind not in OPERATIONS:
+            raise HttpError(400, f"expected type as one of {sorted(OPERATIONS)}, got {kind!r}")
+        amount = Decimal(str(body["amount"]))
+        if not abs(amount) < MAX_AMOUNT:
+            raise HttpError(400, f"expected an amount of less than {MAX_AMOUNT} either way, got {amount}")
+        comment = str(body.get("comment", ""))
+        deal = self._market.positions.balance(account, amount, comment, OPERATIONS[kind])
+        return json.dumps({"deal": deal.ticket, "amount": str(deal.profit), "balance": str(account.balance)})
 
     def _show_faults(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
         return json.dumps([fault.shown() for fault in self._market.faults.active])

@@ -18,7 +18,7 @@ from streamapp.simulator.server.matching import Matching
 from streamapp.simulator.server.requests import OrderRequest, exact
 
 # What foreign_activity can do, by the table whose row it does it to.
-OF_POSITIONS = ("close", "modify", "duplicate")
+OF_POSITIONS = ("close", "modify", "duplicate", "split")
 OF_ORDERS = {
     "cancel": mt5.ORDER_STATE_CANCELED,
     "expire": mt5.ORDER_STATE_EXPIRED,
@@ -26,6 +26,15 @@ OF_ORDERS = {
 }
 OF_DEALS = ("bust", "correct")
 ACTIONS = (*OF_POSITIONS, *OF_ORDERS, *OF_DEALS)
+# Money that a broker books by itself: deals that do not trade.
+OPERATIONS = {
+    "balance": mt5.DEAL_TYPE_BALANCE, "credit": mt5.DEAL_TYPE_CREDIT, "charge": mt5.DEAL_TYPE_CHARGE,
+    "correction": mt5.DEAL_TYPE_CORRECTION, "bonus": mt5.DEAL_TYPE_BONUS, "commission": mt5.DEAL_TYPE_COMMISSION,
+    "commission_daily": mt5.DEAL_TYPE_COMMISSION_DAILY, "commission_monthly": mt5.DEAL_TYPE_COMMISSION_MONTHLY,
+    "commission_agent_daily": mt5.DEAL_TYPE_COMMISSION_AGENT_DAILY,
+    "commission_agent_monthly": mt5.DEAL_TYPE_COMMISSION_AGENT_MONTHLY, "interest": mt5.DEAL_TYPE_INTEREST,
+    "dividend": mt5.DEAL_DIVIDEND, "dividend_franked": mt5.DEAL_DIVIDEND_FRANKED, "tax": mt5.DEAL_TAX,
+}  # fmt: skip
 
 _BUSTED = dict(zip(TRADES, BUSTED_TRADES, strict=True))
 
@@ -174,6 +183,8 @@ class ThirdParty:
         elif action == "modify":
             sl, tp = (exact(float(params.get(name, 0.0))) for name in ("sl", "tp"))
             self._positions.change_stops(account, position, sl, tp)
+        elif action == "split":
+            self._positions.split(account, position, Decimal(str(params["ratio"])))
         else:
             self._duplicate(account, position)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import streamapp.simulator.metatrader5 as mt5
-from tests.simulator.conftest import NETTING, MarketProcess, send
+from tests.simulator.conftest import HEDGING, NETTING, MarketProcess, send
 
 FAR_AHEAD = 2**31 - 1
 
@@ -161,3 +161,38 @@ def test_an_empty_market_watch_shows_a_symbol_some_time_after_its_selection(
     assert mt5.symbol_info_tick("EURUSD").bid > 0
     assert mt5.symbol_select("EURUSD")
     assert mt5.symbol_info_tick("EURUSD").bid > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "deal_type"),
+    [("balance", mt5.DEAL_TYPE_BALANCE), ("charge", mt5.DEAL_TYPE_CHARGE), ("correction", mt5.DEAL_TYPE_CORRECTION),
+     ("bonus", mt5.DEAL_TYPE_BONUS), ("commission", mt5.DEAL_TYPE_COMMISSION),
+     ("commission_daily", mt5.DEAL_TYPE_COMMISSION_DAILY), ("commission_monthly", mt5.DEAL_TYPE_COMMISSION_MONTHLY),
+     ("interest", mt5.DEAL_TYPE_INTEREST), ("dividend", mt5.DEAL_DIVIDEND), ("tax", mt5.DEAL_TAX)],
+)  # fmt: skip
+def test_a_broker_books_money_by_itself(hedging: MarketProcess, kind: str, deal_type: int) -> None:
+    before, lines = mt5.account_info(), hedging.ledger()
+    operation = {"account": "demo-hedging", "type": kind, "amount": "-12.345", "comment": "by hand"}
+    booked = hedging.http("POST", "/operations", operation)
+    after, deal = mt5.account_info(), mt5.history_deals_get(1000, FAR_AHEAD)[-1]
+    assert (deal.ticket, deal.type, deal.profit, deal.comment) == (booked["deal"], deal_type, -12.35, "by hand")
+    assert (deal.symbol, deal.volume, deal.order, deal.position_id) == ("", 0.0, 0, 0)
+    assert after.balance == pytest.approx(before.balance - 12.35)
+    assert after.credit == before.credit
+    assert hedging.ledger() == lines
+
+
+def test_credit_counts_for_equity_and_not_for_balance(hedging: MarketProcess) -> None:
+    before = mt5.account_info()
+    hedging.http("POST", "/operations", {"account": HEDGING, "type": "credit", "amount": 500})
+    after = mt5.account_info()
+    assert (after.balance, after.credit) == (before.balance, before.credit + 500.0)
+    assert after.equity - after.profit == pytest.approx(before.equity - before.profit + 500.0)
+    assert mt5.history_deals_get(1000, FAR_AHEAD)[-1].type == mt5.DEAL_TYPE_CREDIT
+
+
+def test_an_operation_that_makes_no_sense_is_refused(market: MarketProcess) -> None:
+    good = {"account": "demo-hedging", "amount": "1"}
+    for wrong in ({"account": "x"}, {"type": "gift"}, {"amount": "much"}, {"amount": "1e50"}, {"amount": "NaN"}):
+        assert "expected" in market.http("POST", "/operations", {**good, **wrong})["error"]
+    assert "expected" in market.http("POST", "/operations", {})["error"]

@@ -111,3 +111,21 @@ def test_a_turned_position_can_not_be_taken_back(netting: MarketProcess) -> None
     assert turned.retcode == mt5.TRADE_RETCODE_DONE
     assert netting.http("GET", "/health")["status"] == "ok"
     assert "expected params.price" in foreign(netting, "correct", deal=turned.deal)["error"]
+
+
+def test_a_split_changes_volume_and_price_without_a_deal(hedging: MarketProcess) -> None:
+    hedging.pin("AAPL.EX", "200.00", "200.00")
+    opened = send(symbol="AAPL.EX", volume=10.0, sl=180.0, magic=next(MAGICS))
+    account, deals, lines = mt5.account_info(), deals_of(opened.order), hedging.ledger()
+    hedging.pin("AAPL.EX", "190.00", "190.00")
+    hedging.pin("AAPL.EX", "200.00", "200.00")
+    assert "expected params.ratio" in foreign(hedging, "split", position=opened.order)["error"]
+    foreign(hedging, "split", position=opened.order, ratio="4")
+    hedging.pin("AAPL.EX", "50.00", "50.00")
+    (position,) = mt5.positions_get(ticket=opened.order)
+    assert (position.volume, position.price_open, position.sl, position.profit) == (40.0, 50.0, 45.0, 0.0)
+    assert (mt5.account_info().margin, mt5.account_info().balance) == (account.margin, account.balance)
+    assert (deals_of(opened.order), hedging.ledger()) == (deals, lines)
+    closed = send(symbol="AAPL.EX", volume=40.0, type=1, position=opened.order)
+    assert (closed.retcode, closed.volume) == (mt5.TRADE_RETCODE_DONE, 40.0)
+    assert mt5.positions_get(ticket=opened.order) == ()
