@@ -62,7 +62,7 @@ def order_send(*args: Any, **kwargs: Any) -> Struct | None:
 
 def _RawOrder(  # noqa: PLR0917  # the original's
     order_type: int, symbol: str, volume: float, price: float, comment: str | None = None, ticket: int | None = None
-) -> Struct | None:
+) -> Any:
     """Send a market order with a deviation of 10 points and, as nothing else is said, fill or kill."""
     request: dict[str, Any] = {
         "action": TRADE_ACTION_DEAL, "type": order_type, "symbol": symbol, "volume": volume, "price": price,

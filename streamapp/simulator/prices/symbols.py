@@ -12,6 +12,10 @@ from typing import Any
 from streamapp.mt5 import constants as mt5
 
 FUTURES = (mt5.SYMBOL_CALC_MODE_FUTURES, mt5.SYMBOL_CALC_MODE_EXCH_FUTURES)
+# What prices are counted in and money is converted by: it stays as it is while the market runs.
+FIXED = frozenset({"name", "feed", "digits", "point", "calc", "base", "profit", "margin"})
+_POSITIVE = ("point", "tick_size", "contract", "volume_min", "volume_step", "price", "tick_ms")
+LARGEST = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ def changed(symbol: SymbolSpec, values: dict[str, Any]) -> SymbolSpec:
     Raises:
         ValueError: There is no such field, or its value is none; the message says which.
     """
-    if unknown := set(values) - set(SymbolSpec.__slots__) | {"name", "feed"} & set(values):
+    if unknown := set(values) - set(SymbolSpec.__slots__):
         raise ValueError(f"expected fields of a symbol, as in symbols.json, got {sorted(unknown)}")
     own: dict[str, Any] = {}
     for name, value in values.items():
@@ -158,7 +162,21 @@ def changed(symbol: SymbolSpec, values: dict[str, Any]) -> SymbolSpec:
             own[name] = Decimal(str(value)) if kind is Decimal or name == "liquidity" else kind(value)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"expected {name} of {symbol.name} as {kind.__name__}, got {value!r}") from error
-    return replace(symbol, **own)
+    whole = replace(symbol, **own)
+    _must_be_possible(whole)
+    return whole
+
+
+def _must_be_possible(symbol: SymbolSpec) -> None:
+    """What would end the market in the middle of a tick is refused while somebody is there to hear it."""
+    for name in SymbolSpec.__slots__:
+        value = getattr(symbol, name)
+        if isinstance(value, Decimal | float) and not abs(value) < LARGEST:
+            raise ValueError(f"expected {name} of {symbol.name} below {LARGEST} either way, got {value}")
+        if name in _POSITIVE and value <= 0:
+            raise ValueError(f"expected {name} of {symbol.name} above 0, got {value}")
+    if len(symbol.spread) != 2 or not 0 <= symbol.spread[0] <= symbol.spread[1]:
+        raise ValueError(f"expected spread of {symbol.name} as two numbers of points, got {symbol.spread}")
 
 
 def _read(path: Path | None, packaged: str) -> Any:

@@ -17,7 +17,7 @@ from streamapp.simulator.books.store import MarketStore, NoStore
 from streamapp.simulator.prices.bars import Bars
 from streamapp.simulator.prices.feed import Feed, Quoted
 from streamapp.simulator.prices.server_clock import Clock
-from streamapp.simulator.prices.symbols import BrokerProfile, SymbolSpec, changed, read_profiles, read_symbols
+from streamapp.simulator.prices.symbols import FIXED, BrokerProfile, SymbolSpec, changed, read_profiles, read_symbols
 from streamapp.simulator.server.executor import RequestExecutor
 from streamapp.simulator.server.faults import Faults, TerminalRegistry
 from streamapp.simulator.server.gateway import OrderGateway
@@ -114,12 +114,17 @@ class Market:
         Raises:
             ValueError: There is no such field, or its value is none; nothing is changed.
         """
+        if fixed := FIXED & set(values):
+            raise ValueError(f"expected fields that can change while the market runs, got {sorted(fixed)}")
         quoted = self.feed.quotes[name]
         base = changed(quoted.symbol, values)
-        for account in self.books.accounts.values():
-            own = name + account.profile.suffix
-            account.symbols[own] = changed(account.symbols[own], values)
+        theirs = [
+            (account, changed(account.symbols[name + account.profile.suffix], values))
+            for account in self.books.accounts.values()
+        ]
         quoted.symbol = base
+        for account, symbol in theirs:
+            account.symbols[symbol.name] = symbol
 
     def shift_clock(self, shift_ms: int) -> None:
         """Put the server's clock forward, or back, by so much: what waits for a server time waits anew.

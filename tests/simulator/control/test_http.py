@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,7 +127,20 @@ def test_a_symbol_can_be_changed_while_the_market_runs(
     assert send(volume=3.0, type=1).retcode == mt5.TRADE_RETCODE_INVALID_VOLUME
     assert [send(volume=1.0, type=1).retcode for _ in range(3)] == [mt5.TRADE_RETCODE_DONE] * 3
     assert mt5.positions_get() == ()
-    for body in ({"name": "X"}, {"colour": 1}, {"volume_max": "much"}, {"stops_level": []}, []):
+    senseless: list[Any] = [
+        {"name": "X"},
+        {"colour": 1},
+        {"volume_max": "much"},
+        {"stops_level": []},
+        [],
+        {"volume_step": 0},
+        {"tick_ms": 0},
+        {"contract": "NaN"},
+        {"spread": [5]},
+        {"sigma": 1e300},
+        {"profit": "SEK"},
+    ]
+    for body in senseless:
         assert "expected" in market.http("POST", "/symbols/EURUSD", body)["error"]
     assert "expected" in market.http("POST", "/symbols/NOSUCH", {"volume_max": "1"})["error"]
 
