@@ -171,11 +171,13 @@ def _must_be_possible(symbol: SymbolSpec) -> None:
     """What would end the market in the middle of a tick is refused while somebody is there to hear it."""
     for name in SymbolSpec.__slots__:
         value = getattr(symbol, name)
-        if isinstance(value, Decimal | float) and not abs(value) < LARGEST:
+        if isinstance(value, Decimal | float) and not -LARGEST < value < LARGEST:
             raise ValueError(f"expected {name} of {symbol.name} below {LARGEST} either way, got {value}")
-        if name in _POSITIVE and value <= 0:
-            raise ValueError(f"expected {name} of {symbol.name} above 0, got {value}")
-    if len(symbol.spread) != 2 or not 0 <= symbol.spread[0] <= symbol.spread[1]:
+    for name in _POSITIVE:
+        if getattr(symbol, name) <= 0:
+            raise ValueError(f"expected {name} of {symbol.name} above 0, got {getattr(symbol, name)}")
+    spread: tuple[int, ...] = symbol.spread  # of any length where a file or a request gave it
+    if len(spread) != 2 or not 0 <= spread[0] <= spread[1]:
         raise ValueError(f"expected spread of {symbol.name} as two numbers of points, got {symbol.spread}")
 
 
