@@ -8,7 +8,7 @@ from typing import Any
 from streamapp.conformance.run import Run
 from streamapp.conformance.wire import Array, Struct
 from streamapp.mt5 import constants
-from streamapp.simulator.fields import FIELDS
+from streamapp.simulator.wire import FIELDS
 
 FUNCTIONS = [
     "initialize", "login", "shutdown", "version", "last_error", "terminal_info", "account_info", "symbols_total",
