@@ -153,7 +153,7 @@ def _share_interpreter_fairly(*_: Any, **__: Any) -> None:
 _SAFE: dict[str, Any] = {
     "store": "rocksdb://",
     "version": 1,  # another number would be another group with empty tables
-    "Table": "tables.store.FencedStore",  # a name: tables know kafka, not the other way round
+    "Table": "tables.changelog.FencedStore",  # a name: tables know kafka, not the other way round
     "autodiscover": False,
     "agent_supervisor": "mode.CrashingSupervisor",
     "topic_allow_declare": False,
