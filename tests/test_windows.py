@@ -16,7 +16,7 @@ import pytest
 
 from streamapp.local.process import REPOSITORY
 from streamapp.settings import Settings
-from streamapp.terminal.connection import WHAT_TO_DO
+from streamapp.terminal.account.connection import WHAT_TO_DO
 
 PACKAGES = ("terminal", "simulator", "conformance", "domain", "messages", "nats")
 COMMANDS = ("streamapp.commands.", "streamapp.cli")

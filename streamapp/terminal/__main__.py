@@ -18,7 +18,7 @@ from streamapp.settings import Settings, load_settings
 from streamapp.terminal import preflight, windows
 from streamapp.terminal.lifetime import keep_children
 from streamapp.terminal.logfile import LogFile
-from streamapp.terminal.supervision import Output, Supervisor
+from streamapp.terminal.parent import Output, Supervisor
 
 logger = logging.getLogger(__name__)
 

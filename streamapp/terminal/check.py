@@ -11,10 +11,10 @@ from pathlib import Path
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.settings import Settings, secret
-from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.journal import Journal, journal_path
+from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.worker_client import WorkerLink
+from streamapp.terminal.journal.database import Journal, journal_path
 from streamapp.terminal.lifetime import FileLock, LockHeldError
-from streamapp.terminal.link import WorkerLink
 
 NATS_WAIT_S = 5.0
 WAIT_S = 60.0

@@ -271,7 +271,7 @@ def _cpu_s(process: subprocess.Popen[bytes]) -> float:
 
 @contextmanager
 def _child(config: Path, logs: Path, profile: str | None) -> Iterator[subprocess.Popen[bytes]]:
-    module = ["-m", "streamapp.terminal.child", "--account", ACCOUNT]
+    module = ["-m", "streamapp.terminal.account.process", "--account", ACCOUNT]
     profiler = ["-m", "cProfile", "-o", profile] if profile else []
     environment = {**os.environ, "STREAMAPP_CONFIG": str(config)}
     with (

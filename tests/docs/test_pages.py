@@ -9,9 +9,9 @@ from streamapp import subjects, topics
 from streamapp.docs.__main__ import FOLDER, pages
 from streamapp.docs.catalogue import CHANNELS
 from streamapp.settings import Settings
-from streamapp.terminal.memory import KINDS as OPERATIONS
-from streamapp.terminal.readings import REPLIES
-from streamapp.terminal.readings import REQUESTS as READS
+from streamapp.terminal.account.readings import REPLIES
+from streamapp.terminal.account.readings import REQUESTS as READS
+from streamapp.terminal.journal.memory import KINDS as OPERATIONS
 
 
 @pytest.mark.parametrize("name", sorted(pages()))

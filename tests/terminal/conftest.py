@@ -29,11 +29,11 @@ from streamapp.messages.log import BrokerLogEntry
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
-from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.execution import Execution, Limits
-from streamapp.terminal.journal import Journal
-from streamapp.terminal.resolver import Resolver
-from streamapp.terminal.watch import Watch
+from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.orders import Execution, Limits
+from streamapp.terminal.account.resolver import Resolver
+from streamapp.terminal.account.watch import Watch
+from streamapp.terminal.journal.database import Journal
 from tests.kit.waiting import PATIENCE_S, eventually, eventually_blocking
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER, ScriptedWorker, submit_request
 
@@ -258,7 +258,7 @@ class TerminalProcess:
     def start(self, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(self.log.open("ab"))
         said = self._stack.enter_context(self.said.open("ab"))
-        command = [sys.executable, "-m", "streamapp.terminal.child", "--account", self.account]
+        command = [sys.executable, "-m", "streamapp.terminal.account.process", "--account", self.account]
         environment = {**self.environment, "STREAMAPP_CRASH_AT": crash_at}
         self.process = self._stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=log, env=environment)
@@ -310,7 +310,7 @@ class TerminalProcess:
         assert self.process is not None
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
-                if "streamapp.terminal.worker" in child.cmdline():
+                if "streamapp.terminal.worker.process" in child.cmdline():
                     return child
         return None
 

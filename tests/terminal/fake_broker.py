@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from streamapp.terminal import sightings
-from streamapp.terminal.book import Book
-from streamapp.terminal.calls import Calls, plain
-from streamapp.terminal.journal import MIGRATIONS, SCHEMA
-from streamapp.terminal.link import Answer, NotHandedOverError
-from streamapp.terminal.servertime import ServerTime
+from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.account.worker_client import Answer, NotHandedOverError
+from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.database import MIGRATIONS, SCHEMA
+from streamapp.terminal.worker import sightings
+from streamapp.terminal.worker.mt5_client import Calls, plain
 from tests.terminal.scripted import ACCOUNT, SERVER_AHEAD_S
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from streamapp.settings import AccountSettings, GuardSettings
-from streamapp.terminal.admission import judge
-from streamapp.terminal.request import Prepared, RefusedError
-from streamapp.terminal.servertime import ServerTime
+from streamapp.terminal.account.pretrade import judge
+from streamapp.terminal.account.request import Prepared, RefusedError
+from streamapp.terminal.account.servertime import ServerTime
 from tests.terminal.scripted import LOGIN, OWNER, SERVER, SERVER_AHEAD_S, SYMBOL, TERMINAL, submit_request, tick
 
 KEYS = {

@@ -11,8 +11,8 @@ from typing import Any
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.messages.terminal import SubmitRequest
-from streamapp.terminal.link import READ, Answer, NotHandedOverError
-from streamapp.terminal.worker import OF_THE_ACCOUNT
+from streamapp.terminal.account.worker_client import READ, Answer, NotHandedOverError
+from streamapp.terminal.worker.process import OF_THE_ACCOUNT
 
 ACCOUNT = "scripted"
 LOGIN, SERVER = 42, "Scripted-Demo"

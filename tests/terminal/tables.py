@@ -7,7 +7,7 @@ from typing import Any
 
 from streamapp.simulator.fields import FIELDS
 from streamapp.simulator.structs import STRUCTS
-from streamapp.terminal.calls import Calls
+from streamapp.terminal.worker.mt5_client import Calls
 
 
 def row(kind: str, **values: Any) -> Any:

@@ -22,7 +22,7 @@ from streamapp.local import nats
 from streamapp.local.ports import free_port
 from streamapp.local.process import RunningProcess
 from streamapp.messages.terminal import ReplayReply, ReplayRequest
-from streamapp.terminal.child import STATUS_EVERY_S
+from streamapp.terminal.account.process import STATUS_EVERY_S
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Market, TerminalProcess, connected, start_market
 from tests.terminal.desk import ACCEPTED, Desk

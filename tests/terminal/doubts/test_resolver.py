@@ -11,8 +11,8 @@ import pytest
 
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, tag_of
-from streamapp.terminal.link import NotHandedOverError, WorkerLostError
-from streamapp.terminal.resolver import WHOLE_DAY_S
+from streamapp.terminal.account.resolver import WHOLE_DAY_S
+from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account
 from tests.terminal.doubts.doubtful import (

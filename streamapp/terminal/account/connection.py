@@ -1,0 +1,356 @@
+"""The account's connection to the broker: made, verified, watched, made again; and its state in one word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from streamapp.clock import Clock
+from streamapp.domain.vocabulary import Connection
+from streamapp.messages.report import ConnectionChange
+from streamapp.mt5 import constants as mt5
+from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.account.synchronisation import Synchronisation, known_deals
+from streamapp.terminal.account.worker_client import (
+    ORDER,
+    READ,
+    Answer,
+    NotHandedOverError,
+    WorkerLostError,
+    WorkerPort,
+)
+from streamapp.terminal.alertness import BLIND_S
+from streamapp.terminal.journal import brokerlog
+from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.database import Journal
+
+logger = logging.getLogger(__name__)
+
+WHAT_TO_DO: dict[Connection, str] = {
+    "connecting": "nothing: it is being connected",
+    "ready": "",
+    "no_algo_trading": "press Algo Trading in the terminal, allow its Python API, log in with the trading password",
+    "wrong_account": "log the terminal in to the configured account, or mend login, server and password_file",
+    "disconnected": "see that the terminal program runs and shows a connection; it is tried again by itself",
+    "hung": "nothing: the worker was ended and starts again; if it repeats, look at the terminal program",
+}
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
+"""Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
+together."""
+INITIALIZE_TIMEOUT_SHARE = 0.5
+"""The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it
+does not count."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the connection is, and what a person should do about it."""
+
+    connection: Connection = "connecting"
+    detail: str = WHAT_TO_DO["connecting"]
+
+
+def retry_waits() -> Iterator[float]:
+    """Yield the seconds to wait before each further try to connect."""
+    wait_s = FIRST_RETRY_S
+    while True:
+        yield wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        wait_s = min(wait_s * 2, LONGEST_RETRY_S)
+
+
+class BrokerConnection:
+    """Whoever wants something from the broker asks here.
+
+    A connection is *believed* once it is synchronised: two equal looks at the past, ``terminal.equal_reads_s`` apart,
+    connected to the right account at every look in between. Nothing is sent, reported or resolved before.
+
+    Attributes:
+        health: The state now; ``connecting`` until it is believed.
+        generation: Counts the connections that were begun. It moves when one is made, and with the first look that
+            shows no connection or another account: what was read in another generation proves nothing about stability.
+        time: The server's clock.
+        currency: The account's.
+        hedging: Whether each order opens a position of its own.
+    """
+
+    def __init__(
+        self,
+        worker: WorkerPort,
+        journal: Journal,
+        account: AccountSettings,
+        terminal: TerminalSettings,
+        *,
+        clock: Clock,
+        password: str | None,
+    ) -> None:
+        self._worker = worker
+        self._journal = journal
+        self._account = account
+        self._terminal = terminal
+        self._clock = clock
+        self._password = password
+        self._lost = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self.health = Health()
+        self._told: Connection | None = None
+        self.generation = 0
+        self._synchronisation: Synchronisation | None = None
+        self.time = ServerTime()
+        self.currency = ""
+        self.hedging = True
+        self.account_info: dict[str, Any] | None = None
+
+    async def ask(
+        self,
+        operation: str,
+        *,
+        urgency: int = READ,
+        deadline_s: float | None = None,
+        logged: bool = True,
+        **arguments: Any,
+    ) -> Answer:
+        """Return the worker's answer; what it exchanged goes into the broker log, unless the caller keeps it himself.
+
+        Raises:
+            NotHandedOverError: it did not happen; the connection is being made again.
+            WorkerLostError: nobody knows whether it happened; the worker is dead, the connection is being made again.
+        """
+        try:
+            answer = await self._worker.call(
+                operation, arguments, deadline_s=deadline_s or self._terminal.read_deadline_s, urgency=urgency
+            )
+        except WorkerLostError as error:
+            logger.warning("%s", error)
+            self._lose()
+            if error.deadline:
+                await self._become("hung")
+            raise
+        except NotHandedOverError:
+            self._lose()
+            raise
+        if logged and answer.log:
+            self._journal.write(lambda book: brokerlog.append(book, answer.log))
+        if answer.away:
+            self._doubt()
+            raise NotHandedOverError(f"{operation}: {answer.away}")
+        if operation == "send" and answer.took_s >= BLIND_S:
+            self.distrust(f"order_send took {answer.took_s:.0f} s, in which nothing else could be asked")
+        if answer.broken or answer.failure:
+            self._lose()
+        if answer.failure:
+            raise NotHandedOverError(answer.failure)
+        if answer.broken and operation not in {"initialize", "send"}:  # what was read before it broke is not believed
+            raise NotHandedOverError(f"{operation}: {answer.broken[1]} ({answer.broken[0]})")
+        return answer
+
+    async def read(self, operation: str, **arguments: Any) -> Answer:
+        """Wait until the account is readable, and return an answer that is believed.
+
+        Raises:
+            NotHandedOverError, WorkerLostError: as :meth:`read_now`.
+        """
+        await self.readable()
+        return await self.read_now(operation, **arguments)
+
+    async def read_now(self, operation: str, **arguments: Any) -> Answer:
+        """Return an answer that is believed.
+
+        Raises:
+            NotHandedOverError: the account is not readable, or it was another connection when the answer came.
+            WorkerLostError: as :meth:`ask`.
+        """
+        generation = self.generation
+        if not self.is_readable:
+            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
+        answer = await self.ask(operation, **arguments)
+        if self.generation != generation:
+            raise NotHandedOverError(f"{operation}: the connection was made again meanwhile")
+        return answer
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether what is read now counts."""
+        return self._synchronisation is not None and self._synchronisation.done and not self._lost.is_set()
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the account can be read: connected, the right one, believed; perhaps not allowed to trade."""
+        return self.is_believed and self.health.connection in {"ready", "no_algo_trading"}
+
+    async def settled(self, until: datetime) -> bool:
+        """Wait until the state is known; False if ``until`` came first."""
+        left_s = (until - self._clock()).total_seconds()
+        try:
+            async with asyncio.timeout(max(left_s, 0)):
+                await self._until(self._is_settled)
+        except TimeoutError:
+            return False
+        return True
+
+    def _is_settled(self) -> bool:
+        away = self.health.connection in {"wrong_account", "disconnected"} and not self._lost.is_set()
+        return away or self.is_readable
+
+    async def readable(self) -> None:
+        """Wait until the account can be read, believed, and resolved; it need not be allowed to trade."""
+        await self._until(lambda: self.is_readable)
+
+    async def ready(self) -> None:
+        """Wait until the account can be read and traded."""
+        await self._until(lambda: self.is_readable and self.health.connection == "ready")
+
+    async def renew(self) -> None:
+        """End the worker; the connection is made again with a fresh one, and synchronised. Returns when it is dead."""
+        self._lose()
+        await self._worker.end()
+
+    def distrust(self, why: str) -> None:
+        """Believe nothing until it is synchronised again, because nobody looked for a while."""
+        logger.warning("synchronising again: %s", why)
+        self._doubt()
+
+    def _lose(self) -> None:
+        self._lost.set()
+        self._doubt()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(condition)
+
+    async def run(self) -> None:
+        """Keep the connection, for ever."""
+        known = await self._journal.write(lambda book: book.meta("server_offset_s"))
+        self.time = ServerTime(int(known) if known else None)
+        waits = retry_waits()
+        while True:
+            if await self._connected() and await self._watched():
+                waits = retry_waits()
+            if self.health.connection in {"ready", "no_algo_trading"}:
+                await self._become("connecting")
+            await asyncio.sleep(next(waits))
+
+    def _doubt(self) -> None:
+        """Believe nothing until it is synchronised again."""
+        self.generation += self._synchronisation is not None
+        self._synchronisation = None
+
+    async def _connected(self) -> bool:
+        self._doubt()
+        self._lost.clear()
+        path = self._account.terminal_path
+        try:
+            if not self._worker.is_alive:
+                await self._worker.start()
+            deadline_s = self._terminal.initialize_deadline_s
+            answer = await self.ask(
+                "initialize",
+                urgency=ORDER,
+                deadline_s=deadline_s,
+                path=str(path) if path else None,
+                portable=self._account.terminal_portable if path else None,
+                login=self._account.login,
+                server=self._account.server,
+                password=self._password,
+                timeout_ms=int(deadline_s * INITIALIZE_TIMEOUT_SHARE * 1000),
+            )
+        except (NotHandedOverError, WorkerLostError):
+            return False
+        if answer.value["done"]:
+            self._lost.clear()
+            return True
+        code, text = answer.error
+        await self._become("wrong_account" if code == -6 else "disconnected", f"initialize: {text} ({code})")
+        return False
+
+    async def _watched(self) -> bool:
+        """Look until the connection is lost; return whether it was ever believed."""
+        believed = False
+        while not self._lost.is_set():
+            try:
+                await self._learn((await self.ask("pulse")).value)
+            except (NotHandedOverError, WorkerLostError) as error:
+                logger.debug("looking again: %s", error)
+            believed = believed or self.is_believed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._terminal.poll_interval_s):
+                    await self._lost.wait()
+        return believed
+
+    async def _learn(self, pulse: dict[str, Any]) -> None:
+        terminal, account, tick = pulse["terminal"], pulse["account"], pulse["tick"]
+        if (away := self._away(terminal, account)) is not None:
+            self._doubt()
+            await self._become(*away)
+            return
+        self.account_info = account
+        self.currency = account["currency"]
+        self.hedging = account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+        if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], self._clock()):
+            offset = str(self.time.offset_s)
+            logger.info("the broker's server clock is %s s ahead of UTC", offset)
+            await self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
+        if await self._synchronised(tick):
+            await self._become(*self._permitted(terminal, account))
+
+    def _away(self, terminal: dict[str, Any] | None, account: dict[str, Any] | None) -> tuple[Connection, str] | None:
+        if terminal is None or account is None or not terminal["connected"]:
+            return "disconnected", "the terminal has no connection to the broker"
+        if (account["login"], account["server"]) != (self._account.login, self._account.server):
+            return "wrong_account", f"the terminal is logged in to {account['login']} on {account['server']}"
+        wanted = self._account.terminal_path
+        if wanted is not None and Path(terminal["path"]) not in (wanted, wanted.parent):
+            return "wrong_account", f"the terminal that answers is {terminal['path']}"
+        return None
+
+    def _permitted(self, terminal: dict[str, Any], account: dict[str, Any]) -> tuple[Connection, str]:
+        if self.time.offset_s is None:
+            return "connecting", "no fresh tick has shown the server's clock yet; it comes when the market is open"
+        if (
+            not terminal["trade_allowed"]
+            or terminal["tradeapi_disabled"]
+            or not account["trade_allowed"]
+            or not account["trade_expert"]
+        ):
+            return "no_algo_trading", ""
+        return "ready", ""
+
+    async def _synchronised(self, tick: dict[str, Any] | None) -> bool:
+        """Take the next look at the past if it is due; True once the terminal is believed."""
+        if self._synchronisation is None:
+            since, known = await self._journal.write(known_deals)
+            self._synchronisation = Synchronisation(
+                self._clock(), since, known, tick["time"] if tick else 0, self._terminal.equal_reads_s
+            )
+        synchronisation, loop = self._synchronisation, asyncio.get_running_loop()
+        if synchronisation.is_due(loop.time()):
+            look = (await self.ask("past", **synchronisation.arguments(self.time))).value
+            if self._synchronisation is synchronisation and synchronisation.learn(look, loop.time()):
+                logger.info("the terminal showed the same past twice: synchronised")
+        if not synchronisation.done:
+            lacking = synchronisation.lacking or "waiting for two equal reads"
+            await self._become("connecting", f"synchronising with the broker: {lacking}")
+        return self.is_believed
+
+    async def _become(self, connection: Connection, detail: str = "") -> None:
+        health = Health(connection, "; ".join(part for part in (detail, WHAT_TO_DO[connection]) if part))
+        changed = health.connection != self._told
+        self.health, self._told = health, connection
+        if changed:
+            level = logging.INFO if connection in {"ready", "connecting"} else logging.ERROR
+            logger.log(level, "connection: %s %s", connection, health.detail)
+            body = ConnectionChange(connection=connection, detail=health.detail)
+            await self._journal.write(lambda book: _report_connection(book, body))
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _report_connection(book: Book, body: ConnectionChange) -> None:
+    book.report("connection", None, body)

@@ -1,0 +1,131 @@
+"""From an order's parameters to the one request that is sent (submission, step 5).
+
+Everything here is a function of its arguments. Numbers become floats only in the request itself. Whether it may be sent
+is judged by :mod:`streamapp.terminal.account.pretrade`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from streamapp.domain.facts import RefusedReason
+from streamapp.domain.identifiers import magic_of, tag_of
+from streamapp.domain.orders import EXACT
+from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.vocabulary import Side
+from streamapp.errors import Definite
+from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import LIFETIME_NUMBERS, ORDER_TYPE_NUMBERS
+from streamapp.terminal.account.servertime import ServerTime
+
+DEVIATION_POINTS = 20
+"""How far an instant execution may be from the price asked for when the signal names no limit: two pips of a five-digit
+pair, so that an ordinary tick between quote and arrival is not a requote. Market and exchange execution ignore it."""
+
+
+class RefusedError(Definite):
+    """The order is not sent, and never will be: proof that nothing was."""
+
+    def __init__(self, reason: RefusedReason, message: str) -> None:
+        super().__init__(message)
+        self.reason: RefusedReason = reason
+        self.message = message
+
+
+def number(value: float) -> Decimal:
+    """Return the decimal that a float of the module stands for: its noise begins behind the tenth digit."""
+    return Decimal(repr(round(float(value), 10)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the module showed immediately before an order, its structs as dicts, and the rate of the currency.
+
+    ``held``: the lots of positions and working orders of the symbol, bought and sold; read only where the broker limits
+    them. ``position``: what an order that closes would close, None if that is not open; ``deals`` are all of its deals.
+    """
+
+    terminal: dict[str, Any] | None
+    account: dict[str, Any] | None
+    symbol: dict[str, Any] | None
+    tick: dict[str, Any] | None
+    rate: float | None
+    held: tuple[float, float] | None = None
+    position: dict[str, Any] | None = None
+    deals: Sequence[dict[str, Any]] = ()
+
+    @property
+    def bid(self) -> Decimal:
+        """The bid."""
+        return number((self.tick or {}).get("bid", 0))
+
+    @property
+    def ask(self) -> Decimal:
+        """The ask."""
+        return number((self.tick or {}).get("ask", 0))
+
+    def market(self, side: Side) -> Decimal:
+        """Return the price at which an order of this side trades: the ask for a buy, the bid for a sell."""
+        return self.ask if side == "buy" else self.bid
+
+    def closing(self, side: Side) -> Decimal:
+        """Return the price at which a position of this side is closed."""
+        return self.bid if side == "buy" else self.ask
+
+
+def to_tick(price: Decimal | None, symbol: dict[str, Any]) -> Decimal:
+    """Return the price on the symbol's grid nearest to ``price``; no price is 0."""
+    if price is None:
+        return Decimal(0)
+    grid = number(symbol["trade_tick_size"] or symbol["point"])
+    steps = EXACT.divide(price, grid).quantize(Decimal(1), ROUND_HALF_EVEN, context=EXACT)
+    return EXACT.multiply(steps, grid)
+
+
+def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) -> dict[str, Any]:
+    """Return the request for ``order_send``: the keys that it knows, the types that it takes (reference mt5 §1.4).
+
+    The one way to make an opening request, and that of an order that closes a position (``position_id``).
+    """
+    assert seen.symbol is not None
+    wanted = order.parameters
+    request: dict[str, Any] = {
+        "symbol": wanted.symbol,
+        "volume": float(wanted.volume),
+        "type": ORDER_TYPE_NUMBERS[wanted.order_type, wanted.side],
+        "sl": float(to_tick(wanted.stop_loss, seen.symbol)),
+        "tp": float(to_tick(wanted.take_profit, seen.symbol)),
+        "type_filling": filling,
+        "magic": magic_of(order.order_id),
+        "comment": tag_of(order.order_id),
+    }
+    if wanted.order_type != "market":
+        return request | _pending(wanted, seen.symbol, time)
+    request |= {
+        "action": mt5.TRADE_ACTION_DEAL,
+        "price": float(seen.market(wanted.side)),
+        "deviation": DEVIATION_POINTS if order.max_slippage_points is None else max(order.max_slippage_points, 0),
+        "type_time": mt5.ORDER_TIME_GTC,
+    }
+    if order.position_id is None:
+        return request
+    # The module names positions by ticket, which may change; we by the identifier, which does not.
+    return request | {"position": seen.position["ticket"] if seen.position else order.position_id}
+
+
+def _pending(wanted: OrderParameters, symbol: dict[str, Any], time: ServerTime) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "action": mt5.TRADE_ACTION_PENDING,
+        "price": float(to_tick(wanted.price, symbol)),
+        "type_time": LIFETIME_NUMBERS[wanted.time_in_force],
+    }
+    if wanted.order_type == "stop_limit":
+        fields["stoplimit"] = float(to_tick(wanted.stop_limit_price, symbol))
+    if wanted.expiration is not None:
+        # Whole seconds, cut off: it may end earlier than asked, never later.
+        fields["expiration"] = time.server_s(wanted.expiration)
+    return fields

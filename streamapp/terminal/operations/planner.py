@@ -1,0 +1,114 @@
+"""The next step of an operation: one look at the broker, and what the rules of changes.py make of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from streamapp.clock import Clock
+from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
+from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.request import Prepared
+from streamapp.terminal.account.worker_client import NotHandedOverError
+from streamapp.terminal.journal import memory
+from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.operations import rules as changes
+from streamapp.terminal.operations.operation import Work
+from streamapp.terminal.operations.rules import Context, Over, Seen, Step, Unclear
+
+
+class Steps:
+    """Looks, and says what is to be done next. It sends nothing."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        connection: BrokerConnection,
+        account: AccountSettings,
+        terminal: TerminalSettings,
+        *,
+        patience_s: float,
+        clock: Clock,
+    ) -> None:
+        """``patience_s``: how long the terminal's tables may disagree before the newest look is believed."""
+        self._journal = journal
+        self._connection = connection
+        self._account = account
+        self._terminal = terminal
+        self._patience_s = patience_s
+        self._clock = clock
+
+    async def next_for(self, work: Work) -> Step:
+        """Look, and return what is to be done next.
+
+        Raises:
+            RefusedError: as things are, nothing may be sent.
+            NotHandedOverError, WorkerLostError, TimeoutError: there was nothing to be seen.
+        """
+        request = work.request
+        if self._connection.health.connection == "wrong_account":
+            raise NotHandedOverError(self._connection.health.detail)
+        match request:
+            case CancelRequest() | ModifyRequest():
+                ticket = await self._ticket(request)
+                if not isinstance(ticket, int):
+                    work.first_look = work.first_look or asyncio.get_running_loop().time()
+                    return ticket
+                seen = await self._look(work, "order_now", ticket=ticket)
+                work.ticket = ticket
+                if isinstance(request, CancelRequest):
+                    return changes.cancel(request, seen, self._context(work))
+                return changes.modify(request, seen, self._context(work))
+            case ProtectRequest():
+                return changes.protect(request, await self._position(work, request.position_id), self._context(work))
+            case CloseRequest():
+                return changes.close(request, await self._position(work, request.position_id), self._context(work))
+            case CloseByRequest():
+                one = await self._position(work, request.position_id)
+                other = await self._position(work, request.by_position_id)
+                work.ticket = request.position_id
+                return changes.close_by(request, one, other, self._context(work))
+        raise TypeError(f"expected an operation, got {type(request).__name__}")
+
+    async def _position(self, work: Work, position_id: int) -> Seen:
+        work.ticket = position_id
+        return await self._look(work, "position_now", position_id=position_id)
+
+    async def _look(self, work: Work, operation: str, **arguments: Any) -> Seen:
+        left_s = (work.request.not_after - self._clock()).total_seconds()
+        if work.sendings:
+            left_s = max(left_s, self._terminal.settle_window_s)
+        async with asyncio.timeout(max(left_s, self._patience_s)):
+            answer = await self._connection.read(operation, **arguments)
+        found = answer.value
+        if not found["read"]:
+            raise NotHandedOverError(f"a table can't be read: {answer.error[1]} ({answer.error[0]})")
+        work.first_look = work.first_look or asyncio.get_running_loop().time()
+        prepared = Prepared(**found["prepared"]) if found["prepared"] else None
+        return Seen(found["live"], found.get("past"), found.get("deals") or [], prepared)
+
+    async def _ticket(self, request: CancelRequest | ModifyRequest) -> int | Step:
+        """Return the broker's ticket, or what can be said without one."""
+        if request.ticket is not None:
+            return request.ticket
+        order_id = request.order_id or ""
+        ticket, row = await self._journal.write(lambda book: memory.ticket_of(book, order_id))
+        if ticket is not None:
+            return ticket
+        if row is None:
+            return Over(f"expected an order of this terminal's journal, got {order_id}")
+        if row.state in {"recorded", "started", "doubt"}:
+            return Unclear(f"order {order_id} is {row.state}: the broker is not known to have it. Ask again later")
+        return Over(f"order {order_id} never worked at the broker: {row.state}, {row.reason}")
+
+    def _context(self, work: Work) -> Context:
+        return Context(
+            account=self._account,
+            hedging=self._connection.hedging,
+            time=self._connection.time,
+            now=self._clock(),
+            key=memory.tag_key(work.request.request_id, work.sendings + 1),
+            sent=work.sendings > 0,
+            patient=work.is_patient(self._patience_s),
+        )

@@ -1,0 +1,360 @@
+"""What is to be done next for an operation, as things are at the broker: nothing any more, or which request.
+
+Everything here is a function of its arguments (reference mt5 §2.1, §2.3, §7.10). The target state is compared first, so
+that each function may be asked again after every answer, lost or not. A :class:`RefusedError` is proof that this step
+sends nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from streamapp.domain.identifiers import magic_of, tag_of
+from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.vocabulary import Side, decimal_text, time_text
+from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
+from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5 import enums
+from streamapp.settings import AccountSettings
+from streamapp.terminal.account.deals import agrees, is_stale, net_volume
+from streamapp.terminal.account.filling import fillings
+from streamapp.terminal.account.levels import refuse_frozen, refuse_prices, refuse_protection
+from streamapp.terminal.account.pretrade import LAST_DATE_S, refuse_unless_connected
+from streamapp.terminal.account.request import Prepared, RefusedError, build, number, to_tick
+from streamapp.terminal.account.servertime import ServerTime
+
+PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
+WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
+OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An order or position as one look showed it: ``live``, or else its ``past``; a position always with its deals."""
+
+    live: dict[str, Any] | None = None
+    past: dict[str, Any] | None = None
+    deals: list[dict[str, Any]] = field(default_factory=list)
+    prepared: Prepared | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What else a step is judged by. ``sent``: a request of this operation may have gone out before.
+
+    ``key`` names this sending: its magic and tag come from it. ``patient`` is False once tables that disagree have done
+    so for long enough to be believed.
+    """
+
+    account: AccountSettings
+    hedging: bool
+    time: ServerTime
+    now: datetime
+    key: str = ""
+    sent: bool = False
+    patient: bool = True
+
+
+@dataclass(frozen=True)
+class Holds:
+    """It is as wanted. ``changes``: of an order's parameters, as they are now (field: text, or None)."""
+
+    message: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Over:
+    """It can't come to what is wanted any more."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """The terminal shows too little to say: look again."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Send one of these requests about ``ticket``: the one, or the one that ``order_check`` takes."""
+
+    requests: tuple[dict[str, Any], ...]
+    ticket: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """It is an order of its own: to be recorded, with these parameters."""
+
+    parameters: OrderParameters
+
+
+Step = Holds | Over | Unclear | Ask | Record
+
+
+# -- orders
+
+
+def cancel(request: CancelRequest, seen: Seen, context: Context) -> Step:  # noqa: ARG001 - all steps are called alike
+    """Return what to do so that an order works no longer."""
+    live = seen.live
+    if live is None:
+        past = seen.past
+        if past is None:
+            return Unclear("the order is neither among those that work nor in history")
+        if past["state"] == mt5.ORDER_STATE_FILLED and past["volume_current"] <= 0:
+            return Over("the order is filled: nothing is left to cancel")
+        return Holds(f"the order is {enums.ENDED_STATES.get(past['state'], 'over')}")
+    prepared = _market(seen, context)
+    _refuse_frozen_order(live, prepared)
+    return Ask(({"action": mt5.TRADE_ACTION_REMOVE, "order": live["ticket"]},), live["ticket"])
+
+
+def modify(request: ModifyRequest, seen: Seen, context: Context) -> Step:
+    """Return what to do so that an order works with the wanted values: all are sent, what is left out is removed."""
+    live = seen.live
+    if live is None:
+        if seen.past is None:
+            return Unclear("the order is neither among those that work nor in history")
+        return Over(f"the order is {enums.ENDED_STATES.get(seen.past['state'], 'over')}: it can't be changed any more")
+    prepared = _prepared(seen)
+    assert prepared.symbol is not None
+    fields, changes = _wanted(request, live, prepared.symbol, context.time)
+    if all(fields[name] == value for name, value in _fields_of(live).items()):
+        return Holds(changes=changes)
+    _market(seen, context)
+    _refuse_frozen_order(live, prepared)
+    _refuse_values(request, live, fields, prepared, context)
+    return Ask(({"action": mt5.TRADE_ACTION_MODIFY, "order": live["ticket"], **_sent(fields, live)},), live["ticket"])
+
+
+def _fields_of(live: dict[str, Any]) -> dict[str, Any]:
+    """Return what can be changed of an order."""
+    prices = {
+        name: number(live[key])
+        for name, key in (("price", "price_open"), ("stoplimit", "price_stoplimit"), ("sl", "sl"), ("tp", "tp"))
+    }
+    ends = live["type_time"] not in WITHOUT_END
+    return {**prices, "type_time": live["type_time"], "expiration": live["time_expiration"] if ends else 0}
+
+
+def _wanted(
+    request: ModifyRequest, live: dict[str, Any], symbol: dict[str, Any], time: ServerTime
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all values as they shall be, and those that were asked for, in an order's own words."""
+    fields, changes = _fields_of(live), {}
+    for name, key, value in (
+        ("price", "price", request.price),
+        ("stop_limit_price", "stoplimit", request.stop_limit_price),
+        ("stop_loss", "sl", request.stop_loss),
+        ("take_profit", "tp", request.take_profit),
+    ):
+        if value is not None:
+            fields[key] = to_tick(value, symbol)
+            changes[name] = decimal_text(fields[key]) if fields[key] else None
+    if request.expiration is not None:
+        seconds = time.server_s(request.expiration)
+        if seconds > LAST_DATE_S:
+            raise RefusedError("invalid", f"expected an expiration before the year 3001, got {request.expiration}")
+        fields |= {"type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": seconds}
+        changes |= {"expiration": time_text(time.utc(seconds * 1000)), "time_in_force": "until"}
+    return fields, changes
+
+
+def _sent(fields: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    request = {name: float(fields[name]) for name in ("price", "sl", "tp")}
+    if PENDINGS[live["type"]][0] == "stop_limit":
+        request["stoplimit"] = float(fields["stoplimit"])
+    if fields["type_time"] not in WITHOUT_END:
+        request["expiration"] = fields["expiration"]
+    return {**request, "type_time": fields["type_time"]}
+
+
+def _refuse_values(
+    request: ModifyRequest, live: dict[str, Any], fields: dict[str, Any], prepared: Prepared, context: Context
+) -> None:
+    assert prepared.symbol is not None
+    symbol = prepared.symbol
+    if live["type"] not in PENDINGS:
+        raise RefusedError("invalid", f"expected a limit, stop or stop-limit order, got type {live['type']}")
+    kind, side = PENDINGS[live["type"]]
+    if request.stop_limit_price is not None and kind != "stop_limit":
+        raise RefusedError("invalid", f"expected a stop-limit order for a stop_limit_price, got a {kind} order")
+    _refuse_levels(request, symbol)
+    if request.expiration is not None:
+        _refuse_expiration(fields["expiration"], symbol, context)
+    own = fields["stoplimit"] if kind == "stop_limit" else fields["price"]
+    if request.price is None and request.stop_limit_price is None:
+        refuse_protection(side, own, request.stop_loss, request.take_profit, symbol)
+        return
+    wanted = OrderParameters(
+        symbol=live["symbol"],
+        side=side,
+        order_type=kind,
+        volume=number(live["volume_initial"]),
+        price=fields["price"],
+        stop_limit_price=fields["stoplimit"] or None,
+        stop_loss=fields["sl"] or None,
+        take_profit=fields["tp"] or None,
+    )
+    refuse_prices(wanted, prepared)
+
+
+def _refuse_expiration(seconds: int, symbol: dict[str, Any], context: Context) -> None:
+    if seconds <= context.time.server_s(context.now):
+        raise RefusedError("invalid", f"expected an expiration after {context.now.isoformat()}")
+    if not symbol["expiration_mode"] & 1 << mt5.ORDER_TIME_SPECIFIED:
+        raise RefusedError("invalid", f"expected a lifetime that the symbol allows, got {symbol['expiration_mode']}")
+
+
+def _refuse_frozen_order(live: dict[str, Any], prepared: Prepared) -> None:
+    if live["type"] in PENDINGS and prepared.symbol is not None:
+        _, side = PENDINGS[live["type"]]
+        refuse_frozen("price", number(live["price_open"]), prepared.market(side), prepared.symbol)
+
+
+# -- positions
+
+
+def protect(request: ProtectRequest, seen: Seen, context: Context) -> Step:
+    """Return what to do so that a position has the wanted levels: both are sent, what is left out is removed."""
+    live = seen.live
+    if live is None:
+        closed = _closed(seen)
+        return closed if isinstance(closed, Unclear) else Over(closed.message)
+    prepared = _prepared(seen)
+    assert prepared.symbol is not None
+    now = number(live["sl"]), number(live["tp"])
+    wanted = tuple(
+        old if value is None else to_tick(value, prepared.symbol)
+        for old, value in zip(now, (request.stop_loss, request.take_profit), strict=True)
+    )
+    if wanted == now:
+        return Holds()
+    _market(seen, context)
+    _refuse_levels(request, prepared.symbol)
+    side = enums.SIDES[live["type"]]
+    _refuse_frozen_position(live, prepared)
+    refuse_protection(side, prepared.closing(side), request.stop_loss, request.take_profit, prepared.symbol)
+    levels = {"sl": float(wanted[0]), "tp": float(wanted[1])}
+    about = {"symbol": live["symbol"], "position": live["ticket"]}
+    return Ask(({"action": mt5.TRADE_ACTION_SLTP, **about, **levels},), live["ticket"])
+
+
+def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
+    """Return what to do so that a position is closed, or that a part of it is.
+
+    Only a whole position of a hedging account may be closed by trying: a second request finds nothing to close. All
+    else is an order of its own, sent once; its volume is judged by what is open now.
+    """
+    live, whole = seen.live, request.volume is None or context.sent
+    if live is None:
+        closed = _closed(seen)
+        return closed if whole or isinstance(closed, Unclear) else Over(closed.message)
+    open_now = number(live["volume"])
+    if not whole and request.volume is not None and request.volume > open_now:
+        raise RefusedError("invalid", f"expected at most the {open_now} lots that are open, got {request.volume}")
+    prepared = _market(seen, context)
+    _refuse_frozen_position(live, prepared)
+    volume = open_now if request.volume is None else min(request.volume, open_now)
+    wanted = OrderParameters(
+        symbol=live["symbol"], side=OTHER_SIDE[enums.SIDES[live["type"]]], order_type="market", volume=volume
+    )
+    if not context.hedging or (not whole and volume < open_now):
+        if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
+            return Unclear("the position and its deals do not agree yet")
+        return Record(wanted)
+    assert prepared.symbol is not None
+    order = SubmitRequest(
+        order_id=context.key, account=request.account, hash="", epoch="", not_after=request.not_after,
+        parameters=wanted, position_id=live["ticket"],
+    )  # fmt: skip
+    modes = fillings(wanted, prepared.symbol)
+    return Ask(tuple(build(order, prepared, mode, context.time) for mode in modes), live["ticket"])
+
+
+def close_by(request: CloseByRequest, seen: Seen, other: Seen, context: Context) -> Step:
+    """Return what to do so that two opposite positions are closed against each other, as far as both go."""
+    if not context.hedging:
+        raise RefusedError("invalid", "expected a hedging account: on this one a symbol has one position")
+    if request.position_id == request.by_position_id:
+        raise RefusedError("invalid", "expected two positions, got one")
+    one, two = seen.live, other.live
+    if one is None or two is None:
+        return _closed_by(seen if one is None else other, context)
+    if one["symbol"] != two["symbol"] or one["type"] == two["type"]:
+        sides = f"{enums.SIDES[one['type']]} {one['symbol']} and {enums.SIDES[two['type']]} {two['symbol']}"
+        raise RefusedError("invalid", f"expected opposite positions of one symbol, got {sides}")
+    prepared = _market(seen, context)
+    assert prepared.symbol is not None
+    if not prepared.symbol["order_mode"] & enums.SYMBOL_ORDER_CLOSEBY:
+        raise RefusedError("invalid", f"expected close-by allowed for {one['symbol']}, it is not")
+    named = {"magic": magic_of(context.key), "comment": tag_of(context.key)}
+    about = {"symbol": one["symbol"], "position": one["ticket"], "position_by": two["ticket"]}
+    return Ask(({"action": mt5.TRADE_ACTION_CLOSE_BY, **about, **named},), one["ticket"])
+
+
+def _closed_by(gone: Seen, context: Context) -> Step:
+    closed = _closed(gone)
+    if isinstance(closed, Unclear):
+        return closed
+    if context.sent and any(deal["entry"] == mt5.DEAL_ENTRY_OUT_BY for deal in gone.deals):
+        return Holds(closed.message)
+    return Over(closed.message)
+
+
+def _closed(seen: Seen) -> Holds | Unclear:
+    """Return how a position that is not open ended: history must show it, its absence proves nothing."""
+    if not seen.deals:
+        return Unclear("the position is neither open nor in history")
+    if net_volume(seen.deals):
+        return Unclear("the position is not open, and its deals do not show its end yet")
+    last = max(seen.deals, key=lambda deal: (deal["time_msc"], deal["ticket"]))
+    return Holds(f"the position is closed (the last deal's reason: {enums.REASONS.get(last['reason'], 'other')})")
+
+
+def _refuse_frozen_position(live: dict[str, Any], prepared: Prepared) -> None:
+    assert prepared.symbol is not None
+    market = prepared.closing(enums.SIDES[live["type"]])
+    for name, key in (("stop_loss", "sl"), ("take_profit", "tp")):
+        if live[key]:
+            refuse_frozen(name, number(live[key]), market, prepared.symbol)
+
+
+# -- both
+
+
+def _prepared(seen: Seen) -> Prepared:
+    assert seen.prepared is not None
+    if seen.prepared.symbol is None:
+        raise RefusedError("invalid", "expected a symbol of this broker: it no longer knows this one")
+    return seen.prepared
+
+
+def _market(seen: Seen, context: Context) -> Prepared:
+    """Return the market, if we may trade on it.
+
+    Raises:
+        RefusedError: the account or terminal does not allow it, or there is no quote.
+    """
+    prepared = _prepared(seen)
+    refuse_unless_connected(prepared, context.account)
+    if prepared.bid <= 0 or prepared.ask <= 0:
+        raise RefusedError("guard", "expected a quote of the symbol, got none")
+    return prepared
+
+
+def _refuse_levels(request: ModifyRequest | ProtectRequest, symbol: dict[str, Any]) -> None:
+    modes = symbol["order_mode"]
+    for name, value, bit in (
+        ("stop_loss", request.stop_loss, enums.SYMBOL_ORDER_SL),
+        ("take_profit", request.take_profit, enums.SYMBOL_ORDER_TP),
+    ):
+        if value and not modes & bit:
+            raise RefusedError("invalid", f"expected a {name} allowed for this symbol, got order_mode {modes}")

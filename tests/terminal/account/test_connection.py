@@ -1,0 +1,281 @@
+"""A connection is believed when it is synchronised, and made again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamapp.clock import utc_now
+from streamapp.domain.vocabulary import time_text
+from streamapp.messages.report import ConnectionChange, Report
+from streamapp.mt5.retcodes import IPC_ERRORS
+from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.terminal.account.connection import FIRST_RETRY_S, LONGEST_RETRY_S, BrokerConnection, retry_waits
+from streamapp.terminal.account.synchronisation import END_OF_TIME_S
+from streamapp.terminal.account.worker_client import NotHandedOverError
+from streamapp.terminal.alertness import BLIND_S
+from streamapp.terminal.journal.database import Journal
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Account
+from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SERVER_AHEAD_S, TERMINAL, ScriptedWorker, tick
+
+Connect = Callable[..., Awaitable[BrokerConnection]]
+
+
+@pytest.fixture
+async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
+    """A connection on a worker whose script is there before its first look."""
+    journal = Journal(tmp_path / "journal.sqlite3", ACCOUNT)
+    tasks = [asyncio.create_task(journal.run())]
+
+    async def start(worker: ScriptedWorker, **account: Any) -> BrokerConnection:
+        settings = TerminalSettings(poll_interval_s=0.01, equal_reads_s=0.02)
+        owner = AccountSettings(login=LOGIN, server=SERVER, **account)
+        connection = BrokerConnection(worker, journal, owner, settings, clock=utc_now, password=None)
+        tasks.append(asyncio.create_task(connection.run()))
+        return connection
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    journal.close()
+
+
+def asked(worker: ScriptedWorker, operation: str) -> list[dict[str, Any]]:
+    return [arguments for name, arguments in worker.asked if name == operation]
+
+
+def looks(worker: ScriptedWorker, *digests: int | None) -> None:
+    """Let the looks at the past be these, and the last one for ever."""
+    left = list(digests)
+    worker.answers["past"] = lambda _: {"digest": left.pop(0) if len(left) > 1 else left[0], "lacking": ""}
+
+
+async def told(connection: BrokerConnection) -> list[str]:
+    rows = await connection._journal.write(lambda book: book.outbox(0, 1000))
+    bodies = [Report.model_validate_json(payload).body for _, payload in rows]
+    return [body.connection for body in bodies if isinstance(body, ConnectionChange)]
+
+
+async def test_it_is_not_ready_before_two_looks_at_the_past_are_equal(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    looks(worker, 1, 2, None, 2, 3, 3)
+    connection = await connect(worker)
+    await eventually(lambda: "synchronising" in connection.health.detail)
+    assert not connection.is_readable
+    await connection.ready()
+    assert len(asked(worker, "past")) == 6
+    assert await told(connection) == ["connecting", "ready"]
+
+
+async def test_a_past_that_lacks_what_must_be_there_is_not_believed_however_equal(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    worker.answers["past"] = lambda _: {"digest": 1, "lacking": "history has 9 deals and shows 4"}
+    connection = await connect(worker)
+    await eventually(lambda: len(asked(worker, "past")) > 5)
+    assert connection.health.connection == "connecting"
+    assert "history has 9 deals and shows 4" in connection.health.detail
+    looks(worker, 2)
+    await connection.ready()
+
+
+async def test_the_looks_count_what_was_before_the_moment_of_connecting(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    before_s = utc_now().timestamp()
+    connection = await connect(worker)
+    await connection.ready()
+    cuts = {arguments["cut"] for arguments in asked(worker, "past")}
+    assert len(cuts) == 1
+    assert int(before_s) <= cuts.pop() - SERVER_AHEAD_S <= utc_now().timestamp() + 1
+
+
+async def test_before_the_servers_clock_is_known_everything_counts_and_nothing_is_ready(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": None}
+    connection = await connect(worker)
+    await eventually(lambda: "no fresh tick" in connection.health.detail)
+    assert asked(worker, "past")[0]["cut"] == END_OF_TIME_S
+    assert (connection.health.connection, connection.is_readable) == ("connecting", False)
+    worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()}
+    await connection.ready()
+
+
+async def test_deals_of_earlier_lives_must_be_in_the_history_that_is_looked_at(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    insert = "INSERT INTO deals VALUES (77, 1, 0, 0, NULL, ?, '0.1', 0, '{}')"
+    await connection._journal.write(lambda book: book.db.execute(insert, (time_text(utc_now()),)).rowcount)
+    await connection.renew()
+    await connection.ready()
+    assert [arguments["known"] for arguments in asked(worker, "past")][-1] == [77]
+
+
+@pytest.mark.parametrize(
+    "away", [{"terminal": TERMINAL | {"connected": False}}, {"account": OWNER | {"login": 43}}, {"terminal": None}]
+)
+async def test_one_look_without_connection_or_at_another_account_makes_it_synchronise_again(
+    connect: Connect, away: dict[str, Any]
+) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    generation, seen = connection.generation, len(asked(worker, "past"))
+    good = worker.answers["pulse"]
+
+    def once(_: dict[str, Any]) -> Any:
+        worker.answers["pulse"] = good
+        return good({}) | away
+
+    worker.answers["pulse"] = once
+    await eventually(lambda: connection.generation > generation)
+    await connection.ready()
+    assert len(asked(worker, "past")) >= seen + 2
+    assert len(asked(worker, "initialize")) == 1
+    assert (await told(connection))[-2:] == ["connecting", "ready"]
+
+
+async def test_another_accounts_money_is_never_taken_for_ours(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    stranger = OWNER | {"login": 43, "currency": "JPY", "margin_mode": 0}
+    worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": stranger, "tick": tick()}
+    connection = await connect(worker)
+    await eventually(lambda: connection.health.connection == "wrong_account")
+    assert (connection.account_info, connection.currency, connection.hedging) == (None, "", True)
+    assert asked(worker, "past") == []
+
+
+async def test_a_read_that_came_while_the_terminal_was_away_is_not_believed(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    generation = connection.generation
+    worker.away = "the terminal is logged in to 43 on Other"
+    with pytest.raises(NotHandedOverError, match="logged in to 43"):
+        await connection.read_now("positions")
+    assert connection.generation > generation
+    with pytest.raises(NotHandedOverError):
+        await connection.read_now("positions")
+    worker.away = None
+    assert (await connection.read("positions")).value == []
+
+
+async def test_an_answer_that_comes_after_the_connection_was_made_again_is_not_believed(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+
+    def renewed(_: dict[str, Any]) -> Any:
+        connection._lose()
+        return []
+
+    worker.answers["positions"] = renewed
+    with pytest.raises(NotHandedOverError, match="made again"):
+        await connection.read_now("positions")
+
+
+async def test_an_account_that_may_not_trade_is_readable_and_not_ready(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    off = TERMINAL | {"trade_allowed": False}
+    worker.answers["pulse"] = lambda _: {"terminal": off, "account": OWNER, "tick": tick()}
+    connection = await connect(worker)
+    await connection.readable()
+    assert connection.health.connection == "no_algo_trading"
+    ready = asyncio.create_task(connection.ready())
+    worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()}
+    await ready
+    assert connection.generation == 0  # permissions say nothing about what is shown
+
+
+async def test_renewing_gives_a_fresh_worker_and_a_new_generation(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    generation = connection.generation
+    await connection.renew()
+    assert not worker.is_alive
+    assert not connection.is_readable
+    await connection.ready()
+    assert (worker.starts, connection.generation > generation) == (2, True)
+
+
+async def test_after_an_order_that_took_long_it_is_synchronised_again(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    generation, worker.took_s = connection.generation, BLIND_S
+    await connection.ask("send")
+    assert not connection.is_readable
+    await connection.ready()
+    assert (worker.starts, connection.generation) == (1, generation + 1)
+
+
+@pytest.mark.parametrize("code", sorted(IPC_ERRORS))
+async def test_after_every_ipc_error_it_is_initialised_and_synchronised_again(connect: Connect, code: int) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    generation, before = connection.generation, len(worker.asked)
+    good = worker.answers["initialize"]
+
+    def mended(arguments: dict[str, Any]) -> Any:
+        worker.broken = None
+        return good(arguments)
+
+    worker.answers["initialize"] = mended
+    worker.broken = (code, "IPC")
+    await eventually(lambda: connection.generation > generation)
+    await connection.ready()
+    after = [operation for operation, _ in worker.asked[before:]]
+    broke_at = after.index("initialize")
+    assert [name for name in after[:broke_at] if name not in {"pulse", "past"}] == []
+    assert after[broke_at:].count("past") >= 2
+    assert worker.starts == 1
+
+
+async def test_it_is_tried_again_until_the_terminal_lets_it_in(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    left = [False, False, True]
+    worker.answers["initialize"] = lambda _: {"done": left.pop(0)}
+    worker.error = (-6, "Terminal: Authorization failed")
+    connection = await connect(worker)
+    await connection.ready()
+    assert await told(connection) == ["wrong_account", "connecting", "ready"]
+
+
+def test_tries_to_connect_come_ever_more_slowly_and_never_at_the_same_times() -> None:
+    waits = [list(islice(retry_waits(), 12)) for _ in range(50)]
+    for row in waits:
+        longest = [min(FIRST_RETRY_S * 2**number, LONGEST_RETRY_S) for number in range(len(row))]
+        assert all(most / 2 <= wait <= most for wait, most in zip(row, longest, strict=True))
+        assert all(later > sooner for sooner, later in pairwise(longest[:6]))
+    assert len({tuple(row) for row in waits}) == len(waits)
+
+
+async def test_portable_is_said_only_with_the_path_of_a_terminal(connect: Connect, tmp_path: Path) -> None:
+    worker = ScriptedWorker()
+    await (await connect(worker, terminal_portable=True)).ready()
+    assert asked(worker, "initialize")[0]["portable"] is None
+    path = tmp_path / "terminal64.exe"
+    terminal = TERMINAL | {"path": str(tmp_path)}
+    other = ScriptedWorker()
+    other.answers["pulse"] = lambda _: {"terminal": terminal, "account": OWNER, "tick": tick()}
+    await (await connect(other, terminal_portable=True, terminal_path=path)).ready()
+    assert (asked(other, "initialize")[0]["path"], asked(other, "initialize")[0]["portable"]) == (str(path), True)
+
+
+async def test_an_order_waits_until_the_terminal_is_believed(account: Account) -> None:
+    await account.connection.ready()
+    account.worker.answers["past"] = lambda _: {"digest": None, "lacking": "a table can't be read"}
+    await account.connection.renew()
+    await account.submit()
+    await eventually(lambda: len(asked(account.worker, "past")) > 5)
+    assert account.worker.sends == []
+    looks(account.worker, 1)
+    await eventually(lambda: account.worker.sends)

@@ -1,0 +1,299 @@
+"""From a recorded order to its outcome, on a scripted worker."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from streamapp.domain import facts
+from streamapp.domain.identifiers import magic_of
+from streamapp.domain.vocabulary import time_text
+from streamapp.terminal.account.orders import JUDGED_FOR_S
+from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
+from streamapp.terminal.journal.book import Book
+from tests.kit.waiting import eventually
+from tests.terminal.conftest import Account
+from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, deal, result, submit_request, tick
+
+
+async def state(account: Account, order_id: str) -> tuple[str, str | None]:
+    row = await account.journal.write(lambda book: book.row(order_id))
+    assert row is not None
+    return row.state, row.reason
+
+
+async def test_an_accepted_order_is_started_sent_once_and_confirmed_by_its_deals(account: Account) -> None:
+    magic = magic_of(submit_request(epoch="").order_id)
+    account.worker.answers["ticket"] = lambda _: {"deals": [deal(7, 1001, magic)], "order": None, "done": False}
+    order = await account.submit()
+    reports = await account.said("started", "returned", "accepted", "deal")
+    assert {report.order_id for report in reports} == {order.order_id}
+    assert [request["magic"] for request in account.worker.sends] == [magic]
+    started, filled = reports[0].body, reports[3].body
+    assert isinstance(started, facts.SubmitStarted)
+    assert (str(started.bid), str(started.ask), started.currency) == ("1.085", "1.0851", "USD")
+    assert isinstance(filled, facts.Filled)
+    assert (filled.deal, filled.ticket, str(filled.price), str(filled.commission)) == (7, 1001, "1.0851", "-0.35")
+    assert await state(account, order.order_id) == ("result", "accepted")
+
+
+async def test_orders_are_sent_in_their_order_of_arrival(account: Account) -> None:
+    orders = [await account.submit(str(number)) for number in range(10)]
+    await eventually(lambda: len(account.worker.sends) == 10)
+    assert [request["magic"] for request in account.worker.sends] == [magic_of(order.order_id) for order in orders]
+
+
+async def test_started_is_durable_before_the_request_is_handed_over(account: Account) -> None:
+    seen: list[str] = []
+
+    def send(_: dict[str, Any]) -> Any:
+        seen.extend(row for (row,) in account.journal.book.db.execute("SELECT state FROM rows"))
+        return account.worker.sent(result(10009, order=1001))
+
+    account.worker.answers["send"] = send
+    await account.submit()
+    await eventually(lambda: seen)
+    assert seen == ["started"]
+
+
+async def test_a_refusal_of_the_broker_is_rejected_with_its_name(account: Account) -> None:
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(10019, comment="No money"))
+    await account.submit()
+    reports = await account.said("started", "returned", "rejected")
+    assert reports[2].body == facts.BrokerRejected(
+        attempt=1, retcode=10019, retcode_name="no_money", message="No money"
+    )
+
+
+@pytest.mark.parametrize(("retcode", "ticket"), [(10012, 0), (10031, 5), (10009, 0), (0, 0), (12345, 1)])
+async def test_an_answer_that_proves_nothing_is_a_doubt_and_is_not_sent_again(
+    account: Account, retcode: int, ticket: int
+) -> None:
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(retcode, order=ticket))
+    order = await account.submit()
+    await account.said("started", "returned", "unknown")
+    assert await state(account, order.order_id) == ("doubt", "ambiguous_answer")
+    assert len(account.worker.sends) == 1
+
+
+async def test_none_with_a_lost_reply_is_a_doubt_and_none_that_never_left_is_refused(account: Account) -> None:
+    account.worker.answers["send"] = lambda _: account.worker.sent(None)
+    account.worker.error = (-10002, "IPC recv failed")
+    await account.submit("lost")
+    await account.said("started", "returned", "unknown")
+    account.worker.error = (-8, "Auto-Trading using Python API disabled in Terminal")
+    await account.submit("off")
+    reports = await account.said("started", "returned", "unknown", "started", "returned", "refused")
+    assert isinstance(reports[5].body, facts.SubmitRefused)
+    assert reports[5].body.reason == "not_connected"
+
+
+@pytest.mark.parametrize(("deadline", "why"), [(True, "deadline"), (False, "worker_lost")])
+async def test_a_worker_that_is_lost_with_the_request_leaves_a_doubt_and_is_started_again(
+    account: Account, deadline: bool, why: str
+) -> None:
+    account.worker.answers["send"] = lambda _: WorkerLostError("gone", deadline=deadline)
+    order = await account.submit()
+    await account.said("started", "unknown")
+    assert await state(account, order.order_id) == ("doubt", why)
+    await eventually(lambda: account.worker.starts == 2 and account.connection.health.connection == "ready")
+    assert len(account.worker.sends) == 1
+
+
+async def test_a_request_that_was_never_handed_over_is_refused(account: Account) -> None:
+    account.worker.answers["send"] = lambda _: NotHandedOverError("ended before its turn")
+    order = await account.submit()
+    await account.said("started", "refused")
+    assert await state(account, order.order_id) == ("refused", "not_connected")
+
+
+async def test_the_worker_refuses_what_is_past_its_time_at_the_last_moment(account: Account) -> None:
+    account.worker.answers["send"] = lambda _: {"sent": False}
+    order = await account.submit()
+    await account.said("started", "refused")
+    assert await state(account, order.order_id) == ("refused", "stale")
+
+
+async def test_an_order_is_not_sent_over_a_connection_that_was_lost_while_its_start_was_recorded(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Book.start
+
+    def slow(book: Book, order_id: str, body: facts.SubmitStarted) -> bool:
+        account.connection._doubt()  # another account's login was seen, or a standstill noticed
+        return start(book, order_id, body)
+
+    monkeypatch.setattr(Book, "start", slow)
+    order = await account.submit()
+    await account.said("started", "refused")
+    assert await state(account, order.order_id) == ("refused", "not_connected")
+    assert account.worker.sends == []
+
+
+async def test_an_order_that_was_held_up_after_it_was_judged_is_not_sent_by_then(account: Account) -> None:
+    order = await account.submit(valid_s=3600)
+    await account.said("started", "returned", "accepted")
+    (handed,) = [arguments for operation, arguments in account.worker.asked if operation == "send"]
+    left_s = handed["not_after"] - datetime.now(UTC).timestamp()
+    assert left_s <= JUDGED_FOR_S
+    assert handed["not_after"] < order.not_after.timestamp()
+
+
+async def test_a_market_that_can_not_be_written_down_refuses_the_order_and_ends_nothing(account: Account) -> None:
+    good = account.worker.answers["prepare"]
+    account.worker.answers["prepare"] = lambda asked: {**good(asked), "rate": float("nan")}
+    order = await account.submit()
+    await account.said("refused")
+    assert await state(account, order.order_id) == ("refused", "invalid")
+    account.worker.answers["prepare"] = good
+    await account.submit("after")
+    await eventually(lambda: account.worker.sends)
+
+
+async def test_an_answer_with_the_ticket_of_an_order_before_is_a_doubt_for_a_fresh_worker(account: Account) -> None:
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(10009, order=1001))
+    await account.submit("first")
+    await account.said("started", "returned", "accepted")
+    second = await account.submit("second")
+    await eventually(lambda: account.execution.counts.get("doubt"))
+    assert (await state(account, second.order_id))[0] == "doubt"
+    assert [report.kind for report in await account.reports() if report.order_id == second.order_id] == [
+        "started",
+        "returned",
+        "unknown",
+    ]
+    await eventually(lambda: account.worker.starts == 2 and account.connection.is_believed)
+    assert len(account.worker.sends) == 2
+
+
+async def test_an_order_waits_for_a_connection_that_is_being_made(account: Account) -> None:
+    released = asyncio.Event()
+    account.worker.answers["initialize"] = lambda _: (
+        {"done": True} if released.is_set() else NotHandedOverError("starting")
+    )
+    order = await account.submit()
+    assert (await state(account, order.order_id))[0] == "recorded"
+    released.set()
+    await eventually(lambda: account.worker.sends)
+
+
+async def test_an_order_whose_time_runs_out_while_connecting_is_stale(account: Account) -> None:
+    await eventually(lambda: account.connection.health.connection == "ready")
+    account.worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()}
+    account.worker.answers["prepare"] = lambda _: NotHandedOverError("away")
+    account.worker.answers["initialize"] = lambda _: NotHandedOverError("starting")
+    order = await account.submit(valid_s=0.3)
+
+    async def refused() -> bool:
+        return (await state(account, order.order_id))[0] == "refused"
+
+    await eventually(refused)
+    assert account.worker.sends == []
+
+
+async def test_an_account_that_may_not_trade_refuses_at_once(account: Account) -> None:
+    off = TERMINAL | {"trade_allowed": False}
+    account.worker.answers["pulse"] = lambda _: {"terminal": off, "account": OWNER, "tick": tick()}
+    await eventually(lambda: account.connection.health.connection == "no_algo_trading")
+    await account.submit()
+    (report,) = await account.said("refused")
+    assert isinstance(report.body, facts.SubmitRefused)
+    assert report.body.reason == "not_connected"
+    assert "Algo Trading" in report.body.message
+
+
+async def test_a_symbol_without_flags_is_probed_by_order_check_and_never_by_sending(account: Account) -> None:
+    symbol = SYMBOL | {"filling_mode": 0}
+    account.worker.answers["prepare"] = lambda _: {
+        "terminal": TERMINAL,
+        "account": OWNER,
+        "symbol": symbol,
+        "tick": tick(),
+        "rate": 1.0,
+    }
+    account.worker.answers["check"] = lambda asked: {"retcode": 0 if asked["request"]["type_filling"] == 1 else 10030}
+    await account.submit()
+    await eventually(lambda: account.worker.sends)
+    assert [request["type_filling"] for request in account.worker.sends] == [1]
+
+
+async def test_a_deal_that_comes_late_is_found_by_the_watch(account: Account) -> None:
+    order = await account.submit()
+    await account.said("started", "returned", "accepted")
+    late = [deal(7, 1001, magic_of(order.order_id)), deal(8, 555, 0, reason=0)]
+    account.worker.answers["deals"] = lambda _: {"read": True, "deals": late, "more": False, "digest": 2}
+    reports = await account.said("started", "returned", "accepted", "deal", "deal")
+    assert [report.order_id for report in reports[3:]] == [order.order_id, None]
+
+
+@pytest.mark.parametrize(
+    ("order", "kind", "reason"),
+    [
+        ({"state": 4, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"state": 2, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"state": 3, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"type": 2, "state": 3, "volume_current": 0.06, "type_filling": 1}, "cancelled", "ioc_remainder"),
+        ({"type": 2, "state": 2, "volume_current": 0.1, "type_filling": 1}, "cancelled", "broker"),
+        ({"state": 2, "volume_current": 0.1, "type_filling": 0}, "cancelled", "fok"),
+        ({"state": 2, "volume_current": 0.1, "type_filling": 2}, "cancelled", "broker"),
+        ({"state": 6, "volume_current": 0.1, "type_filling": 2}, "expired", None),
+        ({"state": 5, "volume_current": 0.1, "type_filling": 2}, "rejected", None),
+    ],
+)
+async def test_the_end_of_a_ticket_is_told_from_history(
+    account: Account, order: dict[str, Any], kind: str, reason: str | None
+) -> None:
+    history = {"ticket": 1001, "type": 0, "volume_initial": 0.1, **order}
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(10010, order=1001))
+    account.worker.answers["ticket"] = lambda _: {"deals": [], "order": history, "done": True}
+    await account.submit()
+    reports = await account.said("started", "returned", "accepted", kind)
+    assert reason is None or getattr(reports[3].body, "reason", None) == reason
+
+
+async def test_an_order_done_in_history_is_waited_for_until_its_deals_are_there(account: Account) -> None:
+    history = {"ticket": 1001, "type": 0, "state": 4, "volume_initial": 0.1, "volume_current": 0.0, "type_filling": 1}
+    answers = [{"deals": [], "order": history, "done": True}] * 3
+    magic = magic_of(submit_request(epoch="").order_id)
+    found = {"deals": [deal(7, 1001, magic)], "order": history, "done": True}
+    account.worker.answers["ticket"] = lambda _: answers.pop() if answers else found
+    await account.submit()
+    await account.said("started", "returned", "accepted", "deal")
+
+
+async def test_after_an_ipc_error_nothing_is_asked_before_initialize(account: Account) -> None:
+    await eventually(lambda: account.connection.health.connection == "ready")
+    asked = len(account.worker.asked)
+    account.worker.broken = (-10000, "IPC call failed")
+    await eventually(lambda: any(operation == "initialize" for operation, _ in account.worker.asked[asked + 1 :]))
+    after = [operation for operation, _ in account.worker.asked[asked:]]
+    broke_at = next(at for at, operation in enumerate(after) if operation != "initialize")
+    assert after.index("initialize") > broke_at
+
+
+async def test_the_watermark_moves_after_two_equal_reads_of_everything(account: Account) -> None:
+    wide: list[dict[str, Any]] = []
+
+    def read(asked: dict[str, Any]) -> dict[str, Any]:
+        wide.extend([asked] if asked["wide"] else [])
+        return {"read": True, "deals": [], "more": False, "digest": min(len(wide), 3)}
+
+    account.worker.answers["deals"] = read
+    await eventually(lambda: wide)
+    long_ago = account.watch._watermark = datetime(2026, 1, 1, tzinfo=UTC)
+    await eventually(lambda: len(wide) == 3)
+    assert account.watch._watermark == long_ago
+    await eventually(lambda: account.watch._watermark != long_ago)
+    assert wide[-1]["settled_until"] == wide[-2]["settled_until"]
+    kept = await account.journal.write(lambda book: book.meta("history_watermark"))
+    assert kept == time_text(account.watch._watermark)
+
+
+async def test_no_password_stands_in_the_broker_log_or_the_journal(account: Account) -> None:
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+    assert account.worker.asked[0][1]["password"] == "secret"
+    assert b"secret" not in account.journal.path.read_bytes()
