@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := streamapp tables agents tests
 # What also runs on Windows, beside MetaTrader 5 or for who writes a bot (tests/test_windows.py keeps it complete).
-WINDOWS := -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
+WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
     -p streamapp.messages -p streamapp.nats -m streamapp.health
 
 .DEFAULT_GOAL := help

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.settings import Settings, secret
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.worker_client import WorkerLink
 from streamapp.terminal.journal.database import Journal, journal_path
-from streamapp.terminal.lifetime import FileLock, LockHeldError
 
 NATS_WAIT_S = 5.0
 WAIT_S = 60.0

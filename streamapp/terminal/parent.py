@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from streamapp.processes.backoff import Backoff
+from streamapp.processes.children import spawn
 from streamapp.settings import Settings
-from streamapp.terminal.lifetime import spawn
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +84,13 @@ class Supervisor:
         await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _keep(self, child: Child) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S, healthy_after_s=STEADY_S)
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._live(child)
             if self._stopping.is_set():
                 return
-            backoff_s = (
-                FIRST_BACKOFF_S if time.monotonic() - began > STEADY_S else min(backoff_s * 2, LONGEST_BACKOFF_S)
-            )
+            backoff_s = backoff.next_s(time.monotonic() - began)
             child.restarts += 1
             child.problem = f"ended with code {code}, is started again in {backoff_s:g} s; the reason is in the log"
             logger.error("%s: %s", child.account, child.problem)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from streamapp.clock import Clock
 from streamapp.domain.vocabulary import Connection
 from streamapp.messages.report import ConnectionChange
 from streamapp.mt5 import constants as mt5
+from streamapp.processes.backoff import Backoff
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.synchronisation import Synchronisation, known_deals
@@ -27,7 +27,6 @@ from streamapp.terminal.account.worker_client import (
     WorkerLostError,
     WorkerPort,
 )
-from streamapp.terminal.alertness import BLIND_S
 from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
@@ -45,6 +44,10 @@ WHAT_TO_DO: dict[Connection, str] = {
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 """Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
 together."""
+RETRY_JITTER = 0.5
+BLIND_S = 5.0
+"""Longer without a look, and the connection may have been lost and made again, with a stale cache, unnoticed: a
+terminal program needs several seconds for it. Far longer than any look of ours takes."""
 INITIALIZE_TIMEOUT_SHARE = 0.5
 """The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it
 does not count."""
@@ -56,14 +59,6 @@ class Health:
 
     connection: Connection = "connecting"
     detail: str = WHAT_TO_DO["connecting"]
-
-
-def retry_waits() -> Iterator[float]:
-    """Yield the seconds to wait before each further try to connect."""
-    wait_s = FIRST_RETRY_S
-    while True:
-        yield wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        wait_s = min(wait_s * 2, LONGEST_RETRY_S)
 
 
 class BrokerConnection:
@@ -229,13 +224,13 @@ class BrokerConnection:
         """Keep the connection, for ever."""
         known = await self._journal.write(lambda book: book.meta("server_offset_s"))
         self.time = ServerTime(int(known) if known else None)
-        waits = retry_waits()
+        backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, jitter=RETRY_JITTER)
         while True:
             if await self._connected() and await self._watched():
-                waits = retry_waits()
+                backoff.reset()
             if self.health.connection in {"ready", "no_algo_trading"}:
                 await self._become("connecting")
-            await asyncio.sleep(next(waits))
+            await asyncio.sleep(backoff.next_s())
 
     def _doubt(self) -> None:
         """Believe nothing until it is synchronised again."""

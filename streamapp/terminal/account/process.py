@@ -22,8 +22,11 @@ from streamapp import crashpoints, subjects
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.nats.connection import ConnectionState, connect
+from streamapp.processes.guard import die_with_parent, keep_children
+from streamapp.processes.locks import end_holder
+from streamapp.processes.stalls import notice_stalls
 from streamapp.settings import Settings, load_settings, secret
-from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
 from streamapp.terminal.account.orders import Execution, Limits
 from streamapp.terminal.account.outbox import JetStreamPublisher, OutboxPublisher, log_of, replay, reports_of
 from streamapp.terminal.account.resolver import Resolver
@@ -31,10 +34,8 @@ from streamapp.terminal.account.service import Service
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.watch import Watch
 from streamapp.terminal.account.worker_client import WorkerLink
-from streamapp.terminal.alertness import notice_stalls
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, journal_path
-from streamapp.terminal.lifetime import die_with_parent, end_holder, keep_children
 from streamapp.terminal.operations.runner import Operations
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Terminal:
             self.execution.add(request)
         self.start(self.link.run(), "worker")
         self.start(self.connection.run(), "connection")
-        self.start(notice_stalls(utc_now, self.connection.distrust), "alertness")
+        self.start(notice_stalls(utc_now, self.connection.distrust, longest_s=BLIND_S), "alertness")
         self.start(self.execution.run(), "execution")
         self.start(self.operations.run(), "operations")
         self.start(self.watch.run(), "watch")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streamapp.errors import Ambiguous, Transient
+from streamapp.processes.children import spawn
 from streamapp.terminal import frames
-from streamapp.terminal.lifetime import spawn
 
 ORDER, READ = 0, 1
 """Which request goes first when several wait."""

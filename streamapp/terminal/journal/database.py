@@ -18,9 +18,9 @@ from uuid import uuid4
 
 from streamapp.clock import Clock, utc_now
 from streamapp.errors import ConfigurationError
+from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.subjects import token
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.lifetime import FileLock, LockHeldError
 
 T = TypeVar("T")
 Listener = Callable[[list[tuple[int, bytes]]], None]

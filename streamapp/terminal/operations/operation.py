@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from streamapp.messages.operation import (
@@ -16,19 +15,12 @@ from streamapp.messages.operation import (
     ProtectRequest,
 )
 from streamapp.mt5.retcodes import OperationKind, OperationVerdict
+from streamapp.processes.backoff import Backoff
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.02, 0.5
 ASIDE_S = 0.1
 """Whoever waits longer before its next look lets others go first: a doubt takes a settle window, and someone may be
 waiting to get out of the market."""
-
-
-def backoff() -> Iterator[float]:
-    """Return how long to wait before each next look, in seconds."""
-    wait_s = FIRST_WAIT_S
-    while True:
-        yield wait_s
-        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Work:
     window: tuple[int, float] = (-1, 0.0)
     first_look: float | None = None
     ticket: int | None = None
-    waits: Iterator[float] = field(default_factory=backoff)
+    backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_WAIT_S, LONGEST_WAIT_S))
     aside: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -77,7 +69,7 @@ class Work:
 
     async def wait(self) -> None:
         """Wait before the next look; a longer wait is made aside."""
-        wait_s = next(self.waits)
+        wait_s = self.backoff.next_s()
         if wait_s > ASIDE_S:
             self.aside.set()
         await asyncio.sleep(wait_s)

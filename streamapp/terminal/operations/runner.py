@@ -35,7 +35,7 @@ from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerL
 from streamapp.terminal.journal import brokerlog, memory
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations.close import closing_order, record
-from streamapp.terminal.operations.operation import Barred, Work, backoff
+from streamapp.terminal.operations.operation import Barred, Work
 from streamapp.terminal.operations.planner import Steps
 from streamapp.terminal.operations.rules import Ask, Holds, Over, Record, Step, Unclear
 
@@ -267,7 +267,7 @@ class Operations:
         work.sendings, work.verdict, work.doubted = number, verdict, work.doubted or verdict.meaning == "doubt"
         work.window = (self._connection.generation, asyncio.get_running_loop().time())
         if verdict.meaning != "retry":  # what can be seen at once is looked at at once
-            work.waits = backoff()
+            work.backoff.reset()
 
     async def _asked(self, work: Work, request: dict[str, Any]) -> OperationVerdict:
         if not self._connection.is_readable:

@@ -17,8 +17,10 @@ from typing import Any
 from streamapp import crashpoints
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import ORDER_TYPES
+from streamapp.processes.children import private_pipes
+from streamapp.processes.guard import die_with_parent
+from streamapp.processes.locks import FileLock
 from streamapp.terminal import frames
-from streamapp.terminal.lifetime import FileLock, die_with_parent, private_pipes
 from streamapp.terminal.worker import past, sightings, targets
 from streamapp.terminal.worker.history import History
 from streamapp.terminal.worker.mt5_client import Calls, NotConnectedError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ConnectionChange, Report
 from streamapp.mt5.retcodes import IPC_ERRORS
 from streamapp.settings import AccountSettings, TerminalSettings
-from streamapp.terminal.account.connection import FIRST_RETRY_S, LONGEST_RETRY_S, BrokerConnection, retry_waits
+from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
 from streamapp.terminal.account.synchronisation import END_OF_TIME_S
 from streamapp.terminal.account.worker_client import NotHandedOverError
-from streamapp.terminal.alertness import BLIND_S
 from streamapp.terminal.journal.database import Journal
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account
@@ -247,15 +245,6 @@ async def test_it_is_tried_again_until_the_terminal_lets_it_in(connect: Connect)
     connection = await connect(worker)
     await connection.ready()
     assert await told(connection) == ["wrong_account", "connecting", "ready"]
-
-
-def test_tries_to_connect_come_ever_more_slowly_and_never_at_the_same_times() -> None:
-    waits = [list(islice(retry_waits(), 12)) for _ in range(50)]
-    for row in waits:
-        longest = [min(FIRST_RETRY_S * 2**number, LONGEST_RETRY_S) for number in range(len(row))]
-        assert all(most / 2 <= wait <= most for wait, most in zip(row, longest, strict=True))
-        assert all(later > sooner for sooner, later in pairwise(longest[:6]))
-    assert len({tuple(row) for row in waits}) == len(waits)
 
 
 async def test_portable_is_said_only_with_the_path_of_a_terminal(connect: Connect, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.terminal.lifetime import FileLock, LockHeldError, end_holder
+from streamapp.processes.locks import FileLock, LockHeldError, end_holder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from streamapp.terminal.lifetime import FileLock
+from streamapp.processes.locks import FileLock
 lock = FileLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -20,7 +20,7 @@ ORPHAN = """
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", '''
 import os, sys
-from streamapp.terminal.lifetime import die_with_parent
+from streamapp.processes.guard import die_with_parent
 die_with_parent(int(sys.argv[1]))
 print(os.getpid(), flush=True)
 os.read(0, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.terminal import lifetime, windows
+from streamapp.processes import children, win32
 
 PARENT = 4711
 
@@ -51,36 +51,36 @@ class FakeKernel:
 
 def test_a_child_joins_the_job_of_its_parent_and_keeps_no_handle_of_it() -> None:
     kernel = FakeKernel()
-    windows.keep_children(kernel, PARENT)
-    assert windows.join_parent(kernel, PARENT)
-    assert kernel.members == [windows.job_name(PARENT)]
-    assert list(kernel.jobs.values()) == [windows.job_name(PARENT)]  # the parent's own: with it the members end
+    win32.keep_children(kernel, PARENT)
+    assert win32.join_parent(kernel, PARENT)
+    assert kernel.members == [win32.job_name(PARENT)]
+    assert list(kernel.jobs.values()) == [win32.job_name(PARENT)]  # the parent's own: with it the members end
 
 
 def test_members_end_with_the_job_and_what_they_start_is_no_member() -> None:
     """The terminal program that `initialize` starts must not end with a restart of ours."""
     kernel = FakeKernel()
-    windows.keep_children(kernel, PARENT)
-    assert kernel.flags[windows.job_name(PARENT)] == 0x2000 | 0x1000
+    win32.keep_children(kernel, PARENT)
+    assert kernel.flags[win32.job_name(PARENT)] == 0x2000 | 0x1000
 
 
 def test_a_child_whose_parent_is_gone_finds_no_job() -> None:
-    assert not windows.join_parent(FakeKernel(), PARENT)
+    assert not win32.join_parent(FakeKernel(), PARENT)
 
 
 @pytest.mark.skipif(sys.maxsize < 2**32, reason="the structure has other sizes on 32-bit systems")
 def test_the_limits_of_a_job_have_windows_layout() -> None:
-    assert ctypes.sizeof(windows.ExtendedLimits) == 144
-    assert windows.ExtendedLimits.basic.size == 64
-    limits = windows.ExtendedLimits()
+    assert ctypes.sizeof(win32.ExtendedLimits) == 144
+    assert win32.ExtendedLimits.basic.size == 64
+    limits = win32.ExtendedLimits()
     limits.basic.flags = 0x3000
     assert bytes(limits)[16:20] == b"\x00\x30\x00\x00"
 
 
-@pytest.mark.parametrize("event", [windows.CTRL_C, windows.CTRL_BREAK])
+@pytest.mark.parametrize("event", [win32.CTRL_C, win32.CTRL_BREAK])
 def test_ctrl_c_and_ctrl_break_ask_for_a_stop_and_return_at_once(event: int) -> None:
     kernel, told = FakeKernel(), threading.Event()
-    windows.stop_with_console(kernel, told.set)
+    win32.stop_with_console(kernel, told.set)
     assert kernel.handler is not None
     assert kernel.handler(event)
     assert told.is_set()
@@ -89,7 +89,7 @@ def test_ctrl_c_and_ctrl_break_ask_for_a_stop_and_return_at_once(event: int) -> 
 @pytest.mark.parametrize("event", [2, 5, 6])
 def test_a_closed_console_a_logoff_and_a_shutdown_wait_for_the_stop(event: int) -> None:
     kernel, told = FakeKernel(), threading.Event()
-    stopped = windows.stop_with_console(kernel, told.set)
+    stopped = win32.stop_with_console(kernel, told.set)
     assert kernel.handler is not None
     handled = threading.Thread(target=kernel.handler, args=(event,))
     handled.start()
@@ -107,11 +107,11 @@ async def test_a_child_of_a_virtual_environment_is_the_interpreter_and_not_its_l
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(sys, "executable", launcher)
     monkeypatch.setattr(sys, "_base_executable", r"C:\Python311\python.exe")
-    assert lifetime.interpreter() == (r"C:\Python311\python.exe", {"__PYVENV_LAUNCHER__": launcher})
+    assert children.interpreter() == (r"C:\Python311\python.exe", {"__PYVENV_LAUNCHER__": launcher})
 
 
 async def test_what_a_child_prints_is_utf_8_whatever_the_machine_speaks(tmp_path: Path) -> None:
     (tmp_path / "speaker.py").write_text("import sys; sys.stderr.write('größer ≥')", encoding="utf-8")
     environment = {"PYTHONPATH": str(tmp_path), "LC_ALL": "C", "PYTHONIOENCODING": ""}
-    process = await lifetime.spawn("speaker", environment=environment, stderr=asyncio.subprocess.PIPE)
+    process = await children.spawn("speaker", environment=environment, stderr=asyncio.subprocess.PIPE)
     assert (await process.communicate())[1] == "größer ≥".encode()
