@@ -110,7 +110,16 @@ class GuardSettings(Section):
 
     max_volume: Decimal | None = Field(None, description="Most lots in one order.")
     symbols: tuple[str, ...] = Field((), description="If given, no other symbol is traded.")
-    max_tick_age_s: float = Field(60.0, gt=0, description="A terminal refuses an order when its last tick is older.")
+    max_tick_age_s: float = Field(
+        60.0,
+        gt=0,
+        description="A terminal refuses a market order that opens when its last tick is older and no newer one comes.",
+    )
+    max_level_distance: Decimal = Field(
+        Decimal("0.5"),
+        gt=0,
+        description="Prices and levels further from the market than this share of it are refused as implausible.",
+    )
 
 
 class BrokerSettings(Section):
@@ -144,6 +153,20 @@ class TerminalSettings(Section):
         45.0,
         gt=0,
         description="How long a doubt is looked for on one unbroken connection before its order is called absent.",
+    )
+    attempts_at_most: int = Field(
+        3,
+        ge=1,
+        le=10,
+        description="Times that an order is sent while it is valid, if the broker proves each time that it did nothing.",
+    )
+    deviation_points: dict[str, int] = Field(
+        default_factory=dict,
+        description="Most points from the price asked for, by symbol, in instant execution. Not named: the spread, "
+        "or 20. A signal's max_slippage_points goes first.",
+    )
+    deals_within_s: float = Field(
+        30.0, gt=0, description="How long the deals of a ticket that the broker calls filled may be missing unsaid."
     )
     equal_reads_s: float = Field(
         1.0,
