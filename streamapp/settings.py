@@ -158,7 +158,7 @@ class TerminalSettings(Section):
         3,
         ge=1,
         le=10,
-        description="Times that an order is sent while it is valid, if the broker proves each time that it did nothing.",
+        description="Times that a valid order is sent, if the broker proves each time that it executed nothing.",
     )
     deviation_points: dict[str, int] = Field(
         default_factory=dict,

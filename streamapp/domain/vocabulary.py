@@ -17,7 +17,9 @@ FINAL_STATUSES: frozenset[str] = frozenset({"filled", "cancelled", "rejected", "
 Decision = Literal["accepted", "refused", "duplicate", "conflict"]
 DealEntry = Literal["in", "out", "inout", "out_by"]
 DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
-Connection = Literal["connecting", "ready", "no_algo_trading", "wrong_account", "disconnected", "hung"]
+Connection = Literal[
+    "connecting", "ready", "no_algo_trading", "wrong_account", "wrong_password", "disconnected", "hung"
+]
 ExpectedPriceSource = Literal["signal", "arrival_mid"]
 
 

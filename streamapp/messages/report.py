@@ -21,6 +21,7 @@ ReportKind = Literal[
     "unknown",
     "absent",
     "accepted",
+    "unprotected",
     "rejected",
     "cancelled",
     "expired",

@@ -146,11 +146,13 @@ class Book(Rows):
             self._end_when_filled(body.ticket)
             return True
         order_id, revision, before, busted = known
-        known_time = facts.Filled.model_validate_json(before).time
-        body = body.model_copy(update={"time": known_time})  # only our idea of the server's clock can have moved it
-        text = body.model_dump_json()
-        if before == text and not busted:
+        was = facts.Filled.model_validate_json(before)
+        # Only our idea of the server's clock can have moved its time; magic and comment are the broker's to rewrite:
+        # a correction that corrects nothing would be told as the same money once more.
+        body = body.model_copy(update={"time": was.time})
+        if not busted and body.model_copy(update={"magic": was.magic, "comment": was.comment}) == was:
             return False
+        text = body.model_dump_json()
         self.db.execute(
             "UPDATE deals SET revision = ?, volume = ?, body = ? WHERE deal = ?",
             (revision + 1, str(body.volume), text, body.deal),
@@ -213,6 +215,17 @@ class Book(Rows):
             self.db.execute("UPDATE tickets SET state = 'cancelled' WHERE ticket = ?", (ticket,))
             self.report("cancelled", found[0], facts.BrokerCancelled(ticket=ticket, reason="broker"))
 
+    def modified(self, order_id: str, changes: dict[str, str | None]) -> None:
+        """Expect the new levels of an order that is not filled yet."""
+        known = self.db.execute(
+            "SELECT stop_loss, take_profit FROM expected_levels WHERE order_id = ?", (order_id,)
+        ).fetchone() or ("0", "0")
+        filled = "SELECT 1 FROM tickets t JOIN deals d USING (ticket) WHERE t.order_id = ?"
+        if self.db.execute(filled, (order_id,)).fetchone() is None:
+            now = dict(zip(("stop_loss", "take_profit"), known, strict=True)) | changes
+            self.forget_levels(order_id)
+            self.expect_levels(order_id, Decimal(now["stop_loss"] or 0), Decimal(now["take_profit"] or 0))
+
     def has_lost_deals(self, ticket: int) -> bool:
         """Return whether the broker took a deal of the ticket back."""
         return bool(self.db.execute("SELECT 1 FROM deals WHERE ticket = ? AND volume = '0'", (ticket,)).fetchone())
@@ -260,6 +273,8 @@ class Book(Rows):
         )
         if ended and body is not None:
             self.report(kinds[type(body)], order_id, body)
+            if not self.filled(ticket):
+                self.forget_levels(order_id)
         return ended
 
     def cancel_requested(self, ticket: int) -> bool:

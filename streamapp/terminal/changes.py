@@ -30,6 +30,8 @@ from streamapp.terminal.servertime import ServerTime
 
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
+MOST_PARTS = 50
+"""Orders that one close becomes at most: more would be a wrong volume_max, and too many requests for a broker."""
 OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
 
 
@@ -282,6 +284,11 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
     if not context.hedging or (not whole and volume < open_now) or volume > largest:
         if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
             return Unclear("the position and its deals do not agree yet")
+        if volume > largest * MOST_PARTS:
+            message = (
+                f"expected to close {volume} lots by at most {MOST_PARTS} orders, got {largest} lots in each at most"
+            )
+            raise RefusedError("invalid", message)
         return Record(wanted, largest)
     order = SubmitRequest(
         order_id=context.key, account=request.account, hash="", epoch="", not_after=request.not_after,

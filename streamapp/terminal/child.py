@@ -70,7 +70,13 @@ class Terminal:
         self.link = WorkerLink(own.module, worker_lock, environment=environment, crash_at=settings.crash_at)
         password = secret(own.password_file)
         self.connection = BrokerConnection(
-            self.link, self.journal, own, settings.terminal, clock=utc_now, password=password
+            self.link,
+            self.journal,
+            own,
+            settings.terminal,
+            clock=utc_now,
+            password=password,
+            symbols=settings.guards.symbols,
         )
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
         limits = Limits(own, settings.guards, settings.terminal)
@@ -84,6 +90,7 @@ class Terminal:
             self.execution,
             own,
             settings.terminal,
+            guards=settings.guards,
             deployment=settings.deployment,
             clock=utc_now,
         )
@@ -193,6 +200,8 @@ class Terminal:
             reasons.append(f"halted: {halted}; see docs/operations.md, Doubts")
         if waiting := self._counts.get("suspicion", 0):
             reasons.append(f"doubts that wait for a person: {waiting}; see docs/operations.md, Doubts")
+        if self.watch.problem:
+            reasons.append(f"deals: {self.watch.problem}")
         if self.snapshots is not None and self.snapshots.problem:
             reasons.append(f"snapshots: {self.snapshots.problem}")
         reasons += [f"{name}: {publisher.problem}" for name, publisher in self.publishers.items() if publisher.problem]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from streamapp.terminal.alertness import BLIND_S
 from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, READ, Answer, NotHandedOverError, WorkerLostError, WorkerPort
-from streamapp.terminal.servertime import ServerTime
+from streamapp.terminal.servertime import HALF_HOUR_S, ServerTime
 from streamapp.terminal.synchronisation import Synchronisation, known_deals
 
 logger = logging.getLogger(__name__)
@@ -31,13 +31,19 @@ WHAT_TO_DO: dict[Connection, str] = {
     "connecting": "nothing: it is being connected",
     "ready": "",
     "no_algo_trading": "press Algo Trading in the terminal, allow its Python API, log in with the trading password",
-    "wrong_account": "log the terminal in to the configured account, or mend login, server and password_file",
+    "wrong_account": "log the terminal in to the configured account, or mend login and server",
+    "wrong_password": "mend login, server and password_file and start the terminal again; it tries ever more rarely, "
+    "for brokers lock accounts that fail too often",
     "disconnected": "see that the terminal program runs and shows a connection; it is tried again by itself",
     "hung": "nothing: the worker was ended and starts again; if it repeats, look at the terminal program",
 }
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 """Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
 together."""
+FIRST_LOGIN_S, LONGEST_LOGIN_S = 5.0, 1800.0
+"""Between two logins that the broker refuses: some 60 a day, where every ten seconds would be thousands."""
+CLOCK_STEP_S = 1.0
+"""More than a clock is slewed between two looks: it was set."""
 INITIALIZE_TIMEOUT_SHARE = 0.5
 """The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it
 does not count."""
@@ -51,12 +57,12 @@ class Health:
     detail: str = WHAT_TO_DO["connecting"]
 
 
-def retry_waits() -> Iterator[float]:
+def retry_waits(first_s: float = FIRST_RETRY_S, longest_s: float = LONGEST_RETRY_S) -> Iterator[float]:
     """Yield the seconds to wait before each further try to connect."""
-    wait_s = FIRST_RETRY_S
+    wait_s = first_s
     while True:
         yield wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        wait_s = min(wait_s * 2, LONGEST_RETRY_S)
+        wait_s = min(wait_s * 2, longest_s)
 
 
 class BrokerConnection:
@@ -83,7 +89,9 @@ class BrokerConnection:
         *,
         clock: Clock,
         password: str | None,
+        symbols: Sequence[str] = (),
     ) -> None:
+        """``symbols`` are those that an empty Market Watch gets."""
         self._worker = worker
         self._journal = journal
         self._account = account
@@ -100,6 +108,15 @@ class BrokerConnection:
         self.currency = ""
         self.hedging = True
         self.account_info: dict[str, Any] | None = None
+        self._symbols = list(symbols)
+        self._selected: list[str] = []
+        self._looked: tuple[float, float] | None = None
+        self._set_back_s = 0.0
+
+    def want(self, symbol: str) -> None:
+        """Take note of a symbol that an order names, for a Market Watch that is empty."""
+        if symbol not in self._symbols and not self.is_believed:
+            self._symbols.append(symbol)
 
     async def ask(
         self,
@@ -189,7 +206,7 @@ class BrokerConnection:
         return True
 
     def _is_settled(self) -> bool:
-        away = self.health.connection in {"wrong_account", "disconnected"} and not self._lost.is_set()
+        away = self.health.connection in {"wrong_account", "wrong_password", "disconnected"} and not self._lost.is_set()
         return away or self.is_readable
 
     async def readable(self) -> None:
@@ -222,13 +239,13 @@ class BrokerConnection:
         """Keep the connection, for ever."""
         known = await self._journal.write(lambda book: book.meta("server_offset_s"))
         self.time = ServerTime(int(known) if known else None)
-        waits = retry_waits()
+        waits, logins = retry_waits(), retry_waits(FIRST_LOGIN_S, LONGEST_LOGIN_S)
         while True:
             if await self._connected() and await self._watched():
-                waits = retry_waits()
+                waits, logins = retry_waits(), retry_waits(FIRST_LOGIN_S, LONGEST_LOGIN_S)
             if self.health.connection in {"ready", "no_algo_trading"}:
                 await self._become("connecting")
-            await asyncio.sleep(next(waits))
+            await asyncio.sleep(next(logins if self.health.connection == "wrong_password" else waits))
 
     def _doubt(self) -> None:
         """Believe nothing until it is synchronised again."""
@@ -260,7 +277,8 @@ class BrokerConnection:
             self._lost.clear()
             return True
         code, text = answer.error
-        await self._become("wrong_account" if code == -6 else "disconnected", f"initialize: {text} ({code})")
+        refused = code == mt5.RES_E_AUTH_FAILED
+        await self._become("wrong_password" if refused else "disconnected", f"initialize: {text} ({code})")
         return False
 
     async def _watched(self) -> bool:
@@ -268,7 +286,7 @@ class BrokerConnection:
         believed = False
         while not self._lost.is_set():
             try:
-                await self._learn((await self.ask("pulse")).value)
+                await self._learn((await self.ask("pulse", symbols=self._symbols)).value)
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.debug("looking again: %s", error)
             believed = believed or self.is_believed
@@ -286,7 +304,9 @@ class BrokerConnection:
         self.account_info = account
         self.currency = account["currency"]
         self.hedging = account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
-        if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], self._clock()):
+        self._selected = pulse.get("selected", [])
+        now = self._as_if_never_set_back(self._clock())
+        if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], now):
             offset = str(self.time.offset_s)
             logger.info("the broker's server clock is %s s ahead of UTC", offset)
             await self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
@@ -305,7 +325,7 @@ class BrokerConnection:
 
     def _permitted(self, terminal: dict[str, Any], account: dict[str, Any]) -> tuple[Connection, str]:
         if self.time.offset_s is None:
-            return "connecting", "no fresh tick has shown the server's clock yet; it comes when the market is open"
+            return "connecting", self._clock_unknown()
         if (
             not terminal["trade_allowed"]
             or terminal["tradeapi_disabled"]
@@ -314,6 +334,28 @@ class BrokerConnection:
         ):
             return "no_algo_trading", ""
         return "ready", ""
+
+    def _clock_unknown(self) -> str:
+        text = "no fresh tick has shown the server's clock yet"
+        if self._selected:
+            return (
+                f"{text}: Market Watch was empty, now it has {', '.join(self._selected)}; a quote comes when they trade"
+            )
+        return f"{text}; it comes when a symbol of Market Watch trades"
+
+    def _as_if_never_set_back(self, now: datetime) -> datetime:
+        """Return the time as if our clock had never been set back: no change of the server's is to be seen in that.
+
+        One that was wrong, so that the server's seemed to be off by less than a time zone, is being set right.
+        """
+        steady_s, wall_s = asyncio.get_running_loop().time(), now.timestamp()
+        if self._looked is not None:
+            step_s = (wall_s - self._looked[1]) - (steady_s - self._looked[0])
+            if abs(step_s) >= CLOCK_STEP_S:
+                was_odd = bool((self.time.offset_s or 0) % HALF_HOUR_S)
+                self._set_back_s = 0.0 if was_odd else max(0.0, self._set_back_s - step_s)
+        self._looked = (steady_s, wall_s)
+        return now + timedelta(seconds=self._set_back_s)
 
     async def _synchronised(self, tick: dict[str, Any] | None) -> bool:
         """Take the next look at the past if it is due; True once the terminal is believed."""

@@ -64,9 +64,12 @@ CREATE INDEX tickets_by_order ON tickets (order_id);
     3: """
 UPDATE outbox SET payload = CAST(json_remove(CAST(payload AS TEXT), '$.schema', '$.account', '$.epoch') AS BLOB);
 """,
+    4: """
+CREATE TABLE expected_levels (order_id TEXT PRIMARY KEY, stop_loss TEXT NOT NULL, take_profit TEXT NOT NULL);
+""",
 }
 """What makes a journal of one version one of the next."""
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15

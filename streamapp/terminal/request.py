@@ -67,7 +67,7 @@ class Prepared:
 
     @property
     def has_quote(self) -> bool:
-        """Whether there is a tick. Prices may be 0 and less, as oil's were; a tick has a time, and one price at least."""
+        """Whether there is a tick: it has a time, and one price at least. Prices may be 0 and less, as oil's were."""
         return self.tick is not None and bool(self.tick["time_msc"]) and bool(self.bid or self.ask)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-_STEP_S = 1800
+HALF_HOUR_S = 1800
 """Servers differ from UTC by whole half hours; one whose clock is wrong, or is being set, by anything."""
 _PLAUSIBLE_S = 60.0
 """A tick so near to a whole half hour belongs to it: our own clock is off, or the tick is a little old. Other offsets
@@ -49,7 +49,9 @@ class ServerTime:
         return True
 
     def _is_told_at_once(self, ahead_s: float, offset_s: int) -> bool:
-        is_zone = offset_s % _STEP_S == 0 and abs(offset_s) <= _FARTHEST_S and abs(ahead_s - offset_s) <= _PLAUSIBLE_S
+        is_zone = (
+            offset_s % HALF_HOUR_S == 0 and abs(offset_s) <= _FARTHEST_S and abs(ahead_s - offset_s) <= _PLAUSIBLE_S
+        )
         return is_zone and (self.offset_s is None or offset_s > self.offset_s)
 
     @property
@@ -68,5 +70,5 @@ class ServerTime:
 
 def _nearest(ahead_s: float) -> int:
     """Return the whole half hour that a tick so far ahead belongs to, or else the whole second."""
-    half_hours = round(ahead_s / _STEP_S) * _STEP_S
+    half_hours = round(ahead_s / HALF_HOUR_S) * HALF_HOUR_S
     return half_hours if abs(ahead_s - half_hours) <= _PLAUSIBLE_S else round(ahead_s)

@@ -11,15 +11,17 @@ from functools import partial
 from typing import Any
 
 from streamapp.clock import Clock
-from streamapp.domain.facts import BrokerCancelled, Filled
+from streamapp.domain.facts import BrokerCancelled, Filled, OutcomeUnknown, Unprotected
 from streamapp.domain.vocabulary import time_text
+from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.deals import end_of, filled
+from streamapp.terminal.deals import end_of, filled, unprotected
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
+from streamapp.terminal.rows import Expected
 from streamapp.terminal.synchronisation import FUTURE, OVERLAP, watermark
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ WIDE_SHARE = 200
 """... every so many times its own duration: at most one order of 200 waits for it, whatever the size of the history."""
 ORDERS_SHARE = 20
 """The same for the orders that work: at most 5 %."""
+SHOWN_WITHIN_S = 5.0
+"""A position that is not to be seen so long after the deal that made it is closed by now: there is nothing to protect.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class Watch:
         self._next_wide = 0.0
         self._next_orders = 0.0
         self._looked_up = 0
+        self._unseen: dict[int, float] = {}
+        self._missing: dict[int, float] = {}
+        self._told: dict[int, str] = {}
         self._before: _Read | None = None
         self._confirming: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,6 +153,7 @@ class Watch:
             try:
                 await self._look_at_deals()
                 await self._look_for_ends()
+                await self._look_at_levels()
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("looking at the broker again when it is connected: %s", error)
             await asyncio.sleep(self._terminal.poll_interval_s)
@@ -201,6 +210,8 @@ class Watch:
             return
         known = await self._journal.write(lambda book: book.live_tickets(self._looked_up))
         live = {ticket: row for ticket, *row in known if ticket not in self._confirming}
+        self._missing = {ticket: at for ticket, at in self._missing.items() if ticket in live}
+        self._told = {ticket: text for ticket, text in self._told.items() if ticket in live}
         if not live:
             return
         answer = await self._connection.read_now("ended", tickets=list(live))
@@ -209,6 +220,49 @@ class Watch:
         self._looked_up = ended["looked"][-1] if ended["looked"] else 0
         if ended["orders"]:
             await self._journal.write(lambda book: _record_ends(book, ended["orders"], live))
+        await self._miss_deals(
+            {row["ticket"] for row in ended["orders"] if row["state"] == mt5.ORDER_STATE_FILLED}, live
+        )
+
+    @property
+    def problem(self) -> str:
+        """What should have come and did not, in words; "" if nothing."""
+        return "; ".join(self._told.values())
+
+    async def _miss_deals(self, done: set[int], live: dict[int, list[Any]]) -> None:
+        """Tell of tickets that the broker calls filled and whose deals do not show, once each."""
+        now_s = asyncio.get_running_loop().time()
+        self._missing |= dict.fromkeys(done - self._missing.keys(), now_s)
+        for ticket, since_s in self._missing.items():
+            if ticket in self._told or now_s - since_s < self._terminal.deals_within_s:
+                continue
+            order_id, _, attempt = live[ticket]
+            waited = f"the broker calls it filled, and has not shown its deals for {self._terminal.deals_within_s:g} s"
+            self._told[ticket] = f"order {order_id}, ticket {ticket}: {waited}"
+            body = OutcomeUnknown(attempt=attempt, why="no_deals", message=f"ticket {ticket}: {waited}")
+            # No doubt of the journal's: what the broker has is known, but not how much of it at which price.
+            await self._journal.write(partial(_report_unknown, order_id=order_id, body=body))
+            logger.error("%s", self._told[ticket])
+
+    async def _look_at_levels(self) -> None:
+        """Compare the levels of positions that were opened or changed just now with what their orders asked for."""
+        if not self._journal.book.expects_levels:
+            return
+        expected = await self._journal.write(lambda book: book.levels_to_compare())
+        if not expected:
+            return
+        rows = (await self._connection.read_now("positions")).value
+        if rows is None:
+            return
+        now_s, positions = asyncio.get_running_loop().time(), {row["identifier"]: row for row in rows}
+        self._unseen = {one.ticket: self._unseen.get(one.ticket, now_s) for one in expected}
+        for one in expected:
+            position = positions.get(one.position_id)
+            if position is not None:
+                lacking = unprotected(one, position, hedging=self._connection.hedging)
+                await self._journal.write(partial(_compared, expected=one, lacking=lacking))
+            elif now_s - self._unseen[one.ticket] >= SHOWN_WITHIN_S:
+                await self._journal.write(partial(_compared, expected=one, lacking=None))
 
 
 def _record(book: Book, seen: _Seen) -> None:
@@ -216,6 +270,17 @@ def _record(book: Book, seen: _Seen) -> None:
         book.record_deal(body)
     for deal in seen.busted:
         book.bust_deal(deal)
+
+
+def _report_unknown(book: Book, order_id: str, body: OutcomeUnknown) -> None:
+    book.report("unknown", order_id, body)
+
+
+def _compared(book: Book, expected: Expected, lacking: Unprotected | None) -> None:
+    book.forget_levels(expected.order_id)
+    if lacking is not None:
+        logger.error("order %s is unprotected: %s", expected.order_id, lacking)
+        book.report("unprotected", expected.order_id, lacking)
 
 
 def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[Any]]) -> None:

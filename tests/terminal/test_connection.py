@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamapp.clock import utc_now
+from streamapp.clock import Clock, utc_now
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ConnectionChange, Report
 from streamapp.mt5.retcodes import IPC_ERRORS
 from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.terminal import connection as module
 from streamapp.terminal.alertness import BLIND_S
-from streamapp.terminal.connection import FIRST_RETRY_S, LONGEST_RETRY_S, BrokerConnection, retry_waits
+from streamapp.terminal.connection import (
+    FIRST_LOGIN_S,
+    FIRST_RETRY_S,
+    LONGEST_LOGIN_S,
+    LONGEST_RETRY_S,
+    BrokerConnection,
+    retry_waits,
+)
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError
 from streamapp.terminal.synchronisation import END_OF_TIME_S
@@ -33,10 +42,12 @@ async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
     journal = Journal(tmp_path / "journal.sqlite3", ACCOUNT)
     tasks = [asyncio.create_task(journal.run())]
 
-    async def start(worker: ScriptedWorker, **account: Any) -> BrokerConnection:
+    async def start(
+        worker: ScriptedWorker, *, clock: Clock = utc_now, symbols: Sequence[str] = (), **account: Any
+    ) -> BrokerConnection:
         settings = TerminalSettings(poll_interval_s=0.01, equal_reads_s=0.02)
         owner = AccountSettings(login=LOGIN, server=SERVER, **account)
-        connection = BrokerConnection(worker, journal, owner, settings, clock=utc_now, password=None)
+        connection = BrokerConnection(worker, journal, owner, settings, clock=clock, password=None, symbols=symbols)
         tasks.append(asyncio.create_task(connection.run()))
         return connection
 
@@ -239,14 +250,80 @@ async def test_after_every_ipc_error_it_is_initialised_and_synchronised_again(co
     assert worker.starts == 1
 
 
-async def test_it_is_tried_again_until_the_terminal_lets_it_in(connect: Connect) -> None:
+async def test_it_is_tried_again_until_the_terminal_lets_it_in(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_LOGIN_S", 0.01)
     worker = ScriptedWorker()
     left = [False, False, True]
     worker.answers["initialize"] = lambda _: {"done": left.pop(0)}
     worker.error = (-6, "Terminal: Authorization failed")
     connection = await connect(worker)
     await connection.ready()
-    assert await told(connection) == ["wrong_account", "connecting", "ready"]
+    assert await told(connection) == ["wrong_password", "connecting", "ready"]
+
+
+def test_refused_logins_come_ever_more_slowly_and_are_some_dozens_a_day() -> None:
+    waits, logins, day_s = retry_waits(FIRST_LOGIN_S, LONGEST_LOGIN_S), 1, 86400.0
+    while (day_s := day_s - next(waits)) > 0:
+        logins += 1
+    assert logins < 100
+    assert next(waits) >= LONGEST_LOGIN_S / 2
+
+
+async def test_an_empty_market_watch_gets_the_symbols_of_the_settings_and_of_an_order_that_waits(
+    connect: Connect,
+) -> None:
+    worker = ScriptedWorker()
+    empty = {"terminal": TERMINAL, "account": OWNER, "tick": None}
+    worker.answers["pulse"] = lambda pulse: empty | {"selected": list(pulse["symbols"])}
+    connection = await connect(worker, symbols=("XAUUSD",))
+    connection.want("BTCUSD")
+    await eventually(lambda: "Market Watch was empty, now it has XAUUSD, BTCUSD" in connection.health.detail)
+    assert connection.health.connection == "connecting"
+    worker.answers["pulse"] = lambda _: empty | {"tick": tick()}
+    await connection.ready()
+
+
+class SteppedClock:
+    """Ours, with steps that a person makes."""
+
+    step_s = 0.0
+
+    def __call__(self) -> datetime:
+        return utc_now() + timedelta(seconds=self.step_s)
+
+
+async def test_our_own_clock_that_is_set_back_is_not_taken_for_a_change_of_the_servers(connect: Connect) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    for step_s in (-600.0, -3600.0, -60.0):
+        clock.step_s = step_s
+        before = len(asked(worker, "pulse"))
+        await eventually(lambda before=before: len(asked(worker, "pulse")) > before + 5)
+        assert connection.time.offset_s == SERVER_AHEAD_S
+
+
+async def test_a_clock_of_ours_that_was_wrong_from_the_start_may_be_set_right(connect: Connect) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    clock.step_s = 600.0
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    assert connection.time.offset_s == pytest.approx(SERVER_AHEAD_S - 600, abs=1)
+    clock.step_s = 0.0
+    await eventually(lambda: connection.time.offset_s == SERVER_AHEAD_S)
+
+
+async def test_the_servers_clock_is_followed_while_its_symbols_trade(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    for change_s in (-3600.0, 0.0, -1000.0, 86400.0):
+        worker.answers["pulse"] = lambda _, s=change_s: {"terminal": TERMINAL, "account": OWNER, "tick": tick(-s)}
+        wanted = pytest.approx(SERVER_AHEAD_S + change_s, abs=1)
+        await eventually(lambda wanted=wanted: connection.time.offset_s == wanted, within_s=5)
+    assert connection.health.connection == "ready"
 
 
 def test_tries_to_connect_come_ever_more_slowly_and_never_at_the_same_times() -> None:

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamapp.domain import facts
+from streamapp.domain.facts import make_fact
+from streamapp.domain.fold import apply
 from streamapp.domain.identifiers import magic_of
+from streamapp.domain.orders import OrderState
+from streamapp.domain.status import status_of
 from streamapp.domain.vocabulary import time_text
+from streamapp.messages.report import ConnectionChange
+from streamapp.terminal import execution as module
 from streamapp.terminal.book import Book
+from streamapp.terminal.deals import filled
 from streamapp.terminal.execution import JUDGED_FOR_S
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
+from streamapp.terminal.servertime import ServerTime
 from tests.kit.waiting import eventually
-from tests.terminal.conftest import Account
-from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, deal, result, submit_request, tick
+from tests.terminal.conftest import Account, wired
+from tests.terminal.scripted import (
+    OWNER,
+    SYMBOL,
+    TERMINAL,
+    ScriptedWorker,
+    deal,
+    result,
+    seen,
+    submit_request,
+    tick,
+)
 
 
 async def state(account: Account, order_id: str) -> tuple[str, str | None]:
@@ -297,3 +316,184 @@ async def test_no_password_stands_in_the_broker_log_or_the_journal(account: Acco
     await account.said("started", "returned", "accepted")
     assert account.worker.asked[0][1]["password"] == "secret"
     assert b"secret" not in account.journal.path.read_bytes()
+
+
+# -- new attempts
+
+
+def answers(account: Account, *retcodes: int) -> None:
+    """Let the sends be answered so, and the last one for ever."""
+    left = [result(retcode, order=1001 if retcode == 10009 else 0) for retcode in retcodes]
+    account.worker.answers["send"] = lambda _: account.worker.sent(left.pop(0) if len(left) > 1 else left[0])
+
+
+AGAIN = ("returned", "started", "rejected")
+
+
+@pytest.mark.parametrize("retcode", [10004, 10020, 10024, 10030])
+async def test_a_proof_that_nothing_was_executed_begins_a_new_attempt_of_which_all_is_told(
+    account: Account, retcode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_AFTER_S", {})
+    answers(account, retcode, 10009)
+    order = await account.submit()
+    reports = await account.said("started", *AGAIN, "returned", "accepted")
+    assert [getattr(report.body, "attempt", None) for report in reports] == [1, 1, 2, 1, 2, None]
+    assert await state(account, order.order_id) == ("result", "accepted")
+    assert {request["magic"] for request in account.worker.sends} == {magic_of(order.order_id)}
+    modes = [request["type_filling"] for request in account.worker.sends]
+    assert modes == ([1, 0] if retcode == 10030 else [1, 1])
+
+
+async def test_an_order_is_never_over_between_two_attempts(account: Account) -> None:
+    answers(account, 10004, 10004, 10004)
+    order = await account.submit()
+    reports = await account.said("started", *AGAIN, *AGAIN, "returned", "rejected")
+    created = facts.OrderCreated(
+        parameters=order.parameters, parameters_hash=order.hash, signal_id="s-1", signal_at=datetime.now(UTC),
+        not_after=order.not_after, executor="tests",
+    )  # fmt: skip
+    folded, statuses = OrderState(), []
+    for body in (created, *(report.body for report in reports)):
+        assert not isinstance(body, ConnectionChange)
+        folded = apply(folded, make_fact("a", order.order_id, body, at=datetime.now(UTC)))
+        statuses.append(status_of(folded))
+    assert statuses == ["pending", *["submitted"] * 8, "rejected"]
+    assert len(account.worker.sends) == 3
+    assert await state(account, order.order_id) == ("result", "requote")
+
+
+@pytest.mark.parametrize(
+    ("retcode", "fields"),
+    [
+        (10021, {}),  # seen of orders that were executed
+        (10004, {"order": 1001}),  # it has come further than it says
+        (10006, {}),
+        (10018, {}),
+        (10019, {}),
+    ],
+)
+async def test_what_proves_less_is_rejected_and_not_sent_again(
+    account: Account, retcode: int, fields: dict[str, Any]
+) -> None:
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(retcode, **fields))
+    await account.submit()
+    await account.said("started", "returned", "rejected")
+    assert len(account.worker.sends) == 1
+
+
+async def test_an_order_of_which_anything_is_to_be_seen_is_not_sent_again(account: Account) -> None:
+    answers(account, 10004)
+    account.worker.answers["search"] = lambda _: seen(positions=[{"ticket": 1001}])
+    await account.submit()
+    reports = await account.said("started", "returned", "rejected")
+    assert "does not show that there is nothing of it" in reports[2].body.message  # type: ignore[union-attr]
+    assert len(account.worker.sends) == 1
+
+
+async def test_a_deal_that_comes_between_two_attempts_ends_the_trying(account: Account) -> None:
+    answers(account, 10004)
+    magic = magic_of(submit_request(epoch="").order_id)
+
+    async def adopted() -> bool:
+        return (await account.kinds())[-1:] == ["deal"]
+
+    good = account.worker.answers["prepare"]
+    looks = []
+
+    def prepare(asked: dict[str, Any]) -> Any:
+        looks.append(asked)
+        if len(looks) > 1:
+            account.journal.write(lambda book: book.record_deal(filled(deal(7, 1001, magic), "USD", ServerTime(0))))
+        return good(asked)
+
+    account.worker.answers["prepare"] = prepare
+    order = await account.submit()
+    await eventually(adopted)
+    assert len(account.worker.sends) == 1
+    assert await state(account, order.order_id) == ("result", "accepted")
+
+
+async def test_a_new_attempt_is_judged_anew_and_never_begins_after_not_after(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_S", 0.5)
+    answers(account, 10004)
+    await account.submit(valid_s=0.4)
+    reports = await account.said("started", "returned", "rejected")
+    assert "not tried again: not after" in reports[2].body.message  # type: ignore[union-attr]
+    assert len(account.worker.sends) == 1
+
+
+async def test_a_life_that_ended_in_the_second_attempt_leaves_a_doubt_of_the_second_attempt(tmp_path: Path) -> None:
+    worker, left = ScriptedWorker(), [result(10004)]
+    worker.answers["send"] = lambda _: worker.sent(left.pop()) if left else WorkerLostError("gone", deadline=False)
+    async with wired(tmp_path, worker) as parts:
+        order = await parts.submit()
+        doubted = await parts.said("started", *AGAIN, "unknown")
+        assert getattr(doubted[-1].body, "attempt", None) == 2
+        (doubt,) = await parts.journal.write(lambda book: book.sought([order.order_id]))
+        assert doubt.order.attempt == 2
+
+
+# -- what comes in a moment
+
+
+def market(account: Account, *ticks: dict[str, Any] | None, **symbol: Any) -> list[int]:
+    """Let the looks show these ticks, and the last one for ever; return the numbers of the looks."""
+    good, looks = account.worker.answers["prepare"], list[int]()
+
+    def prepare(asked: dict[str, Any]) -> Any:
+        looks.append(len(looks))
+        return good(asked) | {"tick": ticks[min(len(looks), len(ticks)) - 1], "symbol": SYMBOL | symbol}
+
+    account.worker.answers["prepare"] = prepare
+    return looks
+
+
+@pytest.mark.parametrize("first", [None, tick() | {"time_msc": 0}], ids=["no tick", "a tick of no time"])
+async def test_the_first_order_of_a_hidden_symbol_waits_for_its_first_tick(
+    account: Account, first: dict[str, Any] | None
+) -> None:
+    market(account, first, first, tick())
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+
+
+async def test_a_quote_that_moves_while_an_order_waits_is_fresh_though_the_servers_clock_went_back(
+    account: Account,
+) -> None:
+    looks = market(account, tick(3600), tick(3600) | {"time_msc": 1}, tick(3599))
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+    assert len(looks) >= 2
+
+
+async def test_an_order_that_waits_for_a_quote_holds_no_other_one_up(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUOTE_WITHIN_S", 0.3)
+    good = account.worker.answers["prepare"]
+    account.worker.answers["prepare"] = lambda asked: (
+        good(asked) | ({"tick": None} if asked["symbol"] == "HIDDEN" else {})
+    )
+    hidden = await account.submit("hidden", symbol="HIDDEN")
+    other = await account.submit("other")
+    await eventually(lambda: account.worker.sends)
+    assert (await state(account, hidden.order_id))[0] == "recorded"
+    assert account.worker.sends[0]["magic"] == magic_of(other.order_id)
+
+    async def refused() -> bool:
+        return (await state(account, hidden.order_id)) == ("refused", "guard")
+
+    await eventually(refused)
+    assert account.execution._asides == {}
+
+
+async def test_an_order_that_adds_to_a_netting_position_says_its_levels_again(account: Account) -> None:
+    good = account.worker.answers["prepare"]
+    held = {"type": 0, "volume": 0.1, "sl": 1.07, "tp": 1.1}
+    account.worker.answers["prepare"] = lambda asked: good(asked) | {"netted": held}
+    await account.submit()
+    await eventually(lambda: account.worker.sends)
+    assert (account.worker.sends[0]["sl"], account.worker.sends[0]["tp"]) == (1.07, 1.1)

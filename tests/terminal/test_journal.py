@@ -224,6 +224,7 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
         for statement in (
             "DROP TABLE operations",
             "DROP TABLE sendings",
+            "DROP TABLE expected_levels",
             "DROP INDEX rows_absent",
             "DROP INDEX tickets_by_order",
             "UPDATE meta SET value = '1' WHERE key = 'schema'",
@@ -233,10 +234,10 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
     async with opened(path) as journal:
         row = await journal.write(lambda book: book.row(request.order_id))
         assert row is not None
-        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "4")
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "5")
         assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
     async with opened(path) as journal:
-        assert journal.book.meta("schema") == "4"
+        assert journal.book.meta("schema") == "5"
 
 
 async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(tmp_path: Path) -> None:
@@ -248,6 +249,7 @@ async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(t
     alone = {"schema": "report/1", "account": ACCOUNT, "epoch": epoch, **report.model_dump(mode="json")}
     with closing(sqlite3.connect(path)) as db:  # as version 3 kept it
         db.execute("UPDATE outbox SET payload = ?", (json.dumps(alone, ensure_ascii=False).encode(),))
+        db.execute("DROP TABLE expected_levels")
         db.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
         db.commit()
     async with opened(path) as journal:
@@ -262,7 +264,7 @@ async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         db.commit()
-    with pytest.raises(ConfigurationError, match="format 1 to 4, got 99"):
+    with pytest.raises(ConfigurationError, match="format 1 to 5, got 99"):
         Journal(path, ACCOUNT)
 
 

@@ -107,7 +107,7 @@ def test_a_price_that_would_be_rounded_away_is_invalid(wanted: dict[str, Any]) -
 @pytest.mark.parametrize(
     "wanted",
     [
-        {"stop_loss": Decimal("500")},  # points
+        {"stop_loss": Decimal(500)},  # points
         {"stop_loss": Decimal("0.005")},
         {"take_profit": Decimal("108.5")},
         {"side": "sell", "take_profit": Decimal("0.5424")},

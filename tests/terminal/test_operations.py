@@ -560,3 +560,68 @@ async def test_an_order_waits_for_no_more_than_the_call_of_an_operation(desk: De
     await desk.an_order_of_ours()
     assert not closing.done()
     assert (await closing).outcome == "rejected"
+
+
+async def test_a_close_that_is_denied_its_filling_mode_is_asked_with_the_next_one(desk: Desk) -> None:
+    desk.broker.script = [desk.broker.says(10030)] * 2
+    assert (await desk.ask("close")).outcome == "done"
+    assert [request["type_filling"] for request in desk.broker.requests] == [1, 0, 2]
+    assert len({request["magic"] for request in desk.broker.requests}) == 3
+
+
+async def test_a_close_that_is_denied_all_filling_modes_says_so(desk: Desk) -> None:
+    desk.broker.script = [desk.broker.says(10030)] * 3
+    reply = await desk.ask("close")
+    assert (reply.outcome, reply.retcode, len(desk.sends)) == ("rejected", 10030, 3)
+
+
+@pytest.mark.parametrize("margin_mode", [0, 2], ids=["netting", "hedging"])
+async def test_more_than_one_order_may_close_is_closed_by_several(
+    desk: Desk, margin_mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SYMBOL, "volume_max", 1.0)
+    owner = OWNER | {"margin_mode": margin_mode}
+    desk.parts.worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": owner, "tick": tick()}
+    await eventually(lambda: desk.parts.connection.hedging is (margin_mode == 2))
+    desk.broker.position = dict(desk.broker.position or {}, volume=2.505)
+    desk.broker.deals = [deal(1, 77, 9, 2.505)]
+    tickets = iter((501, 502, 503))
+
+    def closed(request: dict[str, Any]) -> Any:
+        ticket = next(tickets)
+        desk.broker.close(request["volume"])
+        return desk.broker.worker.sent(result(10009, order=ticket))
+
+    desk.broker.script = [closed] * 3
+    shown = [deal(ticket, ticket, 0, 1.0, type=1, entry=1, reason=3) for ticket in (501, 502, 503)]
+    desk.parts.worker.answers["ticket"] = lambda asked: {
+        "deals": [row | {"volume": asked["volume"]} for row in shown if row["order"] == asked["ticket"]],
+        "order": None,
+        "done": False,
+    }
+    reply = await desk.ask("close")
+    assert reply.outcome == "recorded"
+    await eventually(lambda: len(desk.broker.requests) == 3)
+    assert [request["volume"] for request in desk.broker.requests] == [1.0, 1.0, 0.505]
+    names = ("close:r-1", "close:r-1:2", "close:r-1:3")
+    ids = [order_id_for("tests", ACCOUNT, name) for name in names]
+    assert [request["magic"] for request in desk.broker.requests] == [magic_of(order_id) for order_id in ids]
+    assert all(order_id in reply.message for order_id in ids)
+    assert (await desk.once("close")).model_dump(exclude={"clock", "row", "ticket"}) == reply.model_dump(
+        exclude={"clock", "row", "ticket"}
+    )
+    assert desk.broker.position is None
+
+
+async def test_a_position_without_a_quote_is_closed_as_soon_as_there_is_one(desk: Desk) -> None:
+    shown = desk.parts.worker.answers["position_now"]
+    left = [None, tick() | {"time_msc": 0}]
+
+    def quiet(asked: dict[str, Any]) -> Any:
+        found = shown(asked)
+        if left:
+            found["prepared"] |= {"tick": left.pop(0)}
+        return found
+
+    desk.parts.worker.answers["position_now"] = quiet
+    assert (await desk.ask("close")).outcome == "done"
