@@ -20,6 +20,7 @@ from streamapp.domain.vocabulary import (
     DealReason,
     Frozen,
     Lots,
+    Magic,
     Money,
     Side,
     UtcTime,
@@ -171,7 +172,7 @@ class Filled(Frozen):
     fee: Money = Decimal(0)
     profit: Money = Decimal(0)
     currency: str = ""
-    magic: int = 0
+    magic: Magic = 0
     comment: str = ""
     time: UtcTime
 

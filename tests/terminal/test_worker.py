@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from streamapp.terminal import worker as module
 from streamapp.terminal.calls import NotConnectedError
-from streamapp.terminal.worker import Worker
+from streamapp.terminal.worker import QUIET_S, Worker
 from tests.terminal.tables import Tables, order, row
 
 
@@ -114,11 +114,11 @@ def test_the_clock_is_read_from_a_symbol_that_trades_when_the_newest_one_has_sto
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now_s = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
     broker = Broker(known={"EURUSD": (7200, True), "BTCUSD": (7100, True)})  # its server's clock went back just now
     worker = worker_at(broker)
     assert worker.do_pulse()["tick"]["time"] == 7200
-    for seconds in range(1, 2 * int(module.QUIET_S) + 3):
+    for seconds in range(1, 2 * int(QUIET_S) + 3):
         now_s[0] += 1
         broker.known["BTCUSD"] = (3600 + seconds, True)
         tick = worker.do_pulse()["tick"]
