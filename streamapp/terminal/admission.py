@@ -61,7 +61,7 @@ def judge(
         raise RefusedError("invalid", f"expected a symbol of this broker, got {wanted.symbol}")
     _refuse_modes(wanted, symbol, opens=opens)
     _refuse_lifetime(wanted, symbol, time, now)
-    refuse_without_quote(seen)
+    refuse_without_quote(wanted.symbol, seen)
     if opens:
         _refuse_old_quote(wanted, seen, guards, time, now, moved=quote_moved)
     if order.position_id is not None:
@@ -135,16 +135,14 @@ def _refuse_lifetime(wanted: OrderParameters, symbol: dict[str, Any], time: Serv
         )
 
 
-def refuse_without_quote(seen: Prepared) -> None:
+def refuse_without_quote(symbol: str, seen: Prepared) -> None:
     """Return if the symbol has a quote.
 
     Raises:
         NotYetError: it has none: its first one may be on its way.
     """
     if not seen.has_quote:
-        raise NotYetError(
-            "guard", "expected a quote of the symbol, got none: its market is closed, or it is not quoted"
-        )
+        raise NotYetError("guard", f"expected a quote of {symbol}, got none: its market is closed, or it is not quoted")
 
 
 def _refuse_old_quote(

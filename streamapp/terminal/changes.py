@@ -364,7 +364,8 @@ def _market(seen: Seen, context: Context) -> Prepared:
         RefusedError: the account or terminal does not allow it, or there is no quote.
     """
     prepared = _allowed(seen, context)
-    refuse_without_quote(prepared)
+    assert seen.live is not None
+    refuse_without_quote(seen.live["symbol"], prepared)
     return prepared
 
 

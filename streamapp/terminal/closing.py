@@ -8,16 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 from streamapp.domain import facts
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import OrderParameters, plain
-from streamapp.domain.vocabulary import LARGEST_INTEGER
+from streamapp.domain.vocabulary import LARGEST_INTEGER, time_text
 from streamapp.messages.operation import CloseRequest, OperationReply
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal import memory
 from streamapp.terminal.book import Book
+
+SOON = timedelta(minutes=1)
+"""How long after its not_after the deals of an accepted order are waited for: far longer than they usually take."""
 
 
 def closing_orders(
@@ -98,14 +102,14 @@ def in_the_way(book: Book, order: SubmitRequest, *, hedging: bool) -> str | None
 
     Another one that closes it, sent or not, also one in doubt. Where a symbol has one position, every order of the
     symbol that waits, is being sent, or was filled at once and its deals are not here yet. Of an order that is recorded
-    already only those before it are.
+    already only those before it are. Deals that are long overdue may never come, and must not keep a position open.
     """
     own = book.db.execute("SELECT position FROM rows WHERE order_id = ?", (order.order_id,)).fetchone()
     unfinished = book.db.execute(
         "SELECT state, request FROM rows WHERE state IN ('recorded', 'started', 'doubt') AND position < ?1 "
         "UNION ALL SELECT 'live', r.request FROM tickets t JOIN rows r USING (order_id) "
-        "WHERE t.state = 'live' AND r.position < ?1",
-        (own[0] if own else LARGEST_INTEGER,),
+        "WHERE t.state = 'live' AND r.position < ?1 AND r.not_after > ?2",
+        (own[0] if own else LARGEST_INTEGER, time_text(book.clock() - SOON)),
     )
     for state, payload in unfinished:
         other = SubmitRequest.decode(payload)

@@ -148,7 +148,7 @@ async def test_an_order_that_was_lost_on_the_way_is_absent_in_the_end(
     assert market.ledger() == []
 
 
-@pytest.mark.parametrize("kind", ["requote", "market_closed", "reject", "off_quotes"])
+@pytest.mark.parametrize("kind", ["market_closed", "reject", "off_quotes"])
 async def test_a_refusal_of_the_market_is_a_rejection(terminal: TerminalProcess, market: Market, kind: str) -> None:
     terminal.start()
     epoch = (await terminal.ready()).epoch

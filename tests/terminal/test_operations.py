@@ -15,15 +15,29 @@ import pytest
 from streamapp.clock import utc_now
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, order_id_for
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import OperationReply
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal import memory
+from streamapp.terminal.closing import SOON, in_the_way
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.operations import SENDS_AT_MOST, Operations
 from tests.kit.waiting import eventually
 from tests.terminal.asking import operation
 from tests.terminal.conftest import Account, wired
-from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SYMBOL, TERMINAL, ScriptedWorker, deal, result, tick
+from tests.terminal.scripted import (
+    ACCOUNT,
+    LOGIN,
+    OWNER,
+    SERVER,
+    SYMBOL,
+    TERMINAL,
+    ScriptedWorker,
+    deal,
+    result,
+    submit_request,
+    tick,
+)
 
 ORDER: dict[str, Any] = {
     "ticket": 1001, "symbol": "EURUSD", "type": 2, "type_time": 0, "type_filling": 2, "time_expiration": 0, "state": 1,
@@ -527,8 +541,16 @@ async def test_where_a_symbol_has_one_position_its_close_waits_for_the_deals_of_
     await eventually(lambda: not desk.parts.connection.hedging)
     desk.broker.script = [lambda _: desk.broker.worker.sent(result(10009, order=5))]
     other = await desk.parts.submit("s-1", side="sell")
+    later = submit_request("s-2", epoch=desk.parts.journal.book.epoch)
     await eventually(lambda: desk.sends)
     assert (await desk.ask("close")).outcome == "refused"  # the sell is accepted, and its deal is not here yet
+    overdue = time_text(utc_now() - SOON)
+    assert await desk.parts.journal.write(lambda book: in_the_way(book, later, hedging=False)) == other.order_id
+    await desk.parts.journal.write(lambda book: book.db.execute("UPDATE rows SET not_after = ?", (overdue,)).rowcount)
+    assert await desk.parts.journal.write(lambda book: in_the_way(book, later, hedging=False)) is None
+    await desk.parts.journal.write(
+        lambda book: book.db.execute("UPDATE rows SET not_after = ?", (time_text(other.not_after),)).rowcount
+    )
 
     def seen(_: dict[str, Any]) -> dict[str, Any]:
         sold = deal(9, 5, magic_of(other.order_id), type=1)
