@@ -224,12 +224,11 @@ class Book(Rows):
             Decimal(0),
         )
 
-    def live_tickets(self, after: int) -> list[tuple[int, str, str, int]]:
-        """Return (ticket, order_id, volume, attempt) of tickets without an end, those ``after`` a ticket first."""
+    def live_tickets(self) -> list[tuple[int, str, str, int]]:
+        """Return (ticket, order_id, volume, attempt) of tickets without an end."""
         return self.db.execute(
             "SELECT t.ticket, t.order_id, t.volume, r.attempt FROM tickets t JOIN rows r USING (order_id) "
-            "WHERE t.state = 'live' ORDER BY t.ticket > ? DESC, t.ticket",
-            (after,),
+            "WHERE t.state = 'live'"
         ).fetchall()
 
     def is_live(self, ticket: int) -> bool:

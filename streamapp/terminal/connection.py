@@ -44,6 +44,18 @@ does not count."""
 
 
 @dataclass(frozen=True)
+class _Rider:
+    """Whoever waits for the next look, and which parts of the account he wants of it."""
+
+    parts: dict[str, dict[str, Any]]
+    seen: asyncio.Future[dict[str, Any]]
+
+    def fail(self, error: Exception) -> None:
+        if not self.seen.done():
+            self.seen.set_exception(error)
+
+
+@dataclass(frozen=True)
 class Health:
     """How the connection is, and what a person should do about it."""
 
@@ -92,6 +104,7 @@ class BrokerConnection:
         self._password = password
         self._lost = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._riders: list[_Rider] = []
         self.health = Health()
         self._told: Connection | None = None
         self.generation = 0
@@ -161,12 +174,35 @@ class BrokerConnection:
             WorkerLostError: as :meth:`ask`.
         """
         generation = self.generation
-        if not self.is_readable:
-            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
+        self._refuse_unless_readable(operation)
         answer = await self.ask(operation, **arguments)
         if self.generation != generation:
             raise NotHandedOverError(f"{operation}: the connection was made again meanwhile")
         return answer
+
+    async def ride(self, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Return what the next look reads of the account, believed; looks are ``terminal.poll_interval_s`` apart.
+
+        All who ask meanwhile share one exchange with the worker, and the look that the connection itself is judged by.
+
+        Args:
+            parts: The arguments of each part (deals, ended, positions).
+
+        Returns:
+            ``value`` and ``took_s`` of each part.
+
+        Raises:
+            NotHandedOverError: the account is not readable, or was not at that look.
+            WorkerLostError: as :meth:`ask`.
+        """
+        self._refuse_unless_readable("look")
+        rider = _Rider(parts, asyncio.get_running_loop().create_future())
+        self._riders.append(rider)
+        return await rider.seen
+
+    def _refuse_unless_readable(self, operation: str) -> None:
+        if not self.is_readable:
+            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
 
     @property
     def is_believed(self) -> bool:
@@ -234,6 +270,8 @@ class BrokerConnection:
         """Believe nothing until it is synchronised again."""
         self.generation += self._synchronisation is not None
         self._synchronisation = None
+        for rider in self._taken_riders():
+            rider.fail(NotHandedOverError("look: the connection is being made, or believed, again"))
 
     async def _connected(self) -> bool:
         self._doubt()
@@ -267,22 +305,45 @@ class BrokerConnection:
         """Look until the connection is lost; return whether it was ever believed."""
         believed = False
         while not self._lost.is_set():
-            try:
-                await self._learn((await self.ask("pulse")).value)
-            except (NotHandedOverError, WorkerLostError) as error:
-                logger.debug("looking again: %s", error)
+            await self._look()
             believed = believed or self.is_believed
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._terminal.poll_interval_s):
                     await self._lost.wait()
         return believed
 
-    async def _learn(self, pulse: dict[str, Any]) -> None:
-        terminal, account, tick = pulse["terminal"], pulse["account"], pulse["tick"]
+    async def _look(self) -> None:
+        """Look once, for all who ride. What was read before the account is believed only if it is still ours after."""
+        riders, generation = self._taken_riders(), self.generation
+        parts = {name: arguments for rider in riders for name, arguments in rider.parts.items()}
+        try:
+            seen = (await self.ask("look", parts=parts)).value
+            await self._learn(seen["terminal"], seen["account"], seen["tick"])
+            self._refuse_unless_readable("look")
+            if self.generation != generation:
+                raise NotHandedOverError("look: the connection was made again meanwhile")
+        except (NotHandedOverError, WorkerLostError) as error:
+            logger.debug("looking again: %s", error)
+            for rider in riders:
+                rider.fail(error)
+            return
+        for rider in riders:
+            if not rider.seen.done():
+                rider.seen.set_result(seen["parts"])
+
+    def _taken_riders(self) -> list[_Rider]:
+        riders, self._riders = self._riders, []
+        return riders
+
+    async def _learn(
+        self, terminal: dict[str, Any] | None, account: dict[str, Any] | None, tick: dict[str, Any] | None
+    ) -> None:
         if (away := self._away(terminal, account)) is not None:
             self._doubt()
             await self._become(*away)
             return
+        assert terminal is not None
+        assert account is not None
         self.account_info = account
         self.currency = account["currency"]
         self.hedging = account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING

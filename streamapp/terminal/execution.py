@@ -1,4 +1,21 @@
-"""The queue of recorded orders: judged, STARTED, sent once, classified (submission, steps 5 to 8, 10)."""
+"""The orders of one account: recorded, judged, STARTED, sent once, classified (submission, steps 3, 5 to 8, 10).
+
+An order that nobody is before is judged first, and INTENT and STARTED are one commit::
+
+    the lane is free    judge ─▶ INTENT + STARTED ─▶ answer, order_send ─▶ RESULT + the deals that are there
+    it is not           INTENT ─▶ answer … judge ─▶ STARTED ─▶ order_send ─▶ RESULT + the deals that are there
+
+What may come between, for the first way:
+
+1. The same order again, or another one, before the commit: INTENT is written at once, before anything of the newcomer,
+   so that rows stand in order of arrival; a repetition finds the row and is answered by it.
+2. A judging that takes longer than ``ANSWER_WITHIN_S``: INTENT is written and answered, as on the second way.
+3. An order that is in the journal already: its submission has made no row, and only whoever made the row goes on.
+4. A kill before the commit: nothing was answered and nothing sent; the desk asks again. After it, with or without
+   ``order_send``: STARTED of an earlier life, a doubt.
+
+In each of them the right to send is given by the one move from INTENT to STARTED, which the journal makes once.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +26,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from streamapp import crashpoints
 from streamapp.clock import Clock
 from streamapp.domain.facts import (
     BrokerRejected,
+    Filled,
     OutcomeUnknown,
     RefusedReason,
     SubmitRefused,
@@ -22,7 +40,7 @@ from streamapp.domain.facts import (
     SubmitStarted,
 )
 from streamapp.domain.identifiers import magic_of
-from streamapp.messages.terminal import SubmitRequest
+from streamapp.messages.terminal import SubmitReply, SubmitRequest
 from streamapp.mt5.retcodes import OpeningVerdict, classify_opening
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal import brokerlog
@@ -30,14 +48,21 @@ from streamapp.terminal.admission import judge
 from streamapp.terminal.book import Book
 from streamapp.terminal.choosing import chosen
 from streamapp.terminal.connection import BrokerConnection
+from streamapp.terminal.deals import filled
 from streamapp.terminal.filling import fillings
-from streamapp.terminal.foresight import Foresight
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import ORDER, Answer, NotHandedOverError, WorkerLostError
 from streamapp.terminal.request import Prepared, RefusedError, build, number
+from streamapp.terminal.synchronisation import FUTURE
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+ANSWER_WITHIN_S = 0.25
+"""A judging that takes longer does not hold up the answer to a submit, which has a deadline of 2 s at the desk."""
+JUST_NOW = timedelta(seconds=5)
+"""How far back the deals of an order that was just sent are read where they are found by time; a clock that differs by
+more only has them looked for once more."""
 JUDGED_FOR_S = 5.0
 """Longer after it was judged, an order is not sent: the disk, or an operation in the worker's hands, held it up, and
 the market that it was judged by is gone. A thousand times what lies between the two otherwise."""
@@ -66,12 +91,64 @@ class _Judged:
     generation: int
 
 
+@dataclass(eq=False)
+class _Taken:
+    """An order on its way.
+
+    ``answer``: what its submit is answered, once that is durable; None: nobody waits. ``is_ours``: whether its
+    submission made the row, and so carries the order out; ``in_lane``: whether it has its place among those that are.
+    """
+
+    order: SubmitRequest
+    answer: asyncio.Future[SubmitReply] | None = None
+    is_ours: bool = False
+    in_lane: bool = False
+
+    def record(self, book: Book) -> SubmitReply:
+        """Write INTENT, or whatever else a first submit becomes; once it is there, find what became of it."""
+        self.is_ours = self.is_ours or book.row(self.order.order_id) is None
+        return book.submit(self.order)
+
+    def start(self, book: Book, started: SubmitStarted) -> tuple[SubmitReply, bool]:
+        """Write STARTED, and INTENT if that is not there; return the answer, and whether it may be sent.
+
+        Raises:
+            RefusedError: the account is halted; nothing is written.
+        """
+        _refuse_halted(book, self.order)  # once more: a duplicate may have been found while the order was judged
+        self.record(book)
+        may_send = self.is_ours and book.start(self.order.order_id, started)
+        return book.submit(self.order), may_send
+
+    def refuse(self, book: Book, body: SubmitRefused) -> SubmitReply:
+        """Write REFUSED, and INTENT if that is not there."""
+        self.record(book)
+        if self.is_ours:
+            book.refuse(self.order.order_id, body)
+        return book.submit(self.order)
+
+    def reply(self, reply: SubmitReply) -> None:
+        """Answer the submit, unless it was answered before."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Answer a submit that the journal can't take: nothing of it is there, and the next one goes on.
+
+        Raises:
+            Exception: ``error`` itself, where something is there.
+        """
+        if self.answer is None or self.answer.done():
+            raise error
+        self.answer.set_exception(error)
+
+
 class Execution:
-    """Carries out recorded orders one after another, in order of arrival.
+    """Records orders and carries them out one after another, in order of arrival.
 
     Guarantees:
         ``order_send`` is called at most once for an order in all lives of the journal: only after a durable STARTED
-        that this life made.
+        that this life made. A submit is answered by what is durable, and within ``ANSWER_WITHIN_S`` and a commit.
     """
 
     def __init__(
@@ -83,62 +160,120 @@ class Execution:
         clock: Clock,
         on_accepted: Callable[[str, int, Decimal, int], None],
     ) -> None:
-        """``on_accepted`` is told (order_id, ticket, volume, attempt) once the acceptance is durable."""
+        """``on_accepted`` is told (order_id, ticket, volume, attempt) of market orders whose deals are not all here."""
         self._journal = journal
         self._connection = connection
         self._limits = limits
         self._clock = clock
         self._on_accepted = on_accepted
-        self._foresight = Foresight(connection)
-        self._waiting: asyncio.Queue[SubmitRequest | asyncio.Future[Any]] = asyncio.Queue()
-        self._recording: set[asyncio.Future[OpeningVerdict]] = set()
+        self._waiting: asyncio.Queue[_Taken | asyncio.Future[Any]] = asyncio.Queue()
+        self._unrecorded: _Taken | None = None
+        self._recording: set[asyncio.Future[Any]] = set()
         self._busy = False
         self.idle = asyncio.Event()
         self.idle.set()
         self.counts: dict[str, int] = {}
 
-    def foresee(self, order: SubmitRequest) -> None:
-        """Read ahead for an order that is being recorded, where it will be the next one."""
-        if not self._busy and self._waiting.empty():
-            self._foresight.look(order)
+    def submit(self, order: SubmitRequest) -> asyncio.Future[SubmitReply]:
+        """Record an order, and carry it out if it is new; may be repeated for ever.
+
+        Returns:
+            The future of the answer, done when that is durable. It fails if the journal can't take the order.
+        """
+        if (first := self._unrecorded) is not None:
+            self._record(first)
+        answer = asyncio.get_running_loop().create_future()
+        taken = _Taken(order, answer)
+        if self._is_next(order):
+            self._unrecorded = taken
+            self._queue(taken)
+            timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._record, taken)
+            answer.add_done_callback(lambda _: timer.cancel())
+        else:
+            self._record(taken)
+        return answer
+
+    def _is_next(self, order: SubmitRequest) -> bool:
+        """Return whether an order would be judged at once, and is one to be judged at all."""
+        is_ordinary = order.epoch == self._journal.book.epoch and self._clock() < order.not_after
+        is_free = not self._busy and self._waiting.empty()
+        return is_ordinary and is_free and self._connection.is_readable
+
+    def _record(self, taken: _Taken) -> None:
+        if self._unrecorded is taken:
+            self._unrecorded = None
+        recorded = self._journal.write(taken.record)
+        recorded.add_done_callback(partial(self._on_intent, taken))
+
+    def _on_intent(self, taken: _Taken, recorded: asyncio.Future[SubmitReply]) -> None:
+        if recorded.cancelled():
+            return
+        try:
+            reply = recorded.result()
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            taken.fail(error)
+            return
+        if taken.is_ours and reply.state == "recorded":
+            crashpoints.reach("terminal.after_intent")
+            if not taken.in_lane:
+                self._queue(taken)
+        taken.reply(reply)
 
     def add(self, order: SubmitRequest) -> None:
-        """Take a recorded order."""
-        self._waiting.put_nowait(order)
+        """Take an order whose row is there, and nobody else's."""
+        self._queue(_Taken(order, is_ours=True))
+
+    def _queue(self, taken: _Taken) -> None:
+        taken.in_lane = True
+        self._waiting.put_nowait(taken)
 
     @property
     def depth(self) -> int:
-        """How many recorded orders wait."""
+        """How many orders wait."""
         return self._waiting.qsize()
 
     async def run(self) -> None:
         """Carry orders out, for ever."""
         while True:
-            order = await self._waiting.get()
-            if isinstance(order, asyncio.Future):
-                await order
+            taken = await self._waiting.get()
+            if isinstance(taken, asyncio.Future):
+                await taken
                 continue
             self._busy = True
             self.idle.clear()
             try:
-                await self._execute(order)
-            except RefusedError as refused:
-                await self._refuse(order, refused.reason, refused.message)
+                await self._carry_out(taken)
+            except Exception as error:  # noqa: BLE001 - raised again, unless it concerns this submit alone
+                taken.fail(error)
             finally:
                 self._busy = False
                 self._say_idle()
 
-    async def _execute(self, order: SubmitRequest) -> None:
-        judged = await self._judged(order)
-        started = judged.started
-        if not await self._journal.write(lambda book: _start(book, order, started)):
-            logger.warning("order %s: not started, its row is no longer recorded", order.order_id)
+    async def _carry_out(self, taken: _Taken) -> None:
+        try:
+            await self._execute(taken)
+        except RefusedError as refused:
+            await self._refuse(taken, refused.reason, refused.message)
+
+    async def _execute(self, taken: _Taken) -> None:
+        order, judged = taken.order, await self._judged(taken.order)
+        reply, may_send = await self._written(taken, partial(_Taken.start, taken, started=judged.started))
+        taken.reply(reply)
+        if not may_send:
+            if taken.is_ours:
+                logger.warning("order %s: not started, its row is %s", order.order_id, reply.state)
             return
         crashpoints.reach("terminal.after_started")
         if self._connection.generation != judged.generation:  # while that was recorded, which a bad disk makes long
             raise RefusedError("not_connected", "the connection that it was judged on was lost before it was sent")
-        until = min(order.not_after, started.sent_at + timedelta(seconds=JUDGED_FOR_S))
-        await self._send(order, judged.request, until)
+        until = min(order.not_after, judged.started.sent_at + timedelta(seconds=JUDGED_FOR_S))
+        await self._send(taken, judged, until)
+
+    def _written(self, taken: _Taken, action: Callable[[Book], T]) -> asyncio.Future[T]:
+        """Write the next step of an order, INTENT with it: from here on nobody else need write that."""
+        if self._unrecorded is taken:
+            self._unrecorded = None
+        return self._journal.write(action)
 
     async def _judged(self, order: SubmitRequest) -> _Judged:
         """Return what the market shows and the request, waiting for a connection as long as the order is valid.
@@ -160,7 +295,7 @@ class Execution:
                 )
             generation = self._connection.generation
             try:
-                prepared = Prepared(**await self._foresight.take(order))
+                prepared = Prepared(**(await self._connection.ask("prepare", urgency=ORDER, **_about(order))).value)
                 judge(
                     order,
                     prepared,
@@ -199,27 +334,47 @@ class Execution:
             sent_at=self._clock(),
         )
 
-    async def _send(self, order: SubmitRequest, request: dict[str, Any], until: datetime) -> None:
+    async def _send(self, taken: _Taken, judged: _Judged, until: datetime) -> None:
+        order = taken.order
         try:
             answer = await self._connection.ask(
                 "send",
                 urgency=ORDER,
                 deadline_s=self._limits.terminal.order_send_deadline_s,
                 logged=False,
-                request=request,
+                request=judged.request,
                 not_after=until.timestamp(),
+                look=self._look(order),
             )
         except NotHandedOverError as error:
-            await self._refuse(order, "not_connected", f"never handed to the worker: {error}")
+            await self._refuse(taken, "not_connected", f"never handed to the worker: {error}")
         except WorkerLostError as error:
             await self._doubt(order, "deadline" if error.deadline else "worker_lost", str(error))
         else:
             if answer.value["sent"]:
-                await self._settle(order, answer)
+                await self._settle(order, answer, judged.generation)
             else:
-                await self._refuse(order, "stale", f"not after {until.isoformat()}, seen immediately before order_send")
+                await self._refuse(taken, "stale", f"not after {until.isoformat()}, seen immediately before order_send")
 
-    async def _settle(self, order: SubmitRequest, answer: Answer) -> None:
+    def _look(self, order: SubmitRequest) -> dict[str, Any] | None:
+        """Return where the deals of a market order are to be looked for at once; a pending one has none."""
+        if order.parameters.order_type != "market":
+            return None
+        time, now, opens = self._connection.time, self._clock(), order.position_id is None
+        return {
+            "hedging": self._connection.hedging and opens,  # what closes has the position of what opened
+            "since": time.server_s(now - JUST_NOW),
+            "until": time.server_s(now + FUTURE),
+        }
+
+    def _deals(self, answer: Answer, generation: int) -> list[Filled]:
+        """Return the deals that came with an answer, if what this connection shows is believed."""
+        if self._connection.generation != generation:
+            return []
+        rows = [row for row in answer.value.get("deals") or () if row["volume"] > 0]
+        return [filled(row, self._connection.currency, self._connection.time) for row in rows]
+
+    async def _settle(self, order: SubmitRequest, answer: Answer, generation: int) -> None:
         result = answer.value["result"] or {}
         retcode, comment = result.get("retcode"), result.get("comment", "")
         verdict = classify_opening(retcode, result.get("order", 0), comment, answer.error)
@@ -238,14 +393,20 @@ class Execution:
             )
         # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is on
         # disk leaves a STARTED row, which the next life takes for the doubt that it is.
-        recorded = self._journal.write(lambda book: _record(book, order, returned, verdict, answer))
+        deals = self._deals(answer, generation)
+
+        def record(book: Book) -> tuple[OpeningVerdict, bool]:
+            brokerlog.append(book, answer.log, order.order_id)
+            return _record(book, order, returned, verdict, deals)
+
+        recorded = self._journal.write(record)
         self._recording.add(recorded)
         recorded.add_done_callback(partial(self._on_recorded, order))
         if verdict.outcome == "doubt":
             await recorded
             await self._connection.renew()  # what answers so may be out of step; the resolver must not ask it
 
-    def _on_recorded(self, order: SubmitRequest, recorded: asyncio.Future[OpeningVerdict]) -> None:
+    def _on_recorded(self, order: SubmitRequest, recorded: asyncio.Future[tuple[OpeningVerdict, bool]]) -> None:
         self._recording.discard(recorded)
         self._say_idle()
         if recorded.cancelled():
@@ -253,22 +414,23 @@ class Execution:
         if recorded.exception() is not None:
             self._waiting.put_nowait(recorded)  # raised again by run(), which ends the process
             return
-        verdict = recorded.result()
+        verdict, is_live = recorded.result()
         self._count(verdict.outcome)
         if verdict.name == ANOTHERS_TICKET:
             self._waiting.put_nowait(asyncio.ensure_future(self._connection.renew()))
         crashpoints.reach("terminal.after_result")
-        if verdict.outcome == "accepted" and order.parameters.order_type == "market":  # the watch sees to the others
+        if is_live and order.parameters.order_type == "market":  # the watch sees to the others
             self._on_accepted(order.order_id, verdict.ticket, order.parameters.volume, order.attempt)
 
     def _say_idle(self) -> None:
         if not self._busy and not self._recording:
             self.idle.set()
 
-    async def _refuse(self, order: SubmitRequest, reason: RefusedReason, message: str) -> None:
-        body = SubmitRefused(attempt=order.attempt, reason=reason, message=message)
-        await self._journal.write(lambda book: book.refuse(order.order_id, body))
-        self._count("refused")
+    async def _refuse(self, taken: _Taken, reason: RefusedReason, message: str) -> None:
+        body = SubmitRefused(attempt=taken.order.attempt, reason=reason, message=message)
+        taken.reply(await self._written(taken, lambda book: taken.refuse(book, body)))
+        if taken.is_ours:
+            self._count("refused")
 
     async def _doubt(self, order: SubmitRequest, why: str, message: str) -> None:
         logger.error("order %s is in doubt: %s", order.order_id, message)
@@ -290,15 +452,22 @@ def _refuse_halted(book: Book, order: SubmitRequest) -> None:
         raise RefusedError("halted", f"the account opens nothing more until it is resumed: {why}")
 
 
-def _start(book: Book, order: SubmitRequest, started: SubmitStarted) -> bool:
-    _refuse_halted(book, order)  # once more: a duplicate may have been found while the order was judged
-    return book.start(order.order_id, started)
+def _about(order: SubmitRequest) -> dict[str, Any]:
+    """Return what the worker is asked about for an order: its symbol, and the position that it closes."""
+    closed = {} if order.position_id is None else {"position_id": order.position_id}
+    return {"symbol": order.parameters.symbol, **closed}
 
 
 def _record(
-    book: Book, order: SubmitRequest, returned: SubmitReturned, verdict: OpeningVerdict, answer: Answer
-) -> OpeningVerdict:
-    """Write an answer and what it means: one transaction, so that no report is without its row; return what it means.
+    book: Book,
+    order: SubmitRequest,
+    returned: SubmitReturned,
+    verdict: OpeningVerdict,
+    deals: list[Filled],
+) -> tuple[OpeningVerdict, bool]:
+    """Write an answer, what it means, and the deals that came with it, in one transaction: no report without its row.
+
+    Return what it means, and whether it is accepted with more deals to come.
 
     The ticket of another order is the answer to that one (reference mt5 §1.1: replies may be out of phase).
     """
@@ -308,11 +477,12 @@ def _record(
         verdict = OpeningVerdict(
             "doubt", ANOTHERS_TICKET, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s"
         )
-    brokerlog.append(book, answer.log, order_id)
     book.returned(order_id, returned)
     match verdict.outcome:
         case "accepted":
             book.accept(order_id, verdict.ticket)
+            for body in deals:
+                book.record_deal(body)
         case "rejected":
             retcode = returned.retcode or 0
             book.reject(
@@ -338,4 +508,4 @@ def _record(
                 order_id,
                 OutcomeUnknown(attempt=attempt, why="ambiguous_answer", message=f"{verdict.name}: {verdict.message}"),
             )
-    return verdict
+    return verdict, verdict.outcome == "accepted" and book.is_live(verdict.ticket)

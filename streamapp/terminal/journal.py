@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from streamapp.clock import Clock, utc_now
 from streamapp.errors import ConfigurationError
 from streamapp.subjects import token
+from streamapp.terminal import brokerlog
 from streamapp.terminal.book import Book
 from streamapp.terminal.lifetime import FileLock, LockHeldError
 
@@ -86,6 +87,10 @@ class Journal:
     Guarantees:
         What :meth:`write` returned is on disk. Writes happen in the order in which they were asked for. A function that
         raises changes nothing, and hurts no other one of its transaction.
+
+    Attributes:
+        revision: How many commits changed something.
+        last_seq: The highest seq of a report that is on disk.
     """
 
     def __init__(self, path: Path, account: str, *, clock: Clock = utc_now) -> None:
@@ -108,11 +113,27 @@ class Journal:
         self._waiting: asyncio.Queue[tuple[Callable[[Book], Any], asyncio.Future[Any]]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._commits = 0
+        self.revision = 0
+        self.last_seq = self.book.last_seq()
+        self._released = {"reports": self.book.released_seq(), "log": 0}
         self._listeners: dict[str, Listener] = {}
 
     def listen(self, shelf: str, listener: Listener) -> None:
         """Tell ``listener`` what each commit put on a shelf of the book ("reports" or "log"), when it is durable."""
         self._listeners[shelf] = listener
+
+    @property
+    def released_seq(self) -> int:
+        """Up to where reports may be forgotten."""
+        return self._released["reports"]
+
+    def release(self, shelf: str, seq: int) -> None:
+        """Let what is on a shelf up to ``seq`` be forgotten.
+
+        It goes from disk with the next commit that something else needs: until then, and after a kill before it, it is
+        only published once more.
+        """
+        self._released[shelf] = max(seq, self._released[shelf])
 
     def write(self, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Return the future of ``action``'s result; it is done when the result is durable."""
@@ -133,7 +154,10 @@ class Journal:
             while not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             actions = [action for action, _ in batch]
-            results, fresh = await loop.run_in_executor(self._thread, self._commit, actions)
+            done = await loop.run_in_executor(self._thread, self._commit, actions, dict(self._released))
+            results, fresh, changed = done
+            self.revision += changed
+            self.last_seq = self.book.ends.seq
             for (_, future), result in zip(batch, results, strict=True):
                 _resolve(future, result)
             for shelf, rows in fresh.items():
@@ -141,26 +165,33 @@ class Journal:
                     self._listeners[shelf](rows)
             await self._checkpoint()
 
-    def _commit(self, actions: list[Callable[[Book], Any]]) -> tuple[list[Any], dict[str, list[tuple[int, bytes]]]]:
+    def _commit(
+        self, actions: list[Callable[[Book], Any]], released: dict[str, int]
+    ) -> tuple[list[Any], dict[str, list[tuple[int, bytes]]], bool]:
         fresh = self.book.fresh = {shelf: [] for shelf in self.book.fresh}
+        before = self._db.total_changes
         self._db.execute("BEGIN")
         try:
             results = [self._one(action) for action in actions]
+            if changed := self._db.total_changes > before:
+                self.book.release(released["reports"])
+                brokerlog.release(self.book, released["log"])
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        return results, fresh
+        return results, fresh, changed
 
     def _one(self, action: Callable[[Book], Any]) -> Any:
         self._db.execute("SAVEPOINT one")
-        lengths = {shelf: len(rows) for shelf, rows in self.book.fresh.items()}
+        lengths, ends = {shelf: len(rows) for shelf, rows in self.book.fresh.items()}, self.book.ends
         try:
             result: Any = action(self.book)
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001 - handed to the one who asked; the others of this transaction go on
             self._db.execute("ROLLBACK TO one")
+            self.book.ends = ends
             for shelf, length in lengths.items():
                 del self.book.fresh[shelf][length:]
             result = _Raised(error)
@@ -183,6 +214,23 @@ class Journal:
             self._waiting.get_nowait()[1].cancel()
         self._db.close()
         self._lock.release()
+
+
+class View(Generic[T]):
+    """What a read of the journal says, asked again only after a commit that changed something: for what looks often."""
+
+    def __init__(self, journal: Journal, read: Callable[[Book], T]) -> None:
+        self._journal = journal
+        self._read = read
+        self._revision = -1
+
+    async def get(self) -> T:
+        """Return what is on disk now."""
+        if self._revision != self._journal.revision:
+            revision = self._journal.revision
+            self._value = await self._journal.write(self._read)
+            self._revision = revision
+        return self._value
 
 
 class _Raised:

@@ -18,7 +18,7 @@ from streamapp.settings import TerminalSettings
 from streamapp.terminal.book import Book
 from streamapp.terminal.connection import BrokerConnection
 from streamapp.terminal.deals import end_of, filled
-from streamapp.terminal.journal import Journal
+from streamapp.terminal.journal import Journal, View
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.synchronisation import FUTURE, OVERLAP, watermark
 
@@ -76,6 +76,7 @@ class Watch:
         self._next_orders = 0.0
         self._looked_up = 0
         self._before: _Read | None = None
+        self._live = View(journal, Book.live_tickets)
         self._confirming: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,32 +144,40 @@ class Watch:
         while True:
             await self._connection.readable()
             try:
-                await self._look_at_deals()
-                await self._look_for_ends()
+                await self._look()
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("looking at the broker again when it is connected: %s", error)
-            await asyncio.sleep(self._terminal.poll_interval_s)
 
-    async def _look_at_deals(self) -> None:
-        time, now, generation = self._connection.time, self._clock(), self._connection.generation
+    async def _look(self) -> None:
+        """Take the next look: at the deals, and at the tickets without an end if it is time for that."""
+        now_s, now, generation = asyncio.get_running_loop().time(), self._clock(), self._connection.generation
         anew = generation != self._generation
-        wide = anew or asyncio.get_running_loop().time() >= self._next_wide
+        wide = anew or now_s >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until
-        answer = await self._connection.read_now(
-            "deals",
-            wide_from=time.server_s(self._watermark - OVERLAP),
-            near_from=time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
-            settled_until=time.server_s(settled),
-            until=time.server_s(now + FUTURE),
-            wide=wide,
-            anew=anew,
-        )
-        read = answer.value
-        await self._record_all(read)
-        if wide and read["read"]:
+        live = await self._live_tickets() if now_s >= self._next_orders else {}
+        parts: dict[str, dict[str, Any]] = {"deals": self._deals(now, settled, wide=wide, anew=anew)}
+        if live:
+            parts["ended"] = {"tickets": list(live)}
+        seen = await self._connection.ride(parts)
+        deals = seen["deals"]
+        await self._record_all(deals["value"])
+        if wide and deals["value"]["read"]:
             self._generation = generation
-            wait_s = await self._judged(_Read(generation, settled, read["digest"]))
-            self._next_wide = asyncio.get_running_loop().time() + max(wait_s, answer.took_s * WIDE_SHARE)
+            wait_s = await self._judged(_Read(generation, settled, deals["value"]["digest"]))
+            self._next_wide = asyncio.get_running_loop().time() + max(wait_s, deals["took_s"] * WIDE_SHARE)
+        if live:
+            await self._record_ends(seen["ended"], live)
+
+    def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> dict[str, Any]:
+        time = self._connection.time
+        return {
+            "wide_from": time.server_s(self._watermark - OVERLAP),
+            "near_from": time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
+            "settled_until": time.server_s(settled),
+            "until": time.server_s(now + FUTURE),
+            "wide": wide,
+            "anew": anew,
+        }
 
     async def _record_all(self, part: dict[str, Any]) -> None:
         while True:
@@ -194,18 +203,16 @@ class Watch:
             return WIDE_EVERY_S
         return self._terminal.equal_reads_s
 
-    async def _look_for_ends(self) -> None:
-        """Look whether the tickets without an end still work, and what became of those that do not."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._next_orders:
-            return
-        known = await self._journal.write(lambda book: book.live_tickets(self._looked_up))
-        live = {ticket: row for ticket, *row in known if ticket not in self._confirming}
-        if not live:
-            return
-        answer = await self._connection.read_now("ended", tickets=list(live))
-        self._next_orders = loop.time() + answer.took_s * ORDERS_SHARE
-        ended = answer.value
+    async def _live_tickets(self) -> dict[int, list[Any]]:
+        """Return the tickets without an end, those after the last one that was looked up first."""
+        known = await self._live.get()
+        turns = sorted(known, key=lambda row: (row[0] <= self._looked_up, row[0]))
+        return {ticket: row for ticket, *row in turns if ticket not in self._confirming}
+
+    async def _record_ends(self, seen: dict[str, Any], live: dict[int, list[Any]]) -> None:
+        """Record what became of the tickets that do not work any more."""
+        self._next_orders = asyncio.get_running_loop().time() + seen["took_s"] * ORDERS_SHARE
+        ended = seen["value"]
         self._looked_up = ended["looked"][-1] if ended["looked"] else 0
         if ended["orders"]:
             await self._journal.write(lambda book: _record_ends(book, ended["orders"], live))

@@ -17,6 +17,7 @@ from typing import Any
 from streamapp import crashpoints
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import ORDER_TYPES
+from streamapp.mt5.retcodes import classify_opening
 from streamapp.terminal import frames, past, sightings, targets
 from streamapp.terminal.calls import Calls, NotConnectedError
 from streamapp.terminal.history import History
@@ -24,11 +25,12 @@ from streamapp.terminal.lifetime import FileLock, die_with_parent, private_pipes
 
 OF_THE_ACCOUNT = frozenset(
     {
-        *("past", "deals", "more_deals", "ticket", "ended", "positions", "search"),
+        *("past", "more_deals", "ticket", "search"),
         *("account", "page", "order_now", "position_now"),
     }
 )
-"""What is read of the account: believed only if the terminal was connected to it just then."""
+"""What is read of the account: believed only if the terminal was connected to it just then. What a look reads is judged
+by the permissions and the account that it brings along."""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
 """How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
@@ -115,13 +117,21 @@ class Worker:
         """Take a look at the account's past, as :func:`streamapp.terminal.past.look`."""
         return past.look(self.calls, since, cut, until, known)
 
-    def do_pulse(self) -> dict[str, Any]:
-        """Read permissions, account and the newest tick."""
+    def do_look(self, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Read ``parts`` of the account (deals, ended, positions), then permissions, account and newest tick.
+
+        In this order: what the terminal is connected to after them is what they were read of.
+        """
+        seen = {name: self._timed(getattr(self, f"do_{name}"), arguments) for name, arguments in parts.items()}
         terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
         self.calls.note_change("terminal_info", None, terminal)
         self.calls.note_change("account_info", None, account)
         self._fresh["terminal"] = (time.monotonic(), terminal)
-        return {"terminal": terminal, "account": account, "tick": self._newest_tick()}
+        return {"parts": seen, "terminal": terminal, "account": account, "tick": self._newest_tick()}
+
+    def _timed(self, read: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        began = time.perf_counter()
+        return {"value": read(**arguments), "took_s": time.perf_counter() - began}
 
     def _newest_tick(self) -> Any:
         if self._reference is None:
@@ -192,21 +202,38 @@ class Worker:
         """Ask the terminal whether it would take a request; nothing is sent."""
         return self.calls.call("order_check", request, request=request, log=True)
 
-    def do_send(self, request: dict[str, Any], not_after: float) -> dict[str, Any]:
-        """Make the one ``order_send`` of an order, unless its time is over."""
+    def do_send(self, request: dict[str, Any], not_after: float, look: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Make the one ``order_send`` of an order, unless its time is over.
+
+        ``look``: as :meth:`History.of_order`; ``deals`` are then those that are there at once, None: look for them
+        later. Nothing that goes wrong with them changes anything in the answer beside.
+        """
         if time.time() >= not_after:
             return {"sent": False}
         result = self.calls.call("order_send", request, request=request, log=True)
         crashpoints.reach("terminal.in_order_send")
-        at = time.time()
-        return {"sent": True, "result": result, "at": at, "elsewhere": self._elsewhere()}
+        at, error = time.time(), self.calls.error
+        elsewhere = self._elsewhere()
+        deals = None if look is None or elsewhere else self._deals_of(result or {}, error, look)
+        self.calls.error = error  # order_send's own is what the answer is judged by
+        return {"sent": True, "result": result, "at": at, "elsewhere": elsewhere, "deals": deals}
+
+    def _deals_of(self, result: dict[str, Any], error: tuple[int, str], look: dict[str, Any]) -> Any:
+        ticket = result.get("order", 0)
+        verdict = classify_opening(result.get("retcode"), ticket, result.get("comment", ""), error)
+        if verdict.outcome != "accepted":
+            return None
+        try:
+            deals = self.history.of_order(ticket, **look)
+            return None if self._away() else self.history.told(deals)
+        except NotConnectedError:
+            return None
 
     def _elsewhere(self) -> str | None:
         """Return who is logged in if it is another account by now: a person may switch it between check and call."""
         if self.calls.broken:
             return None
-        error, account = self.calls.error, self.calls.call("account_info")
-        self.calls.error = error  # order_send's own is what the answer is judged by
+        account = self.calls.call("account_info")
         if account is None or (account["login"], account["server"]) == self._owner:
             return None
         return f"{account['login']} on {account['server']}"

@@ -24,7 +24,7 @@ from streamapp.local import nats as nats_server
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
 from streamapp.local.readiness import http_answers
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch
 from streamapp.messages.report import ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitRequest
 from streamapp.nats.connection import connect
@@ -106,10 +106,10 @@ class Desk:
                 self.times.reported.setdefault(report.order_id, at)
 
     async def _on_entry(self, message: Any) -> None:
-        entry = BrokerLogEntry.decode(message.data)
-        if entry.function == "order_send" and entry.order_id:
-            self.times.called[entry.order_id] = entry.at.timestamp()
-            self.times.returned[entry.order_id] = entry.at.timestamp() + entry.duration_us / 1e6
+        for entry in BrokerLogBatch.decode(message.data).entries:
+            if entry.function == "order_send" and entry.order_id:
+                self.times.called[entry.order_id] = entry.at.timestamp()
+                self.times.returned[entry.order_id] = entry.at.timestamp() + entry.duration_us / 1e6
 
     async def run(self, rate: float, orders: int) -> Times:
         """Send ``orders`` at ``rate`` a second, and return their times when all are reported."""

@@ -158,12 +158,48 @@ async def test_a_read_that_came_while_the_terminal_was_away_is_not_believed(conn
     generation = connection.generation
     worker.away = "the terminal is logged in to 43 on Other"
     with pytest.raises(NotHandedOverError, match="logged in to 43"):
-        await connection.read_now("positions")
+        await connection.read_now("search")
     assert connection.generation > generation
     with pytest.raises(NotHandedOverError):
-        await connection.read_now("positions")
+        await connection.read_now("search")
     worker.away = None
-    assert (await connection.read("positions")).value == []
+    assert (await connection.read("search")).value["read"]
+
+
+async def test_all_who_ask_for_a_look_share_one_exchange(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    deals = {"read": True, "deals": [], "more": False, "digest": 1}
+    seen = await asyncio.gather(connection.ride({"positions": {}}), connection.ride({"deals": {"wide": True}}))
+    assert [each["deals"]["value"] for each in seen] == [deals, deals]
+    parts = [arguments["parts"] for arguments in asked(worker, "look") if arguments["parts"]]
+    assert parts == [{"positions": {}, "deals": {"wide": True}}]
+
+
+@pytest.mark.parametrize("away", [{"terminal": TERMINAL | {"connected": False}}, {"account": OWNER | {"login": 43}}])
+async def test_what_a_look_read_is_not_believed_if_the_terminal_is_away_after_it(
+    connect: Connect, away: dict[str, Any]
+) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()} | away
+    with pytest.raises(NotHandedOverError):
+        await connection.ride({"positions": {}})
+    assert len([each for each in asked(worker, "look") if each["parts"]]) == 1
+
+
+async def test_who_waits_for_a_look_hears_at_once_that_the_connection_is_lost(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    waiting = asyncio.create_task(connection.ride({"positions": {}}))
+    await asyncio.sleep(0)
+    worker.answers["initialize"] = lambda _: NotHandedOverError("starting")
+    await connection.renew()
+    with pytest.raises(NotHandedOverError):
+        await waiting
 
 
 async def test_an_answer_that_comes_after_the_connection_was_made_again_is_not_believed(connect: Connect) -> None:
@@ -234,7 +270,7 @@ async def test_after_every_ipc_error_it_is_initialised_and_synchronised_again(co
     await connection.ready()
     after = [operation for operation, _ in worker.asked[before:]]
     broke_at = after.index("initialize")
-    assert [name for name in after[:broke_at] if name not in {"pulse", "past"}] == []
+    assert [name for name in after[:broke_at] if name not in {"look", "pulse", "past"}] == []
     assert after[broke_at:].count("past") >= 2
     assert worker.starts == 1
 

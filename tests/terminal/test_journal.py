@@ -323,7 +323,7 @@ async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journa
         book.submit(request)
         book.accept(request.order_id, 1001)
         book.record_deal(filled(1, 1001))
-        for ask in (book.counts, book.last_seq, book.unsent, book.recover, lambda: book.live_tickets(5)):
+        for ask in (book.counts, book.last_seq, book.unsent, book.recover, book.live_tickets):
             ask()
         book.doubts(500)
         book.cancel_requested(5)

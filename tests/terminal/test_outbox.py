@@ -20,7 +20,7 @@ from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.outbox import (
     LARGEST_B,
-    MOST_REPORTS,
+    MOST_ROWS,
     WINDOW,
     JetStreamPublisher,
     OutboxPublisher,
@@ -145,7 +145,7 @@ async def test_what_waited_while_nobody_published_goes_in_few_messages_and_beyon
         await eventually(lambda: sum(last - first + 1 for first, last in outbox.batches()) == WINDOW + 10)
     firsts, lasts = zip(*outbox.batches(), strict=True)
     assert list(firsts) == [1, *(last + 1 for last in lasts[:-1])]
-    assert lasts[:2] == (MOST_REPORTS, 2 * MOST_REPORTS)
+    assert lasts[:2] == (MOST_ROWS, 2 * MOST_ROWS)
 
 
 async def test_a_retry_that_carries_more_than_the_batch_whose_acknowledgement_was_lost_loses_nothing(
@@ -185,8 +185,8 @@ async def test_a_batch_that_is_published_again_as_it_was_is_stored_once(outbox: 
 
 
 async def test_a_replay_is_stored_again_in_batches_under_ids_of_its_own(outbox: Outbox) -> None:
-    await outbox.report(MOST_REPORTS + 20)
-    assert await replay(outbox.journal, outbox.out, outbox.source, 10, "r1") == MOST_REPORTS + 10
+    await outbox.report(MOST_ROWS + 20)
+    assert await replay(outbox.journal, outbox.out, outbox.source, 10, "r1") == MOST_ROWS + 10
     assert await replay(outbox.journal, outbox.out, outbox.source, 110, "r2") == 10
     await eventually(lambda: len(outbox.stored) == 3)
     assert outbox.ids() == ["11-110:r1", "111-120:r1", "111-120:r2"]

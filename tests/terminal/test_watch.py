@@ -320,7 +320,8 @@ async def test_positions_that_are_not_believed_are_not_said_to_be_none(account: 
     taken = await snapshots._taken()
     assert taken is not None
     assert taken.state.connection == "ready"
-    account.worker.away = "the terminal has no connection to the broker"
+    off = TERMINAL | {"connected": False}
+    account.worker.answers["pulse"] = lambda _: {"terminal": off, "account": OWNER, "tick": tick()}
     assert await snapshots._taken() is None
 
 
