@@ -13,7 +13,7 @@ from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ReportKind
-from streamapp.messages.terminal import JournalRow, SubmitReply, SubmitRequest, SubmitState
+from streamapp.messages.terminal import SubmitReply, SubmitRequest, SubmitState
 from streamapp.terminal.rows import Rows, kept
 
 logger = logging.getLogger(__name__)
@@ -26,13 +26,20 @@ class Book(Rows):
 
     def submit(self, request: SubmitRequest) -> SubmitReply:
         """Answer a submit, recording the order if it is new; may be repeated for ever (submission, step 3)."""
+        self.record(request)
+        return self.answer(request)
+
+    def answer(self, request: SubmitRequest) -> SubmitReply:
+        """Answer a submit of an order that was recorded before, with these parameters or others."""
         row = self.row(request.order_id)
-        if row is None:
-            row = self._first_seen(request)
+        assert row is not None
         state: SubmitState = row.state if row.hash == request.hash else "conflict"
         return SubmitReply(state=state, epoch=self.epoch, clock=self.clock(), row=row)
 
-    def _first_seen(self, request: SubmitRequest) -> JournalRow:
+    def record(self, request: SubmitRequest) -> bool:
+        """Record an order, as what its first submit makes of it; False if it was recorded before."""
+        if self.db.execute("SELECT 1 FROM rows WHERE order_id = ?", (request.order_id,)).fetchone():
+            return False
         now = self.clock()
         # Before the time is compared: it may have been sent from the journal that was lost.
         if request.epoch != self.epoch:
@@ -51,9 +58,7 @@ class Book(Rows):
                 request.order_id,
                 facts.SubmitRefused(attempt=request.attempt, reason="stale", message=message),
             )
-        row = self.row(request.order_id)
-        assert row is not None
-        return row
+        return True
 
     def accept(self, order_id: str, ticket: int) -> bool:
         """Take a broker's ticket as the order's, wherever it was seen; True the first time.

@@ -105,9 +105,9 @@ class _Taken:
     in_lane: bool = False
 
     def record(self, book: Book) -> SubmitReply:
-        """Write INTENT, or whatever else a first submit becomes; once it is there, find what became of it."""
-        self.is_ours = self.is_ours or book.row(self.order.order_id) is None
-        return book.submit(self.order)
+        """Write INTENT, or whatever else a first submit becomes, if nobody has; return the answer."""
+        self.is_ours = book.record(self.order) or self.is_ours
+        return book.answer(self.order)
 
     def start(self, book: Book, started: SubmitStarted) -> tuple[SubmitReply, bool]:
         """Write STARTED, and INTENT if that is not there; return the answer, and whether it may be sent.
@@ -116,16 +116,16 @@ class _Taken:
             RefusedError: the account is halted; nothing is written.
         """
         _refuse_halted(book, self.order)  # once more: a duplicate may have been found while the order was judged
-        self.record(book)
+        self.is_ours = book.record(self.order) or self.is_ours
         may_send = self.is_ours and book.start(self.order.order_id, started)
-        return book.submit(self.order), may_send
+        return book.answer(self.order), may_send
 
     def refuse(self, book: Book, body: SubmitRefused) -> SubmitReply:
         """Write REFUSED, and INTENT if that is not there."""
-        self.record(book)
+        self.is_ours = book.record(self.order) or self.is_ours
         if self.is_ours:
             book.refuse(self.order.order_id, body)
-        return book.submit(self.order)
+        return book.answer(self.order)
 
     def reply(self, reply: SubmitReply) -> None:
         """Answer the submit, unless it was answered before."""

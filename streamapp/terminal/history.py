@@ -109,9 +109,12 @@ class History:
             since: Where the interval begins, in the server's seconds.
             until: Where it ends.
         """
-        call, where = self._calls.call, {"position": ticket} if hedging else {}
-        rows = call("history_deals_get", *(() if where else (since, until)), see=whole, **where) or ()
-        return [row for row in rows if row.order == ticket and row.type in TRADES]
+        call = self._calls.call
+        if hedging:
+            rows = call("history_deals_get", position=ticket, see=whole)
+        else:
+            rows = call("history_deals_get", since, until, see=whole)
+        return [row for row in rows or () if row.order == ticket and row.type in TRADES]
 
     def told(self, deals: list[Any]) -> list[dict[str, Any]]:
         """Return deals of :meth:`of_order` as they are told, once they are believed: no look tells them again.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -24,6 +26,7 @@ from streamapp.terminal.book import Book
 from streamapp.terminal.lifetime import FileLock, LockHeldError
 
 T = TypeVar("T")
+Waiting = list[tuple[Callable[[Book], Any], asyncio.Future[Any]]]
 Listener = Callable[[list[tuple[int, bytes]]], None]
 
 SCHEMA = """
@@ -110,8 +113,12 @@ class Journal:
         self.path = path
         self._db = _open(path, account)
         self.book = Book(self._db, account, clock)
-        self._waiting: asyncio.Queue[tuple[Callable[[Book], Any], asyncio.Future[Any]]] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: Waiting = []
+        self._is_busy = False
+        # A plain queue and a thread of our own: an executor's futures are chained through both sides' locks, which
+        # costs more than the statements of an order.
+        self._batches: queue.SimpleQueue[tuple[Waiting, dict[str, int]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._commits = 0
         self.revision = 0
         self.last_seq = self.book.last_seq()
@@ -137,9 +144,21 @@ class Journal:
 
     def write(self, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Return the future of ``action``'s result; it is done when the result is durable."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((action, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((action, future))
+        self._hand_over_soon(loop)
         return future
+
+    def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have what waits committed, together with what this turn of the loop still adds."""
+        if self._waiting and not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._batches.put((batch, dict(self._released)))
 
     async def run(self) -> None:
         """Commit what waits, for ever.
@@ -149,25 +168,37 @@ class Journal:
             end.
         """
         loop = asyncio.get_running_loop()
-        while True:
-            batch = [await self._waiting.get()]
-            while not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            actions = [action for action, _ in batch]
-            done = await loop.run_in_executor(self._thread, self._commit, actions, dict(self._released))
-            results, fresh, changed = done
-            self.revision += changed
-            self.last_seq = self.book.ends.seq
-            for (_, future), result in zip(batch, results, strict=True):
-                _resolve(future, result)
-            for shelf, rows in fresh.items():
-                if rows and shelf in self._listeners:
-                    self._listeners[shelf](rows)
-            await self._checkpoint()
+        failed: asyncio.Future[None] = loop.create_future()
+        self._thread = threading.Thread(target=self._work, args=(loop, failed), daemon=True, name="journal")
+        self._thread.start()
+        try:
+            await failed
+        finally:
+            self._batches.put(None)
 
-    def _commit(
-        self, actions: list[Callable[[Book], Any]], released: dict[str, int]
-    ) -> tuple[list[Any], dict[str, list[tuple[int, bytes]]], bool]:
+    def _work(self, loop: asyncio.AbstractEventLoop, failed: asyncio.Future[None]) -> None:
+        while (handed := self._batches.get()) is not None:
+            batch, released = handed
+            try:
+                done = self._commit([action for action, _ in batch], released)
+                loop.call_soon_threadsafe(self._committed, loop, batch, done)
+                self._checkpoint()
+            except BaseException as error:  # noqa: BLE001 - raised by run()
+                loop.call_soon_threadsafe(_resolve, failed, _Raised(error))
+                return
+
+    def _committed(self, loop: asyncio.AbstractEventLoop, batch: Waiting, done: _Done) -> None:
+        self._is_busy = False
+        self.revision += done.changed
+        self.last_seq = done.last_seq
+        for (_, future), result in zip(batch, done.results, strict=True):
+            _resolve(future, result)
+        for shelf, rows in done.fresh.items():
+            if rows and shelf in self._listeners:
+                self._listeners[shelf](rows)
+        self._hand_over_soon(loop)
+
+    def _commit(self, actions: list[Callable[[Book], Any]], released: dict[str, int]) -> _Done:
         fresh = self.book.fresh = {shelf: [] for shelf in self.book.fresh}
         before = self._db.total_changes
         self._db.execute("BEGIN")
@@ -180,7 +211,7 @@ class Journal:
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        return results, fresh, changed
+        return _Done(results, fresh, self.book.last_seq(), changed)
 
     def _one(self, action: Callable[[Book], Any]) -> Any:
         self._db.execute("SAVEPOINT one")
@@ -198,22 +229,30 @@ class Journal:
         self._db.execute("RELEASE one")
         return result
 
-    async def _checkpoint(self) -> None:
+    def _checkpoint(self) -> None:
         self._commits += 1
-        if self._commits >= (CHECKPOINT_COMMITS if self._waiting.empty() else CHECKPOINT_COMMITS_BUSY):
+        if self._commits >= (CHECKPOINT_COMMITS_BUSY if self._waiting else CHECKPOINT_COMMITS):
             self._commits = 0
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(
-                self._thread, lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            )
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
         """Close the file and give the lock back. What was still waiting is cancelled: it was never answered."""
-        self._thread.shutdown(wait=True)
-        while not self._waiting.empty():
-            self._waiting.get_nowait()[1].cancel()
+        if self._thread is not None:
+            self._thread.join()
+        for _, future in self._waiting:
+            future.cancel()
         self._db.close()
         self._lock.release()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A commit: its results, what it put on the shelves, the last seq on disk, and whether it changed anything."""
+
+    results: list[Any]
+    fresh: dict[str, list[tuple[int, bytes]]]
+    last_seq: int
+    changed: bool
 
 
 class View(Generic[T]):
@@ -234,7 +273,7 @@ class View(Generic[T]):
 
 
 class _Raised:
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 

@@ -133,7 +133,7 @@ class ScriptedWorker:
             "search": lambda _: seen(),
         }
 
-    def _look(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _look(self, asked: dict[str, Any]) -> Any:
         """Answer each part by its own function, and the permissions and the account by that of ``pulse``."""
         self.asked += [*asked["parts"].items(), ("pulse", {})]
         seen = {
