@@ -139,7 +139,7 @@ class TerminalSettings(Section):
         180.0, gt=0, description="The same for initialize, which may start the terminal program."
     )
     poll_interval_s: float = Field(
-        0.5, gt=0, le=2.5, description="How often the connection, deals, orders and positions are looked at."
+        0.9, gt=0, le=2.5, description="How often the connection, deals, orders and positions are looked at."
     )
     snapshot_interval_s: float = Field(2.0, gt=0, description="How often positions and account are told.")
     settle_window_s: float = Field(

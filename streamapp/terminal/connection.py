@@ -35,6 +35,8 @@ WHAT_TO_DO: dict[Connection, str] = {
     "disconnected": "see that the terminal program runs and shows a connection; it is tried again by itself",
     "hung": "nothing: the worker was ended and starts again; if it repeats, look at the terminal program",
 }
+HASTE_S = 0.25
+"""Between two looks while the terminal is not believed: orders may wait for it."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 """Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
 together."""
@@ -307,8 +309,9 @@ class BrokerConnection:
         while not self._lost.is_set():
             await self._look()
             believed = believed or self.is_believed
+            interval_s = self._terminal.poll_interval_s
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._terminal.poll_interval_s):
+                async with asyncio.timeout(interval_s if self.is_believed else min(interval_s, HASTE_S)):
                     await self._lost.wait()
         return believed
 

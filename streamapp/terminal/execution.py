@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ANSWER_WITHIN_S = 0.25
 """A judging that takes longer does not hold up the answer to a submit, which has a deadline of 2 s at the desk."""
-JUST_NOW = timedelta(seconds=5)
+JUST_NOW = timedelta(seconds=3)
 """How far back the deals of an order that was just sent are read where they are found by time; a clock that differs by
 more only has them looked for once more."""
 JUDGED_FOR_S = 5.0

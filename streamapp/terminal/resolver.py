@@ -21,7 +21,7 @@ from streamapp.terminal.evidence import CLOCK_SLACK, Evidence, judged, sightings
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from streamapp.terminal.rows import Doubt
-from streamapp.terminal.settling import Settling, Window
+from streamapp.terminal.settling import FIRST_PAUSE_S, Settling, Window
 from streamapp.terminal.synchronisation import FUTURE
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Resolver:
                 except (NotHandedOverError, WorkerLostError) as error:
                     logger.warning("doubts are looked for from the beginning when the broker is readable: %s", error)
                     self._begin_anew()
-            await asyncio.sleep(self._terminal.poll_interval_s)
+            await asyncio.sleep(min(self._terminal.poll_interval_s, FIRST_PAUSE_S))
 
     # -- when
 
