@@ -146,7 +146,7 @@ def measure(folder: Path, say: Say, *, seconds: float, profile: str | None) -> N
         fsyncs(folder, say)
         with _running(nats_server.prepare(folder / "nats", free_port(), free_port()), logs) as nats:
             config = _config(folder, nats.spec.address, market.address)
-            asyncio.run(_terminal(config, logs, say, seconds, profile, market_process.pid))
+            asyncio.run(_terminal(config, logs, say, seconds, profile=profile, market=market_process.pid))
 
 
 def reads(module: ModuleType, say: Say) -> None:
@@ -224,7 +224,7 @@ def fsyncs(folder: Path, say: Say) -> None:
     say(f"\nwrite and fsync of 4 KiB here  {percentiles(times, places=3)}")
 
 
-async def _terminal(config: Path, logs: Path, say: Say, seconds: float, profile: str | None, market: int) -> None:
+async def _terminal(config: Path, logs: Path, say: Say, seconds: float, *, profile: str | None, market: int) -> None:
     settings = settings_from(config)
     nats = await connect(settings, "streamapp-bench")
     try:

@@ -25,7 +25,7 @@ from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
 from streamapp.messages.report import Report
 from streamapp.terminal import brokerlog, memory
 from streamapp.terminal.book import Book
-from streamapp.terminal.journal import Journal
+from streamapp.terminal.journal import Journal, View
 from streamapp.terminal.rows import MOVES
 from tests.terminal.scripted import ACCOUNT, submit_request
 
@@ -336,6 +336,51 @@ async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journa
     found = await journal.write(plans)
     assert found
     assert [plan for plan in found if plan.startswith("SCAN") and "operations_unfinished" not in plan] == []
+
+
+async def test_what_may_be_forgotten_goes_with_the_next_commit_that_changes_something(journal: Journal) -> None:
+    for deal in range(1, 4):
+        await journal.write(partial(Book.record_deal, body=filled(deal, 1)))
+    journal.release("reports", 2)
+    assert (journal.released_seq, journal.last_seq) == (2, 3)
+    assert [report.seq for report in await reports(journal)] == [1, 2, 3]  # a read is no reason
+    await journal.write(partial(Book.record_deal, body=filled(4, 1)))
+    assert [report.seq for report in await reports(journal)] == [3, 4]
+    assert journal.last_seq == 4
+
+
+async def test_a_view_asks_again_only_after_a_commit_that_changed_something(journal: Journal) -> None:
+    asked: list[int] = []
+
+    def deals(book: Book) -> int:
+        asked.append(1)
+        return book.deals_seen()
+
+    view = View(journal, deals)
+    assert [await view.get(), await view.get()] == [0, 0]
+    await journal.write(partial(Book.record_deal, body=filled(1, 1)))
+    assert [await view.get(), await view.get()] == [1, 1]
+    assert len(asked) == 2
+
+
+async def test_a_write_that_raises_gives_its_numbers_back(journal: Journal) -> None:
+    def failing(book: Book) -> None:
+        book.record_deal(filled(1, 1))
+        brokerlog.append(book, [{**EXCHANGE, "response": None}])
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await journal.write(failing)
+    await journal.write(partial(Book.record_deal, body=filled(2, 1)))
+    await journal.write(lambda book: brokerlog.append(book, [{**EXCHANGE, "response": None}]))
+    assert [report.seq for report in await reports(journal)] == [1]
+    (entry,) = [
+        BrokerLogEntry.decode(row) for _, row in await journal.write(lambda book: brokerlog.waiting(book, 0, 9))
+    ]
+    assert (entry.seq, entry.previous_hash) == (1, GENESIS_HASH)
+
+
+EXCHANGE = {"function": "positions_get", "request": None, "last_error": [1, ""], "at": 1e9, "duration_us": 5}
 
 
 async def test_a_deal_that_changed_is_a_correction_but_our_clock_is_not(journal: Journal) -> None:

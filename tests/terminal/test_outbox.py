@@ -13,9 +13,12 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from streamapp import subjects
 from streamapp.domain.facts import BrokerAccepted
 from streamapp.errors import Transient
+from streamapp.messages.log import BrokerLogBatch
 from streamapp.messages.report import ReportBatch
+from streamapp.terminal import brokerlog
 from streamapp.terminal.book import Book
 from streamapp.terminal.journal import Journal
 from streamapp.terminal.outbox import (
@@ -24,6 +27,7 @@ from streamapp.terminal.outbox import (
     WINDOW,
     JetStreamPublisher,
     OutboxPublisher,
+    log_of,
     replay,
     reports_of,
 )
@@ -136,6 +140,42 @@ async def test_a_report_in_flight_goes_alone_when_its_patience_is_over(
         await eventually(lambda: outbox.batches() == [(1, 1)])
         await accept(outbox)
         await eventually(lambda: outbox.batches() == [(1, 1), (2, 2)])
+
+
+ENTRY = {
+    "function": "order_send",
+    "request": None,
+    "response": None,
+    "last_error": [1, ""],
+    "at": 1e9,
+    "duration_us": 5,
+}
+
+
+async def test_the_broker_log_goes_in_batches_and_is_forgotten_with_the_next_commit_that_something_needs(
+    outbox: Outbox, client: Client
+) -> None:
+    book, batches = outbox.journal.book, list[BrokerLogBatch]()
+
+    async def on_batch(message: Msg) -> None:
+        batches.append(BrokerLogBatch.decode(message.data))
+
+    await client.subscribe(subjects.broker_log(book.account), cb=on_batch)
+    publisher = OutboxPublisher(outbox.journal, outbox.out, log_of(book, DEPLOYMENT), "log")
+    task = asyncio.create_task(publisher.run())
+    await outbox.journal.write(lambda book: brokerlog.append(book, [ENTRY]))
+    await eventually(lambda: publisher.acknowledged == 1)
+    for entries in ([ENTRY, ENTRY], [ENTRY]):
+        await outbox.journal.write(partial(brokerlog.append, exchanges=entries, order_id="o-1"))
+    await eventually(lambda: publisher.acknowledged == 4)
+    await eventually(lambda: len(batches) == 2)
+    assert [[entry.seq for entry in batch.entries] for batch in batches] == [[1], [2, 3, 4]]
+    assert [batch.first_seq for batch in batches] == [1, 2]
+    assert await outbox.journal.write(lambda book: brokerlog.waiting(book, 0, 10))
+    await outbox.report(1)
+    assert await outbox.journal.write(lambda book: brokerlog.waiting(book, 0, 10)) == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_waited_while_nobody_published_goes_in_few_messages_and_beyond_the_window(outbox: Outbox) -> None:
