@@ -170,6 +170,8 @@ class ScriptedWorker:
         self.asked.append((operation, arguments))
         await asyncio.sleep(0)
         value = self.answers[operation](arguments)
+        if asyncio.iscoroutine(value):
+            value = await value
         if isinstance(value, Exception):
             self.is_alive = False
             raise value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ import pytest
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
+from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.book import Book
 from streamapp.terminal.execution import JUDGED_FOR_S
 from streamapp.terminal.link import NotHandedOverError, WorkerLostError
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account
 from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, deal, result, submit_request, tick
+
+MAGIC = magic_of(submit_request(epoch="").order_id)
 
 
 async def state(account: Account, order_id: str) -> tuple[str, str | None]:
@@ -38,6 +42,188 @@ async def test_an_accepted_order_is_started_sent_once_and_confirmed_by_its_deals
     assert isinstance(filled, facts.Filled)
     assert (filled.deal, filled.ticket, str(filled.price), str(filled.commission)) == (7, 1001, "1.0851", "-0.35")
     assert await state(account, order.order_id) == ("result", "accepted")
+
+
+# -- an order that nobody is before
+
+
+async def ready(account: Account) -> None:
+    await eventually(lambda: account.connection.is_readable)
+
+
+def order_of(account: Account, name: str = "s-1", **changes: Any) -> SubmitRequest:
+    return submit_request(name, epoch=account.journal.book.epoch, **changes)
+
+
+def held(account: Account) -> asyncio.Event:
+    """Let the account's preparing wait for the event that is returned."""
+    go, good = asyncio.Event(), account.worker.answers["prepare"]
+
+    async def prepare(arguments: dict[str, Any]) -> Any:
+        await go.wait()
+        return good(arguments)
+
+    account.worker.answers["prepare"] = prepare
+    return go
+
+
+async def test_intent_and_started_are_one_commit_and_the_answer_follows_it(account: Account) -> None:
+    await ready(account)
+    before = account.journal.revision
+    account.worker.answers["send"] = lambda _: NotHandedOverError("ended before its turn")
+    reply = await account.execution.submit(order_of(account))
+    assert (reply.state, account.journal.revision) == ("started", before + 1)
+    assert reply.row is not None
+    assert reply.row.state == "started"
+
+
+async def test_what_is_refused_when_it_is_judged_is_answered_so(account: Account) -> None:
+    await ready(account)
+    before = account.journal.revision
+    reply = await account.execution.submit(order_of(account, symbol="EURUSD", volume=Decimal("0.001")))
+    assert reply.row is not None
+    assert (reply.state, reply.row.reason, account.journal.revision) == ("refused", "invalid", before + 1)
+    assert await account.kinds() == ["refused"]
+
+
+@pytest.mark.parametrize("connection", ["connecting", "ready"])
+async def test_a_stale_one_a_foreign_one_and_a_conflict_are_answered_without_being_judged(
+    account: Account, connection: str
+) -> None:
+    if connection == "ready":
+        await ready(account)
+    stale = await account.execution.submit(order_of(account, "late", valid_s=-1))
+    foreign = await account.execution.submit(submit_request("foreign", epoch="other"))
+    assert (stale.state, foreign.state) == ("refused", "doubt")
+    first, other = order_of(account), order_of(account, volume=Decimal(2))
+    answers = [account.execution.submit(first), account.execution.submit(other)]
+    assert [(await answer).state for answer in answers] == ["recorded", "conflict"]
+    await eventually(lambda: account.worker.sends)
+    assert [request["volume"] for request in account.worker.sends] == [0.1]
+
+
+async def test_an_order_that_is_submitted_again_while_it_is_judged_is_sent_once(account: Account) -> None:
+    await ready(account)
+    go, order = held(account), order_of(account)
+    first = account.execution.submit(order)
+    await eventually(lambda: ("prepare", {"symbol": "EURUSD"}) in account.worker.asked)
+    again = [account.execution.submit(order) for _ in range(3)]
+    assert [(await answer).state for answer in [first, *again]] == ["recorded"] * 4
+    go.set()
+    await account.said("started", "returned", "accepted")
+    assert (await account.execution.submit(order)).state == "result"
+    assert len(account.worker.sends) == 1
+    assert account.execution.depth == 0
+
+
+async def test_a_judging_that_takes_long_does_not_hold_up_the_answer(account: Account) -> None:
+    await ready(account)
+    go = held(account)
+    assert (await account.execution.submit(order_of(account))).state == "recorded"
+    assert account.worker.sends == []
+    go.set()
+    await account.said("started", "returned", "accepted")
+
+
+async def test_an_order_that_comes_while_another_is_judged_stands_behind_it(account: Account) -> None:
+    await ready(account)
+    go, orders = held(account), [order_of(account, str(number)) for number in range(3)]
+    answers = [account.execution.submit(order) for order in orders]
+    assert {(await answer).state for answer in answers} == {"recorded"}
+    unsent = await account.journal.write(lambda book: book.unsent())
+    assert [order.order_id for order in unsent] == [order.order_id for order in orders]
+    go.set()
+    await eventually(lambda: len(account.worker.sends) == 3)
+    assert [request["magic"] for request in account.worker.sends] == [magic_of(order.order_id) for order in orders]
+
+
+async def test_a_look_that_is_lost_is_made_again_and_the_order_is_sent_once(account: Account) -> None:
+    await ready(account)
+    good = account.worker.answers["prepare"]
+
+    def lost_once(_: dict[str, Any]) -> Any:
+        account.worker.answers["prepare"] = good
+        return WorkerLostError("the worker ended", deadline=False)
+
+    account.worker.answers["prepare"] = lost_once
+    await account.execution.submit(order_of(account))
+    await account.said("started", "returned", "accepted")
+    assert len(account.worker.sends) == 1
+
+
+async def test_a_submit_that_the_journal_can_not_take_fails_alone(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(account)
+    record = Book.record
+
+    def failing(book: Book, request: SubmitRequest) -> bool:
+        if request.parameters.symbol == "GBPUSD":
+            raise UnicodeEncodeError("utf-8", "", 0, 1, "no")
+        return record(book, request)
+
+    monkeypatch.setattr(Book, "record", failing)
+    with pytest.raises(UnicodeEncodeError):
+        await account.execution.submit(order_of(account, "bad", symbol="GBPUSD"))
+    await account.execution.submit(order_of(account, "good"))
+    await account.said("started", "returned", "accepted")
+
+
+# -- the deals that are there at once
+
+
+def sent_with(account: Account, *deals: dict[str, Any], **changes: Any) -> None:
+    """Let the answer to ``order_send`` bring these deals along."""
+    account.worker.answers["send"] = lambda _: {
+        **account.worker.sent(result(10009, order=1001)), "deals": list(deals), **changes,
+    }  # fmt: skip
+
+
+async def test_the_result_and_the_deals_that_came_with_it_are_one_commit_and_nothing_more_is_asked(
+    account: Account,
+) -> None:
+    await ready(account)
+    sent_with(account, deal(7, 1001, MAGIC))
+    before = account.journal.revision
+    order = await account.submit()
+    reports = await account.said("started", "returned", "accepted", "deal")
+    assert account.journal.revision == before + 2
+    assert {report.order_id for report in reports} == {order.order_id}
+    assert [operation for operation, _ in account.worker.asked if operation == "ticket"] == []
+
+
+async def test_the_rest_of_an_order_whose_deals_are_not_all_there_is_looked_for(account: Account) -> None:
+    await ready(account)
+    parts = [deal(7, 1001, MAGIC, 0.04), deal(8, 1001, MAGIC, 0.06)]
+    sent_with(account, parts[0])
+    account.worker.answers["ticket"] = lambda _: {"deals": parts, "order": None, "done": False}
+    await account.submit()
+    reports = await account.said("started", "returned", "accepted", "deal", "deal")
+    assert [report.body.deal for report in reports[3:] if isinstance(report.body, facts.Filled)] == [7, 8]
+
+
+async def test_deals_that_were_read_over_a_connection_that_was_lost_are_not_believed(account: Account) -> None:
+    await ready(account)
+
+    def send(_: dict[str, Any]) -> Any:
+        account.connection._doubt()
+        return {**account.worker.sent(result(10009, order=1001)), "deals": [deal(7, 1001, MAGIC)]}
+
+    account.worker.answers["send"] = send
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+
+
+async def test_only_a_market_order_has_its_deals_looked_for_at_once(account: Account) -> None:
+    await ready(account)
+    account.worker.answers["check"] = lambda _: {"retcode": 0}
+    await account.submit("market")
+    await account.submit("limit", order_type="limit", price=Decimal("1.05"))
+    await eventually(lambda: len(account.worker.sends) == 2)
+    looks = [arguments["look"] for operation, arguments in account.worker.asked if operation == "send"]
+    assert looks[1] is None
+    assert looks[0] is not None
+    assert looks[0]["hedging"]
 
 
 async def test_orders_are_sent_in_their_order_of_arrival(account: Account) -> None:
