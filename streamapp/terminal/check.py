@@ -65,7 +65,13 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
     environment = {"STREAMAPP_SIMULATOR_ADDRESS": settings.market_address} if own.module == "simulated" else {}
     link = WorkerLink(own.module, folder / "worker", environment=environment)
     connection = BrokerConnection(
-        link, journal, own, settings.terminal, clock=utc_now, password=secret(own.password_file)
+        link,
+        journal,
+        own,
+        settings.terminal,
+        clock=utc_now,
+        password=secret(own.password_file),
+        symbols=settings.guards.symbols,
     )
     tasks = [asyncio.create_task(part.run()) for part in (journal, link, connection)]
     try:
@@ -85,7 +91,7 @@ async def _settled(connection: BrokerConnection) -> None:
     until, away_since = now() + WAIT_S, now()
     while now() < until:
         match connection.health.connection:
-            case "ready" | "no_algo_trading" | "wrong_account":
+            case "ready" | "no_algo_trading" | "wrong_account" | "wrong_password":
                 return
             case "disconnected" if now() - away_since > AWAY_S:
                 return

@@ -22,7 +22,7 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 STEADY_S = 30.0
 """A child that lived so long is well: its next restart is quick again."""
 SILENT_S = 10.0
-"""A child says every half second how it is; this long without a word and it is not well."""
+"""A child says every two seconds how it is, and at once what is new; this long without a word and it is not well."""
 STOP_DEADLINE_S = 20.0
 """How long children may take to finish the order in their hands; then they are ended. Less than the 30 s of a whole
 stack's stop."""

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from streamapp.commands.signals import HEARD
 from streamapp.domain.identifiers import magic_of, order_id_for
 from streamapp.domain.vocabulary import time_text
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.nats.connection import connect
 from streamapp.nats.outlet import publish_signal
 from streamapp.settings import Settings
@@ -55,7 +55,7 @@ class Desk:
                 self.refusals[said["signal_id"]] = said
 
     async def _logged(self, message: Any) -> None:
-        self._log.append(BrokerLogEntry.decode(message.data))
+        self._log.extend(BrokerLogBatch.decode(message.data).entries)
 
     # --- signals and what becomes of them
 

@@ -25,7 +25,7 @@ from nats.js.errors import NotFoundError
 from streamapp import subjects
 from streamapp.clock import utc_now
 from streamapp.local.ports import free_port
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
@@ -57,8 +57,7 @@ class Account:
 
     async def submit(self, name: str = "s-1", **changes: Any) -> SubmitRequest:
         request = submit_request(name, epoch=self.journal.book.epoch, **changes)
-        await self.journal.write(lambda book: book.submit(request))
-        self.execution.add(request)
+        await self.execution.submit(request)
         return request
 
     async def reports(self) -> list[Report]:
@@ -249,7 +248,7 @@ class TerminalProcess:
             self.reports.extend(ReportBatch.decode(message.data).reports)
 
         async def on_entry(message: Any) -> None:
-            self.entries.append(BrokerLogEntry.decode(message.data))
+            self.entries.extend(BrokerLogBatch.decode(message.data).entries)
 
         await self.client.subscribe(subjects.report(self.account), cb=on_report)
         await self.client.subscribe(subjects.broker_log(self.account), cb=on_entry)

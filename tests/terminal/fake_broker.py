@@ -57,6 +57,10 @@ class PromptJournal:
         db.executemany("INSERT INTO meta VALUES (?, ?)", [("account", ACCOUNT), ("epoch", epoch)])
         self.book = Book(db, ACCOUNT, clock)
 
+    @property
+    def revision(self) -> int:
+        return self.book.db.total_changes
+
     async def write(self, action: Callable[[Book], T]) -> T:
         await asyncio.sleep(0)
         return action(self.book)

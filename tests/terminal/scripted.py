@@ -115,6 +115,7 @@ class ScriptedWorker:
         self.took_s = 0.0
         self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "initialize": lambda _: {"done": True},
+            "look": self._look,
             "pulse": lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()},
             "past": lambda _: {"digest": 1, "lacking": ""},
             "prepare": lambda _: {
@@ -131,6 +132,17 @@ class ScriptedWorker:
             "positions": lambda _: [],
             "search": lambda _: seen(),
         }
+
+    def _look(self, asked: dict[str, Any]) -> Any:
+        """Answer each part by its own function, and the permissions and the account by that of ``pulse``."""
+        self.asked += [*asked["parts"].items(), ("pulse", {"symbols": asked["symbols"]})]
+        seen = {
+            name: {"value": self.answers[name](arguments), "took_s": self.took_s}
+            for name, arguments in asked["parts"].items()
+        }
+        failed = [part["value"] for part in seen.values() if isinstance(part["value"], Exception)]
+        pulse = self.answers["pulse"]({"symbols": asked["symbols"]})
+        return failed[0] if failed else pulse if isinstance(pulse, Exception) else {"parts": seen, **pulse}
 
     def sent(self, value: dict[str, Any] | None) -> dict[str, Any]:
         return {"sent": True, "result": value, "at": datetime.now(UTC).timestamp()}
@@ -158,6 +170,8 @@ class ScriptedWorker:
         self.asked.append((operation, arguments))
         await asyncio.sleep(0)
         value = self.answers[operation](arguments)
+        if asyncio.iscoroutine(value):
+            value = await value
         if isinstance(value, Exception):
             self.is_alive = False
             raise value

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from streamapp.messages.report import ConnectionChange
 from streamapp.mt5 import constants as mt5
 from streamapp.processes.backoff import Backoff
 from streamapp.settings import AccountSettings, TerminalSettings
-from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.account.servertime import HALF_HOUR_S, ServerTime
 from streamapp.terminal.account.synchronisation import Synchronisation, known_deals
 from streamapp.terminal.account.worker_client import (
     ORDER,
@@ -37,20 +37,40 @@ WHAT_TO_DO: dict[Connection, str] = {
     "connecting": "nothing: it is being connected",
     "ready": "",
     "no_algo_trading": "press Algo Trading in the terminal, allow its Python API, log in with the trading password",
-    "wrong_account": "log the terminal in to the configured account, or mend login, server and password_file",
+    "wrong_account": "log the terminal in to the configured account, or mend login and server",
+    "wrong_password": "mend login, server and password_file and start the terminal again; it tries ever more rarely, "
+    "for brokers lock accounts that fail too often",
     "disconnected": "see that the terminal program runs and shows a connection; it is tried again by itself",
     "hung": "nothing: the worker was ended and starts again; if it repeats, look at the terminal program",
 }
+HASTE_S = 0.25
+"""Between two looks while the terminal is not believed: orders may wait for it."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 """Between two tries to connect: doubled each time, with jitter, so that many terminals of one host do not start
 together."""
-RETRY_JITTER = 0.5
 BLIND_S = 5.0
 """Longer without a look, and the connection may have been lost and made again, with a stale cache, unnoticed: a
 terminal program needs several seconds for it. Far longer than any look of ours takes."""
+FIRST_LOGIN_S, LONGEST_LOGIN_S = 5.0, 1800.0
+"""Between two logins that the broker refuses: some 60 a day, where every ten seconds would be thousands."""
+CLOCK_STEP_S = 1.0
+"""More than a clock is slewed between two looks: it was set."""
+RETRY_JITTER = 0.5
 INITIALIZE_TIMEOUT_SHARE = 0.5
 """The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it
 does not count."""
+
+
+@dataclass(frozen=True)
+class _Rider:
+    """Whoever waits for the next look, and which parts of the account he wants of it."""
+
+    parts: dict[str, dict[str, Any]]
+    seen: asyncio.Future[dict[str, Any]]
+
+    def fail(self, error: Exception) -> None:
+        if not self.seen.done():
+            self.seen.set_exception(error)
 
 
 @dataclass(frozen=True)
@@ -85,7 +105,9 @@ class BrokerConnection:
         *,
         clock: Clock,
         password: str | None,
+        symbols: Sequence[str] = (),
     ) -> None:
+        """``symbols`` are those that an empty Market Watch gets."""
         self._worker = worker
         self._journal = journal
         self._account = account
@@ -94,6 +116,7 @@ class BrokerConnection:
         self._password = password
         self._lost = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._riders: list[_Rider] = []
         self.health = Health()
         self._told: Connection | None = None
         self.generation = 0
@@ -102,6 +125,15 @@ class BrokerConnection:
         self.currency = ""
         self.hedging = True
         self.account_info: dict[str, Any] | None = None
+        self._symbols = list(symbols)
+        self._selected: list[str] = []
+        self._looked: tuple[float, float] | None = None
+        self._set_back_s = 0.0
+
+    def want(self, symbol: str) -> None:
+        """Take note of a symbol that an order names, for a Market Watch that is empty."""
+        if symbol not in self._symbols and not self.is_believed:
+            self._symbols.append(symbol)
 
     async def ask(
         self,
@@ -163,12 +195,35 @@ class BrokerConnection:
             WorkerLostError: as :meth:`ask`.
         """
         generation = self.generation
-        if not self.is_readable:
-            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
+        self._refuse_unless_readable(operation)
         answer = await self.ask(operation, **arguments)
         if self.generation != generation:
             raise NotHandedOverError(f"{operation}: the connection was made again meanwhile")
         return answer
+
+    async def ride(self, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Return what the next look reads of the account, believed; looks are ``terminal.poll_interval_s`` apart.
+
+        All who ask meanwhile share one exchange with the worker, and the look that the connection itself is judged by.
+
+        Args:
+            parts: The arguments of each part (deals, ended, positions).
+
+        Returns:
+            ``value`` and ``took_s`` of each part.
+
+        Raises:
+            NotHandedOverError: the account is not readable, or was not at that look.
+            WorkerLostError: as :meth:`ask`.
+        """
+        self._refuse_unless_readable("look")
+        rider = _Rider(parts, asyncio.get_running_loop().create_future())
+        self._riders.append(rider)
+        return await rider.seen
+
+    def _refuse_unless_readable(self, operation: str) -> None:
+        if not self.is_readable:
+            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
 
     @property
     def is_believed(self) -> bool:
@@ -191,7 +246,7 @@ class BrokerConnection:
         return True
 
     def _is_settled(self) -> bool:
-        away = self.health.connection in {"wrong_account", "disconnected"} and not self._lost.is_set()
+        away = self.health.connection in {"wrong_account", "wrong_password", "disconnected"} and not self._lost.is_set()
         return away or self.is_readable
 
     async def readable(self) -> None:
@@ -225,17 +280,21 @@ class BrokerConnection:
         known = await self._journal.write(lambda book: book.meta("server_offset_s"))
         self.time = ServerTime(int(known) if known else None)
         backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, jitter=RETRY_JITTER)
+        logins = Backoff(FIRST_LOGIN_S, LONGEST_LOGIN_S, jitter=RETRY_JITTER)
         while True:
             if await self._connected() and await self._watched():
                 backoff.reset()
+                logins.reset()
             if self.health.connection in {"ready", "no_algo_trading"}:
                 await self._become("connecting")
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep((logins if self.health.connection == "wrong_password" else backoff).next_s())
 
     def _doubt(self) -> None:
         """Believe nothing until it is synchronised again."""
         self.generation += self._synchronisation is not None
         self._synchronisation = None
+        for rider in self._taken_riders():
+            rider.fail(NotHandedOverError("look: the connection is being made, or believed, again"))
 
     async def _connected(self) -> bool:
         self._doubt()
@@ -262,33 +321,60 @@ class BrokerConnection:
             self._lost.clear()
             return True
         code, text = answer.error
-        await self._become("wrong_account" if code == -6 else "disconnected", f"initialize: {text} ({code})")
+        refused = code == mt5.RES_E_AUTH_FAILED
+        await self._become("wrong_password" if refused else "disconnected", f"initialize: {text} ({code})")
         return False
 
     async def _watched(self) -> bool:
         """Look until the connection is lost; return whether it was ever believed."""
         believed = False
         while not self._lost.is_set():
-            try:
-                await self._learn((await self.ask("pulse")).value)
-            except (NotHandedOverError, WorkerLostError) as error:
-                logger.debug("looking again: %s", error)
+            await self._look()
             believed = believed or self.is_believed
+            interval_s = self._terminal.poll_interval_s
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._terminal.poll_interval_s):
+                async with asyncio.timeout(interval_s if self.is_believed else min(interval_s, HASTE_S)):
                     await self._lost.wait()
         return believed
 
-    async def _learn(self, pulse: dict[str, Any]) -> None:
-        terminal, account, tick = pulse["terminal"], pulse["account"], pulse["tick"]
+    async def _look(self) -> None:
+        """Look once, for all who ride. What was read before the account is believed only if it is still ours after."""
+        riders, generation = self._taken_riders(), self.generation
+        parts = {name: arguments for rider in riders for name, arguments in rider.parts.items()}
+        try:
+            seen = (await self.ask("look", parts=parts, symbols=self._symbols)).value
+            self._selected = seen.get("selected", [])
+            await self._learn(seen["terminal"], seen["account"], seen["tick"])
+            self._refuse_unless_readable("look")
+            if self.generation != generation:
+                raise NotHandedOverError("look: the connection was made again meanwhile")
+        except (NotHandedOverError, WorkerLostError) as error:
+            logger.debug("looking again: %s", error)
+            for rider in riders:
+                rider.fail(error)
+            return
+        for rider in riders:
+            if not rider.seen.done():
+                rider.seen.set_result(seen["parts"])
+
+    def _taken_riders(self) -> list[_Rider]:
+        riders, self._riders = self._riders, []
+        return riders
+
+    async def _learn(
+        self, terminal: dict[str, Any] | None, account: dict[str, Any] | None, tick: dict[str, Any] | None
+    ) -> None:
         if (away := self._away(terminal, account)) is not None:
             self._doubt()
             await self._become(*away)
             return
+        assert terminal is not None
+        assert account is not None
         self.account_info = account
         self.currency = account["currency"]
         self.hedging = account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
-        if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], self._clock()):
+        now = self._as_if_never_set_back(self._clock())
+        if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], now):
             offset = str(self.time.offset_s)
             logger.info("the broker's server clock is %s s ahead of UTC", offset)
             await self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
@@ -307,7 +393,7 @@ class BrokerConnection:
 
     def _permitted(self, terminal: dict[str, Any], account: dict[str, Any]) -> tuple[Connection, str]:
         if self.time.offset_s is None:
-            return "connecting", "no fresh tick has shown the server's clock yet; it comes when the market is open"
+            return "connecting", self._clock_unknown()
         if (
             not terminal["trade_allowed"]
             or terminal["tradeapi_disabled"]
@@ -316,6 +402,28 @@ class BrokerConnection:
         ):
             return "no_algo_trading", ""
         return "ready", ""
+
+    def _clock_unknown(self) -> str:
+        text = "no fresh tick has shown the server's clock yet"
+        if self._selected:
+            return (
+                f"{text}: Market Watch was empty, now it has {', '.join(self._selected)}; a quote comes when they trade"
+            )
+        return f"{text}; it comes when a symbol of Market Watch trades"
+
+    def _as_if_never_set_back(self, now: datetime) -> datetime:
+        """Return the time as if our clock had never been set back: no change of the server's is to be seen in that.
+
+        One that was wrong, so that the server's seemed to be off by less than a time zone, is being set right.
+        """
+        steady_s, wall_s = asyncio.get_running_loop().time(), now.timestamp()
+        if self._looked is not None:
+            step_s = (wall_s - self._looked[1]) - (steady_s - self._looked[0])
+            if abs(step_s) >= CLOCK_STEP_S:
+                was_odd = bool((self.time.offset_s or 0) % HALF_HOUR_S)
+                self._set_back_s = 0.0 if was_odd else max(0.0, self._set_back_s - step_s)
+        self._looked = (steady_s, wall_s)
+        return now + timedelta(seconds=self._set_back_s)
 
     async def _synchronised(self, tick: dict[str, Any] | None) -> bool:
         """Take the next look at the past if it is due; True once the terminal is believed."""

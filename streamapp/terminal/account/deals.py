@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from streamapp.domain.facts import BrokerCancelled, BrokerExpired, BrokerRejected, CancelReason, Filled
+from streamapp.domain.facts import BrokerCancelled, BrokerExpired, BrokerRejected, CancelReason, Filled, Unprotected
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import ENTRIES, MARKET_ORDERS, REASONS, SIDES
 from streamapp.mt5.retcodes import retcode_of
 from streamapp.terminal.account.request import number
 from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.journal.orders import Expected
 
 
 def filled(deal: dict[str, Any], currency: str, time: ServerTime) -> Filled:
@@ -77,6 +78,26 @@ def _cancel_reason(order: dict[str, Any]) -> CancelReason:
     if filling == mt5.ORDER_FILLING_FOK and at_once:
         return "fok"
     return "broker"
+
+
+def unprotected(expected: Expected, position: dict[str, Any], *, hedging: bool) -> Unprotected | None:
+    """Return that a position does not have the levels that its order asked for; None: it has.
+
+    Where a symbol has one position, another order may have brought other levels by now: there, only that one is missing
+    says something.
+    """
+    asked = expected.stop_loss, expected.take_profit
+    found = number(position["sl"]), number(position["tp"])
+    if all(have == wish or (have and not hedging) or not wish for wish, have in zip(asked, found, strict=True)):
+        return None
+    return Unprotected(
+        ticket=expected.ticket,
+        position_id=expected.position_id,
+        stop_loss=asked[0] or None,
+        take_profit=asked[1] or None,
+        found_stop_loss=found[0] or None,
+        found_take_profit=found[1] or None,
+    )
 
 
 def net_volume(deals: Iterable[dict[str, Any]]) -> Decimal:

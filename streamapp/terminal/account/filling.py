@@ -1,7 +1,8 @@
-"""Which filling modes a symbol allows an order (reference mt5 §2.2): never found out by sending."""
+"""Which filling modes a symbol allows an order (reference mt5 §2.2): by its flags, until the broker denies them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
@@ -17,14 +18,21 @@ BY_QUOTE = (mt5.SYMBOL_TRADE_EXECUTION_REQUEST, mt5.SYMBOL_TRADE_EXECUTION_INSTA
 """Executions at a price that the broker quoted: every filling mode is allowed, whatever is flagged."""
 
 
-def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]:
+def fillings(wanted: OrderParameters, symbol: dict[str, Any], denied: Collection[int] = frozenset()) -> tuple[int, ...]:
     """Return the filling modes to choose from: one, or several where only ``order_check`` can tell.
 
+    Args:
+        wanted: The order.
+        symbol: Its symbol.
+        denied: Modes that the broker refused to this order (10030), whatever the symbol's flags say.
+
     Raises:
-        RefusedError: the symbol does not allow the policy that was asked for.
+        RefusedError: the symbol does not allow the policy that was asked for, or all were denied.
     """
     flags = symbol["filling_mode"]
     allowed = (_of_deals if wanted.order_type == "market" else _of_pendings)(symbol)
+    if denied:
+        return _not_denied(wanted, allowed, denied)
     if wanted.fill_policy == "any":
         if wanted.order_type != "market" and symbol["trade_exemode"] == mt5.SYMBOL_TRADE_EXECUTION_MARKET:
             return allowed if flags else (mt5.ORDER_FILLING_RETURN, mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC)
@@ -35,6 +43,15 @@ def fillings(wanted: OrderParameters, symbol: dict[str, Any]) -> tuple[int, ...]
             "invalid", f"expected a fill policy that {wanted.symbol} allows, got {wanted.fill_policy} (flags {flags})"
         )
     return (mode,)
+
+
+def _not_denied(wanted: OrderParameters, allowed: tuple[int, ...], denied: Collection[int]) -> tuple[int, ...]:
+    """Return the next mode: first those that are flagged, then those that are not, for the flags were wrong."""
+    asked = MODES.values() if wanted.fill_policy == "any" else (MODES[wanted.fill_policy],)
+    left = [mode for mode in dict.fromkeys((*allowed, *MODES.values())) if mode in asked and mode not in denied]
+    if not left:
+        raise RefusedError("invalid", f"expected a filling mode that {wanted.symbol} takes, its broker denied them all")
+    return (left[0],)
 
 
 def allowed_policies(symbol: dict[str, Any]) -> tuple[FillPolicy, ...]:

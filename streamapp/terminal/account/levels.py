@@ -12,6 +12,8 @@ from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
 from streamapp.terminal.account.request import Prepared, RefusedError, number, to_tick
 
+PRICES = ("price", "stop_limit_price", "stop_loss", "take_profit")
+
 
 def refuse_prices(wanted: OrderParameters, seen: Prepared) -> None:
     """Return if price, stop-limit price and protective levels of an order may be placed as the market is now.
@@ -61,6 +63,26 @@ def refuse_protection(
             raise RefusedError("invalid", f"expected {name} {'below' if below else 'above'} {base}, got {price}")
 
 
+def refuse_implausible(wanted: Any, market: Decimal, furthest: Decimal) -> None:
+    """Return if no price or level of a request is further from the market than the share ``furthest`` of it.
+
+    A distance in points, or another symbol's price, is a price too, and the broker takes it: a stop loss 500 points
+    away, said as 0.005, protects nothing.
+
+    Raises:
+        RefusedError: reason guard.
+    """
+    most = abs(market) * furthest
+    for name in PRICES:
+        price = getattr(wanted, name, None)
+        if price and most and abs(price - market) > most:  # none and 0 are no prices
+            raise RefusedError(
+                "guard",
+                f"expected {name} within {float(furthest * 100):g} % of the market at {market}, got {price}, which is "
+                "implausible (guards.max_level_distance)",
+            )
+
+
 def refuse_frozen(name: str, price: Decimal, market: Decimal, symbol: dict[str, Any]) -> None:
     """Return if ``price``, of an order or a level that is to be changed, is not about to trigger.
 
@@ -79,7 +101,7 @@ def stops_level(symbol: dict[str, Any]) -> Decimal:
 
 def _placed(name: str, price: Decimal | None, symbol: dict[str, Any]) -> Decimal:
     placed = to_tick(price, symbol)
-    if placed <= 0:  # sent, it would mean that there is none
+    if not placed:  # sent, it would mean that there is none
         raise RefusedError("invalid", f"expected {name} of at least one tick, got {price}")
     return placed
 

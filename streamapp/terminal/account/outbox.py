@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
@@ -21,6 +20,7 @@ from nats.aio.subscription import Subscription
 
 from streamapp import subjects
 from streamapp.errors import Transient
+from streamapp.messages.log import BrokerLogPlace, encode_entries
 from streamapp.messages.report import BatchPlace, encode_batch
 from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
@@ -34,8 +34,9 @@ Row = tuple[int, bytes]
 WINDOW = 256
 """Most rows on their way at once: at 1 ms a round trip far more than one account makes, and little enough to publish
 again."""
-MOST_REPORTS = 100
-"""Most reports in one message: a batch is one commit of the desk, and nothing else of its account goes on meanwhile."""
+MOST_ROWS = 100
+"""Most rows in one message: a batch of reports is one commit of the desk, and nothing else of its account goes on
+meanwhile."""
 LARGEST_B = 200_000
 """Most bytes of rows that share a message. NATS takes 1 MB; the desk's commit, 512 KiB at most, holds the facts of a
 batch and the rows and messages that they make. A larger row goes alone, as it is."""
@@ -49,8 +50,9 @@ and the deal that is looked for at once. Nobody acts on them before, and togethe
 the desk instead of three. An outcome waits for nothing, and takes along what waits."""
 KIND_WITHIN_B = 160
 """Where a report's kind stands: seq and at are the only fields before it."""
-RELEASE_EVERY_S = 1.0
-"""How often acknowledged log entries are deleted: each time is a commit, and there is no hurry."""
+LONGEST_PATIENCE_S = 1.0
+"""How long rows wait for others at most, and entries of the broker log always: they are nobody's outcome, and those of
+an order are one message then."""
 
 
 class JetStreamPublisher:
@@ -124,25 +126,23 @@ class OutboxSource:
         subject: Where they go.
         encode: Returns the message of rows whose seq is contiguous.
         message_id: Returns the Nats-Msg-Id of rows, from the first seq and the last.
-        most: Most rows in one message.
-        release: Forgets the rows up to a seq once JetStream has them; None: somebody else does.
         patience_s: Returns how long a row that was the last to come may wait for the next.
+        released_by_jetstream: Whether rows may be forgotten once JetStream has them; otherwise somebody else says so.
     """
 
     read: Callable[[Book, int, int], list[Row]]
     subject: str
     encode: Callable[[list[Row]], bytes]
     message_id: Callable[[int, int], str]
-    most: int = 1
-    release: Callable[[Book, int], Any] | None = None
-    patience_s: Callable[[bytes], float] = lambda _: 0.0
+    patience_s: Callable[[bytes], float]
+    released_by_jetstream: bool = False
 
     def messages(self, rows: list[Row]) -> Iterator[list[Row]]:
         """Cut rows that wait together into those of one message each."""
         together: list[Row] = []
         size = 0
         for row in rows:
-            if together and (len(together) == self.most or size + len(row[1]) > LARGEST_B):
+            if together and (len(together) == MOST_ROWS or size + len(row[1]) > LARGEST_B):
                 yield together
                 together, size = [], 0
             together.append(row)
@@ -158,17 +158,17 @@ def reports_of(book: Book, deployment: str) -> OutboxSource:
         place = BatchPlace(account=book.account, epoch=book.epoch, first_seq=rows[0][0])
         return encode_batch(place, [payload for _, payload in rows])
 
-    # The id names both ends. A batch whose acknowledgement was lost is published again together with what waits by
-    # then: under the id of its first seq alone, JetStream would drop that larger batch as a duplicate of the smaller
-    # one and acknowledge it, and the reports that only the larger one holds would be lost until somebody sees the gap.
-    # With both ends an equal id is an equal message, since rows never change; an overlap repeats reports, which the
-    # desk knows by their seq.
-    def message_id(first: int, last: int) -> str:
-        return subjects.message_id(deployment, "report", book.account, book.epoch, f"{first}-{last}")
+    message_id = partial(_message_id, book, deployment, "report")
+    return OutboxSource(Book.outbox, subjects.report(book.account), encode, message_id, _patience_s)
 
-    return OutboxSource(
-        Book.outbox, subjects.report(book.account), encode, message_id, most=MOST_REPORTS, patience_s=_patience_s
-    )
+
+def _message_id(book: Book, deployment: str, kind: str, first: int, last: int) -> str:
+    # It names both ends. A batch whose acknowledgement was lost is published again together with what waits by then:
+    # under the id of its first seq alone, JetStream would drop that larger batch as a duplicate of the smaller one and
+    # acknowledge it, and the rows that only the larger one holds would be lost, reports until somebody sees the gap.
+    # With both ends an equal id is an equal message, since rows never change; an overlap repeats rows, which their
+    # readers know by their seq.
+    return subjects.message_id(deployment, kind, book.account, book.epoch, f"{first}-{last}")
 
 
 def _patience_s(report: bytes) -> float:
@@ -177,13 +177,20 @@ def _patience_s(report: bytes) -> float:
 
 
 def log_of(book: Book, deployment: str) -> OutboxSource:
-    """Return the source of the account's broker log, an entry a message; JetStream's acknowledgement releases it."""
+    """Return the source of the account's broker log; JetStream's acknowledgement releases it."""
 
-    def message_id(first: int, _: int) -> str:
-        return subjects.message_id(deployment, "log", book.account, book.epoch, first)
+    def encode(rows: list[Row]) -> bytes:
+        place = BrokerLogPlace(account=book.account, epoch=book.epoch, first_seq=rows[0][0])
+        return encode_entries(place, [payload for _, payload in rows])
 
-    subject = subjects.broker_log(book.account)
-    return OutboxSource(brokerlog.waiting, subject, lambda rows: rows[0][1], message_id, release=brokerlog.release)
+    return OutboxSource(
+        brokerlog.waiting,
+        subjects.broker_log(book.account),
+        encode,
+        partial(_message_id, book, deployment, "log"),
+        lambda _: LONGEST_PATIENCE_S,
+        released_by_jetstream=True,
+    )
 
 
 class OutboxPublisher:
@@ -208,7 +215,6 @@ class OutboxPublisher:
         self._flying: deque[tuple[int, int, asyncio.Future[None]]] = deque()
         self._published = 0
         self._complete = False
-        self._released = 0
         self.acknowledged = 0
         self.problem: str | None = None
 
@@ -224,7 +230,6 @@ class OutboxPublisher:
     async def run(self) -> None:
         """Publish for ever; at the start everything that the journal still holds."""
         self._journal.listen(self._name, self.notify)
-        release_at = 0.0
         while True:
             self._wake.clear()
             try:
@@ -234,9 +239,6 @@ class OutboxPublisher:
                     await self._publish(rows)
             except Transient as error:
                 await self._go_back(str(error))
-            if self._source.release and asyncio.get_running_loop().time() > release_at:
-                release_at = asyncio.get_running_loop().time() + RELEASE_EVERY_S
-                await self._release()
             await self._wait()
 
     def _collect(self) -> None:
@@ -251,13 +253,17 @@ class OutboxPublisher:
             self.acknowledged = last
             self._flying.popleft()
             self.problem = None
+            if self._source.released_by_jetstream:
+                self._journal.release(self._name, last)
 
     async def _linger(self) -> None:
-        """Wait as long as the newest row may for what follows it."""
-        while self._fresh and (patience_s := self._source.patience_s(self._fresh[-1][1])):
+        """Wait as long as the newest row may for what follows it, while there is room in the message."""
+        loop = asyncio.get_running_loop()
+        latest_s = loop.time() + LONGEST_PATIENCE_S
+        while 0 < len(self._fresh) < MOST_ROWS and (patience_s := self._source.patience_s(self._fresh[-1][1])):
             self._more.clear()
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout_at(min(loop.time() + patience_s, latest_s)):
                     await self._more.wait()
             except TimeoutError:
                 return
@@ -296,12 +302,6 @@ class OutboxPublisher:
         await asyncio.sleep(RETRY_S)
         self._wake.set()
 
-    async def _release(self) -> None:
-        if self._source.release and self.acknowledged > self._released:
-            self._released = self.acknowledged
-            release, seq = self._source.release, self._released
-            await self._journal.write(lambda book: release(book, seq))
-
     async def _wait(self) -> None:
         if self._complete or self._room <= 0:
             await self._wake.wait()
@@ -319,7 +319,7 @@ async def replay(
     Raises:
         Transient: JetStream did not take all of them; the agent asks again.
     """
-    published, last = 0, await journal.write(lambda book: book.last_seq())
+    published, last = 0, journal.last_seq
     while rows := await journal.write(partial(_part, source, after_seq, last)):
         futures = [
             await out.publish(

@@ -15,8 +15,8 @@ from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import is_stale
-from streamapp.terminal.account.levels import refuse_prices
-from streamapp.terminal.account.request import Prepared, RefusedError, number, to_tick
+from streamapp.terminal.account.levels import refuse_implausible, refuse_prices
+from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError, number, to_tick
 from streamapp.terminal.account.servertime import ServerTime
 
 LAST_DATE_S = 32_535_215_999
@@ -32,13 +32,24 @@ def judge(
     *,
     time: ServerTime,
     now: datetime,
+    quote_moved: bool = False,
 ) -> None:
     """Return if the order may be sent as things are now.
 
-    An order that closes a position is not held back by what limits opening: symbols, volume and slippage of the guards,
-    and a symbol that is closed for a side.
+    An order that closes a position is not held back by what limits opening: symbols, volume, slippage and age of the
+    quote of the guards, a symbol that is closed for a side, and the grid of volumes where it closes all that is open.
+
+    Args:
+        order: The order.
+        seen: What the module shows.
+        account: Whose it must be.
+        guards: The limits.
+        time: The server's clock.
+        now: The time.
+        quote_moved: The quote is another one than at the look before: it is fresh, whatever the server's clock says.
 
     Raises:
+        NotYetError: it may hold in a moment.
         RefusedError: naming the first condition that does not hold.
     """
     refuse_unless_connected(seen, account)
@@ -50,11 +61,16 @@ def judge(
         raise RefusedError("invalid", f"expected a symbol of this broker, got {wanted.symbol}")
     _refuse_modes(wanted, symbol, opens=opens)
     _refuse_lifetime(wanted, symbol, time, now)
-    _refuse_stale_tick(wanted.symbol, seen, guards, time, now)
-    _refuse_volume(wanted.volume, symbol)
-    refuse_prices(wanted, seen)
+    refuse_without_quote(wanted.symbol, seen)
+    if opens:
+        _refuse_old_quote(wanted, seen, guards, time, now, moved=quote_moved)
     if order.position_id is not None:
         _refuse_unless_open(order.position_id, wanted, seen)
+    _refuse_volume(
+        wanted.volume, symbol, closes_all=seen.position is not None and _lots(seen.position) == wanted.volume
+    )
+    refuse_implausible(wanted, seen.market(wanted.side), guards.max_level_distance)
+    refuse_prices(wanted, seen)
     if opens:
         _refuse_held(wanted, seen, symbol)
         _refuse_slippage(order, seen, symbol)
@@ -119,22 +135,39 @@ def _refuse_lifetime(wanted: OrderParameters, symbol: dict[str, Any], time: Serv
         )
 
 
-def _refuse_stale_tick(symbol: str, seen: Prepared, guards: GuardSettings, time: ServerTime, now: datetime) -> None:
-    if seen.tick is None or seen.bid <= 0 or seen.ask <= 0:
-        raise RefusedError("guard", f"expected a quote of {symbol}, got none")
-    age_s = (now - time.utc(seen.tick["time_msc"])).total_seconds()
-    if age_s > guards.max_tick_age_s:
-        raise RefusedError(
-            "guard",
-            f"expected a quote of {symbol} not older than {guards.max_tick_age_s:g} s, got one of {age_s:.0f} s ago",
+def refuse_without_quote(symbol: str, seen: Prepared) -> None:
+    """Return if the symbol has a quote.
+
+    Raises:
+        NotYetError: it has none: its first one may be on its way.
+    """
+    if not seen.has_quote:
+        raise NotYetError("guard", f"expected a quote of {symbol}, got none: its market is closed, or it is not quoted")
+
+
+def _refuse_old_quote(
+    wanted: OrderParameters, seen: Prepared, guards: GuardSettings, time: ServerTime, now: datetime, *, moved: bool
+) -> None:
+    assert seen.tick is not None
+    age_s, most_s, symbol = (
+        (now - time.utc(seen.tick["time_msc"])).total_seconds(),
+        guards.max_tick_age_s,
+        wanted.symbol,
+    )
+    # A pending order waits for its price: how old the last one is says nothing against it.
+    if age_s > most_s and wanted.order_type == "market" and not moved:
+        raise NotYetError(
+            "guard", f"expected a quote of {symbol} not older than {most_s:g} s, got one of {age_s:.0f} s ago"
         )
     # No tick is from the future: our clock was set back, and every not_after with it.
-    if -age_s > guards.max_tick_age_s:
-        raise RefusedError("guard", f"expected a clock that is right, got a quote of {symbol} {-age_s:.0f} s from now")
+    if -age_s > most_s:
+        raise NotYetError("guard", f"expected a clock that is right, got a quote of {symbol} {-age_s:.0f} s from now")
 
 
-def _refuse_volume(volume: Decimal, symbol: dict[str, Any]) -> None:
+def _refuse_volume(volume: Decimal, symbol: dict[str, Any], *, closes_all: bool) -> None:
     smallest, largest, step = (number(symbol[f"volume_{name}"]) for name in ("min", "max", "step"))
+    if closes_all and volume <= largest:  # what a split or another step left: brokers take it whole
+        return
     if not smallest <= volume <= largest:
         raise RefusedError("invalid", f"expected {smallest} to {largest} lots, got {volume}")
     # Never rounded: another volume than the one approved is another order.
@@ -148,13 +181,17 @@ def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepare
     if position is None:
         raise RefusedError("invalid", f"expected position {position_id} open, it is not")
     if is_stale(position, seen.deals):
-        raise RefusedError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
+        raise NotYetError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
     side: Side = enums.SIDES[position["type"]]
-    if side == wanted.side or number(position["volume"]) < wanted.volume:
-        held = f"{side} {number(position['volume'])}"
+    if side == wanted.side or _lots(position) < wanted.volume:
+        held = f"{side} {_lots(position)}"
         raise RefusedError(
             "invalid", f"expected position {position_id} to hold {wanted.volume} lots to close, got {held}"
         )
+
+
+def _lots(position: dict[str, Any]) -> Decimal:
+    return number(position["volume"])
 
 
 def _refuse_held(wanted: OrderParameters, seen: Prepared, symbol: dict[str, Any]) -> None:

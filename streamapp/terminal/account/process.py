@@ -35,14 +35,16 @@ from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.watch import Watch
 from streamapp.terminal.account.worker_client import WorkerLink
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.journal.database import Journal, journal_path
+from streamapp.terminal.journal.database import Journal, View, journal_path
 from streamapp.terminal.operations.runner import Operations
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 STATUS_EVERY_S = 0.5
-"""How often the parent hears how we are; it is what ``/health`` shows."""
+"""How often it is looked whether the parent is to hear something new; it is what ``/health`` shows."""
+STATUS_AT_LEAST_EVERY_S = 2.0
+"""How often the parent hears of us though nothing is new: it calls us silent after 10 s."""
 FINISH_DEADLINE_S = 10.0
 """How long a stop waits for the order that is being sent: longer, and it becomes a doubt of the next start."""
 SIMULATOR_ADDRESS = "STREAMAPP_SIMULATOR_ADDRESS"
@@ -71,7 +73,13 @@ class Terminal:
         self.link = WorkerLink(own.module, worker_lock, environment=environment, crash_at=settings.crash_at)
         password = secret(own.password_file)
         self.connection = BrokerConnection(
-            self.link, self.journal, own, settings.terminal, clock=utc_now, password=password
+            self.link,
+            self.journal,
+            own,
+            settings.terminal,
+            clock=utc_now,
+            password=password,
+            symbols=settings.guards.symbols,
         )
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
         limits = Limits(own, settings.guards, settings.terminal)
@@ -85,6 +93,7 @@ class Terminal:
             self.execution,
             own,
             settings.terminal,
+            guards=settings.guards,
             deployment=settings.deployment,
             clock=utc_now,
         )
@@ -93,7 +102,7 @@ class Terminal:
         self.service: Service | None = None
         self.publishers: dict[str, OutboxPublisher] = {}
         self.snapshots: Snapshots | None = None
-        self._counts: dict[str, int] = {}
+        self._counts = View(self.journal, Book.counts)
 
     def start(self, work: Any, name: str) -> None:
         """Run a part for life; if it ends, so does the process."""
@@ -180,24 +189,28 @@ class Terminal:
         self.nats = state
 
     async def _tell(self, say: Callable[[dict[str, Any]], None]) -> None:
+        said, silent_since_s = None, 0.0
         while True:
-            self._counts = await self.journal.write(lambda book: book.counts())
-            say(await self._status())
+            status, now_s = await self._status(), asyncio.get_running_loop().time()
+            if status != said or now_s - silent_since_s >= STATUS_AT_LEAST_EVERY_S:
+                say(status)
+                said, silent_since_s = status, now_s
             await asyncio.sleep(STATUS_EVERY_S)
 
     async def _status(self) -> dict[str, Any]:
-        health = self.connection.health
+        counts, health = await self._counts.get(), self.connection.health
         reasons = list(self.nats.reasons) or ([] if self.service else ["NATS: not connected yet"])
         if health.connection != "ready":
             reasons.append(f"broker: {health.connection}: {health.detail}")
         if (halted := self.journal.book.halted()) is not None:
             reasons.append(f"halted: {halted}; see docs/operations.md, Doubts")
-        if waiting := self._counts.get("suspicion", 0):
+        if waiting := counts.get("suspicion", 0):
             reasons.append(f"doubts that wait for a person: {waiting}; see docs/operations.md, Doubts")
+        if self.watch.problem:
+            reasons.append(f"deals: {self.watch.problem}")
         if self.snapshots is not None and self.snapshots.problem:
             reasons.append(f"snapshots: {self.snapshots.problem}")
         reasons += [f"{name}: {publisher.problem}" for name, publisher in self.publishers.items() if publisher.problem]
-        last, released = await self.journal.write(lambda book: (book.last_seq(), book.released_seq()))
         service = self.service
         return {
             "account": self.account,
@@ -205,15 +218,15 @@ class Terminal:
             "connection": health.connection,
             "reasons": reasons,
             "metrics": {
-                "recorded": self._counts.get("recorded", 0),
-                "started": self._counts.get("started", 0),
-                "doubts": self._counts.get("doubt", 0),
-                "suspicions": self._counts.get("suspicion", 0),
-                "absent": self._counts.get("absent", 0),
-                "late_appearances": self._counts.get("late_appearances", 0),
+                "recorded": counts.get("recorded", 0),
+                "started": counts.get("started", 0),
+                "doubts": counts.get("doubt", 0),
+                "suspicions": counts.get("suspicion", 0),
+                "absent": counts.get("absent", 0),
+                "late_appearances": counts.get("late_appearances", 0),
                 "halted": int(halted is not None),
                 "waiting": self.execution.depth,
-                "outbox": last - released,
+                "outbox": self.journal.last_seq - self.journal.released_seq,
                 "conflicts": service.conflicts if service else 0,
                 "broken_requests": service.broken_requests if service else 0,
                 **{f"orders_{outcome}": count for outcome, count in self.execution.counts.items()},

@@ -19,12 +19,13 @@ from streamapp.domain.vocabulary import Side
 from streamapp.errors import Definite
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import LIFETIME_NUMBERS, ORDER_TYPE_NUMBERS
+from streamapp.mt5.enums import LIFETIME_NUMBERS, ORDER_TYPE_NUMBERS, SIDES
 from streamapp.terminal.account.servertime import ServerTime
 
 DEVIATION_POINTS = 20
-"""How far an instant execution may be from the price asked for when the signal names no limit: two pips of a five-digit
-pair, so that an ordinary tick between quote and arrival is not a requote. Market and exchange execution ignore it."""
+"""How far an instant execution may be from the price asked for, at least, when nobody names a limit: two pips of a
+five-digit pair, so that an ordinary tick between quote and arrival is not a requote. Where the spread is wider, as
+thousands of points of a coin, an ordinary tick is so too. Market and exchange execution ignore it."""
 
 
 class RefusedError(Definite):
@@ -34,6 +35,10 @@ class RefusedError(Definite):
         super().__init__(message)
         self.reason: RefusedReason = reason
         self.message = message
+
+
+class NotYetError(RefusedError):
+    """The same, unless it shows within a moment: a quote that has not come yet, a table behind another one."""
 
 
 def number(value: float) -> Decimal:
@@ -47,6 +52,7 @@ class Prepared:
 
     ``held``: the lots of positions and working orders of the symbol, bought and sold; read only where the broker limits
     them. ``position``: what an order that closes would close, None if that is not open; ``deals`` are all of its deals.
+    ``netted``: the symbol's position where a symbol has only one, which an order that opens would change.
     """
 
     terminal: dict[str, Any] | None
@@ -57,6 +63,12 @@ class Prepared:
     held: tuple[float, float] | None = None
     position: dict[str, Any] | None = None
     deals: Sequence[dict[str, Any]] = ()
+    netted: dict[str, Any] | None = None
+
+    @property
+    def has_quote(self) -> bool:
+        """Whether there is a tick: it has a time, and one price at least. Prices may be 0 and less, as oil's were."""
+        return self.tick is not None and bool(self.tick["time_msc"]) and bool(self.bid or self.ask)
 
     @property
     def bid(self) -> Decimal:
@@ -86,19 +98,50 @@ def to_tick(price: Decimal | None, symbol: dict[str, Any]) -> Decimal:
     return EXACT.multiply(steps, grid)
 
 
-def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) -> dict[str, Any]:
+def protection(order: SubmitRequest, seen: Prepared) -> tuple[Decimal, Decimal]:
+    """Return stop loss and take profit that the position shall have once the order is filled; 0 is none.
+
+    Where a symbol has one position, an order that adds to it brings its own levels and takes away those that it does
+    not name (MT5's help, "Inheritance of SL/TP"); so those that are there are named again.
+    """
+    assert seen.symbol is not None
+    wanted, kept = order.parameters, seen.netted
+    stop_loss, take_profit = to_tick(wanted.stop_loss, seen.symbol), to_tick(wanted.take_profit, seen.symbol)
+    if kept is None or SIDES[kept["type"]] != wanted.side:
+        return stop_loss, take_profit
+    return stop_loss or number(kept["sl"]), take_profit or number(kept["tp"])
+
+
+def deviation_of(order: SubmitRequest, seen: Prepared, of_symbol: int | None) -> int:
+    """Return how many points an instant execution may be from the price asked for (see :data:`DEVIATION_POINTS`)."""
+    if order.max_slippage_points is not None:
+        return max(order.max_slippage_points, 0)
+    if of_symbol is not None:
+        return of_symbol
+    assert seen.symbol is not None
+    point = number(seen.symbol["point"])
+    return max(DEVIATION_POINTS, int((seen.ask - seen.bid) / point) if point else 0)
+
+
+def build(
+    order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime, deviation: int | None = None
+) -> dict[str, Any]:
     """Return the request for ``order_send``: the keys that it knows, the types that it takes (reference mt5 §1.4).
 
     The one way to make an opening request, and that of an order that closes a position (``position_id``).
+    ``deviation``: the symbol's own, in points, if it has one.
     """
     assert seen.symbol is not None
     wanted = order.parameters
+    # What a pending order finds when its price comes, nobody knows: it names its own levels only, and is watched.
+    own = to_tick(wanted.stop_loss, seen.symbol), to_tick(wanted.take_profit, seen.symbol)
+    stop_loss, take_profit = protection(order, seen) if wanted.order_type == "market" else own
     request: dict[str, Any] = {
         "symbol": wanted.symbol,
         "volume": float(wanted.volume),
         "type": ORDER_TYPE_NUMBERS[wanted.order_type, wanted.side],
-        "sl": float(to_tick(wanted.stop_loss, seen.symbol)),
-        "tp": float(to_tick(wanted.take_profit, seen.symbol)),
+        "sl": float(stop_loss),
+        "tp": float(take_profit),
         "type_filling": filling,
         "magic": magic_of(order.order_id),
         "comment": tag_of(order.order_id),
@@ -108,7 +151,7 @@ def build(order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime) 
     request |= {
         "action": mt5.TRADE_ACTION_DEAL,
         "price": float(seen.market(wanted.side)),
-        "deviation": DEVIATION_POINTS if order.max_slippage_points is None else max(order.max_slippage_points, 0),
+        "deviation": deviation_of(order, seen, deviation),
         "type_time": mt5.ORDER_TIME_GTC,
     }
     if order.position_id is None:

@@ -144,6 +144,7 @@ class Resolver:
         self._on_adopted = on_adopted
         self._settling = Settling(terminal.settle_window_s, terminal.equal_reads_s)
         self._settled_until = 0
+        self._revision = -1
         self._resolved: dict[str, Doubt] = {}
         self._next_late_s = 0.0
 
@@ -161,11 +162,14 @@ class Resolver:
                 except (NotHandedOverError, WorkerLostError) as error:
                     logger.warning("doubts are looked for from the beginning when the broker is readable: %s", error)
                     self._begin_anew()
-            await asyncio.sleep(self._terminal.poll_interval_s)
+            await asyncio.sleep(min(self._terminal.poll_interval_s, FIRST_PAUSE_S))
 
     # -- when
 
     async def _learn_of_doubts(self) -> None:
+        if self._revision == self._journal.revision:  # nothing was written since
+            return
+        self._revision = self._journal.revision
         windows = self._settling.windows
         open_now, found = await self._journal.write(partial(_doubts, known=set(windows)))
         ended = [window.doubt for name, window in windows.items() if name not in open_now]

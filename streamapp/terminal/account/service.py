@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from streamapp import crashpoints, subjects
+from streamapp import subjects
 from streamapp.clock import Clock
 from streamapp.errors import Transient, Unusable
 from streamapp.messages.envelope import json_object
@@ -51,8 +51,7 @@ class Service:
     """Answers the requests of one account.
 
     Guarantees:
-        Submits are recorded in order of arrival; those that wait at the same time share one commit, and each is
-        answered after it.
+        Submits are recorded in order of arrival, and answered when that is durable.
     """
 
     def __init__(
@@ -107,20 +106,17 @@ class Service:
             self.broken_requests += 1
             self._spawn(self._respond(message, self._error(str(error))))
             return
-        self._execution.foresee(request)
-        recorded = self._journal.write(lambda book: _submitted(book, request))
-        recorded.add_done_callback(lambda done: self._answer_submit(message, request, done))
+        answer = self._execution.submit(request)
+        answer.add_done_callback(lambda done: self._answer_submit(message, request, done))
 
-    def _answer_submit(
-        self, message: Msg, request: SubmitRequest, done: asyncio.Future[tuple[SubmitReply, bool]]
-    ) -> None:
+    def _answer_submit(self, message: Msg, request: SubmitRequest, done: asyncio.Future[SubmitReply]) -> None:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:
             logger.error("order %s: the journal could not take it", request.order_id, exc_info=error)
             self._spawn(self._respond(message, self._error(f"the journal could not take it: {error}")))
             return
-        reply, new = done.result()
+        reply = done.result()
         if reply.state == "conflict":
             self.conflicts += 1
             logger.error(
@@ -128,9 +124,6 @@ class Service:
                 request.order_id,
                 request.hash,
             )
-        if new and reply.state == "recorded":
-            crashpoints.reach("terminal.after_intent")
-            self._execution.add(request)
         self._spawn(self._respond(message, reply.encode()))
 
     def _error(self, text: str) -> bytes:
@@ -139,7 +132,6 @@ class Service:
     # -- the others
 
     async def _on_hello(self, message: Msg) -> None:
-        last, released = await self._journal.write(lambda book: (book.last_seq(), book.released_seq()))
         health = self._connection.health
         reply = HelloReply(
             account=self._journal.book.account,
@@ -147,8 +139,8 @@ class Service:
             clock=self._clock(),
             connection=health.connection,
             detail=health.detail,
-            last_seq=last,
-            released_seq=released,
+            last_seq=self._journal.last_seq,
+            released_seq=self._journal.released_seq,
         )
         await self._respond(message, reply.encode())
 
@@ -158,11 +150,11 @@ class Service:
         except Unusable as error:
             await self._refuse(message, error)
             return
-        ours = request.epoch == self._epoch  # a watermark of a journal that was lost says nothing about this one
-        released, last = await self._journal.write(
-            lambda book: (book.release(request.watermark) if ours else book.released_seq(), book.last_seq())
-        )
-        await self._respond(message, AckReply(epoch=self._epoch, released_seq=released, last_seq=last).encode())
+        journal = self._journal
+        if request.epoch == self._epoch:  # a watermark of a journal that was lost says nothing about this one
+            journal.release("reports", min(request.watermark, journal.last_seq))
+        reply = AckReply(epoch=self._epoch, released_seq=journal.released_seq, last_seq=journal.last_seq)
+        await self._respond(message, reply.encode())
 
     async def _on_replay(self, message: Msg) -> None:
         try:
@@ -178,7 +170,7 @@ class Service:
             await self._respond(message, ReplayReply(epoch=self._epoch, published=0, error=text).encode())
             return
         try:
-            published = await self._replay(request.after_seq, request.replay_id)
+            published = await self._replay(max(request.after_seq, self._journal.released_seq), request.replay_id)
             reply = ReplayReply(epoch=self._epoch, published=published)
         except Transient as error:
             reply = ReplayReply(epoch=self._epoch, published=0, error=str(error))
@@ -268,11 +260,6 @@ class Service:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a request was not answered", exc_info=error)
-
-
-def _submitted(book: Book, request: SubmitRequest) -> tuple[SubmitReply, bool]:
-    new = book.row(request.order_id) is None
-    return book.submit(request), new
 
 
 def _settled(book: Book, request: SettleRequest) -> tuple[str | None, JournalRow | None]:

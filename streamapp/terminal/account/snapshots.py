@@ -17,7 +17,8 @@ from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.request import number
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
-from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.database import Journal, View
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Snapshots:
         self._origin = subjects.origin(deployment, "terminal")
         self._clock = clock
         self._took_s = 0.0
+        self._deals_seen = View(journal, Book.deals_seen)
         self.problem = ""
 
     async def run(self, client: Client) -> None:
@@ -84,8 +86,8 @@ class Snapshots:
         info = None
         if self._connection.health.connection in {"ready", "no_algo_trading"}:
             try:
-                answer = await self._connection.read_now("positions")
-                rows, self._took_s = answer.value, answer.took_s
+                seen = (await self._connection.ride({"positions": {}}))["positions"]
+                rows, self._took_s = seen["value"], seen["took_s"]
                 info = self._connection.account_info
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.debug("no positions this time: %s", error)
@@ -97,7 +99,7 @@ class Snapshots:
             account=account,
             state=self._state(account, info, at),
             positions=tuple(_position(row) for row in rows or ()),
-            deals_seen=await self._journal.write(lambda book: book.deals_seen()),
+            deals_seen=await self._deals_seen.get(),
             at=at,
         )
 

@@ -11,16 +11,18 @@ from functools import partial
 from typing import Any
 
 from streamapp.clock import Clock
-from streamapp.domain.facts import BrokerCancelled, Filled
+from streamapp.domain.facts import BrokerCancelled, Filled, OutcomeUnknown, Unprotected
 from streamapp.domain.vocabulary import time_text
+from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.deals import end_of, filled
+from streamapp.terminal.account.deals import end_of, filled, unprotected
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP, watermark
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.journal.database import Journal, View
+from streamapp.terminal.journal.orders import Expected
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ WIDE_SHARE = 200
 """... every so many times its own duration: at most one order of 200 waits for it, whatever the size of the history."""
 ORDERS_SHARE = 20
 """The same for the orders that work: at most 5 %."""
+SHOWN_WITHIN_S = 5.0
+"""A position that is not to be seen so long after the deal that made it is closed by now: there is nothing to protect.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,11 @@ class Watch:
         self._next_wide = 0.0
         self._next_orders = 0.0
         self._looked_up = 0
+        self._unseen: dict[int, float] = {}
+        self._missing: dict[int, float] = {}
+        self._told: dict[int, str] = {}
         self._before: _Read | None = None
+        self._live = View(journal, Book.live_tickets)
         self._confirming: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,32 +152,45 @@ class Watch:
         while True:
             await self._connection.readable()
             try:
-                await self._look_at_deals()
-                await self._look_for_ends()
+                await self._look()
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.warning("looking at the broker again when it is connected: %s", error)
-            await asyncio.sleep(self._terminal.poll_interval_s)
 
-    async def _look_at_deals(self) -> None:
-        time, now, generation = self._connection.time, self._clock(), self._connection.generation
+    async def _look(self) -> None:
+        """Take the next look: at the deals, and at the tickets without an end if it is time for that."""
+        now_s, now, generation = asyncio.get_running_loop().time(), self._clock(), self._connection.generation
         anew = generation != self._generation
-        wide = anew or asyncio.get_running_loop().time() >= self._next_wide
+        wide = anew or now_s >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until
-        answer = await self._connection.read_now(
-            "deals",
-            wide_from=time.server_s(self._watermark - OVERLAP),
-            near_from=time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
-            settled_until=time.server_s(settled),
-            until=time.server_s(now + FUTURE),
-            wide=wide,
-            anew=anew,
-        )
-        read = answer.value
-        await self._record_all(read)
-        if wide and read["read"]:
+        live = await self._live_tickets() if now_s >= self._next_orders else {}
+        parts: dict[str, dict[str, Any]] = {"deals": self._deals(now, settled, wide=wide, anew=anew)}
+        if live:
+            parts["ended"] = {"tickets": list(live)}
+        expected = await self._journal.write(Book.levels_to_compare) if self._journal.book.expects_levels else []
+        if expected:
+            parts["positions"] = {}
+        seen = await self._connection.ride(parts)
+        deals = seen["deals"]
+        await self._record_all(deals["value"])
+        if wide and deals["value"]["read"]:
             self._generation = generation
-            wait_s = await self._judged(_Read(generation, settled, read["digest"]))
-            self._next_wide = asyncio.get_running_loop().time() + max(wait_s, answer.took_s * WIDE_SHARE)
+            wait_s = await self._judged(_Read(generation, settled, deals["value"]["digest"]))
+            self._next_wide = asyncio.get_running_loop().time() + max(wait_s, deals["took_s"] * WIDE_SHARE)
+        if live:
+            await self._record_ends(seen["ended"], live)
+        if expected and (rows := seen["positions"]["value"]) is not None:
+            await self._compare_levels(expected, rows)
+
+    def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> dict[str, Any]:
+        time = self._connection.time
+        return {
+            "wide_from": time.server_s(self._watermark - OVERLAP),
+            "near_from": time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
+            "settled_until": time.server_s(settled),
+            "until": time.server_s(now + FUTURE),
+            "wide": wide,
+            "anew": anew,
+        }
 
     async def _record_all(self, part: dict[str, Any]) -> None:
         while True:
@@ -194,21 +216,57 @@ class Watch:
             return WIDE_EVERY_S
         return self._terminal.equal_reads_s
 
-    async def _look_for_ends(self) -> None:
-        """Look whether the tickets without an end still work, and what became of those that do not."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._next_orders:
-            return
-        known = await self._journal.write(lambda book: book.live_tickets(self._looked_up))
-        live = {ticket: row for ticket, *row in known if ticket not in self._confirming}
-        if not live:
-            return
-        answer = await self._connection.read_now("ended", tickets=list(live))
-        self._next_orders = loop.time() + answer.took_s * ORDERS_SHARE
-        ended = answer.value
+    async def _live_tickets(self) -> dict[int, list[Any]]:
+        """Return the tickets without an end, those after the last one that was looked up first."""
+        known = await self._live.get()
+        turns = sorted(known, key=lambda row: (row[0] <= self._looked_up, row[0]))
+        live = {ticket: row for ticket, *row in turns if ticket not in self._confirming}
+        self._missing = {ticket: at for ticket, at in self._missing.items() if ticket in live}
+        self._told = {ticket: text for ticket, text in self._told.items() if ticket in live}
+        return live
+
+    async def _record_ends(self, seen: dict[str, Any], live: dict[int, list[Any]]) -> None:
+        """Record what became of the tickets that do not work any more."""
+        self._next_orders = asyncio.get_running_loop().time() + seen["took_s"] * ORDERS_SHARE
+        ended = seen["value"]
         self._looked_up = ended["looked"][-1] if ended["looked"] else 0
         if ended["orders"]:
             await self._journal.write(lambda book: _record_ends(book, ended["orders"], live))
+        await self._miss_deals(
+            {row["ticket"] for row in ended["orders"] if row["state"] == mt5.ORDER_STATE_FILLED}, live
+        )
+
+    @property
+    def problem(self) -> str:
+        """What should have come and did not, in words; "" if nothing."""
+        return "; ".join(self._told.values())
+
+    async def _miss_deals(self, done: set[int], live: dict[int, list[Any]]) -> None:
+        """Tell of tickets that the broker calls filled and whose deals do not show, once each."""
+        now_s = asyncio.get_running_loop().time()
+        self._missing |= dict.fromkeys(done - self._missing.keys(), now_s)
+        for ticket, since_s in self._missing.items():
+            if ticket in self._told or now_s - since_s < self._terminal.deals_within_s:
+                continue
+            order_id, _, attempt = live[ticket]
+            waited = f"the broker calls it filled, and has not shown its deals for {self._terminal.deals_within_s:g} s"
+            self._told[ticket] = f"order {order_id}, ticket {ticket}: {waited}"
+            body = OutcomeUnknown(attempt=attempt, why="no_deals", message=f"ticket {ticket}: {waited}")
+            # No doubt of the journal's: what the broker has is known, but not how much of it at which price.
+            await self._journal.write(partial(_report_unknown, order_id=order_id, body=body))
+            logger.error("%s", self._told[ticket])
+
+    async def _compare_levels(self, expected: list[Expected], rows: list[dict[str, Any]]) -> None:
+        """Compare the levels of positions that were opened or changed just now with what their orders asked for."""
+        now_s, positions = asyncio.get_running_loop().time(), {row["identifier"]: row for row in rows}
+        self._unseen = {one.ticket: self._unseen.get(one.ticket, now_s) for one in expected}
+        for one in expected:
+            position = positions.get(one.position_id)
+            if position is not None:
+                lacking = unprotected(one, position, hedging=self._connection.hedging)
+                await self._journal.write(partial(_compared, expected=one, lacking=lacking))
+            elif now_s - self._unseen[one.ticket] >= SHOWN_WITHIN_S:
+                await self._journal.write(partial(_compared, expected=one, lacking=None))
 
 
 def _record(book: Book, seen: _Seen) -> None:
@@ -216,6 +274,17 @@ def _record(book: Book, seen: _Seen) -> None:
         book.record_deal(body)
     for deal in seen.busted:
         book.bust_deal(deal)
+
+
+def _report_unknown(book: Book, order_id: str, body: OutcomeUnknown) -> None:
+    book.report("unknown", order_id, body)
+
+
+def _compared(book: Book, expected: Expected, lacking: Unprotected | None) -> None:
+    book.forget_levels(expected.order_id)
+    if lacking is not None:
+        logger.error("order %s is unprotected: %s", expected.order_id, lacking)
+        book.report("unprotected", expected.order_id, lacking)
 
 
 def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[Any]]) -> None:

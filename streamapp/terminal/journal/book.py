@@ -13,7 +13,7 @@ from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ReportKind
-from streamapp.messages.terminal import JournalRow, SubmitReply, SubmitRequest, SubmitState
+from streamapp.messages.terminal import SubmitReply, SubmitRequest, SubmitState
 from streamapp.terminal.journal.orders import Rows, kept
 
 logger = logging.getLogger(__name__)
@@ -26,13 +26,20 @@ class Book(Rows):
 
     def submit(self, request: SubmitRequest) -> SubmitReply:
         """Answer a submit, recording the order if it is new; may be repeated for ever (submission, step 3)."""
+        self.record(request)
+        return self.answer(request)
+
+    def answer(self, request: SubmitRequest) -> SubmitReply:
+        """Answer a submit of an order that was recorded before, with these parameters or others."""
         row = self.row(request.order_id)
-        if row is None:
-            row = self._first_seen(request)
+        assert row is not None
         state: SubmitState = row.state if row.hash == request.hash else "conflict"
         return SubmitReply(state=state, epoch=self.epoch, clock=self.clock(), row=row)
 
-    def _first_seen(self, request: SubmitRequest) -> JournalRow:
+    def record(self, request: SubmitRequest) -> bool:
+        """Record an order, as what its first submit makes of it; False if it was recorded before."""
+        if self.db.execute("SELECT 1 FROM rows WHERE order_id = ?", (request.order_id,)).fetchone():
+            return False
         now = self.clock()
         # Before the time is compared: it may have been sent from the journal that was lost.
         if request.epoch != self.epoch:
@@ -51,9 +58,7 @@ class Book(Rows):
                 request.order_id,
                 facts.SubmitRefused(attempt=request.attempt, reason="stale", message=message),
             )
-        row = self.row(request.order_id)
-        assert row is not None
-        return row
+        return True
 
     def accept(self, order_id: str, ticket: int) -> bool:
         """Take a broker's ticket as the order's, wherever it was seen; True the first time.
@@ -146,11 +151,13 @@ class Book(Rows):
             self._end_when_filled(body.ticket)
             return True
         order_id, revision, before, busted = known
-        known_time = facts.Filled.model_validate_json(before).time
-        body = body.model_copy(update={"time": known_time})  # only our idea of the server's clock can have moved it
-        text = body.model_dump_json()
-        if before == text and not busted:
+        was = facts.Filled.model_validate_json(before)
+        # Only our idea of the server's clock can have moved its time; magic and comment are the broker's to rewrite:
+        # a correction that corrects nothing would be told as the same money once more.
+        body = body.model_copy(update={"time": was.time})
+        if not busted and body.model_copy(update={"magic": was.magic, "comment": was.comment}) == was:
             return False
+        text = body.model_dump_json()
         self.db.execute(
             "UPDATE deals SET revision = ?, volume = ?, body = ? WHERE deal = ?",
             (revision + 1, str(body.volume), text, body.deal),
@@ -213,6 +220,17 @@ class Book(Rows):
             self.db.execute("UPDATE tickets SET state = 'cancelled' WHERE ticket = ?", (ticket,))
             self.report("cancelled", found[0], facts.BrokerCancelled(ticket=ticket, reason="broker"))
 
+    def modified(self, order_id: str, changes: dict[str, str | None]) -> None:
+        """Expect the new levels of an order that is not filled yet."""
+        known = self.db.execute(
+            "SELECT stop_loss, take_profit FROM expected_levels WHERE order_id = ?", (order_id,)
+        ).fetchone() or ("0", "0")
+        filled = "SELECT 1 FROM tickets t JOIN deals d USING (ticket) WHERE t.order_id = ?"
+        if self.db.execute(filled, (order_id,)).fetchone() is None:
+            now = dict(zip(("stop_loss", "take_profit"), known, strict=True)) | changes
+            self.forget_levels(order_id)
+            self.expect_levels(order_id, Decimal(now["stop_loss"] or 0), Decimal(now["take_profit"] or 0))
+
     def has_lost_deals(self, ticket: int) -> bool:
         """Return whether the broker took a deal of the ticket back."""
         return bool(self.db.execute("SELECT 1 FROM deals WHERE ticket = ? AND volume = '0'", (ticket,)).fetchone())
@@ -224,12 +242,11 @@ class Book(Rows):
             Decimal(0),
         )
 
-    def live_tickets(self, after: int) -> list[tuple[int, str, str, int]]:
-        """Return (ticket, order_id, volume, attempt) of tickets without an end, those ``after`` a ticket first."""
+    def live_tickets(self) -> list[tuple[int, str, str, int]]:
+        """Return (ticket, order_id, volume, attempt) of tickets without an end."""
         return self.db.execute(
             "SELECT t.ticket, t.order_id, t.volume, r.attempt FROM tickets t JOIN rows r USING (order_id) "
-            "WHERE t.state = 'live' ORDER BY t.ticket > ? DESC, t.ticket",
-            (after,),
+            "WHERE t.state = 'live'"
         ).fetchall()
 
     def is_live(self, ticket: int) -> bool:
@@ -260,6 +277,8 @@ class Book(Rows):
         )
         if ended and body is not None:
             self.report(kinds[type(body)], order_id, body)
+            if not self.filled(ticket):
+                self.forget_levels(order_id)
         return ended
 
     def cancel_requested(self, ticket: int) -> bool:

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, chained
+from streamapp.messages.log import BrokerLogEntry, chained
 from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.outbox import Ends
 
-LARGEST_B = 900_000
-"""Most bytes in one entry: NATS takes 1 MB, and an entry that it never takes would stop all that come after it."""
+LARGEST_B = 890_000
+"""Most bytes in one entry: mirror carries 900,000 in a message, which names the account around it, and an entry that
+NATS never takes would stop all that come after it."""
 
 
 def append(book: Book, exchanges: Sequence[dict[str, Any]], order_id: str | None = None) -> None:
     """Add what the worker exchanged with the terminal program, oldest first."""
     if not exchanges:
         return
-    seq, previous = int(book.meta("log_seq") or 0), book.meta("log_hash") or GENESIS_HASH
+    seq, previous = book.ends.log_seq, book.ends.log_hash
     for exchange in exchanges:
         seq += 1
         entry = _entry(book, previous, seq, exchange, order_id)
@@ -30,6 +32,7 @@ def append(book: Book, exchanges: Sequence[dict[str, Any]], order_id: str | None
         book.fresh["log"].append((seq, payload))
     book.set_meta("log_seq", str(seq))
     book.set_meta("log_hash", previous)
+    book.ends = Ends(book.ends.seq, seq, previous)
 
 
 def _entry(book: Book, previous: str, seq: int, exchange: dict[str, Any], order_id: str | None) -> BrokerLogEntry:

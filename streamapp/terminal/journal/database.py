@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from streamapp.clock import Clock, utc_now
 from streamapp.errors import ConfigurationError
 from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.subjects import token
+from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
 
 T = TypeVar("T")
+Waiting = list[tuple[Callable[[Book], Any], asyncio.Future[Any]]]
 Listener = Callable[[list[tuple[int, bytes]]], None]
 
 SCHEMA = """
@@ -64,9 +68,12 @@ CREATE INDEX tickets_by_order ON tickets (order_id);
     3: """
 UPDATE outbox SET payload = CAST(json_remove(CAST(payload AS TEXT), '$.schema', '$.account', '$.epoch') AS BLOB);
 """,
+    4: """
+CREATE TABLE expected_levels (order_id TEXT PRIMARY KEY, stop_loss TEXT NOT NULL, take_profit TEXT NOT NULL);
+""",
 }
 """What makes a journal of one version one of the next."""
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15
@@ -86,6 +93,10 @@ class Journal:
     Guarantees:
         What :meth:`write` returned is on disk. Writes happen in the order in which they were asked for. A function that
         raises changes nothing, and hurts no other one of its transaction.
+
+    Attributes:
+        revision: How many commits changed something.
+        last_seq: The highest seq of a report that is on disk.
     """
 
     def __init__(self, path: Path, account: str, *, clock: Clock = utc_now) -> None:
@@ -105,20 +116,52 @@ class Journal:
         self.path = path
         self._db = _open(path, account)
         self.book = Book(self._db, account, clock)
-        self._waiting: asyncio.Queue[tuple[Callable[[Book], Any], asyncio.Future[Any]]] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: Waiting = []
+        self._is_busy = False
+        # A plain queue and a thread of our own: an executor's futures are chained through both sides' locks, which
+        # costs more than the statements of an order.
+        self._batches: queue.SimpleQueue[tuple[Waiting, dict[str, int]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._commits = 0
+        self.revision = 0
+        self.last_seq = self.book.last_seq()
+        self._released = {"reports": self.book.released_seq(), "log": 0}
         self._listeners: dict[str, Listener] = {}
 
     def listen(self, shelf: str, listener: Listener) -> None:
         """Tell ``listener`` what each commit put on a shelf of the book ("reports" or "log"), when it is durable."""
         self._listeners[shelf] = listener
 
+    @property
+    def released_seq(self) -> int:
+        """Up to where reports may be forgotten."""
+        return self._released["reports"]
+
+    def release(self, shelf: str, seq: int) -> None:
+        """Let what is on a shelf up to ``seq`` be forgotten.
+
+        It goes from disk with the next commit that something else needs: until then, and after a kill before it, it is
+        only published once more.
+        """
+        self._released[shelf] = max(seq, self._released[shelf])
+
     def write(self, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Return the future of ``action``'s result; it is done when the result is durable."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((action, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((action, future))
+        self._hand_over_soon(loop)
         return future
+
+    def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have what waits committed, together with what this turn of the loop still adds."""
+        if self._waiting and not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._batches.put((batch, dict(self._released)))
 
     async def run(self) -> None:
         """Commit what waits, for ever.
@@ -128,65 +171,112 @@ class Journal:
             end.
         """
         loop = asyncio.get_running_loop()
-        while True:
-            batch = [await self._waiting.get()]
-            while not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            actions = [action for action, _ in batch]
-            results, fresh = await loop.run_in_executor(self._thread, self._commit, actions)
-            for (_, future), result in zip(batch, results, strict=True):
-                _resolve(future, result)
-            for shelf, rows in fresh.items():
-                if rows and shelf in self._listeners:
-                    self._listeners[shelf](rows)
-            await self._checkpoint()
+        failed: asyncio.Future[None] = loop.create_future()
+        self._thread = threading.Thread(target=self._work, args=(loop, failed), daemon=True, name="journal")
+        self._thread.start()
+        try:
+            await failed
+        finally:
+            self._batches.put(None)
 
-    def _commit(self, actions: list[Callable[[Book], Any]]) -> tuple[list[Any], dict[str, list[tuple[int, bytes]]]]:
+    def _work(self, loop: asyncio.AbstractEventLoop, failed: asyncio.Future[None]) -> None:
+        while (handed := self._batches.get()) is not None:
+            batch, released = handed
+            try:
+                done = self._commit([action for action, _ in batch], released)
+                loop.call_soon_threadsafe(self._committed, loop, batch, done)
+                self._checkpoint()
+            except BaseException as error:  # noqa: BLE001 - raised by run()
+                loop.call_soon_threadsafe(_resolve, failed, _Raised(error))
+                return
+
+    def _committed(self, loop: asyncio.AbstractEventLoop, batch: Waiting, done: _Done) -> None:
+        self._is_busy = False
+        self.revision += done.changed
+        self.last_seq = done.last_seq
+        for (_, future), result in zip(batch, done.results, strict=True):
+            _resolve(future, result)
+        for shelf, rows in done.fresh.items():
+            if rows and shelf in self._listeners:
+                self._listeners[shelf](rows)
+        self._hand_over_soon(loop)
+
+    def _commit(self, actions: list[Callable[[Book], Any]], released: dict[str, int]) -> _Done:
         fresh = self.book.fresh = {shelf: [] for shelf in self.book.fresh}
+        before = self._db.total_changes
         self._db.execute("BEGIN")
         try:
             results = [self._one(action) for action in actions]
+            if changed := self._db.total_changes > before:
+                self.book.release(released["reports"])
+                brokerlog.release(self.book, released["log"])
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        return results, fresh
+        return _Done(results, fresh, self.book.last_seq(), changed)
 
     def _one(self, action: Callable[[Book], Any]) -> Any:
         self._db.execute("SAVEPOINT one")
-        lengths = {shelf: len(rows) for shelf, rows in self.book.fresh.items()}
+        lengths, ends = {shelf: len(rows) for shelf, rows in self.book.fresh.items()}, self.book.ends
         try:
             result: Any = action(self.book)
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001 - handed to the one who asked; the others of this transaction go on
             self._db.execute("ROLLBACK TO one")
+            self.book.ends = ends
             for shelf, length in lengths.items():
                 del self.book.fresh[shelf][length:]
             result = _Raised(error)
         self._db.execute("RELEASE one")
         return result
 
-    async def _checkpoint(self) -> None:
+    def _checkpoint(self) -> None:
         self._commits += 1
-        if self._commits >= (CHECKPOINT_COMMITS if self._waiting.empty() else CHECKPOINT_COMMITS_BUSY):
+        if self._commits >= (CHECKPOINT_COMMITS_BUSY if self._waiting else CHECKPOINT_COMMITS):
             self._commits = 0
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(
-                self._thread, lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            )
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
         """Close the file and give the lock back. What was still waiting is cancelled: it was never answered."""
-        self._thread.shutdown(wait=True)
-        while not self._waiting.empty():
-            self._waiting.get_nowait()[1].cancel()
+        if self._thread is not None:
+            self._thread.join()
+        for _, future in self._waiting:
+            future.cancel()
         self._db.close()
         self._lock.release()
 
 
+@dataclass(frozen=True)
+class _Done:
+    """A commit: its results, what it put on the shelves, the last seq on disk, and whether it changed anything."""
+
+    results: list[Any]
+    fresh: dict[str, list[tuple[int, bytes]]]
+    last_seq: int
+    changed: bool
+
+
+class View(Generic[T]):
+    """What a read of the journal says, asked again only after a commit that changed something: for what looks often."""
+
+    def __init__(self, journal: Journal, read: Callable[[Book], T]) -> None:
+        self._journal = journal
+        self._read = read
+        self._revision = -1
+
+    async def get(self) -> T:
+        """Return what is on disk now."""
+        if self._revision != self._journal.revision:
+            revision = self._journal.revision
+            self._value = await self._journal.write(self._read)
+            self._revision = revision
+        return self._value
+
+
 class _Raised:
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 

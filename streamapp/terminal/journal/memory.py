@@ -194,6 +194,8 @@ def finish(
     ).rowcount
     if moved and said is not None and order_id is not None:
         book.report(said[0], order_id, said[1])
+        if isinstance(said[1], facts.Modified):
+            book.modified(order_id, said[1].changes)
 
 
 def ticket_of(book: Book, order_id: str) -> tuple[int | None, JournalRow | None]:

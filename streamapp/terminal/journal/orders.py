@@ -3,6 +3,7 @@
 A row's states, by the words of the wire (in submission's words: INTENT is ``recorded``)::
 
     recorded ─▶ started ─▶ result
+       │          ├─ ↺ (the next attempt, after proof that the one before came to nothing)
        │          ├──────▶ doubt ─▶ result (adopted) or absent ─▶ result (adopted after all)
        ├▶ refused ◀┘
        └▶ result (it is at the broker already)
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from streamapp.domain import facts
@@ -52,8 +54,24 @@ class Doubt:
     recorded_at: datetime
 
 
+@dataclass(frozen=True)
+class Expected:
+    """The levels that the position of a filled order shall have; 0 is none."""
+
+    order_id: str
+    ticket: int
+    position_id: int
+    stop_loss: Decimal
+    take_profit: Decimal
+
+
 class Rows(Shelves):
-    """Every method that moves a row does it only as :data:`MOVES` allows, and reports it in the same transaction."""
+    """Every method that moves a row does it only as :data:`MOVES` allows, and reports it in the same transaction.
+
+    ``expects_levels``: whether there may be levels to compare.
+    """
+
+    expects_levels = True
 
     def _insert(self, request: SubmitRequest, state: SubmitState, now: datetime, reason: str | None = None) -> None:
         self.db.execute(
@@ -116,10 +134,28 @@ class Rows(Shelves):
             self.report("started", order_id, body)
         return moved
 
+    def start_again(self, order_id: str, rejected: facts.BrokerRejected, body: facts.SubmitStarted) -> bool:
+        """STARTED → STARTED of the next attempt, the one before being rejected; True for exactly one caller.
+
+        The new attempt is reported first: with none open, the order would be over for a moment, and final.
+        """
+        moved = (
+            self.db.execute(
+                "UPDATE rows SET attempt = ? WHERE order_id = ? AND state = 'started' AND attempt = ? AND boot = ?",
+                (body.attempt, order_id, rejected.attempt, self.boot),
+            ).rowcount
+            == 1
+        )
+        if moved:
+            self.report("started", order_id, body)
+            self.report("rejected", order_id, rejected)
+        return moved
+
     def refuse(self, order_id: str, body: facts.SubmitRefused) -> bool:
         """→ REFUSED: it was never sent and never will be."""
         moved = self._move(order_id, "refused", reason=body.reason)
         if moved:
+            self.forget_levels(order_id)
             self.report("refused", order_id, body)
         return moved
 
@@ -160,11 +196,12 @@ class Rows(Shelves):
         """Return what is known of orders that are looked for."""
         marks = ", ".join("?" * len(order_ids))
         found = self.db.execute(
-            f"SELECT order_id, request, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})", (*order_ids,)
+            f"SELECT order_id, request, attempt, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})",
+            (*order_ids,),
         )
         return [
-            Doubt(SubmitRequest.decode(request), magic, tag_of(order_id), reason, datetime.fromisoformat(at))
-            for order_id, request, magic, reason, at in found
+            Doubt(_of_attempt(request, attempt), magic, tag_of(order_id), reason, datetime.fromisoformat(at))
+            for order_id, request, attempt, magic, reason, at in found
         ]
 
     def absent(self, order_id: str, body: facts.ProvenAbsent) -> bool:
@@ -195,6 +232,31 @@ class Rows(Shelves):
         sent = self.db.execute("SELECT 1 FROM sendings WHERE magic = ?", (kept(magic),)).fetchone()
         return known is not None or sent is not None or (magic != 0 and self._row_of(magic) is not None)
 
+    # -- levels that the position of an order shall have
+
+    def expect_levels(self, order_id: str, stop_loss: Decimal, take_profit: Decimal) -> None:
+        """Remember what the position must show once the order is filled; 0 and 0: nothing."""
+        if stop_loss or take_profit:
+            values = (order_id, str(stop_loss), str(take_profit))
+            self.db.execute("INSERT OR REPLACE INTO expected_levels VALUES (?, ?, ?)", values)
+            self.expects_levels = True
+
+    def forget_levels(self, order_id: str) -> None:
+        """Forget them: they were compared, or nothing is filled."""
+        self.db.execute("DELETE FROM expected_levels WHERE order_id = ?", (order_id,))
+
+    def levels_to_compare(self) -> list[Expected]:
+        """Return the levels of orders that are filled, in part at least, and were not compared with their position."""
+        found = self.db.execute(
+            "SELECT e.order_id, e.stop_loss, e.take_profit, min(d.deal), d.body FROM expected_levels e "
+            "JOIN tickets t USING (order_id) JOIN deals d ON d.ticket = t.ticket WHERE d.volume <> '0' GROUP BY 1"
+        ).fetchall()
+        self.expects_levels = self.db.execute("SELECT 1 FROM expected_levels LIMIT 1").fetchone() is not None
+        deals = [(row, facts.Filled.model_validate_json(row[4])) for row in found]
+        return [
+            Expected(row[0], body.ticket, body.position_id, Decimal(row[1]), Decimal(row[2])) for row, body in deals
+        ]
+
     def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
         found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (kept(magic),)).fetchone()
         return (found[0], SubmitRequest.decode(found[1])) if found else None
@@ -207,6 +269,7 @@ class Rows(Shelves):
         """STARTED → RESULT(rejected)."""
         moved = self._move(order_id, "result", reason=body.retcode_name)
         if moved:
+            self.forget_levels(order_id)
             self.report("rejected", order_id, body)
         return moved
 
@@ -220,3 +283,8 @@ class Rows(Shelves):
             message = "the terminal stopped between STARTED and the answer"
             self.doubt(order_id, facts.OutcomeUnknown(attempt=attempt, why="restarted", message=message))
         return [order_id for order_id, _ in found]
+
+
+def _of_attempt(request: bytes, attempt: int) -> SubmitRequest:
+    """Return an order as it was sent last: its row counts the attempts."""
+    return SubmitRequest.decode(request).model_copy(update={"attempt": attempt})

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from streamapp.clock import Clock
+from streamapp.messages.log import GENESIS_HASH
 from streamapp.messages.report import Report, ReportBody, ReportKind
 
 logger = logging.getLogger(__name__)
 
 METERS = ("absent", "late_appearances")
 """How many orders were called absent, and how many appeared at the broker after they had ended without it."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Up to where numbers were given: the last report's, the last log entry's, and that one's hash."""
+
+    seq: int
+    log_seq: int
+    log_hash: str
 
 
 class Shelves:
@@ -27,6 +38,9 @@ class Shelves:
         """What this transaction put on the shelves, by their names: it is published from here, not read again."""
         self._doubted: list[str] = []
         self.epoch = self.meta("epoch") or ""
+        # This process owns the file: what it gave and released last need not be read again.
+        self._released_seq = int(self.meta("released_seq") or 0)
+        self.ends = self._read_ends()
         self.halt_reason = self.meta("halted")
         """Why the account opens nothing more; None: it opens."""
 
@@ -74,7 +88,8 @@ class Shelves:
 
     def report(self, kind: ReportKind, order_id: str | None, body: ReportBody) -> None:
         """Put a report into the outbox under the next seq."""
-        seq = self.last_seq() + 1
+        seq = self.ends.seq + 1
+        self.ends = replace(self.ends, seq=seq)
         report = Report(seq=seq, at=self.clock(), kind=kind, order_id=order_id, body=body)
         payload = report.model_dump_json().encode()
         self.db.execute("INSERT INTO outbox VALUES (?, ?)", (seq, payload))
@@ -82,20 +97,25 @@ class Shelves:
 
     def last_seq(self) -> int:
         """Return the highest seq given so far."""
+        return self.ends.seq
+
+    def _read_ends(self) -> Ends:
         last = self.db.execute("SELECT max(seq) FROM outbox").fetchone()[0]
-        return int(last) if last is not None else self.released_seq()
+        seq = int(last) if last is not None else self._released_seq
+        return Ends(seq, int(self.meta("log_seq") or 0), self.meta("log_hash") or GENESIS_HASH)
 
     def released_seq(self) -> int:
         """Return up to where the reports are durable with the reports agent."""
-        return int(self.meta("released_seq") or 0)
+        return self._released_seq
 
     def release(self, watermark: int) -> int:
         """Forget the reports up to ``watermark``, never more than were given; return the new released seq."""
         watermark = min(watermark, self.last_seq())
-        if watermark > self.released_seq():
+        if watermark > self._released_seq:
             self.set_meta("released_seq", str(watermark))
             self.db.execute("DELETE FROM outbox WHERE seq <= ?", (watermark,))
-        return self.released_seq()
+            self._released_seq = watermark
+        return self._released_seq
 
     def outbox(self, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
         """Return (seq, encoded Report) of the next reports after ``after_seq``."""

@@ -37,7 +37,7 @@ class Work:
     ``sendings``: requests that may have reached the broker; ``verdict``: what is known of the last one; ``doubted``:
     whether one may still come to something. ``barred``: why no other will be sent. ``window``: the connection, and
     since when on it, the last one is looked for. ``first_look``: since when there is something to be seen. ``aside``:
-    others need not wait for it any more.
+    others need not wait for it any more. ``denied``: filling modes that the broker refused.
     """
 
     kind: OperationKind
@@ -49,6 +49,7 @@ class Work:
     verdict: OperationVerdict | None = None
     doubted: bool = False
     barred: str = ""
+    denied: frozenset[int] = frozenset()
     window: tuple[int, float] = (-1, 0.0)
     first_look: float | None = None
     ticket: int | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamapp.clock import Clock
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
-from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.request import Prepared
 from streamapp.terminal.account.worker_client import NotHandedOverError
@@ -27,6 +27,7 @@ class Steps:
         connection: BrokerConnection,
         account: AccountSettings,
         terminal: TerminalSettings,
+        guards: GuardSettings,
         *,
         patience_s: float,
         clock: Clock,
@@ -36,6 +37,7 @@ class Steps:
         self._connection = connection
         self._account = account
         self._terminal = terminal
+        self._guards = guards
         self._patience_s = patience_s
         self._clock = clock
 
@@ -47,7 +49,7 @@ class Steps:
             NotHandedOverError, WorkerLostError, TimeoutError: there was nothing to be seen.
         """
         request = work.request
-        if self._connection.health.connection == "wrong_account":
+        if self._connection.health.connection in {"wrong_account", "wrong_password"}:
             raise NotHandedOverError(self._connection.health.detail)
         match request:
             case CancelRequest() | ModifyRequest():
@@ -111,4 +113,7 @@ class Steps:
             key=memory.tag_key(work.request.request_id, work.sendings + 1),
             sent=work.sendings > 0,
             patient=work.is_patient(self._patience_s),
+            denied=work.denied,
+            deviations=self._terminal.deviation_points,
+            furthest=self._guards.max_level_distance,
         )

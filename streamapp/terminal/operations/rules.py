@@ -7,8 +7,10 @@ sends nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.identifiers import magic_of, tag_of
@@ -18,16 +20,18 @@ from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseReq
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5 import enums
-from streamapp.settings import AccountSettings
+from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import agrees, is_stale, net_volume
 from streamapp.terminal.account.filling import fillings
-from streamapp.terminal.account.levels import refuse_frozen, refuse_prices, refuse_protection
-from streamapp.terminal.account.pretrade import LAST_DATE_S, refuse_unless_connected
+from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible, refuse_prices, refuse_protection
+from streamapp.terminal.account.pretrade import LAST_DATE_S, refuse_unless_connected, refuse_without_quote
 from streamapp.terminal.account.request import Prepared, RefusedError, build, number, to_tick
 from streamapp.terminal.account.servertime import ServerTime
 
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
+MOST_PARTS = 50
+"""Orders that one close becomes at most: more would be a wrong volume_max, and too many requests for a broker."""
 OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
 
 
@@ -46,7 +50,8 @@ class Context:
     """What else a step is judged by. ``sent``: a request of this operation may have gone out before.
 
     ``key`` names this sending: its magic and tag come from it. ``patient`` is False once tables that disagree have done
-    so for long enough to be believed.
+    so for long enough to be believed. ``denied``: filling modes that the broker refused to this operation.
+    ``deviations``: as ``terminal.deviation_points``; ``furthest``: as ``guards.max_level_distance``.
     """
 
     account: AccountSettings
@@ -56,6 +61,9 @@ class Context:
     key: str = ""
     sent: bool = False
     patient: bool = True
+    denied: frozenset[int] = frozenset()
+    deviations: Mapping[str, int] = field(default_factory=dict)
+    furthest: Decimal = GuardSettings().max_level_distance
 
 
 @dataclass(frozen=True)
@@ -90,9 +98,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Record:
-    """It is an order of its own: to be recorded, with these parameters."""
+    """It is an order of its own, or several: to be recorded, with these parameters, ``largest`` lots each at most."""
 
     parameters: OrderParameters
+    largest: Decimal
 
 
 Step = Holds | Over | Unclear | Ask | Record
@@ -111,8 +120,9 @@ def cancel(request: CancelRequest, seen: Seen, context: Context) -> Step:  # noq
         if past["state"] == mt5.ORDER_STATE_FILLED and past["volume_current"] <= 0:
             return Over("the order is filled: nothing is left to cancel")
         return Holds(f"the order is {enums.ENDED_STATES.get(past['state'], 'over')}")
-    prepared = _market(seen, context)
-    _refuse_frozen_order(live, prepared)
+    prepared = _allowed(seen, context)
+    if prepared.has_quote:
+        _refuse_frozen_order(live, prepared)
     return Ask(({"action": mt5.TRADE_ACTION_REMOVE, "order": live["ticket"]},), live["ticket"])
 
 
@@ -190,6 +200,7 @@ def _refuse_values(
     if request.expiration is not None:
         _refuse_expiration(fields["expiration"], symbol, context)
     own = fields["stoplimit"] if kind == "stop_limit" else fields["price"]
+    refuse_implausible(request, prepared.market(side), context.furthest)
     if request.price is None and request.stop_limit_price is None:
         refuse_protection(side, own, request.stop_loss, request.take_profit, symbol)
         return
@@ -241,6 +252,7 @@ def protect(request: ProtectRequest, seen: Seen, context: Context) -> Step:
     _refuse_levels(request, prepared.symbol)
     side = enums.SIDES[live["type"]]
     _refuse_frozen_position(live, prepared)
+    refuse_implausible(request, prepared.closing(side), context.furthest)
     refuse_protection(side, prepared.closing(side), request.stop_loss, request.take_profit, prepared.symbol)
     levels = {"sl": float(wanted[0]), "tp": float(wanted[1])}
     about = {"symbol": live["symbol"], "position": live["ticket"]}
@@ -251,7 +263,8 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
     """Return what to do so that a position is closed, or that a part of it is.
 
     Only a whole position of a hedging account may be closed by trying: a second request finds nothing to close. All
-    else is an order of its own, sent once; its volume is judged by what is open now.
+    else is an order of its own, sent once; its volume is judged by what is open now. So is what one request can't
+    close, because it is more than the symbol allows in one.
     """
     live, whole = seen.live, request.volume is None or context.sent
     if live is None:
@@ -266,17 +279,24 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
     wanted = OrderParameters(
         symbol=live["symbol"], side=OTHER_SIDE[enums.SIDES[live["type"]]], order_type="market", volume=volume
     )
-    if not context.hedging or (not whole and volume < open_now):
+    assert prepared.symbol is not None
+    largest = number(prepared.symbol["volume_max"])
+    if not context.hedging or (not whole and volume < open_now) or volume > largest:
         if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
             return Unclear("the position and its deals do not agree yet")
-        return Record(wanted)
-    assert prepared.symbol is not None
+        if volume > largest * MOST_PARTS:
+            message = (
+                f"expected to close {volume} lots by at most {MOST_PARTS} orders, got {largest} lots in each at most"
+            )
+            raise RefusedError("invalid", message)
+        return Record(wanted, largest)
     order = SubmitRequest(
         order_id=context.key, account=request.account, hash="", epoch="", not_after=request.not_after,
         parameters=wanted, position_id=live["ticket"],
     )  # fmt: skip
-    modes = fillings(wanted, prepared.symbol)
-    return Ask(tuple(build(order, prepared, mode, context.time) for mode in modes), live["ticket"])
+    modes = fillings(wanted, prepared.symbol, context.denied)
+    deviation = context.deviations.get(wanted.symbol)
+    return Ask(tuple(build(order, prepared, mode, context.time, deviation) for mode in modes), live["ticket"])
 
 
 def close_by(request: CloseByRequest, seen: Seen, other: Seen, context: Context) -> Step:
@@ -343,10 +363,16 @@ def _market(seen: Seen, context: Context) -> Prepared:
     Raises:
         RefusedError: the account or terminal does not allow it, or there is no quote.
     """
+    prepared = _allowed(seen, context)
+    assert seen.live is not None
+    refuse_without_quote(seen.live["symbol"], prepared)
+    return prepared
+
+
+def _allowed(seen: Seen, context: Context) -> Prepared:
+    """Return what was prepared, if we may trade at all."""
     prepared = _prepared(seen)
     refuse_unless_connected(prepared, context.account)
-    if prepared.bid <= 0 or prepared.ask <= 0:
-        raise RefusedError("guard", "expected a quote of the symbol, got none")
     return prepared
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from streamapp.clock import Clock
 from streamapp.domain import facts
-from streamapp.domain.parameters import OrderParameters
 from streamapp.messages.operation import (
     CancelRequest,
     CloseRequest,
@@ -26,15 +25,15 @@ from streamapp.messages.report import ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import OperationKind, OperationVerdict, classify_operation
-from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.choosing import chosen
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.orders import Execution
-from streamapp.terminal.account.request import RefusedError
+from streamapp.terminal.account.request import NotYetError, RefusedError
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal import brokerlog, memory
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.operations.close import closing_order, record
+from streamapp.terminal.operations.close import closing_orders, record
 from streamapp.terminal.operations.operation import Barred, Work
 from streamapp.terminal.operations.planner import Steps
 from streamapp.terminal.operations.rules import Ask, Holds, Over, Record, Step, Unclear
@@ -51,6 +50,7 @@ SENDS_AT_MOST = 5
 SENT_ONCE = frozenset({"close_by"})
 OVERWRITING = frozenset({"modify", "protect"})
 """Sent again after a newer one of its kind, such a request would take back what that one set."""
+NO_GUARDS = GuardSettings()
 
 
 class Operations:
@@ -70,6 +70,7 @@ class Operations:
         account: AccountSettings,
         terminal: TerminalSettings,
         *,
+        guards: GuardSettings = NO_GUARDS,
         deployment: str,
         clock: Clock,
         answer_within_s: float = ANSWER_WITHIN_S,
@@ -78,7 +79,7 @@ class Operations:
         """``execution`` takes the orders that a close becomes; ``deployment`` is in their ids."""
         self._journal = journal
         self._connection = connection
-        self._steps = Steps(journal, connection, account, terminal, patience_s=patience_s, clock=clock)
+        self._steps = Steps(journal, connection, account, terminal, guards, patience_s=patience_s, clock=clock)
         self._execution = execution
         self._terminal = terminal
         self._deployment = deployment
@@ -163,6 +164,8 @@ class Operations:
             except (NotHandedOverError, WorkerLostError, TimeoutError) as error:
                 work.why = str(error) or f"the account is {self._connection.health.connection}"
                 step = work.first_look = None
+            except NotYetError as refused:
+                step = Unclear(refused.message)
             except RefusedError as refused:
                 step = Barred(refused.message)
             if (reply := await self._act(work, step)) is not None:
@@ -177,7 +180,7 @@ class Operations:
             case Over():
                 return await self._finish(work, "rejected" if work.sendings else "refused", step.message)
             case Record() if self._clock() < work.request.not_after:
-                return await self._record(work, step.parameters)
+                return await self._record(work, step)
             case Ask() if self._may_send(work):
                 await self._send(work, step)
                 return None
@@ -264,6 +267,8 @@ class Operations:
             if verdict.meaning == "refused":
                 work.barred = verdict.text
             return
+        if verdict.retcode == mt5.TRADE_RETCODE_INVALID_FILL:
+            work.denied |= {request["type_filling"]}
         work.sendings, work.verdict, work.doubted = number, verdict, work.doubted or verdict.meaning == "doubt"
         work.window = (self._connection.generation, asyncio.get_running_loop().time())
         if verdict.meaning != "retry":  # what can be seen at once is looked at at once
@@ -288,18 +293,18 @@ class Operations:
 
     # -- the end
 
-    async def _record(self, work: Work, wanted: OrderParameters) -> OperationReply | None:
+    async def _record(self, work: Work, step: Record) -> OperationReply | None:
         assert isinstance(work.request, CloseRequest)
-        order = closing_order(work.request, wanted, self._deployment)
+        orders = closing_orders(work.request, step.parameters, step.largest, self._deployment)
         hedging = self._connection.hedging
         found = await self._journal.write(
-            partial(record, order=order, request=work.request, deployment=self._deployment, hedging=hedging)
+            partial(record, orders=orders, request=work.request, deployment=self._deployment, hedging=hedging)
         )
         if isinstance(found, str):
             work.why = f"order {found} may still change this position. Ask again when it is over"
             return await self._given_up_unsent(work, Unclear(work.why))
         reply, new = found
-        if new and reply.row is not None and reply.row.state == "recorded":
+        for order in new:
             self._execution.add(order)
         return reply
 

@@ -100,6 +100,36 @@ class History:
         trades = [row for row in part if row["type"] in (*TRADES, *BUSTED_TRADES)]
         return {"deals": trades, "more": bool(self._untold)}
 
+    def of_order(self, ticket: int, *, hedging: bool, since: int, until: int) -> list[Any]:
+        """Return the deals of an order that was sent just now, as far as they are there.
+
+        Args:
+            ticket: The order's.
+            hedging: Whether its position has its ticket; otherwise it is found among all of the interval.
+            since: Where the interval begins, in the server's seconds.
+            until: Where it ends.
+        """
+        call = self._calls.call
+        if hedging:
+            rows = call("history_deals_get", position=ticket, see=whole)
+        else:
+            rows = call("history_deals_get", since, until, see=whole)
+        return [row for row in rows or () if row.order == ticket and row.type in TRADES]
+
+    def told(self, deals: list[Any]) -> list[dict[str, Any]]:
+        """Return deals of :meth:`of_order` as they are told, once they are believed: no look tells them again.
+
+        They happened after the last look and will be counted by the next one, so its number is carried on: a look that
+        finds no others is one call.
+        """
+        counted_from, total = self._counted
+        self._counted = (counted_from, total + len(deals) if total >= 0 else total)
+        self._told.update((row.ticket, row) for row in deals)
+        told = [plain(row) for row in deals]
+        if told:
+            self._calls.note_change("history_deals_get", None, told)
+        return told
+
     def ticket(self, *, ticket: int, volume: float, since: int, until: int, hedging: bool) -> dict[str, Any]:
         """Return the deals of an order ticket and, unless they make up its ``volume``, its order."""
         call = self._calls.call

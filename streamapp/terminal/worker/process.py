@@ -11,12 +11,14 @@ import importlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from streamapp import crashpoints
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import ORDER_TYPES
+from streamapp.mt5.retcodes import classify_opening
 from streamapp.processes.children import private_pipes
 from streamapp.processes.guard import die_with_parent
 from streamapp.processes.locks import FileLock
@@ -27,11 +29,12 @@ from streamapp.terminal.worker.mt5_client import Calls, NotConnectedError
 
 OF_THE_ACCOUNT = frozenset(
     {
-        *("past", "deals", "more_deals", "ticket", "ended", "positions", "search"),
+        *("past", "more_deals", "ticket", "search"),
         *("account", "page", "order_now", "position_now"),
     }
 )
-"""What is read of the account: believed only if the terminal was connected to it just then."""
+"""What is read of the account: believed only if the terminal was connected to it just then. What a look reads is judged
+by the permissions and the account that it brings along."""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
 """How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
@@ -41,7 +44,13 @@ RATE_FRESH_S = 5.0
 that time."""
 RATE_LOTS = 100.0
 """Lots in the calculation that gives the rate: the answer is rounded to cents, which must not matter."""
+QUIET_S = 10.0
+"""A symbol without a tick for so long shows the server's clock no more: another one is looked for, as at the weekend,
+when a currency sleeps and a coin does not."""
+SELECTED_AT_MOST = 3
+"""Symbols that are put into an empty Market Watch, where the settings name none: one that is quoted is enough."""
 TERMINAL_FIELDS = ("connected", "trade_allowed", "tradeapi_disabled")
+NETTED_FIELDS = ("type", "volume", "sl", "tp")
 ACCOUNT_FIELDS = ("login", "server", "trade_allowed", "trade_expert")
 SYMBOL_FIELDS = (
     *("trade_mode", "order_mode", "filling_mode", "trade_exemode", "trade_stops_level", "trade_contract_size", "point"),
@@ -59,6 +68,10 @@ class Worker:
         self.history = History(self.calls)
         self._fresh: dict[str, tuple[float, Any]] = {}
         self._reference: str | None = None
+        self._reference_ms = 0
+        self._moved_at = self._chosen_at = 0.0
+        self._ticked: dict[str, int] = {}
+        self._selected: list[str] = []
         self._owner = (0, "")
 
     def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +116,8 @@ class Worker:
         self._fresh.clear()
         self.history.forget()
         self._reference = None
+        self._ticked.clear()
+        self._selected.clear()
         self._owner = (login, server)
         named: dict[str, Any] = {"login": login, "server": server, "timeout": timeout_ms}
         if portable is not None:
@@ -118,21 +133,51 @@ class Worker:
         """Take a look at the account's past, as :func:`streamapp.terminal.worker.past.look`."""
         return past.look(self.calls, since, cut, until, known)
 
-    def do_pulse(self) -> dict[str, Any]:
-        """Read permissions, account and the newest tick."""
+    def do_look(self, parts: dict[str, dict[str, Any]], symbols: Sequence[str] = ()) -> dict[str, Any]:
+        """Read ``parts`` of the account (deals, ended, positions), then permissions, account and newest tick.
+
+        In this order: what the terminal is connected to after them is what they were read of. ``symbols`` are put into
+        Market Watch if nothing there is quoted, or else the first of the broker's; ``selected`` names them.
+        """
+        seen = {name: self._timed(getattr(self, f"do_{name}"), arguments) for name, arguments in parts.items()}
         terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
         self.calls.note_change("terminal_info", None, terminal)
         self.calls.note_change("account_info", None, account)
         self._fresh["terminal"] = (time.monotonic(), terminal)
-        return {"terminal": terminal, "account": account, "tick": self._newest_tick()}
+        tick = self._newest_tick(symbols)
+        return {"parts": seen, "terminal": terminal, "account": account, "tick": tick, "selected": self._selected}
 
-    def _newest_tick(self) -> Any:
+    def _timed(self, read: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        began = time.perf_counter()
+        return {"value": read(**arguments), "took_s": time.perf_counter() - began}
+
+    def _newest_tick(self, symbols: Sequence[str]) -> Any:
+        tick, now = self._reference_tick(), time.monotonic()
+        if self._reference is None or (now - max(self._moved_at, self._chosen_at) > QUIET_S):
+            self._chosen_at = now
+            self._choose(symbols)
+            tick = self._reference_tick()
+        return tick
+
+    def _reference_tick(self) -> Any:
         if self._reference is None:
-            symbols = [s for s in self.calls.call("symbols_get") or [] if s["time"] and s["select"]]
-            if not symbols:
-                return None
-            self._reference = max(symbols, key=lambda symbol: symbol["time"])["name"]
-        return self.calls.call("symbol_info_tick", self._reference)
+            return None
+        tick = self.calls.call("symbol_info_tick", self._reference)
+        if tick is not None and tick["time_msc"] != self._reference_ms:
+            self._reference_ms, self._moved_at = tick["time_msc"], time.monotonic()
+        return tick
+
+    def _choose(self, symbols: Sequence[str]) -> None:
+        """Choose whose ticks show the server's clock: a symbol that has had one since the last time, or the newest."""
+        known = self.calls.call("symbols_get", see=_quoted) or []
+        ticked = {name: at for name, at, selected in known if selected and at}
+        moved = {name: at for name, at in ticked.items() if self._ticked.get(name, at) != at}
+        self._ticked = ticked
+        if moved or (ticked and self._reference is None):
+            self._reference = max(moved or ticked, key=ticked.__getitem__)
+        elif not any(selected for _, _, selected in known):
+            wanted = list(symbols) or [name for name, _, _ in known[:SELECTED_AT_MOST]]
+            self._selected = [name for name in wanted if self.calls.call("symbol_select", name, True)]
 
     def do_prepare(self, symbol: str, position_id: int | None = None) -> dict[str, Any]:
         """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency.
@@ -141,19 +186,29 @@ class Worker:
         """
         spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
         terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info"))
+        account = self.calls.call("account_info")
         return {
             "terminal": _some(terminal, TERMINAL_FIELDS),
-            "account": _some(self.calls.call("account_info"), ACCOUNT_FIELDS),
+            "account": _some(account, ACCOUNT_FIELDS),
             "symbol": _some(spec, SYMBOL_FIELDS),
             "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
             "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
             "held": self._held(symbol) if spec is not None and spec["volume_limit"] else None,
-            **({} if position_id is None else self._closing(position_id)),
+            **({"netted": self._netted(symbol, account)} if position_id is None else self._closing(position_id)),
         }
 
     def _closing(self, position_id: int) -> dict[str, Any]:
         seen = targets.position(self.calls, position_id)
         return {"position": seen["live"] if seen["read"] else None, "deals": seen["deals"] or []}
+
+    def _netted(self, symbol: str, account: Any) -> Any:
+        """Return the symbol's position where a symbol has one, as far as an order that adds to it must know it."""
+        if account is None or account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING:
+            return None
+        rows = self.calls.call("positions_get", symbol=symbol)
+        if rows is None:  # sent without knowing them, an order might take the position's levels away
+            raise NotConnectedError(f"expected the positions of {symbol}, got: {self.calls.error[1]}")
+        return _some(rows[0], NETTED_FIELDS) if rows else None
 
     def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
         at, value = self._fresh.get(key, (0.0, None))
@@ -195,21 +250,38 @@ class Worker:
         """Ask the terminal whether it would take a request; nothing is sent."""
         return self.calls.call("order_check", request, request=request, log=True)
 
-    def do_send(self, request: dict[str, Any], not_after: float) -> dict[str, Any]:
-        """Make the one ``order_send`` of an order, unless its time is over."""
+    def do_send(self, request: dict[str, Any], not_after: float, look: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Make the one ``order_send`` of an order, unless its time is over.
+
+        ``look``: as :meth:`History.of_order`; ``deals`` are then those that are there at once, None: look for them
+        later. Nothing that goes wrong with them changes anything in the answer beside.
+        """
         if time.time() >= not_after:
             return {"sent": False}
         result = self.calls.call("order_send", request, request=request, log=True)
         crashpoints.reach("terminal.in_order_send")
-        at = time.time()
-        return {"sent": True, "result": result, "at": at, "elsewhere": self._elsewhere()}
+        at, error = time.time(), self.calls.error
+        elsewhere = self._elsewhere()
+        deals = None if look is None or elsewhere else self._deals_of(result or {}, error, look)
+        self.calls.error = error  # order_send's own is what the answer is judged by
+        return {"sent": True, "result": result, "at": at, "elsewhere": elsewhere, "deals": deals}
+
+    def _deals_of(self, result: dict[str, Any], error: tuple[int, str], look: dict[str, Any]) -> Any:
+        ticket = result.get("order", 0)
+        verdict = classify_opening(result.get("retcode"), ticket, result.get("comment", ""), error)
+        if verdict.outcome != "accepted":
+            return None
+        try:
+            deals = self.history.of_order(ticket, **look)
+            return None if self._away() else self.history.told(deals)
+        except NotConnectedError:
+            return None
 
     def _elsewhere(self) -> str | None:
         """Return who is logged in if it is another account by now: a person may switch it between check and call."""
         if self.calls.broken:
             return None
-        error, account = self.calls.error, self.calls.call("account_info")
-        self.calls.error = error  # order_send's own is what the answer is judged by
+        account = self.calls.call("account_info")
         if account is None or (account["login"], account["server"]) == self._owner:
             return None
         return f"{account['login']} on {account['server']}"
@@ -271,6 +343,11 @@ class Worker:
     def do_stop(self) -> None:
         """Give the connection back."""
         self.calls.call("shutdown")
+
+
+def _quoted(rows: Any) -> list[tuple[str, int, bool]] | None:
+    """Return each symbol's name, time of its last tick, and whether it is in Market Watch."""
+    return None if rows is None else [(row.name, row.time, row.select) for row in rows]
 
 
 def _some(struct: dict[str, Any] | None, fields: tuple[str, ...]) -> dict[str, Any] | None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamapp.clock import utc_now
+from streamapp.clock import Clock, utc_now
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ConnectionChange, Report
 from streamapp.mt5.retcodes import IPC_ERRORS
+from streamapp.processes.backoff import Backoff
 from streamapp.settings import AccountSettings, TerminalSettings
-from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
+from streamapp.terminal.account import connection as module
+from streamapp.terminal.account.connection import (
+    BLIND_S,
+    FIRST_LOGIN_S,
+    LONGEST_LOGIN_S,
+    BrokerConnection,
+)
 from streamapp.terminal.account.synchronisation import END_OF_TIME_S
 from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal.database import Journal
@@ -31,10 +39,12 @@ async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
     journal = Journal(tmp_path / "journal.sqlite3", ACCOUNT)
     tasks = [asyncio.create_task(journal.run())]
 
-    async def start(worker: ScriptedWorker, **account: Any) -> BrokerConnection:
+    async def start(
+        worker: ScriptedWorker, *, clock: Clock = utc_now, symbols: Sequence[str] = (), **account: Any
+    ) -> BrokerConnection:
         settings = TerminalSettings(poll_interval_s=0.01, equal_reads_s=0.02)
         owner = AccountSettings(login=LOGIN, server=SERVER, **account)
-        connection = BrokerConnection(worker, journal, owner, settings, clock=utc_now, password=None)
+        connection = BrokerConnection(worker, journal, owner, settings, clock=clock, password=None, symbols=symbols)
         tasks.append(asyncio.create_task(connection.run()))
         return connection
 
@@ -156,12 +166,48 @@ async def test_a_read_that_came_while_the_terminal_was_away_is_not_believed(conn
     generation = connection.generation
     worker.away = "the terminal is logged in to 43 on Other"
     with pytest.raises(NotHandedOverError, match="logged in to 43"):
-        await connection.read_now("positions")
+        await connection.read_now("search")
     assert connection.generation > generation
     with pytest.raises(NotHandedOverError):
-        await connection.read_now("positions")
+        await connection.read_now("search")
     worker.away = None
-    assert (await connection.read("positions")).value == []
+    assert (await connection.read("search")).value["read"]
+
+
+async def test_all_who_ask_for_a_look_share_one_exchange(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    deals = {"read": True, "deals": [], "more": False, "digest": 1}
+    seen = await asyncio.gather(connection.ride({"positions": {}}), connection.ride({"deals": {"wide": True}}))
+    assert [each["deals"]["value"] for each in seen] == [deals, deals]
+    parts = [arguments["parts"] for arguments in asked(worker, "look") if arguments["parts"]]
+    assert parts == [{"positions": {}, "deals": {"wide": True}}]
+
+
+@pytest.mark.parametrize("away", [{"terminal": TERMINAL | {"connected": False}}, {"account": OWNER | {"login": 43}}])
+async def test_what_a_look_read_is_not_believed_if_the_terminal_is_away_after_it(
+    connect: Connect, away: dict[str, Any]
+) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()} | away
+    with pytest.raises(NotHandedOverError):
+        await connection.ride({"positions": {}})
+    assert len([each for each in asked(worker, "look") if each["parts"]]) == 1
+
+
+async def test_who_waits_for_a_look_hears_at_once_that_the_connection_is_lost(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    waiting = asyncio.create_task(connection.ride({"positions": {}}))
+    await asyncio.sleep(0)
+    worker.answers["initialize"] = lambda _: NotHandedOverError("starting")
+    await connection.renew()
+    with pytest.raises(NotHandedOverError):
+        await waiting
 
 
 async def test_an_answer_that_comes_after_the_connection_was_made_again_is_not_believed(connect: Connect) -> None:
@@ -232,19 +278,90 @@ async def test_after_every_ipc_error_it_is_initialised_and_synchronised_again(co
     await connection.ready()
     after = [operation for operation, _ in worker.asked[before:]]
     broke_at = after.index("initialize")
-    assert [name for name in after[:broke_at] if name not in {"pulse", "past"}] == []
+    assert [name for name in after[:broke_at] if name not in {"look", "pulse", "past"}] == []
     assert after[broke_at:].count("past") >= 2
     assert worker.starts == 1
 
 
-async def test_it_is_tried_again_until_the_terminal_lets_it_in(connect: Connect) -> None:
+async def test_it_is_tried_again_until_the_terminal_lets_it_in(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_LOGIN_S", 0.01)
     worker = ScriptedWorker()
     left = [False, False, True]
     worker.answers["initialize"] = lambda _: {"done": left.pop(0)}
     worker.error = (-6, "Terminal: Authorization failed")
     connection = await connect(worker)
     await connection.ready()
-    assert await told(connection) == ["wrong_account", "connecting", "ready"]
+    assert await told(connection) == ["wrong_password", "connecting", "ready"]
+
+
+def test_refused_logins_come_ever_more_slowly_and_are_some_dozens_a_day() -> None:
+    waits, logins, day_s = Backoff(FIRST_LOGIN_S, LONGEST_LOGIN_S), 1, 86400.0
+    while (day_s := day_s - waits.next_s()) > 0:
+        logins += 1
+    assert logins < 100
+    assert waits.next_s() >= LONGEST_LOGIN_S / 2
+
+
+async def test_an_empty_market_watch_gets_the_symbols_of_the_settings_and_of_an_order_that_waits(
+    connect: Connect,
+) -> None:
+    worker = ScriptedWorker()
+    empty = {"terminal": TERMINAL, "account": OWNER, "tick": None}
+    worker.answers["pulse"] = lambda pulse: empty | {"selected": list(pulse["symbols"])}
+    connection = await connect(worker, symbols=("XAUUSD",))
+    connection.want("BTCUSD")
+    await eventually(lambda: "Market Watch was empty, now it has XAUUSD, BTCUSD" in connection.health.detail)
+    assert connection.health.connection == "connecting"
+    worker.answers["pulse"] = lambda _: empty | {"tick": tick()}
+    await connection.ready()
+
+
+async def more_looks(worker: ScriptedWorker, number: int) -> None:
+    until = len(asked(worker, "pulse")) + number
+    await eventually(lambda: len(asked(worker, "pulse")) > until)
+
+
+class SteppedClock:
+    """Ours, with steps that a person makes."""
+
+    step_s = 0.0
+
+    def __call__(self) -> datetime:
+        return utc_now() + timedelta(seconds=self.step_s)
+
+
+async def test_our_own_clock_that_is_set_back_is_not_taken_for_a_change_of_the_servers(connect: Connect) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    for step_s in (-600.0, -3600.0, -60.0):
+        clock.step_s = step_s
+        await more_looks(worker, 5)
+        assert connection.time.offset_s == SERVER_AHEAD_S
+
+
+async def test_a_clock_of_ours_that_was_wrong_from_the_start_may_be_set_right(connect: Connect) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    clock.step_s = 600.0
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    assert connection.time.offset_s == pytest.approx(SERVER_AHEAD_S - 600, abs=1)
+    clock.step_s = 0.0
+    await eventually(lambda: connection.time.offset_s == SERVER_AHEAD_S)
+
+
+async def test_the_servers_clock_is_followed_while_its_symbols_trade(connect: Connect) -> None:
+    worker = ScriptedWorker()
+    connection = await connect(worker)
+    await connection.ready()
+    for change_s in (-3600.0, 0.0, -1000.0, 86400.0):
+        pulse = {"terminal": TERMINAL, "account": OWNER}
+        worker.answers["pulse"] = lambda _, pulse=pulse, age_s=-change_s: pulse | {"tick": tick(age_s)}  # type: ignore[misc]
+        await more_looks(worker, 4)
+        assert connection.time.offset_s == pytest.approx(SERVER_AHEAD_S + change_s, abs=1)
+    assert connection.health.connection == "ready"
 
 
 async def test_portable_is_said_only_with_the_path_of_a_terminal(connect: Connect, tmp_path: Path) -> None:

@@ -64,3 +64,26 @@ def test_a_pending_with_a_policy_that_is_not_flagged_is_invalid() -> None:
     wanted = submit_request(epoch="e", order_type="limit", price=Decimal("1.08"), fill_policy="fok").parameters
     with pytest.raises(RefusedError):
         fillings(wanted, SYMBOL | {"filling_mode": 2})
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy", "denied", "left"),
+    [
+        (1, "any", {0}, (1,)),
+        (3, "any", {1}, (0,)),
+        (3, "any", {0, 1}, (2,)),
+        (2, "any", {1, 2}, (0,)),
+    ],
+)
+def test_where_the_flags_were_wrong_the_next_mode_is_taken(
+    flags: int, policy: str, denied: set[int], left: tuple[int, ...]
+) -> None:
+    wanted = submit_request(epoch="e", fill_policy=policy).parameters
+    assert fillings(wanted, SYMBOL | {"filling_mode": flags}, denied) == left
+
+
+@pytest.mark.parametrize(("policy", "denied"), [("any", {0, 1, 2}), ("fok", {0}), ("ioc", {1})])
+def test_a_policy_that_was_asked_for_is_never_replaced_by_another(policy: str, denied: set[int]) -> None:
+    wanted = submit_request(epoch="e", fill_policy=policy).parameters
+    with pytest.raises(RefusedError, match="denied"):
+        fillings(wanted, SYMBOL | {"filling_mode": 3}, denied)

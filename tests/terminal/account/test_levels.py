@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.terminal.account.levels import refuse_frozen
-from streamapp.terminal.account.request import RefusedError, build
+from streamapp.settings import GuardSettings
+from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible, refuse_prices
+from streamapp.terminal.account.request import Prepared, RefusedError, build
 from tests.terminal.judged import ASK, BID, TIME, passes, pending, refusal, seen
-from tests.terminal.scripted import SYMBOL, submit_request
+from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, submit_request
 
 
 @pytest.mark.parametrize(
@@ -48,8 +49,6 @@ def test_stops_nearer_than_the_stops_level_are_invalid() -> None:
         pending("stop_limit", "buy", "1.08500", "1.08490"),
         pending("stop_limit", "buy", "1.08520", "1.08521"),  # the limit above its stop
         pending("stop_limit", "sell", "1.08490", "1.08489"),
-        pending("limit", "buy", "0.000004"),  # no tick at all: sent, it would be no price
-        pending("stop_limit", "buy", "1.08520", "0.000004"),
     ],
 )
 def test_a_pending_price_on_the_wrong_side_of_the_market_is_invalid(wanted: dict[str, Any]) -> None:
@@ -91,8 +90,69 @@ def test_protection_of_a_pending_is_measured_from_where_it_is_filled(
     assert refusal(prepared, **(wanted | {name: Decimal(price) for name, price in bad.items()}))[0] == "invalid"
 
 
-def test_a_stop_loss_that_would_be_rounded_away_is_invalid() -> None:
-    assert refusal(seen(), stop_loss=Decimal("0.000004"))[0] == "invalid"
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"stop_loss": Decimal("1.08")},
+        pending("limit", "buy", "1.08"),
+        pending("stop_limit", "buy", "3", "1.08"),
+    ],
+)
+def test_a_price_that_would_be_rounded_away_is_invalid(wanted: dict[str, Any]) -> None:
+    guards = GuardSettings(max_level_distance=Decimal(5))
+    reason, message = refusal(seen(symbol={"trade_tick_size": 3.0}), guards, **wanted)
+    assert (reason, "at least one tick" in message) == ("invalid", True)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"stop_loss": Decimal(500)},  # points
+        {"stop_loss": Decimal("0.005")},
+        {"take_profit": Decimal("108.5")},
+        {"side": "sell", "take_profit": Decimal("0.5424")},
+        {"side": "sell", "stop_loss": Decimal("1.6276")},
+        pending("stop", "buy", "108.5"),
+        pending("limit", "sell", "-1.09"),
+        pending("limit", "buy", "0.000004"),
+        pending("stop_limit", "buy", "1.09", "0.01"),
+    ],
+)
+def test_a_price_or_level_far_from_the_market_is_refused_as_implausible(wanted: dict[str, Any]) -> None:
+    reason, message = refusal(seen(), **wanted)
+    assert (reason, "implausible" in message) == ("guard", True)
+
+
+def test_how_far_is_implausible_is_a_setting() -> None:
+    passes(seen(), side="sell", stop_loss=Decimal("1.6274"), take_profit=Decimal("0.5426"))
+    near = GuardSettings(max_level_distance=Decimal("0.01"))
+    assert "within 1 % of the market at 1.0851" in refusal(seen(), near, stop_loss=Decimal("1.07"))[1]
+
+
+NEGATIVE = {"bid": -37.66, "ask": -37.60, "time": 1, "time_msc": 1}
+
+
+@pytest.mark.parametrize(
+    ("side", "good", "bad"),
+    [
+        ("buy", {"stop_loss": "-45", "take_profit": "-30"}, {"stop_loss": "-37.66"}),
+        ("sell", {"stop_loss": "-30", "take_profit": "-45"}, {"take_profit": "-37"}),
+        ("buy", {"take_profit": "-20"}, {"take_profit": "20"}),
+    ],
+)
+def test_levels_below_zero_are_judged_as_all_others(side: Any, good: dict[str, str], bad: dict[str, str]) -> None:
+    oil = SYMBOL | {"trade_tick_size": 0.01, "point": 0.01}
+
+    def judged(levels: dict[str, str]) -> None:
+        market = Prepared(TERMINAL, OWNER, oil, NEGATIVE, 1.0)
+        prices: dict[str, Any] = {name: Decimal(price) for name, price in levels.items()}
+        wanted = submit_request(epoch="e", side=side, **prices).parameters
+        refuse_implausible(wanted, market.market(side), Decimal("0.5"))
+        refuse_prices(wanted, market)
+
+    judged(good)
+    with pytest.raises(RefusedError):
+        judged(bad)
 
 
 @given(

@@ -13,19 +13,23 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from streamapp import subjects
 from streamapp.domain.facts import BrokerAccepted
 from streamapp.errors import Transient
+from streamapp.messages.log import BrokerLogBatch
 from streamapp.messages.report import ReportBatch
 from streamapp.terminal.account.outbox import (
     LARGEST_B,
-    MOST_REPORTS,
+    MOST_ROWS,
     WINDOW,
     JetStreamPublisher,
     OutboxPublisher,
+    log_of,
     replay,
     reports_of,
 )
 from streamapp.terminal.account.outbox import PATIENCE_S as PATIENCE_OF
+from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from tests.kit.waiting import PATIENCE_S, eventually
@@ -138,6 +142,42 @@ async def test_a_report_in_flight_goes_alone_when_its_patience_is_over(
         await eventually(lambda: outbox.batches() == [(1, 1), (2, 2)])
 
 
+ENTRY = {
+    "function": "order_send",
+    "request": None,
+    "response": None,
+    "last_error": [1, ""],
+    "at": 1e9,
+    "duration_us": 5,
+}
+
+
+async def test_the_broker_log_goes_in_batches_and_is_forgotten_with_the_next_commit_that_something_needs(
+    outbox: Outbox, client: Client
+) -> None:
+    book, batches = outbox.journal.book, list[BrokerLogBatch]()
+
+    async def on_batch(message: Msg) -> None:
+        batches.append(BrokerLogBatch.decode(message.data))
+
+    await client.subscribe(subjects.broker_log(book.account), cb=on_batch)
+    publisher = OutboxPublisher(outbox.journal, outbox.out, log_of(book, DEPLOYMENT), "log")
+    task = asyncio.create_task(publisher.run())
+    await outbox.journal.write(lambda book: brokerlog.append(book, [ENTRY]))
+    await eventually(lambda: publisher.acknowledged == 1)
+    for entries in ([ENTRY, ENTRY], [ENTRY]):
+        await outbox.journal.write(partial(brokerlog.append, exchanges=entries, order_id="o-1"))
+    await eventually(lambda: publisher.acknowledged == 4)
+    await eventually(lambda: len(batches) == 2)
+    assert [[entry.seq for entry in batch.entries] for batch in batches] == [[1], [2, 3, 4]]
+    assert [batch.first_seq for batch in batches] == [1, 2]
+    assert await outbox.journal.write(lambda book: brokerlog.waiting(book, 0, 10))
+    await outbox.report(1)
+    assert await outbox.journal.write(lambda book: brokerlog.waiting(book, 0, 10)) == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_what_waited_while_nobody_published_goes_in_few_messages_and_beyond_the_window(outbox: Outbox) -> None:
     await outbox.report(WINDOW + 10)
     async with publishing(outbox):
@@ -145,7 +185,7 @@ async def test_what_waited_while_nobody_published_goes_in_few_messages_and_beyon
         await eventually(lambda: sum(last - first + 1 for first, last in outbox.batches()) == WINDOW + 10)
     firsts, lasts = zip(*outbox.batches(), strict=True)
     assert list(firsts) == [1, *(last + 1 for last in lasts[:-1])]
-    assert lasts[:2] == (MOST_REPORTS, 2 * MOST_REPORTS)
+    assert lasts[:2] == (MOST_ROWS, 2 * MOST_ROWS)
 
 
 async def test_a_retry_that_carries_more_than_the_batch_whose_acknowledgement_was_lost_loses_nothing(
@@ -185,8 +225,8 @@ async def test_a_batch_that_is_published_again_as_it_was_is_stored_once(outbox: 
 
 
 async def test_a_replay_is_stored_again_in_batches_under_ids_of_its_own(outbox: Outbox) -> None:
-    await outbox.report(MOST_REPORTS + 20)
-    assert await replay(outbox.journal, outbox.out, outbox.source, 10, "r1") == MOST_REPORTS + 10
+    await outbox.report(MOST_ROWS + 20)
+    assert await replay(outbox.journal, outbox.out, outbox.source, 10, "r1") == MOST_ROWS + 10
     assert await replay(outbox.journal, outbox.out, outbox.source, 110, "r2") == 10
     await eventually(lambda: len(outbox.stored) == 3)
     assert outbox.ids() == ["11-110:r1", "111-120:r1", "111-120:r2"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.pretrade import judge
-from streamapp.terminal.account.request import Prepared, RefusedError, build
+from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError, build
 from streamapp.terminal.account.servertime import ServerTime
 from tests.terminal.judged import KEYS, OPEN, TIME, passes, pending, refusal, seen
 from tests.terminal.scripted import LOGIN, OWNER, SERVER, SERVER_AHEAD_S, SYMBOL, TERMINAL, submit_request, tick
@@ -67,6 +68,50 @@ def test_a_tick_from_the_future_shows_that_our_clock_was_set_back_and_every_not_
     reason, message = refusal(seen(age_s=-600))
     assert (reason, "a clock that is right" in message) == ("guard", True)
     assert refusal(Prepared(terminal=TERMINAL, account=OWNER, symbol=SYMBOL, tick=None, rate=None))[0] == "guard"
+
+
+@pytest.mark.parametrize("age_s", [61.0, 86400.0, -600.0])
+def test_the_age_of_a_quote_holds_no_order_back_that_closes(age_s: float) -> None:
+    passes(replace(seen(age_s=age_s), position=OPEN), update={"position_id": 77})
+
+
+def test_the_age_of_a_quote_holds_no_pending_order_back_but_a_clock_that_is_wrong_does() -> None:
+    passes(seen(age_s=7200), **pending("limit", "buy", "1.08000"))
+    assert "a clock that is right" in refusal(seen(age_s=-600), **pending("limit", "buy", "1.08000"))[1]
+
+
+def test_a_quote_that_moves_while_we_look_is_fresh_whatever_the_servers_clock_says() -> None:
+    order, account = submit_request(epoch="e"), AccountSettings(login=LOGIN, server=SERVER)
+    judged = partial(judge, order, seen(age_s=3600), account, GuardSettings(), time=TIME, now=datetime.now(UTC))
+    judged(quote_moved=True)
+    with pytest.raises(NotYetError):
+        judged()
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "time_msc", "quoted"),
+    [(-37.66, -37.60, 1, True), (-0.01, 0.0, 1, True), (0.0, 0.0, 1, False), (1.0, 1.1, 0, False)],
+)
+def test_no_quote_is_no_tick_or_one_without_a_time(bid: float, ask: float, time_msc: int, quoted: bool) -> None:
+    assert Prepared(TERMINAL, OWNER, SYMBOL, {"bid": bid, "ask": ask, "time_msc": time_msc}, 1.0).has_quote is quoted
+    assert not Prepared(TERMINAL, OWNER, SYMBOL, None, 1.0).has_quote
+
+
+def test_a_position_is_closed_at_a_negative_price() -> None:
+    oil = replace(seen(symbol={"trade_tick_size": 0.01, "point": 0.01}), position=OPEN | {"type": 0})
+    oil = replace(oil, tick=tick(age_s=600) | {"bid": -37.66, "ask": -37.60})
+    order = submit_request(epoch="e", side="sell").model_copy(update={"position_id": 77})
+    passes(oil, side="sell", update={"position_id": 77})
+    assert build(order, oil, 1, TIME)["price"] == -37.66
+
+
+@pytest.mark.parametrize("volume", ["0.105", "0.005", "0.013"])
+def test_what_is_open_is_closed_whole_though_it_is_off_the_grid_and_a_part_of_it_is_not(volume: str) -> None:
+    odd = replace(seen(), position=OPEN | {"volume": float(volume)})
+    passes(odd, volume=Decimal(volume), update={"position_id": 77})
+    more = replace(seen(), position=OPEN | {"volume": 1.0})
+    assert "lots" in refusal(more, volume=Decimal(volume), update={"position_id": 77})[1]
+    assert "at most" in refusal(odd, GuardSettings(max_volume=Decimal("0.001")), volume=Decimal(volume))[1]
 
 
 def test_guards_refuse_by_symbol_and_by_volume() -> None:
@@ -168,7 +213,6 @@ def test_an_order_that_closes_a_position_names_it_and_is_not_held_back_by_what_l
     assert request.keys() == KEYS | {"position"}
     assert request["position"] == 78  # its ticket now
     assert refusal(seen(symbol={"trade_mode": 0}), update={"position_id": 77})[0] == "invalid"
-    assert refusal(seen(age_s=61), update={"position_id": 77})[0] == "guard"
 
 
 def test_an_order_that_closes_is_refused_when_a_newer_deal_has_closed_what_is_shown() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.parameters import OrderParameters
-from streamapp.terminal.account.request import build, number, to_tick
+from streamapp.terminal.account.request import build, number, protection, to_tick
 from tests.terminal.judged import KEYS, PENDING_KEYS, TIME, passes, pending, seen
-from tests.terminal.scripted import submit_request
+from tests.terminal.scripted import submit_request, tick
 
 
 def test_the_request_has_the_known_keys_and_the_types_that_the_module_takes() -> None:
@@ -44,6 +45,54 @@ def test_a_price_goes_to_the_nearest_tick(price: Decimal, grid: str) -> None:
 def test_the_noise_of_floats_stays_outside() -> None:
     assert number(1.0851200000000001) == Decimal("1.08512")
     assert number(0.1 + 0.2) == Decimal("0.3")
+
+
+HELD: dict[str, Any] = {"type": 0, "volume": 0.1, "sl": 1.07, "tp": 1.1}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "levels"),
+    [
+        ({}, HELD, (1.07, 1.1)),
+        ({"stop_loss": Decimal("1.075")}, HELD, (1.075, 1.1)),
+        ({"take_profit": Decimal("1.12")}, HELD, (1.07, 1.12)),
+        ({}, HELD | {"sl": 0.0}, (0.0, 1.1)),
+        ({}, None, (0.0, 0.0)),
+        ({"side": "sell"}, HELD, (0.0, 0.0)),  # it reduces: the levels stay; it turns round: they would be wrong
+        ({"side": "sell"}, HELD | {"type": 1, "sl": 1.1, "tp": 1.07}, (1.1, 1.07)),
+    ],
+)
+def test_an_order_that_adds_to_a_netting_position_names_the_levels_that_are_there(
+    wanted: dict[str, Any], held: dict[str, Any] | None, levels: tuple[float, float]
+) -> None:
+    request = build(submit_request(epoch="e", **wanted), replace(seen(), netted=held), 1, TIME)
+    assert (request["sl"], request["tp"]) == levels
+
+
+def test_a_pending_order_names_its_own_levels_and_what_the_position_shall_keep_is_known() -> None:
+    order = submit_request(epoch="e", **pending("limit", "buy", "1.08", stop_loss=Decimal("1.06")))
+    held = replace(seen(), netted=HELD)
+    request = build(order, held, 2, TIME)
+    assert (request["sl"], request["tp"]) == (1.06, 0.0)
+    assert protection(order, held) == (Decimal("1.06000"), Decimal("1.1"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "of_symbol", "ask", "deviation"),
+    [
+        (None, None, 1.0851, 20),
+        (None, None, 1.09, 500),  # the spread
+        (None, 7, 1.09, 7),
+        (30, 7, 1.09, 30),
+        (-5, None, 1.09, 0),
+    ],
+)
+def test_the_deviation_is_the_signals_or_the_symbols_or_the_spread(
+    limit: int | None, of_symbol: int | None, ask: float, deviation: int
+) -> None:
+    order = submit_request(epoch="e").model_copy(update={"max_slippage_points": limit})
+    prepared = replace(seen(), tick=tick() | {"ask": ask})
+    assert build(order, prepared, 1, TIME, of_symbol)["deviation"] == deviation
 
 
 def test_what_is_asked_for_is_not_changed_by_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -16,11 +17,14 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import SnapshotMessage
 from streamapp.settings import TerminalSettings
+from streamapp.terminal.account import watch as module
+from streamapp.terminal.account.deals import unprotected
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.synchronisation import watermark
+from streamapp.terminal.journal.orders import Expected
 from tests.kit.waiting import PATIENCE_S, eventually
-from tests.terminal.conftest import Account
-from tests.terminal.scripted import OWNER, TERMINAL, deal, result, submit_request, tick
+from tests.terminal.conftest import Account, wired
+from tests.terminal.scripted import OWNER, TERMINAL, ScriptedWorker, deal, result, submit_request, tick
 
 MAGIC = magic_of(submit_request(epoch="").order_id)
 LIMIT: dict[str, Any] = {"order_type": "limit", "price": Decimal("1.05")}
@@ -306,6 +310,129 @@ async def test_tickets_that_are_not_found_take_turns(account: Account) -> None:
     assert set(firsts) >= {1001, 1003, 1005} or set(firsts) >= {1002, 1004, 1001}
 
 
+# -- what was asked for and is not there
+
+
+POSITION: dict[str, Any] = {"identifier": 1001, "ticket": 1001, "sl": 1.07, "tp": 1.1}
+LEVELS: dict[str, Any] = {"stop_loss": Decimal("1.07"), "take_profit": Decimal("1.1")}
+FILLED = ("started", "returned", "accepted", "deal")
+
+
+async def with_levels(account: Account, position: dict[str, Any] | None, **wanted: Any) -> str:
+    """Return the id of an order that is filled, its position being shown so."""
+    opening = deal(7, 1001, MAGIC)
+    account.worker.answers["ticket"] = lambda _: {"deals": [opening], "order": None, "done": False}
+    account.worker.answers["positions"] = lambda _: [] if position is None else [position]
+    return (await account.submit(**(LEVELS | wanted))).order_id
+
+
+@pytest.mark.parametrize(
+    "found", [{"sl": 0.0}, {"tp": 0.0}, {"sl": 0.0, "tp": 0.0}, {"sl": 1.05}], ids=["stop", "profit", "both", "other"]
+)
+async def test_a_level_that_the_broker_left_out_is_told_with_the_order_and_what_it_asked_for(
+    account: Account, found: dict[str, float]
+) -> None:
+    order_id = await with_levels(account, POSITION | found)
+    told = (await account.said(*FILLED, "unprotected"))[-1]
+    assert (told.order_id, told.at.tzinfo) == (order_id, UTC)
+    assert told.body == facts.Unprotected(
+        ticket=1001,
+        position_id=1001,
+        stop_loss=Decimal("1.07"),
+        take_profit=Decimal("1.1"),
+        found_stop_loss=Decimal(str((POSITION | found)["sl"])) if (POSITION | found)["sl"] else None,
+        found_take_profit=Decimal(str((POSITION | found)["tp"])) if (POSITION | found)["tp"] else None,
+    )
+    await rounds(account, 3)
+    assert (await account.kinds())[-1] == "unprotected"  # once
+    assert len(await account.kinds()) == 5
+
+
+async def compared(account: Account) -> None:
+    """Wait until no levels wait to be compared."""
+
+    async def none() -> bool:
+        return not await account.journal.write(lambda book: book.levels_to_compare()) and bool(
+            asked(account, "positions")
+        )
+
+    await eventually(none)
+
+
+async def test_levels_that_are_there_are_compared_once_and_nothing_is_said(account: Account) -> None:
+    await with_levels(account, POSITION)
+    await account.said(*FILLED)
+    await compared(account)
+    looked = len(asked(account, "positions"))
+    await rounds(account, 3)
+    assert len(asked(account, "positions")) == looked
+    assert await account.kinds() == list(FILLED)
+
+
+async def test_a_position_that_is_closed_by_now_needs_no_protection(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_WITHIN_S", 0.1)
+    await with_levels(account, None)
+    await account.said(*FILLED)
+    await compared(account)
+    assert await account.kinds() == list(FILLED)
+
+
+async def test_an_order_without_levels_is_not_compared(account: Account) -> None:
+    await with_levels(account, POSITION | {"sl": 0.0, "tp": 0.0}, stop_loss=None, take_profit=None)
+    await account.said(*FILLED)
+    await rounds(account, 3)
+    assert asked(account, "positions") == []
+
+
+async def test_levels_that_were_changed_before_the_fill_are_what_is_expected(account: Account) -> None:
+    order_id = await placed(account)
+    changes: dict[str, str | None] = {"stop_loss": "1.02", "take_profit": None}
+    await account.journal.write(lambda book: book.modified(order_id, changes))
+    account.worker.answers["positions"] = lambda _: [POSITION | {"sl": 0.0}]
+    shows(account, deal(7, 1001, MAGIC))
+    told = (await account.said(*FILLED, "unprotected"))[-1]
+    assert isinstance(told.body, facts.Unprotected)
+    assert (told.body.stop_loss, told.body.take_profit) == (Decimal("1.02"), None)
+
+
+@pytest.mark.parametrize(("hedging", "levels", "said"), [(False, (1.05, 1.2), False), (False, (0.0, 1.2), True)])
+def test_where_a_symbol_has_one_position_another_orders_levels_are_levels(
+    hedging: bool, levels: tuple[float, float], said: bool
+) -> None:
+    expected = Expected("o", 1, 1, Decimal("1.07"), Decimal("1.1"))
+    position = POSITION | dict(zip(("sl", "tp"), levels, strict=True))
+    assert (unprotected(expected, position, hedging=hedging) is not None) is said
+
+
+async def test_a_ticket_that_is_filled_and_shows_no_deal_raises_an_alarm_with_its_order(tmp_path: Path) -> None:
+    async with wired(tmp_path, ScriptedWorker(), deals_within_s=0.1) as account:
+        order_id = await placed(account)
+        shows_order(account, 4, volume_current=0.0)
+        told = (await account.said("started", "returned", "accepted", "unknown"))[-1]
+        assert isinstance(told.body, facts.OutcomeUnknown)
+        assert (told.order_id, told.body.why, "ticket 1001" in told.body.message) == (order_id, "no_deals", True)
+        assert f"order {order_id}, ticket 1001" in account.watch.problem
+        await rounds(account, 3, "ended")
+        assert len(await account.kinds()) == 4
+        shows(account, deal(7, 1001, MAGIC))
+        await account.said("started", "returned", "accepted", "unknown", "deal")
+        await eventually(lambda: account.watch.problem == "")
+
+
+@pytest.mark.parametrize("changes", [{"comment": "[sl 1.08]"}, {"magic": 0}, {"magic": 5, "comment": "x"}])
+async def test_a_comment_or_magic_alone_is_no_correction(account: Account, changes: dict[str, Any]) -> None:
+    one = deal(7, 555, 0, reason=0)
+    shows(account, one)
+    await account.said("deal")
+    shows(account, one | changes)
+    await rounds(account, 3)
+    assert await account.kinds() == ["deal"]
+    shows(account, one | changes | {"commission": -1.0})
+    await account.said("deal", "deal_correction")
+
+
 # -- snapshots
 
 
@@ -320,7 +447,8 @@ async def test_positions_that_are_not_believed_are_not_said_to_be_none(account: 
     taken = await snapshots._taken()
     assert taken is not None
     assert taken.state.connection == "ready"
-    account.worker.away = "the terminal has no connection to the broker"
+    off = TERMINAL | {"connected": False}
+    account.worker.answers["pulse"] = lambda _: {"terminal": off, "account": OWNER, "tick": tick()}
     assert await snapshots._taken() is None
 
 

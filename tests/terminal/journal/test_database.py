@@ -25,7 +25,7 @@ from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
 from streamapp.messages.report import Report
 from streamapp.terminal.journal import brokerlog, memory
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import MOVES
 from tests.terminal.scripted import ACCOUNT, submit_request
 
@@ -224,6 +224,7 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
         for statement in (
             "DROP TABLE operations",
             "DROP TABLE sendings",
+            "DROP TABLE expected_levels",
             "DROP INDEX rows_absent",
             "DROP INDEX tickets_by_order",
             "UPDATE meta SET value = '1' WHERE key = 'schema'",
@@ -233,10 +234,10 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
     async with opened(path) as journal:
         row = await journal.write(lambda book: book.row(request.order_id))
         assert row is not None
-        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "4")
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "5")
         assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
     async with opened(path) as journal:
-        assert journal.book.meta("schema") == "4"
+        assert journal.book.meta("schema") == "5"
 
 
 async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(tmp_path: Path) -> None:
@@ -248,6 +249,7 @@ async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(t
     alone = {"schema": "report/1", "account": ACCOUNT, "epoch": epoch, **report.model_dump(mode="json")}
     with closing(sqlite3.connect(path)) as db:  # as version 3 kept it
         db.execute("UPDATE outbox SET payload = ?", (json.dumps(alone, ensure_ascii=False).encode(),))
+        db.execute("DROP TABLE expected_levels")
         db.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
         db.commit()
     async with opened(path) as journal:
@@ -262,7 +264,7 @@ async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         db.commit()
-    with pytest.raises(ConfigurationError, match="format 1 to 4, got 99"):
+    with pytest.raises(ConfigurationError, match="format 1 to 5, got 99"):
         Journal(path, ACCOUNT)
 
 
@@ -323,7 +325,7 @@ async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journa
         book.submit(request)
         book.accept(request.order_id, 1001)
         book.record_deal(filled(1, 1001))
-        for ask in (book.counts, book.last_seq, book.unsent, book.recover, lambda: book.live_tickets(5)):
+        for ask in (book.counts, book.last_seq, book.unsent, book.recover, book.live_tickets):
             ask()
         book.doubts(500)
         book.cancel_requested(5)
@@ -336,6 +338,51 @@ async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journa
     found = await journal.write(plans)
     assert found
     assert [plan for plan in found if plan.startswith("SCAN") and "operations_unfinished" not in plan] == []
+
+
+async def test_what_may_be_forgotten_goes_with_the_next_commit_that_changes_something(journal: Journal) -> None:
+    for deal in range(1, 4):
+        await journal.write(partial(Book.record_deal, body=filled(deal, 1)))
+    journal.release("reports", 2)
+    assert (journal.released_seq, journal.last_seq) == (2, 3)
+    assert [report.seq for report in await reports(journal)] == [1, 2, 3]  # a read is no reason
+    await journal.write(partial(Book.record_deal, body=filled(4, 1)))
+    assert [report.seq for report in await reports(journal)] == [3, 4]
+    assert journal.last_seq == 4
+
+
+async def test_a_view_asks_again_only_after_a_commit_that_changed_something(journal: Journal) -> None:
+    asked: list[int] = []
+
+    def deals(book: Book) -> int:
+        asked.append(1)
+        return book.deals_seen()
+
+    view = View(journal, deals)
+    assert [await view.get(), await view.get()] == [0, 0]
+    await journal.write(partial(Book.record_deal, body=filled(1, 1)))
+    assert [await view.get(), await view.get()] == [1, 1]
+    assert len(asked) == 2
+
+
+async def test_a_write_that_raises_gives_its_numbers_back(journal: Journal) -> None:
+    def failing(book: Book) -> None:
+        book.record_deal(filled(1, 1))
+        brokerlog.append(book, [{**EXCHANGE, "response": None}])
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await journal.write(failing)
+    await journal.write(partial(Book.record_deal, body=filled(2, 1)))
+    await journal.write(lambda book: brokerlog.append(book, [{**EXCHANGE, "response": None}]))
+    assert [report.seq for report in await reports(journal)] == [1]
+    (entry,) = [
+        BrokerLogEntry.decode(row) for _, row in await journal.write(lambda book: brokerlog.waiting(book, 0, 9))
+    ]
+    assert (entry.seq, entry.previous_hash) == (1, GENESIS_HASH)
+
+
+EXCHANGE = {"function": "positions_get", "request": None, "last_error": [1, ""], "at": 1e9, "duration_us": 5}
 
 
 async def test_a_deal_that_changed_is_a_correction_but_our_clock_is_not(journal: Journal) -> None:

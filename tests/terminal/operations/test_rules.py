@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.settings import AccountSettings
 from streamapp.terminal.account.deals import net_volume
-from streamapp.terminal.account.request import Prepared, RefusedError
+from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.operations import rules as changes
 from streamapp.terminal.operations.rules import Ask, Context, Holds, Over, Record, Seen, Step, Unclear
@@ -252,6 +252,52 @@ def test_a_position_is_closed_only_when_history_shows_its_end() -> None:
 
 
 OPPOSITE = Seen(live=POSITION | {"ticket": 88, "identifier": 88, "type": 1, "volume": 0.1}, prepared=market())
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "asked"),
+    [
+        ("protect", a_position(), {"stop_loss": Decimal("0.005")}),
+        ("protect", a_position(), {"take_profit": Decimal(500)}),
+        ("modify", an_order(sl=0.0, tp=0.0), {"price": Decimal("0.3")}),
+        ("modify", an_order(), {"stop_loss": Decimal("0.3")}),
+    ],
+)
+def test_a_level_that_is_implausible_is_not_sent_but_one_that_stays_may_be_anywhere(
+    kind: str, seen: Seen, asked: dict[str, Any]
+) -> None:
+    assert "implausible" in refusal(kind, seen, asked=asked)
+    assert isinstance(step(kind, seen, asked=asked, furthest=Decimal(1000)), Ask)
+
+
+def test_what_stays_as_it_is_may_be_anywhere() -> None:
+    assert sent("protect", a_position(tp=99.0), asked={"stop_loss": Decimal("1.08")})["tp"] == 99.0
+    assert sent("modify", an_order(tp=99.0), asked={"price": Decimal("1.081")})["tp"] == 99.0
+
+
+def test_getting_out_needs_no_fresh_quote_and_a_cancellation_none_at_all() -> None:
+    old = Prepared(TERMINAL, OWNER, SYMBOL, tick(86400), 1.0)
+    assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old)), Ask)
+    assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old), hedging=False), Record)
+    none = Prepared(TERMINAL, OWNER, SYMBOL, None, None)
+    assert isinstance(step("cancel", Seen(live=ORDER, prepared=none)), Ask)
+    with pytest.raises(NotYetError):
+        step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=none))
+
+
+def test_a_position_is_closed_and_protected_at_prices_below_zero() -> None:
+    oil = Prepared(TERMINAL, OWNER, SYMBOL | {"trade_tick_size": 0.01}, tick() | {"bid": -37.66, "ask": -37.6}, 1.0)
+    seen = Seen(live=POSITION | {"sl": 0.0, "tp": 0.0}, deals=[BOUGHT], prepared=oil)
+    assert sent("close", seen)["price"] == -37.66
+    assert sent("protect", seen, asked={"stop_loss": Decimal("-45.004")})["sl"] == -45.0
+
+
+def test_a_whole_position_above_the_largest_order_is_several_orders_and_not_too_many() -> None:
+    big = a_position({"volume_max": 0.1})
+    whole = step("close", big)
+    assert isinstance(whole, Record)
+    assert (whole.parameters.volume, whole.largest) == (Decimal("0.3"), Decimal("0.1"))
+    assert "at most 50 orders" in refusal("close", a_position({"volume_max": 0.001}))
 
 
 def test_close_by_names_both_positions_by_their_tickets() -> None:

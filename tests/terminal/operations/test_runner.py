@@ -15,15 +15,29 @@ import pytest
 from streamapp.clock import utc_now
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, order_id_for
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import OperationReply
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal import memory
+from streamapp.terminal.operations.close import SOON, in_the_way
 from streamapp.terminal.operations.runner import SENDS_AT_MOST, Operations
 from tests.kit.waiting import eventually
 from tests.terminal.asking import operation
 from tests.terminal.conftest import Account, wired
-from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SYMBOL, TERMINAL, ScriptedWorker, deal, result, tick
+from tests.terminal.scripted import (
+    ACCOUNT,
+    LOGIN,
+    OWNER,
+    SERVER,
+    SYMBOL,
+    TERMINAL,
+    ScriptedWorker,
+    deal,
+    result,
+    submit_request,
+    tick,
+)
 
 ORDER: dict[str, Any] = {
     "ticket": 1001, "symbol": "EURUSD", "type": 2, "type_time": 0, "type_filling": 2, "time_expiration": 0, "state": 1,
@@ -527,8 +541,16 @@ async def test_where_a_symbol_has_one_position_its_close_waits_for_the_deals_of_
     await eventually(lambda: not desk.parts.connection.hedging)
     desk.broker.script = [lambda _: desk.broker.worker.sent(result(10009, order=5))]
     other = await desk.parts.submit("s-1", side="sell")
+    later = submit_request("s-2", epoch=desk.parts.journal.book.epoch)
     await eventually(lambda: desk.sends)
     assert (await desk.ask("close")).outcome == "refused"  # the sell is accepted, and its deal is not here yet
+    overdue = time_text(utc_now() - SOON)
+    assert await desk.parts.journal.write(lambda book: in_the_way(book, later, hedging=False)) == other.order_id
+    await desk.parts.journal.write(lambda book: book.db.execute("UPDATE rows SET not_after = ?", (overdue,)).rowcount)
+    assert await desk.parts.journal.write(lambda book: in_the_way(book, later, hedging=False)) is None
+    await desk.parts.journal.write(
+        lambda book: book.db.execute("UPDATE rows SET not_after = ?", (time_text(other.not_after),)).rowcount
+    )
 
     def seen(_: dict[str, Any]) -> dict[str, Any]:
         sold = deal(9, 5, magic_of(other.order_id), type=1)
@@ -560,3 +582,68 @@ async def test_an_order_waits_for_no_more_than_the_call_of_an_operation(desk: De
     await desk.an_order_of_ours()
     assert not closing.done()
     assert (await closing).outcome == "rejected"
+
+
+async def test_a_close_that_is_denied_its_filling_mode_is_asked_with_the_next_one(desk: Desk) -> None:
+    desk.broker.script = [desk.broker.says(10030)] * 2
+    assert (await desk.ask("close")).outcome == "done"
+    assert [request["type_filling"] for request in desk.broker.requests] == [1, 0, 2]
+    assert len({request["magic"] for request in desk.broker.requests}) == 3
+
+
+async def test_a_close_that_is_denied_all_filling_modes_says_so(desk: Desk) -> None:
+    desk.broker.script = [desk.broker.says(10030)] * 3
+    reply = await desk.ask("close")
+    assert (reply.outcome, reply.retcode, len(desk.sends)) == ("rejected", 10030, 3)
+
+
+@pytest.mark.parametrize("margin_mode", [0, 2], ids=["netting", "hedging"])
+async def test_more_than_one_order_may_close_is_closed_by_several(
+    desk: Desk, margin_mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SYMBOL, "volume_max", 1.0)
+    owner = OWNER | {"margin_mode": margin_mode}
+    desk.parts.worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": owner, "tick": tick()}
+    await eventually(lambda: desk.parts.connection.hedging is (margin_mode == 2))
+    desk.broker.position = dict(desk.broker.position or {}, volume=2.505)
+    desk.broker.deals = [deal(1, 77, 9, 2.505)]
+    tickets = iter((501, 502, 503))
+
+    def closed(request: dict[str, Any]) -> Any:
+        ticket = next(tickets)
+        desk.broker.close(request["volume"])
+        return desk.broker.worker.sent(result(10009, order=ticket))
+
+    desk.broker.script = [closed] * 3
+    shown = [deal(ticket, ticket, 0, 1.0, type=1, entry=1, reason=3) for ticket in (501, 502, 503)]
+    desk.parts.worker.answers["ticket"] = lambda asked: {
+        "deals": [row | {"volume": asked["volume"]} for row in shown if row["order"] == asked["ticket"]],
+        "order": None,
+        "done": False,
+    }
+    reply = await desk.ask("close")
+    assert reply.outcome == "recorded"
+    await eventually(lambda: len(desk.broker.requests) == 3)
+    assert [request["volume"] for request in desk.broker.requests] == [1.0, 1.0, 0.505]
+    names = ("close:r-1", "close:r-1:2", "close:r-1:3")
+    ids = [order_id_for("tests", ACCOUNT, name) for name in names]
+    assert [request["magic"] for request in desk.broker.requests] == [magic_of(order_id) for order_id in ids]
+    assert all(order_id in reply.message for order_id in ids)
+    assert (await desk.once("close")).model_dump(exclude={"clock", "row", "ticket"}) == reply.model_dump(
+        exclude={"clock", "row", "ticket"}
+    )
+    assert desk.broker.position is None
+
+
+async def test_a_position_without_a_quote_is_closed_as_soon_as_there_is_one(desk: Desk) -> None:
+    shown = desk.parts.worker.answers["position_now"]
+    left = [None, tick() | {"time_msc": 0}]
+
+    def quiet(asked: dict[str, Any]) -> Any:
+        found = shown(asked)
+        if left:
+            found["prepared"] |= {"tick": left.pop(0)}
+        return found
+
+    desk.parts.worker.answers["position_now"] = quiet
+    assert (await desk.ask("close")).outcome == "done"

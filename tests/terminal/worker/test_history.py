@@ -138,6 +138,38 @@ def test_whatever_is_hidden_now_and_then_every_deal_is_told_exactly_once(
     assert sorted(told) == sorted(made)
 
 
+# -- the deals of an order that was sent just now
+
+
+def test_what_was_told_with_the_order_is_not_told_again_and_costs_the_next_look_one_call(
+    tables: Tables, history: History
+) -> None:
+    read(history, wide=True)
+    tables.deals = [deal(7, NOW, order=5, type=0), deal(8, NOW, order=6, type=0)]
+    rows = history.of_order(5, hedging=False, since=NEAR, until=NOW)
+    assert tickets({"deals": history.told(rows)}) == [7]
+    assert tickets(read(history)) == [8]  # another's, of the same moment
+    tables.asked.clear()
+    assert tickets(read(history)) == []
+    assert tables.asked == ["history_deals_total"]
+    assert tickets(read(history, wide=True)) == []
+
+
+def test_what_was_found_and_not_believed_is_told_by_the_next_look(tables: Tables, history: History) -> None:
+    read(history, wide=True)
+    tables.deals = [deal(7, NOW, order=5, type=0)]
+    assert history.of_order(5, hedging=False, since=NEAR, until=NOW)
+    assert tickets(read(history)) == [7]
+
+
+def test_a_deal_that_was_told_with_the_order_and_changed_since_is_told_again(tables: Tables, history: History) -> None:
+    read(history, wide=True)
+    tables.deals = [deal(7, NOW, order=5, type=0)]
+    history.told(history.of_order(5, hedging=False, since=NEAR, until=NOW))
+    tables.deals = [deal(7, NOW, order=5, type=0, price=1.5)]
+    assert tickets(read(history, wide=True)) == [7]
+
+
 # -- the ends of orders
 
 
