@@ -105,7 +105,7 @@ def _described(connection: BrokerConnection) -> str:
     if health.connection != "ready" or account is None:
         return f"{health.connection}: {health.detail}"
     mode = "hedging" if connection.hedging else "netting"
-    return f"ready: {account['login']} on {account['server']}, {account['currency']}, {mode}"
+    return f"ready: {account.login} on {account.server}, {account.currency}, {mode}"
 
 
 def _beside(path: Path, ending: str) -> Path:

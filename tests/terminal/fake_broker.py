@@ -15,11 +15,12 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.account.worker_client import Answer, NotHandedOverError
+from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import MIGRATIONS, SCHEMA
-from streamapp.terminal.worker import sightings
-from streamapp.terminal.worker.mt5_client import Calls, plain
+from streamapp.terminal.pipe import Answered, Call, Search, TradeDeal
+from streamapp.terminal.worker import search
+from streamapp.terminal.worker.mt5_client import Calls, models_of, plain
 from tests.terminal.scripted import ACCOUNT, SERVER_AHEAD_S
 
 T = TypeVar("T")
@@ -166,20 +167,20 @@ class Connection:
     async def readable(self) -> None:
         await self._up.wait()
 
-    async def read_now(self, operation: str, **arguments: Any) -> Answer:
-        assert operation == "search"
+    async def read_now(self, call: Call[Any]) -> Answered[Any]:
+        assert isinstance(call, Search)
         if not self._up.is_set():
             raise NotHandedOverError("disconnected")
         generation = self.generation
         await asyncio.sleep(0.01)
-        value = sightings.look(self.calls, **arguments)
+        value = search.look(self.calls, call)
         await asyncio.sleep(0.01)
         if generation != self.generation:
             raise NotHandedOverError("made again")
         self.looks += 1
-        return Answer(value=value, failure=None, broken=None, error=(1, ""), log=self.calls.taken_notes())
+        return Answered(value, log=self.calls.taken_notes())
 
 
-def deals_of(broker: Broker) -> list[dict[str, Any]]:
+def deals_of(broker: Broker) -> tuple[TradeDeal, ...]:
     """Every deal that the terminal shows now."""
-    return [plain(row) for row in broker.rows("history_deals")]
+    return models_of(TradeDeal, [plain(row) for row in broker.rows("history_deals")])

@@ -10,9 +10,20 @@ import pytest
 
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.pretrade import judge
-from streamapp.terminal.account.request import Prepared, RefusedError
+from streamapp.terminal.account.request import RefusedError
 from streamapp.terminal.account.servertime import ServerTime
-from tests.terminal.scripted import LOGIN, OWNER, SERVER, SERVER_AHEAD_S, SYMBOL, TERMINAL, submit_request, tick
+from streamapp.terminal.pipe import Prepared
+from tests.terminal.scripted import (
+    LOGIN,
+    OWNER,
+    SERVER,
+    SERVER_AHEAD_S,
+    SYMBOL,
+    TERMINAL,
+    prepare,
+    submit_request,
+    tick,
+)
 
 KEYS = {
     "action",
@@ -44,7 +55,7 @@ def seen(
     symbol: dict[str, Any] | None = None,
     age_s: float = 0.0,
 ) -> Prepared:
-    return Prepared(
+    return prepare(
         terminal=TERMINAL | (terminal or {}),
         account=OWNER | (account or {}),
         symbol=SYMBOL | (symbol or {}),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.request import RefusedError
 from streamapp.terminal.account.worker_client import READ
+from streamapp.terminal.pipe import Check, TradeRequest
 
 CHECK_PASSED = 0
 """``order_check`` has no retcode of success; the package names none for this."""
 
 
 async def chosen(
-    connection: BrokerConnection, requests: Sequence[dict[str, Any]], *, urgency: int = READ
-) -> dict[str, Any]:
+    connection: BrokerConnection, requests: Sequence[TradeRequest], *, urgency: int = READ
+) -> TradeRequest:
     """Return the first of ``requests`` that ``order_check`` takes: asked, never tried by sending. One alone is it.
 
     Raises:
@@ -25,8 +25,7 @@ async def chosen(
     if len(requests) == 1:
         return requests[0]
     for request in requests:
-        check = (await connection.ask("check", urgency=urgency, request=request)).value
-        if check is not None and check["retcode"] == CHECK_PASSED:
+        if (await connection.ask(Check(request), urgency=urgency)).value.retcode == CHECK_PASSED:
             return request
     symbol = requests[0]["symbol"]
     raise RefusedError("invalid", f"expected a filling mode that {symbol} allows, order_check took none")

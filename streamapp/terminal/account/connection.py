@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streamapp.clock import Clock
 from streamapp.domain.vocabulary import Connection
@@ -19,19 +19,15 @@ from streamapp.processes.backoff import Backoff
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.servertime import HALF_HOUR_S, ServerTime
 from streamapp.terminal.account.synchronisation import Synchronisation, known_deals
-from streamapp.terminal.account.worker_client import (
-    ORDER,
-    READ,
-    Answer,
-    NotHandedOverError,
-    WorkerLostError,
-    WorkerPort,
-)
+from streamapp.terminal.account.worker_client import ORDER, READ, NotHandedOverError, WorkerLostError, WorkerPort
 from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.pipe import AccountInfo, Answered, Call, Initialize, Look, Looked, Send, TerminalInfo, Tick
 
 logger = logging.getLogger(__name__)
+
+A = TypeVar("A")
 
 WHAT_TO_DO: dict[Connection, str] = {
     "connecting": "nothing: it is being connected",
@@ -63,10 +59,10 @@ does not count."""
 
 @dataclass(frozen=True)
 class _Rider:
-    """Whoever waits for the next look, and which parts of the account he wants of it."""
+    """Whoever waits for the next look, and what he wants of it."""
 
-    parts: dict[str, dict[str, Any]]
-    seen: asyncio.Future[dict[str, Any]]
+    asked: Look
+    seen: asyncio.Future[Looked]
 
     def fail(self, error: Exception) -> None:
         if not self.seen.done():
@@ -79,6 +75,16 @@ class Health:
 
     connection: Connection = "connecting"
     detail: str = WHAT_TO_DO["connecting"]
+
+
+def _together(asked: Sequence[Look], symbols: tuple[str, ...]) -> Look:
+    """Return one look that reads what several want of it."""
+    return Look(
+        deals=next((look.deals for look in asked if look.deals is not None), None),
+        ends=next((look.ends for look in asked if look.ends is not None), None),
+        positions=any(look.positions for look in asked),
+        symbols=symbols,
+    )
 
 
 class BrokerConnection:
@@ -124,9 +130,9 @@ class BrokerConnection:
         self.time = ServerTime()
         self.currency = ""
         self.hedging = True
-        self.account_info: dict[str, Any] | None = None
+        self.account_info: AccountInfo | None = None
         self._symbols = list(symbols)
-        self._selected: list[str] = []
+        self._selected: tuple[str, ...] = ()
         self._looked: tuple[float, float] | None = None
         self._set_back_s = 0.0
 
@@ -137,13 +143,12 @@ class BrokerConnection:
 
     async def ask(
         self,
-        operation: str,
+        call: Call[A],
         *,
         urgency: int = READ,
         deadline_s: float | None = None,
         logged: bool = True,
-        **arguments: Any,
-    ) -> Answer:
+    ) -> Answered[A]:
         """Return the worker's answer; what it exchanged goes into the broker log, unless the caller keeps it himself.
 
         Raises:
@@ -152,7 +157,7 @@ class BrokerConnection:
         """
         try:
             answer = await self._worker.call(
-                operation, arguments, deadline_s=deadline_s or self._terminal.read_deadline_s, urgency=urgency
+                call, deadline_s=deadline_s or self._terminal.read_deadline_s, urgency=urgency
             )
         except WorkerLostError as error:
             logger.warning("%s", error)
@@ -167,27 +172,27 @@ class BrokerConnection:
             self._journal.write(lambda book: brokerlog.append(book, answer.log))
         if answer.away:
             self._doubt()
-            raise NotHandedOverError(f"{operation}: {answer.away}")
-        if operation == "send" and answer.took_s >= BLIND_S:
+            raise NotHandedOverError(f"{call.name}: {answer.away}")
+        if isinstance(call, Send) and answer.took_s >= BLIND_S:
             self.distrust(f"order_send took {answer.took_s:.0f} s, in which nothing else could be asked")
         if answer.broken or answer.failure:
             self._lose()
         if answer.failure:
             raise NotHandedOverError(answer.failure)
-        if answer.broken and operation not in {"initialize", "send"}:  # what was read before it broke is not believed
-            raise NotHandedOverError(f"{operation}: {answer.broken[1]} ({answer.broken[0]})")
+        if answer.broken and not isinstance(call, Initialize | Send):  # what was read before it broke is not believed
+            raise NotHandedOverError(f"{call.name}: {answer.broken[1]} ({answer.broken[0]})")
         return answer
 
-    async def read(self, operation: str, **arguments: Any) -> Answer:
+    async def read(self, call: Call[A]) -> Answered[A]:
         """Wait until the account is readable, and return an answer that is believed.
 
         Raises:
             NotHandedOverError, WorkerLostError: as :meth:`read_now`.
         """
         await self.readable()
-        return await self.read_now(operation, **arguments)
+        return await self.read_now(call)
 
-    async def read_now(self, operation: str, **arguments: Any) -> Answer:
+    async def read_now(self, call: Call[A]) -> Answered[A]:
         """Return an answer that is believed.
 
         Raises:
@@ -195,35 +200,29 @@ class BrokerConnection:
             WorkerLostError: as :meth:`ask`.
         """
         generation = self.generation
-        self._refuse_unless_readable(operation)
-        answer = await self.ask(operation, **arguments)
+        self._refuse_unless_readable(call)
+        answer = await self.ask(call)
         if self.generation != generation:
-            raise NotHandedOverError(f"{operation}: the connection was made again meanwhile")
+            raise NotHandedOverError(f"{call.name}: the connection was made again meanwhile")
         return answer
 
-    async def ride(self, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    async def ride(self, asked: Look) -> Looked:
         """Return what the next look reads of the account, believed; looks are ``terminal.poll_interval_s`` apart.
 
         All who ask meanwhile share one exchange with the worker, and the look that the connection itself is judged by.
-
-        Args:
-            parts: The arguments of each part (deals, ended, positions).
-
-        Returns:
-            ``value`` and ``took_s`` of each part.
 
         Raises:
             NotHandedOverError: the account is not readable, or was not at that look.
             WorkerLostError: as :meth:`ask`.
         """
-        self._refuse_unless_readable("look")
-        rider = _Rider(parts, asyncio.get_running_loop().create_future())
+        self._refuse_unless_readable(asked)
+        rider = _Rider(asked, asyncio.get_running_loop().create_future())
         self._riders.append(rider)
         return await rider.seen
 
-    def _refuse_unless_readable(self, operation: str) -> None:
+    def _refuse_unless_readable(self, call: Call[Any]) -> None:
         if not self.is_readable:
-            raise NotHandedOverError(f"{operation}: {self.health.connection}: {self.health.detail}")
+            raise NotHandedOverError(f"{call.name}: {self.health.connection}: {self.health.detail}")
 
     @property
     def is_believed(self) -> bool:
@@ -304,10 +303,7 @@ class BrokerConnection:
             if not self._worker.is_alive:
                 await self._worker.start()
             deadline_s = self._terminal.initialize_deadline_s
-            answer = await self.ask(
-                "initialize",
-                urgency=ORDER,
-                deadline_s=deadline_s,
+            initialize = Initialize(
                 path=str(path) if path else None,
                 portable=self._account.terminal_portable if path else None,
                 login=self._account.login,
@@ -315,9 +311,10 @@ class BrokerConnection:
                 password=self._password,
                 timeout_ms=int(deadline_s * INITIALIZE_TIMEOUT_SHARE * 1000),
             )
+            answer = await self.ask(initialize, urgency=ORDER, deadline_s=deadline_s)
         except (NotHandedOverError, WorkerLostError):
             return False
-        if answer.value["done"]:
+        if answer.value.done:
             self._lost.clear()
             return True
         code, text = answer.error
@@ -340,14 +337,14 @@ class BrokerConnection:
     async def _look(self) -> None:
         """Look once, for all who ride. What was read before the account is believed only if it is still ours after."""
         riders, generation = self._taken_riders(), self.generation
-        parts = {name: arguments for rider in riders for name, arguments in rider.parts.items()}
+        look = _together([rider.asked for rider in riders], tuple(self._symbols))
         try:
-            seen = (await self.ask("look", parts=parts, symbols=self._symbols)).value
-            self._selected = seen.get("selected", [])
-            await self._learn(seen["terminal"], seen["account"], seen["tick"])
-            self._refuse_unless_readable("look")
+            seen = (await self.ask(look)).value
+            self._selected = seen.selected
+            await self._learn(seen.terminal, seen.account, seen.tick)
+            self._refuse_unless_readable(look)
             if self.generation != generation:
-                raise NotHandedOverError("look: the connection was made again meanwhile")
+                raise NotHandedOverError("Look: the connection was made again meanwhile")
         except (NotHandedOverError, WorkerLostError) as error:
             logger.debug("looking again: %s", error)
             for rider in riders:
@@ -355,15 +352,13 @@ class BrokerConnection:
             return
         for rider in riders:
             if not rider.seen.done():
-                rider.seen.set_result(seen["parts"])
+                rider.seen.set_result(seen)
 
     def _taken_riders(self) -> list[_Rider]:
         riders, self._riders = self._riders, []
         return riders
 
-    async def _learn(
-        self, terminal: dict[str, Any] | None, account: dict[str, Any] | None, tick: dict[str, Any] | None
-    ) -> None:
+    async def _learn(self, terminal: TerminalInfo | None, account: AccountInfo | None, tick: Tick | None) -> None:
         if (away := self._away(terminal, account)) is not None:
             self._doubt()
             await self._become(*away)
@@ -371,34 +366,34 @@ class BrokerConnection:
         assert terminal is not None
         assert account is not None
         self.account_info = account
-        self.currency = account["currency"]
-        self.hedging = account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+        self.currency = account.currency
+        self.hedging = account.margin_mode == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
         now = self._as_if_never_set_back(self._clock())
-        if tick and tick["time_msc"] and self.time.observe(tick["time_msc"], now):
+        if tick and tick.time_msc and self.time.observe(tick.time_msc, now):
             offset = str(self.time.offset_s)
             logger.info("the broker's server clock is %s s ahead of UTC", offset)
             await self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
         if await self._synchronised(tick):
             await self._become(*self._permitted(terminal, account))
 
-    def _away(self, terminal: dict[str, Any] | None, account: dict[str, Any] | None) -> tuple[Connection, str] | None:
-        if terminal is None or account is None or not terminal["connected"]:
+    def _away(self, terminal: TerminalInfo | None, account: AccountInfo | None) -> tuple[Connection, str] | None:
+        if terminal is None or account is None or not terminal.connected:
             return "disconnected", "the terminal has no connection to the broker"
-        if (account["login"], account["server"]) != (self._account.login, self._account.server):
-            return "wrong_account", f"the terminal is logged in to {account['login']} on {account['server']}"
+        if (account.login, account.server) != (self._account.login, self._account.server):
+            return "wrong_account", f"the terminal is logged in to {account.login} on {account.server}"
         wanted = self._account.terminal_path
-        if wanted is not None and Path(terminal["path"]) not in (wanted, wanted.parent):
-            return "wrong_account", f"the terminal that answers is {terminal['path']}"
+        if wanted is not None and Path(terminal.path) not in (wanted, wanted.parent):
+            return "wrong_account", f"the terminal that answers is {terminal.path}"
         return None
 
-    def _permitted(self, terminal: dict[str, Any], account: dict[str, Any]) -> tuple[Connection, str]:
+    def _permitted(self, terminal: TerminalInfo, account: AccountInfo) -> tuple[Connection, str]:
         if self.time.offset_s is None:
             return "connecting", self._clock_unknown()
         if (
-            not terminal["trade_allowed"]
-            or terminal["tradeapi_disabled"]
-            or not account["trade_allowed"]
-            or not account["trade_expert"]
+            not terminal.trade_allowed
+            or terminal.tradeapi_disabled
+            or not account.trade_allowed
+            or not account.trade_expert
         ):
             return "no_algo_trading", ""
         return "ready", ""
@@ -425,16 +420,16 @@ class BrokerConnection:
         self._looked = (steady_s, wall_s)
         return now + timedelta(seconds=self._set_back_s)
 
-    async def _synchronised(self, tick: dict[str, Any] | None) -> bool:
+    async def _synchronised(self, tick: Tick | None) -> bool:
         """Take the next look at the past if it is due; True once the terminal is believed."""
         if self._synchronisation is None:
             since, known = await self._journal.write(known_deals)
             self._synchronisation = Synchronisation(
-                self._clock(), since, known, tick["time"] if tick else 0, self._terminal.equal_reads_s
+                self._clock(), since, known, tick.time if tick else 0, self._terminal.equal_reads_s
             )
         synchronisation, loop = self._synchronisation, asyncio.get_running_loop()
         if synchronisation.is_due(loop.time()):
-            look = (await self.ask("past", **synchronisation.arguments(self.time))).value
+            look = (await self.ask(synchronisation.next_look(self.time))).value
             if self._synchronisation is synchronisation and synchronisation.learn(look, loop.time()):
                 logger.info("the terminal showed the same past twice: synchronised")
         if not synchronisation.done:

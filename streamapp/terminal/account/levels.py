@@ -10,7 +10,8 @@ from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
-from streamapp.terminal.account.request import Prepared, RefusedError, number, to_tick
+from streamapp.terminal.account.request import RefusedError, to_tick
+from streamapp.terminal.pipe import Prepared, SymbolInfo, number
 
 PRICES = ("price", "stop_limit_price", "stop_loss", "take_profit")
 
@@ -27,7 +28,7 @@ def refuse_prices(wanted: OrderParameters, seen: Prepared) -> None:
     refuse_protection(wanted.side, base, wanted.stop_loss, wanted.take_profit, seen.symbol)
 
 
-def _refuse_entry(wanted: OrderParameters, seen: Prepared, symbol: dict[str, Any]) -> Decimal:
+def _refuse_entry(wanted: OrderParameters, seen: Prepared, symbol: SymbolInfo) -> Decimal:
     """Return the price that a pending order's protective levels are measured from: its limit, or else its stop."""
     level, market = stops_level(symbol), seen.market(wanted.side)
     price = _placed("price", wanted.price, symbol)
@@ -43,7 +44,7 @@ def _refuse_entry(wanted: OrderParameters, seen: Prepared, symbol: dict[str, Any
 
 
 def refuse_protection(
-    side: Side, base: Decimal, stop_loss: Decimal | None, take_profit: Decimal | None, symbol: dict[str, Any]
+    side: Side, base: Decimal, stop_loss: Decimal | None, take_profit: Decimal | None, symbol: SymbolInfo
 ) -> None:
     """Return if the protective levels of an order or position of ``side`` are far enough from ``base``; 0 is none.
 
@@ -83,23 +84,23 @@ def refuse_implausible(wanted: Any, market: Decimal, furthest: Decimal) -> None:
             )
 
 
-def refuse_frozen(name: str, price: Decimal, market: Decimal, symbol: dict[str, Any]) -> None:
+def refuse_frozen(name: str, price: Decimal, market: Decimal, symbol: SymbolInfo) -> None:
     """Return if ``price``, of an order or a level that is to be changed, is not about to trigger.
 
     Raises:
         RefusedError: reason invalid; the broker would answer 10029.
     """
-    freeze = symbol["trade_freeze_level"] * number(symbol["point"])
+    freeze = symbol.trade_freeze_level * number(symbol.point)
     if freeze and abs(price - market) <= freeze:
         raise RefusedError("invalid", f"expected {name} further than {freeze} from {market}, got {price}: it is frozen")
 
 
-def stops_level(symbol: dict[str, Any]) -> Decimal:
+def stops_level(symbol: SymbolInfo) -> Decimal:
     """Return the least distance between prices of an order and the market, as a price."""
-    return Decimal(symbol["trade_stops_level"]) * number(symbol["point"])
+    return Decimal(symbol.trade_stops_level) * number(symbol.point)
 
 
-def _placed(name: str, price: Decimal | None, symbol: dict[str, Any]) -> Decimal:
+def _placed(name: str, price: Decimal | None, symbol: SymbolInfo) -> Decimal:
     placed = to_tick(price, symbol)
     if not placed:  # sent, it would mean that there is none
         raise RefusedError("invalid", f"expected {name} of at least one tick, got {price}")

@@ -49,13 +49,25 @@ from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import filled
 from streamapp.terminal.account.filling import fillings
 from streamapp.terminal.account.pretrade import judge
-from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError, build, number, protection
+from streamapp.terminal.account.request import NotYetError, RefusedError, build, protection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
-from streamapp.terminal.account.worker_client import ORDER, Answer, NotHandedOverError, WorkerLostError
+from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations.close import in_the_way
+from streamapp.terminal.pipe import (
+    Answered,
+    DealWindow,
+    Prepare,
+    Prepared,
+    Search,
+    Send,
+    SendResult,
+    TradeRequest,
+    Wanted,
+    number,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +113,7 @@ class _Judged:
 
     order: SubmitRequest
     started: SubmitStarted
-    request: dict[str, Any]
+    request: TradeRequest
     levels: tuple[Decimal, Decimal]
     generation: int
     denied: frozenset[int] = frozenset()
@@ -119,12 +131,14 @@ class _Aside:
 class _Taken:
     """An order on its way.
 
-    ``answer``: what its submit is answered, once that is durable; None: nobody waits. ``is_ours``: whether its
-    submission made the row, and so carries the order out; ``in_lane``: whether it has its place among those that are.
+    ``answer``: what its submit is answered, once that is durable; None: nobody waits. ``is_recorded``: whether its row
+    is known to be on disk; ``is_ours``: whether its submission made the row, and so carries the order out; ``in_lane``:
+    whether it has its place among those that are carried out.
     """
 
     order: SubmitRequest
     answer: asyncio.Future[SubmitReply] | None = None
+    is_recorded: bool = False
     is_ours: bool = False
     in_lane: bool = False
 
@@ -154,7 +168,8 @@ class _Taken:
         return book.answer(self.order)
 
     def reply(self, reply: SubmitReply) -> None:
-        """Answer the submit, unless it was answered before."""
+        """Answer the submit by its row, unless it was answered before."""
+        self.is_recorded = True
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(reply)
 
@@ -162,11 +177,12 @@ class _Taken:
         """Answer a submit that the journal can't take: nothing of it is there, and the next one goes on.
 
         Raises:
-            Exception: ``error`` itself, where something is there.
+            Exception: ``error`` itself, where its row is there.
         """
-        if self.answer is None or self.answer.done():
+        if self.is_recorded:
             raise error
-        self.answer.set_exception(error)
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Execution:
@@ -250,7 +266,7 @@ class Execution:
 
     def add(self, order: SubmitRequest) -> None:
         """Take an order whose row is there, and nobody else's."""
-        self._queue(_Taken(order, is_ours=True))
+        self._queue(_Taken(order, is_recorded=True, is_ours=True))
 
     def _queue(self, taken: _Taken) -> None:
         taken.in_lane = True
@@ -330,7 +346,9 @@ class Execution:
             await self._refuse_now(order)
             generation = self._connection.generation
             try:
-                prepared = Prepared(**(await self._connection.ask("prepare", urgency=ORDER, **_about(order))).value)
+                prepared = (
+                    await self._connection.ask(Prepare(order.parameters.symbol, order.position_id), urgency=ORDER)
+                ).value
                 judge(
                     order,
                     prepared,
@@ -376,10 +394,10 @@ class Execution:
         aside = self._asides.get(order.order_id)
         if aside is None or prepared.tick is None:
             return False
-        before, aside.quote_ms = aside.quote_ms, prepared.tick["time_msc"]
+        before, aside.quote_ms = aside.quote_ms, prepared.tick.time_msc
         return before not in (0, aside.quote_ms)
 
-    async def _request(self, order: SubmitRequest, prepared: Prepared, denied: frozenset[int]) -> dict[str, Any]:
+    async def _request(self, order: SubmitRequest, prepared: Prepared, denied: frozenset[int]) -> TradeRequest:
         assert prepared.symbol is not None
         choices, deviations = (
             fillings(order.parameters, prepared.symbol, denied),
@@ -396,9 +414,9 @@ class Execution:
             attempt=order.attempt,
             bid=prepared.bid,
             ask=prepared.ask,
-            quote_at=self._connection.time.utc(prepared.tick["time_msc"]),
-            point=number(prepared.symbol["point"]),
-            contract_size=number(prepared.symbol["trade_contract_size"]),
+            quote_at=self._connection.time.utc(prepared.tick.time_msc),
+            point=number(prepared.symbol.point),
+            contract_size=number(prepared.symbol.trade_contract_size),
             account_rate=number(prepared.rate or 0),
             currency=self._connection.currency,
             sent_at=self._clock(),
@@ -414,60 +432,59 @@ class Execution:
         until = min(order.not_after, judged.started.sent_at + timedelta(seconds=JUDGED_FOR_S))
         try:
             answer = await self._connection.ask(
-                "send",
+                Send(judged.request, until.timestamp(), self._window(order)),
                 urgency=ORDER,
                 deadline_s=self._limits.terminal.order_send_deadline_s,
                 logged=False,
-                request=judged.request,
-                not_after=until.timestamp(),
-                look=self._look(order),
             )
         except NotHandedOverError as error:
             await self._refuse(taken, order.attempt, "not_connected", f"never handed to the worker: {error}")
         except WorkerLostError as error:
             await self._doubt(order, "deadline" if error.deadline else "worker_lost", str(error))
         else:
-            if answer.value["sent"]:
+            if answer.value.sent:
                 return await self._settle(judged, answer)
             late = f"not after {until.isoformat()}, seen immediately before order_send"
             await self._refuse(taken, order.attempt, "stale", late)
         return None
 
-    def _look(self, order: SubmitRequest) -> dict[str, Any] | None:
+    def _window(self, order: SubmitRequest) -> DealWindow | None:
         """Return where the deals of a market order are to be looked for at once; a pending one has none."""
         if order.parameters.order_type != "market":
             return None
         time, now, opens = self._connection.time, self._clock(), order.position_id is None
-        return {
-            "hedging": self._connection.hedging and opens,  # what closes has the position of what opened
-            "since": time.server_s(now - JUST_NOW),
-            "until": time.server_s(now + FUTURE),
-        }
+        return DealWindow(
+            hedging=self._connection.hedging and opens,  # what closes has the position of what opened
+            since=time.server_s(now - JUST_NOW),
+            until=time.server_s(now + FUTURE),
+        )
 
-    def _deals(self, answer: Answer, generation: int) -> list[Filled]:
+    def _deals(self, answer: Answered[SendResult], generation: int) -> list[Filled]:
         """Return the deals that came with an answer, if what this connection shows is believed."""
         if self._connection.generation != generation:
             return []
-        rows = [row for row in answer.value.get("deals") or () if row["volume"] > 0]
-        return [filled(row, self._connection.currency, self._connection.time) for row in rows]
+        rows = [row for row in answer.value.deals or () if row.volume > 0]
+        try:
+            return [filled(row, self._connection.currency, self._connection.time) for row in rows]
+        except (ArithmeticError, ValueError, TypeError):
+            logger.exception("a deal can't be read; it is looked for once more")  # and takes no RESULT with it
+            return []
 
-    async def _settle(self, judged: _Judged, answer: Answer) -> _Judged | None:
+    async def _settle(self, judged: _Judged, answer: Answered[SendResult]) -> _Judged | None:
         order = judged.order
-        result = answer.value["result"] or {}
-        retcode, comment = result.get("retcode"), result.get("comment", "")
-        verdict = classify_opening(retcode, result.get("order", 0), comment, answer.error)
+        result = answer.value
+        verdict = classify_opening(result.retcode, result.order, result.comment, answer.error)
         returned = SubmitReturned(
             attempt=order.attempt,
-            retcode=retcode,
+            retcode=result.retcode,
             retcode_name=verdict.name,
-            request_id=result.get("request_id", 0),
-            returned_at=datetime.fromtimestamp(answer.value["at"], UTC),
-            raw={**result, "last_error": list(answer.error)},
+            request_id=result.request_id,
+            returned_at=datetime.fromtimestamp(result.at, UTC),
+            raw={**result.raw, "last_error": list(answer.error)},
         )
-        elsewhere = answer.value.get("elsewhere")
-        if elsewhere and verdict.outcome in {"accepted", "doubt"}:
+        if result.elsewhere and verdict.outcome in {"accepted", "doubt"}:
             verdict = OpeningVerdict(
-                "doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {elsewhere}"
+                "doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {result.elsewhere}"
             )
         if verdict.again and order.attempt < self._limits.terminal.attempts_at_most:
             return await self._again(judged, returned, verdict, answer)
@@ -488,7 +505,7 @@ class Execution:
         return None
 
     async def _again(
-        self, judged: _Judged, returned: SubmitReturned, verdict: OpeningVerdict, answer: Answer
+        self, judged: _Judged, returned: SubmitReturned, verdict: OpeningVerdict, answer: Answered[SendResult]
     ) -> _Judged | None:
         """Begin the next attempt after an answer that proves that this one came to nothing; None: it is rejected.
 
@@ -521,10 +538,17 @@ class Execution:
         """
         order = judged.order
         now, time = self._clock(), self._connection.time
-        wanted = {"magic": magic_of(order.order_id), "tag": tag_of(order.order_id), "alike_from": None}
+        ours = Wanted(
+            magic=magic_of(order.order_id),
+            tag=tag_of(order.order_id),
+            symbol=order.parameters.symbol,
+            side=order.parameters.side,
+            volume=float(order.parameters.volume),
+            alike_from=None,
+        )
         since, until = time.server_s(now - OVERLAP), time.server_s(now + FUTURE)
-        look = await self._connection.read_now("search", orders=[wanted], since=since, until=until, settled_until=since)
-        if not look.value["read"] or any(look.value["found"].values()):
+        look = (await self._connection.read_now(Search((ours,), since, until, settled_until=since))).value
+        if not look.read or look.matches:
             raise RefusedError("guard", "the broker does not show that there is nothing of it")
         is_denied = returned.retcode == mt5.TRADE_RETCODE_INVALID_FILL
         denied = judged.denied | ({judged.request["type_filling"]} if is_denied else frozenset[int]())
@@ -577,19 +601,13 @@ def _refuse_halted(book: Book, order: SubmitRequest) -> None:
         raise RefusedError("halted", f"the account opens nothing more until it is resumed: {why}")
 
 
-def _about(order: SubmitRequest) -> dict[str, Any]:
-    """Return what the worker is asked about for an order: its symbol, and the position that it closes."""
-    closed = {} if order.position_id is None else {"position_id": order.position_id}
-    return {"symbol": order.parameters.symbol, **closed}
-
-
 def _start_again(book: Book, order: SubmitRequest, rejected: BrokerRejected, judged: _Judged) -> bool:
     _refuse_halted(book, order)
     book.expect_levels(order.order_id, *judged.levels)
     return book.start_again(order.order_id, rejected, judged.started)
 
 
-def _note(book: Book, order: SubmitRequest, returned: SubmitReturned, answer: Answer) -> None:
+def _note(book: Book, order: SubmitRequest, returned: SubmitReturned, answer: Answered[SendResult]) -> None:
     brokerlog.append(book, answer.log, order.order_id)
     book.returned(order.order_id, returned)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
@@ -16,8 +15,9 @@ from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import is_stale
 from streamapp.terminal.account.levels import refuse_implausible, refuse_prices
-from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError, number, to_tick
+from streamapp.terminal.account.request import NotYetError, RefusedError, to_tick
 from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.pipe import Prepared, SymbolInfo, TradePosition, number
 
 LAST_DATE_S = 32_535_215_999
 """The last second of the year 3000: MQL5's dates end there, and what a server makes of a later one nobody has said."""
@@ -83,14 +83,14 @@ def refuse_unless_connected(seen: Prepared, account: AccountSettings) -> None:
         RefusedError: reason not_connected, naming what is wrong.
     """
     terminal, owner = seen.terminal, seen.account
-    if terminal is None or owner is None or not terminal["connected"]:
+    if terminal is None or owner is None or not terminal.connected:
         raise RefusedError("not_connected", "the terminal has no connection to the broker")
-    if (owner["login"], owner["server"]) != (account.login, account.server):
-        got = f"{owner['login']} on {owner['server']}"
+    if (owner.login, owner.server) != (account.login, account.server):
+        got = f"{owner.login} on {owner.server}"
         raise RefusedError("not_connected", f"expected account {account.login} on {account.server}, got {got}")
-    if not terminal["trade_allowed"] or terminal["tradeapi_disabled"]:
+    if not terminal.trade_allowed or terminal.tradeapi_disabled:
         raise RefusedError("not_connected", "algo trading is switched off in the terminal")
-    if not owner["trade_allowed"] or not owner["trade_expert"]:
+    if not owner.trade_allowed or not owner.trade_expert:
         raise RefusedError("not_connected", "the broker does not let this account trade by program")
 
 
@@ -101,13 +101,13 @@ def _refuse_by_guards(wanted: OrderParameters, guards: GuardSettings) -> None:
         raise RefusedError("guard", f"expected at most {guards.max_volume} lots, got {wanted.volume}")
 
 
-def _refuse_modes(wanted: OrderParameters, symbol: dict[str, Any], *, opens: bool) -> None:
-    mode = enums.TRADE_MODES.get(symbol["trade_mode"], str(symbol["trade_mode"]))
+def _refuse_modes(wanted: OrderParameters, symbol: SymbolInfo, *, opens: bool) -> None:
+    mode = enums.TRADE_MODES.get(symbol.trade_mode, str(symbol.trade_mode))
     closing = () if opens else ("long_only", "short_only", "close_only")
     if mode not in ("full", OPEN_FOR[wanted.side], *closing):
         shown = mode.replace("_", " ")
         raise RefusedError("invalid", f"expected {wanted.symbol} open for a {wanted.side}, got trade mode {shown}")
-    modes = symbol["order_mode"]
+    modes = symbol.order_mode
     for what, bit, needed in (
         (f"{wanted.order_type.replace('_', '-')} orders", enums.ORDER_MODES[wanted.order_type], True),
         ("a stop loss", enums.SYMBOL_ORDER_SL, bool(wanted.stop_loss)),
@@ -117,7 +117,7 @@ def _refuse_modes(wanted: OrderParameters, symbol: dict[str, Any], *, opens: boo
             raise RefusedError("invalid", f"expected {what} allowed for {wanted.symbol}, got order_mode {modes}")
 
 
-def _refuse_lifetime(wanted: OrderParameters, symbol: dict[str, Any], time: ServerTime, now: datetime) -> None:
+def _refuse_lifetime(wanted: OrderParameters, symbol: SymbolInfo, time: ServerTime, now: datetime) -> None:
     until = wanted.expiration
     # By the server's whole seconds, as it will compare: the request carries no smaller ones.
     if until is not None and time.server_s(until) <= time.server_s(now):
@@ -128,7 +128,7 @@ def _refuse_lifetime(wanted: OrderParameters, symbol: dict[str, Any], time: Serv
         return
     if until is not None and time.offset_s is None:
         raise RefusedError("not_connected", "the server's clock is not known yet, and an expiration is said by it")
-    lifetime, modes = wanted.time_in_force, symbol["expiration_mode"]
+    lifetime, modes = wanted.time_in_force, symbol.expiration_mode
     if not modes & 1 << enums.LIFETIME_NUMBERS[lifetime]:
         raise RefusedError(
             "invalid", f"expected a lifetime that {wanted.symbol} allows, got {lifetime} (expiration_mode {modes})"
@@ -150,7 +150,7 @@ def _refuse_old_quote(
 ) -> None:
     assert seen.tick is not None
     age_s, most_s, symbol = (
-        (now - time.utc(seen.tick["time_msc"])).total_seconds(),
+        (now - time.utc(seen.tick.time_msc)).total_seconds(),
         guards.max_tick_age_s,
         wanted.symbol,
     )
@@ -164,8 +164,8 @@ def _refuse_old_quote(
         raise NotYetError("guard", f"expected a clock that is right, got a quote of {symbol} {-age_s:.0f} s from now")
 
 
-def _refuse_volume(volume: Decimal, symbol: dict[str, Any], *, closes_all: bool) -> None:
-    smallest, largest, step = (number(symbol[f"volume_{name}"]) for name in ("min", "max", "step"))
+def _refuse_volume(volume: Decimal, symbol: SymbolInfo, *, closes_all: bool) -> None:
+    smallest, largest, step = (number(getattr(symbol, f"volume_{name}")) for name in ("min", "max", "step"))
     if closes_all and volume <= largest:  # what a split or another step left: brokers take it whole
         return
     if not smallest <= volume <= largest:
@@ -182,7 +182,7 @@ def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepare
         raise RefusedError("invalid", f"expected position {position_id} open, it is not")
     if is_stale(position, seen.deals):
         raise NotYetError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
-    side: Side = enums.SIDES[position["type"]]
+    side: Side = enums.SIDES[position.type]
     if side == wanted.side or _lots(position) < wanted.volume:
         held = f"{side} {_lots(position)}"
         raise RefusedError(
@@ -190,12 +190,12 @@ def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepare
         )
 
 
-def _lots(position: dict[str, Any]) -> Decimal:
-    return number(position["volume"])
+def _lots(position: TradePosition) -> Decimal:
+    return number(position.volume)
 
 
-def _refuse_held(wanted: OrderParameters, seen: Prepared, symbol: dict[str, Any]) -> None:
-    limit = number(symbol["volume_limit"])
+def _refuse_held(wanted: OrderParameters, seen: Prepared, symbol: SymbolInfo) -> None:
+    limit = number(symbol.volume_limit)
     held = number((seen.held or (0.0, 0.0))[wanted.side == "sell"])
     if limit and held + wanted.volume > limit:
         raise RefusedError(
@@ -204,14 +204,14 @@ def _refuse_held(wanted: OrderParameters, seen: Prepared, symbol: dict[str, Any]
         )
 
 
-def _refuse_slippage(order: SubmitRequest, seen: Prepared, symbol: dict[str, Any]) -> None:
+def _refuse_slippage(order: SubmitRequest, seen: Prepared, symbol: SymbolInfo) -> None:
     """Compare the price that the order can get with the expected one: the market's now, or its own."""
     if order.max_slippage_points is None or order.expected_price is None:
         return
     wanted, expected = order.parameters, Decimal(order.expected_price)
     own = wanted.stop_limit_price if wanted.order_type == "stop_limit" else wanted.price
     price = seen.market(wanted.side) if wanted.order_type == "market" else to_tick(own, symbol)
-    points = (price - expected if wanted.side == "buy" else expected - price) / number(symbol["point"])
+    points = (price - expected if wanted.side == "buy" else expected - price) / number(symbol.point)
     if points > order.max_slippage_points:
         raise RefusedError(
             "guard", f"expected at most {order.max_slippage_points} points from {expected}, got {points:.1f}"

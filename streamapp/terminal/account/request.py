@@ -6,21 +6,18 @@ is judged by :mod:`streamapp.terminal.account.pretrade`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any
 
 from streamapp.domain.facts import RefusedReason
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.orders import EXACT
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import Side
 from streamapp.errors import Definite
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import LIFETIME_NUMBERS, ORDER_TYPE_NUMBERS, SIDES
 from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.pipe import Prepared, SymbolInfo, TradeRequest, number
 
 DEVIATION_POINTS = 20
 """How far an instant execution may be from the price asked for, at least, when nobody names a limit: two pips of a
@@ -41,59 +38,11 @@ class NotYetError(RefusedError):
     """The same, unless it shows within a moment: a quote that has not come yet, a table behind another one."""
 
 
-def number(value: float) -> Decimal:
-    """Return the decimal that a float of the module stands for: its noise begins behind the tenth digit."""
-    return Decimal(repr(round(float(value), 10)))
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the module showed immediately before an order, its structs as dicts, and the rate of the currency.
-
-    ``held``: the lots of positions and working orders of the symbol, bought and sold; read only where the broker limits
-    them. ``position``: what an order that closes would close, None if that is not open; ``deals`` are all of its deals.
-    ``netted``: the symbol's position where a symbol has only one, which an order that opens would change.
-    """
-
-    terminal: dict[str, Any] | None
-    account: dict[str, Any] | None
-    symbol: dict[str, Any] | None
-    tick: dict[str, Any] | None
-    rate: float | None
-    held: tuple[float, float] | None = None
-    position: dict[str, Any] | None = None
-    deals: Sequence[dict[str, Any]] = ()
-    netted: dict[str, Any] | None = None
-
-    @property
-    def has_quote(self) -> bool:
-        """Whether there is a tick: it has a time, and one price at least. Prices may be 0 and less, as oil's were."""
-        return self.tick is not None and bool(self.tick["time_msc"]) and bool(self.bid or self.ask)
-
-    @property
-    def bid(self) -> Decimal:
-        """The bid."""
-        return number((self.tick or {}).get("bid", 0))
-
-    @property
-    def ask(self) -> Decimal:
-        """The ask."""
-        return number((self.tick or {}).get("ask", 0))
-
-    def market(self, side: Side) -> Decimal:
-        """Return the price at which an order of this side trades: the ask for a buy, the bid for a sell."""
-        return self.ask if side == "buy" else self.bid
-
-    def closing(self, side: Side) -> Decimal:
-        """Return the price at which a position of this side is closed."""
-        return self.bid if side == "buy" else self.ask
-
-
-def to_tick(price: Decimal | None, symbol: dict[str, Any]) -> Decimal:
+def to_tick(price: Decimal | None, symbol: SymbolInfo) -> Decimal:
     """Return the price on the symbol's grid nearest to ``price``; no price is 0."""
     if price is None:
         return Decimal(0)
-    grid = number(symbol["trade_tick_size"] or symbol["point"])
+    grid = number(symbol.trade_tick_size or symbol.point)
     steps = EXACT.divide(price, grid).quantize(Decimal(1), ROUND_HALF_EVEN, context=EXACT)
     return EXACT.multiply(steps, grid)
 
@@ -107,9 +56,9 @@ def protection(order: SubmitRequest, seen: Prepared) -> tuple[Decimal, Decimal]:
     assert seen.symbol is not None
     wanted, kept = order.parameters, seen.netted
     stop_loss, take_profit = to_tick(wanted.stop_loss, seen.symbol), to_tick(wanted.take_profit, seen.symbol)
-    if kept is None or SIDES[kept["type"]] != wanted.side:
+    if kept is None or SIDES[kept.type] != wanted.side:
         return stop_loss, take_profit
-    return stop_loss or number(kept["sl"]), take_profit or number(kept["tp"])
+    return stop_loss or number(kept.sl), take_profit or number(kept.tp)
 
 
 def deviation_of(order: SubmitRequest, seen: Prepared, of_symbol: int | None) -> int:
@@ -119,13 +68,13 @@ def deviation_of(order: SubmitRequest, seen: Prepared, of_symbol: int | None) ->
     if of_symbol is not None:
         return of_symbol
     assert seen.symbol is not None
-    point = number(seen.symbol["point"])
+    point = number(seen.symbol.point)
     return max(DEVIATION_POINTS, int((seen.ask - seen.bid) / point) if point else 0)
 
 
 def build(
     order: SubmitRequest, seen: Prepared, filling: int, time: ServerTime, deviation: int | None = None
-) -> dict[str, Any]:
+) -> TradeRequest:
     """Return the request for ``order_send``: the keys that it knows, the types that it takes (reference mt5 §1.4).
 
     The one way to make an opening request, and that of an order that closes a position (``position_id``).
@@ -136,7 +85,7 @@ def build(
     # What a pending order finds when its price comes, nobody knows: it names its own levels only, and is watched.
     own = to_tick(wanted.stop_loss, seen.symbol), to_tick(wanted.take_profit, seen.symbol)
     stop_loss, take_profit = protection(order, seen) if wanted.order_type == "market" else own
-    request: dict[str, Any] = {
+    request: TradeRequest = {
         "symbol": wanted.symbol,
         "volume": float(wanted.volume),
         "type": ORDER_TYPE_NUMBERS[wanted.order_type, wanted.side],
@@ -157,11 +106,11 @@ def build(
     if order.position_id is None:
         return request
     # The module names positions by ticket, which may change; we by the identifier, which does not.
-    return request | {"position": seen.position["ticket"] if seen.position else order.position_id}
+    return request | {"position": seen.position.ticket if seen.position else order.position_id}
 
 
-def _pending(wanted: OrderParameters, symbol: dict[str, Any], time: ServerTime) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+def _pending(wanted: OrderParameters, symbol: SymbolInfo, time: ServerTime) -> TradeRequest:
+    fields: TradeRequest = {
         "action": mt5.TRADE_ACTION_PENDING,
         "price": float(to_tick(wanted.price, symbol)),
         "type_time": LIFETIME_NUMBERS[wanted.time_in_force],

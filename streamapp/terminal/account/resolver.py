@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from streamapp.clock import Clock
 from streamapp.domain.facts import Filled, OutcomeUnknown, ProvenAbsent
@@ -17,12 +16,13 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import filled
-from streamapp.terminal.account.evidence import CLOCK_SLACK, Evidence, judged, sightings
+from streamapp.terminal.account.search import CLOCK_SLACK, Evidence, judged, sightings
 from streamapp.terminal.account.synchronisation import FUTURE
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.journal.orders import Doubt
+from streamapp.terminal.pipe import Found, Search, TradeDeal, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -201,13 +201,13 @@ class Resolver:
             self._begin_anew()
         began_s, began_at = _now_s(), self._clock()
         doubts = self._sought()
-        look = (await self._connection.read_now("search", **self._arguments(doubts))).value
-        if not look["read"]:
+        look = (await self._connection.read_now(self._search(doubts))).value
+        if not look.read:
             raise NotHandedOverError("search: the terminal did not show all four tables")
-        self._settling.looked(began_s, began_at, look["digest"])
+        self._settling.looked(began_s, began_at, look.digest)
         evidence = self._judged(look, doubts)
-        await self._adopt(doubts, evidence, look["found"]["history_deals"])
-        await self._close(self._settling.over(began_s), evidence, look["counts"])
+        await self._adopt(doubts, evidence, look.deals)
+        await self._close(self._settling.over(began_s), evidence, look.counts)
         self._settling.plan(_now_s())
         self._next_late_s = _now_s() + self._terminal.settle_window_s
 
@@ -216,25 +216,25 @@ class Resolver:
         self._resolved = {name: doubt for name, doubt in self._resolved.items() if doubt.recorded_at > oldest}
         return [*(window.doubt for window in self._settling.windows.values()), *self._resolved.values()]
 
-    def _arguments(self, doubts: Sequence[Doubt]) -> dict[str, Any]:
-        return {
-            "orders": [self._wanted(doubt) for doubt in doubts],
-            "since": min(self._since(doubt) for doubt in doubts),
-            "until": self._connection.time.server_s(self._latest(doubts) + FUTURE),
-            "settled_until": self._settled_until,
-        }
+    def _search(self, doubts: Sequence[Doubt]) -> Search:
+        return Search(
+            orders=tuple(self._wanted(doubt) for doubt in doubts),
+            since=min(self._since(doubt) for doubt in doubts),
+            until=self._connection.time.server_s(self._latest(doubts) + FUTURE),
+            settled_until=self._settled_until,
+        )
 
-    def _wanted(self, doubt: Doubt) -> dict[str, Any]:
+    def _wanted(self, doubt: Doubt) -> Wanted:
         order = doubt.order
         alike_from = 0 if self._may_be_old(doubt) else self._connection.time.server_s(doubt.recorded_at - CLOCK_SLACK)
-        return {
-            "magic": doubt.magic,
-            "tag": doubt.tag,
-            "symbol": order.parameters.symbol,
-            "side": order.parameters.side,
-            "volume": float(order.parameters.volume),
-            "alike_from": None if order.order_id in self._resolved else alike_from,
-        }
+        return Wanted(
+            magic=doubt.magic,
+            tag=doubt.tag,
+            symbol=order.parameters.symbol,
+            side=order.parameters.side,
+            volume=float(order.parameters.volume),
+            alike_from=None if order.order_id in self._resolved else alike_from,
+        )
 
     def _since(self, doubt: Doubt) -> int:
         if self._may_be_old(doubt):
@@ -249,22 +249,20 @@ class Resolver:
         """Return whether it was claimed for another journal, and so may have been sent before this one began."""
         return doubt.order.epoch != self._journal.book.epoch and doubt.order.order_id not in self._resolved
 
-    def _judged(self, look: dict[str, Any], doubts: Sequence[Doubt]) -> dict[str, Evidence]:
-        seen = sightings(look["found"], hedging=self._connection.hedging, time=self._connection.time)
+    def _judged(self, look: Found, doubts: Sequence[Doubt]) -> dict[str, Evidence]:
+        seen = sightings(look.matches, hedging=self._connection.hedging, time=self._connection.time)
         lateness = timedelta(seconds=self._terminal.settle_window_s)
         return judged(seen, doubts, epoch=self._journal.book.epoch, lateness=lateness)
 
     # -- what it means
 
-    async def _adopt(
-        self, doubts: Sequence[Doubt], evidence: dict[str, Evidence], rows: Sequence[dict[str, Any]]
-    ) -> None:
+    async def _adopt(self, doubts: Sequence[Doubt], evidence: dict[str, Evidence], rows: Sequence[TradeDeal]) -> None:
         """Take what is ours as ours, with the deals that were found beside it."""
         found = [doubt for doubt in doubts if evidence[doubt.order.order_id].tickets]
         if not found:
             return
         tickets = {ticket for doubt in found for ticket in evidence[doubt.order.order_id].tickets}
-        ours = [row for row in rows if row["order"] in tickets and row["volume"] > 0]
+        ours = [row for row in rows if row.order in tickets and row.volume > 0]
         deals = [filled(row, self._connection.currency, self._connection.time) for row in ours]
         adopted = await self._journal.write(partial(_adopted, doubts=found, evidence=evidence, deals=deals))
         for doubt in found:

@@ -15,10 +15,10 @@ from streamapp.messages.account import AccountMessage, SnapshotMessage, Snapshot
 from streamapp.mt5.enums import SIDES
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.request import number
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
+from streamapp.terminal.pipe import AccountInfo, Look, TradePosition, number
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,13 @@ class Snapshots:
 
     async def _taken(self) -> SnapshotMessage | None:
         """Return what is to be seen; None: it should be and was not, and none is not the same as not known."""
-        rows: list[dict[str, Any]] | None = None
+        rows: tuple[TradePosition, ...] | None = None
         info = None
         if self._connection.health.connection in {"ready", "no_algo_trading"}:
             try:
-                seen = (await self._connection.ride({"positions": {}}))["positions"]
-                rows, self._took_s = seen["value"], seen["took_s"]
+                seen = (await self._connection.ride(Look(positions=True))).positions
+                assert seen is not None
+                rows, self._took_s = seen.value.rows, seen.took_s
                 info = self._connection.account_info
             except (NotHandedOverError, WorkerLostError) as error:
                 logger.debug("no positions this time: %s", error)
@@ -103,10 +104,13 @@ class Snapshots:
             at=at,
         )
 
-    def _state(self, account: str, info: dict[str, Any] | None, at: Any) -> AccountMessage:
+    def _state(self, account: str, info: AccountInfo | None, at: Any) -> AccountMessage:
         health, halted = self._connection.health, self._journal.book.halted() is not None
         money = (
-            {name: number(info[name]) for name in ("balance", "equity", "margin", "margin_free", "margin_level")}
+            {
+                name: number(getattr(info, name))
+                for name in ("balance", "equity", "margin", "margin_free", "margin_level")
+            }
             if info
             else {}
         )
@@ -115,25 +119,25 @@ class Snapshots:
             connection=health.connection,
             detail=health.detail,
             trading="halted" if halted else "open" if health.connection == "ready" else "not_ready",
-            currency=info["currency"] if info else None,
-            leverage=info["leverage"] if info else None,
+            currency=info.currency if info else None,
+            leverage=info.leverage if info else None,
             epoch=self._journal.book.epoch,
             at=at,
             **money,
         )
 
 
-def _position(row: dict[str, Any]) -> SnapshotPosition:
+def _position(row: TradePosition) -> SnapshotPosition:
     return SnapshotPosition(
-        position_id=row["identifier"],
-        ticket=row["ticket"],
-        symbol=row["symbol"],
-        side=SIDES[row["type"]],
-        volume=number(row["volume"]),
-        open_price=number(row["price_open"]),
-        stop_loss=number(row["sl"]) if row["sl"] else None,
-        take_profit=number(row["tp"]) if row["tp"] else None,
-        profit=number(row["profit"]),
-        swap=number(row["swap"]),
-        magic=row["magic"],
+        position_id=row.identifier,
+        ticket=row.ticket,
+        symbol=row.symbol,
+        side=SIDES[row.type],
+        volume=number(row.volume),
+        open_price=number(row.price_open),
+        stop_loss=number(row.sl) if row.sl else None,
+        take_profit=number(row.tp) if row.tp else None,
+        profit=number(row.profit),
+        swap=number(row.swap),
+        magic=row.magic,
     )

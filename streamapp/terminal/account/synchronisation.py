@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from streamapp.domain.vocabulary import time_text
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.book import Book
+from streamapp.terminal.pipe import PastSeen, ReadPast
 
 logger = logging.getLogger(__name__)
 
@@ -76,20 +76,20 @@ class Synchronisation:
         """Return whether it is time for the next look."""
         return not self.done and (self._before is None or now_s - self._before.at_s >= self.apart_s)
 
-    def arguments(self, time: ServerTime) -> dict[str, Any]:
-        """Return what the worker's look needs. Before the offset is known, everything counts: it may not converge."""
+    def next_look(self, time: ServerTime) -> ReadPast:
+        """Return the next look. Before the offset is known, everything counts: it may not converge."""
         cut = END_OF_TIME_S if time.offset_s is None else max(time.server_s(self.connected_at), self.tick_s)
-        return {
-            "since": time.server_s(self.since),
-            "cut": cut,
-            "until": time.server_s(self.connected_at + FUTURE),
-            "known": self.known,
-        }
+        return ReadPast(
+            since=time.server_s(self.since),
+            cut=cut,
+            until=time.server_s(self.connected_at + FUTURE),
+            known=tuple(self.known),
+        )
 
-    def learn(self, look: dict[str, Any], ended_s: float) -> bool:
+    def learn(self, look: PastSeen, ended_s: float) -> bool:
         """Take a look that ended at ``ended_s`` of the loop's clock; True if the terminal is believed from now on."""
-        digest, before = look["digest"], self._before
-        self.lacking = look["lacking"]
+        digest, before = look.digest, self._before
+        self.lacking = look.lacking
         if digest is None:
             self._before = None
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,6 +24,19 @@ from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerL
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import Expected
+from streamapp.terminal.pipe import (
+    DealsSeen,
+    EndsSeen,
+    Look,
+    ReadDeals,
+    ReadEnds,
+    ReadMoreDeals,
+    ReadTicket,
+    Timed,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -116,28 +130,28 @@ class Watch:
     async def _look_at(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> bool:
         """Record what is to be seen of a ticket; True when it is over, or works and will for a while."""
         time, now = self._connection.time, self._clock()
-        answer = await self._connection.read_now(
-            "ticket",
+        look = ReadTicket(
             ticket=ticket,
             volume=float(volume),
             since=time.server_s(now - NEAR),
             until=time.server_s(now + FUTURE),
             hedging=self._connection.hedging,
         )
-        order, done, seen = answer.value["order"], answer.value["done"], self._seen(answer.value["deals"])
+        found = (await self._connection.read_now(look)).value
+        order, done, seen = found.order, found.done, self._seen(found.deals)
 
         def record(book: Book) -> bool:
             _record(book, seen)
-            if done:
+            if done and order is not None:
                 _record_end(book, order, order_id, volume, attempt)
             return not book.is_live(ticket)
 
-        works = order is not None and not done and order["type"] not in MARKET_ORDERS
+        works = order is not None and not done and order.type not in MARKET_ORDERS
         return await self._journal.write(record) or works
 
-    def _seen(self, deals: list[dict[str, Any]]) -> _Seen:
-        busted = [deal["ticket"] for deal in deals if deal["type"] in BUSTED_TRADES]
-        traded = [deal for deal in deals if deal["type"] not in BUSTED_TRADES and deal["volume"] > 0]
+    def _seen(self, deals: Sequence[TradeDeal]) -> _Seen:
+        busted = [deal.ticket for deal in deals if deal.type in BUSTED_TRADES]
+        traded = [deal for deal in deals if deal.type not in BUSTED_TRADES and deal.volume > 0]
         trades = [
             filled(deal, self._connection.currency, self._connection.time) for deal in sorted(traded, key=_in_time)
         ]
@@ -163,43 +177,40 @@ class Watch:
         wide = anew or now_s >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until
         live = await self._live_tickets() if now_s >= self._next_orders else {}
-        parts: dict[str, dict[str, Any]] = {"deals": self._deals(now, settled, wide=wide, anew=anew)}
-        if live:
-            parts["ended"] = {"tickets": list(live)}
         expected = await self._journal.write(Book.levels_to_compare) if self._journal.book.expects_levels else []
-        if expected:
-            parts["positions"] = {}
-        seen = await self._connection.ride(parts)
-        deals = seen["deals"]
-        await self._record_all(deals["value"])
-        if wide and deals["value"]["read"]:
-            self._generation = generation
-            wait_s = await self._judged(_Read(generation, settled, deals["value"]["digest"]))
-            self._next_wide = asyncio.get_running_loop().time() + max(wait_s, deals["took_s"] * WIDE_SHARE)
-        if live:
-            await self._record_ends(seen["ended"], live)
-        if expected and (rows := seen["positions"]["value"]) is not None:
-            await self._compare_levels(expected, rows)
+        deals = self._deals(now, settled, wide=wide, anew=anew)
+        ends = ReadEnds(tuple(live)) if live else None
+        seen = await self._connection.ride(Look(deals=deals, ends=ends, positions=bool(expected)))
+        if seen.deals is not None:
+            await self._record_all(seen.deals.value)
+            if wide and seen.deals.value.read:
+                self._generation = generation
+                wait_s = await self._judged(_Read(generation, settled, seen.deals.value.digest))
+                self._next_wide = asyncio.get_running_loop().time() + max(wait_s, seen.deals.took_s * WIDE_SHARE)
+        if seen.ends is not None:
+            await self._record_ends(seen.ends, live)
+        if seen.positions is not None and seen.positions.value.rows is not None:
+            await self._compare_levels(expected, seen.positions.value.rows)
 
-    def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> dict[str, Any]:
+    def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> ReadDeals:
         time = self._connection.time
-        return {
-            "wide_from": time.server_s(self._watermark - OVERLAP),
-            "near_from": time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
-            "settled_until": time.server_s(settled),
-            "until": time.server_s(now + FUTURE),
-            "wide": wide,
-            "anew": anew,
-        }
+        return ReadDeals(
+            wide_from=time.server_s(self._watermark - OVERLAP),
+            near_from=time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
+            settled_until=time.server_s(settled),
+            until=time.server_s(now + FUTURE),
+            wide=wide,
+            anew=anew,
+        )
 
-    async def _record_all(self, part: dict[str, Any]) -> None:
+    async def _record_all(self, part: DealsSeen) -> None:
         while True:
-            seen = self._seen(part["deals"])
+            seen = self._seen(part.deals)
             if seen.trades or seen.busted:
                 await self._journal.write(partial(_record, seen=seen))
-            if not part["more"]:
+            if not part.more:
                 return
-            part = (await self._connection.read_now("more_deals")).value
+            part = (await self._connection.read_now(ReadMoreDeals())).value
 
     async def _judged(self, read: _Read) -> float:
         """Move the watermark if this read equals the one before; return after how long the next is due."""
@@ -225,16 +236,14 @@ class Watch:
         self._told = {ticket: text for ticket, text in self._told.items() if ticket in live}
         return live
 
-    async def _record_ends(self, seen: dict[str, Any], live: dict[int, list[Any]]) -> None:
+    async def _record_ends(self, seen: Timed[EndsSeen], live: dict[int, list[Any]]) -> None:
         """Record what became of the tickets that do not work any more."""
-        self._next_orders = asyncio.get_running_loop().time() + seen["took_s"] * ORDERS_SHARE
-        ended = seen["value"]
-        self._looked_up = ended["looked"][-1] if ended["looked"] else 0
-        if ended["orders"]:
-            await self._journal.write(lambda book: _record_ends(book, ended["orders"], live))
-        await self._miss_deals(
-            {row["ticket"] for row in ended["orders"] if row["state"] == mt5.ORDER_STATE_FILLED}, live
-        )
+        self._next_orders = asyncio.get_running_loop().time() + seen.took_s * ORDERS_SHARE
+        ended = seen.value
+        self._looked_up = ended.looked[-1] if ended.looked else 0
+        if ended.orders:
+            await self._journal.write(lambda book: _record_ends(book, ended.orders, live))
+        await self._miss_deals({row.ticket for row in ended.orders if row.state == mt5.ORDER_STATE_FILLED}, live)
 
     @property
     def problem(self) -> str:
@@ -256,9 +265,9 @@ class Watch:
             await self._journal.write(partial(_report_unknown, order_id=order_id, body=body))
             logger.error("%s", self._told[ticket])
 
-    async def _compare_levels(self, expected: list[Expected], rows: list[dict[str, Any]]) -> None:
+    async def _compare_levels(self, expected: list[Expected], rows: Sequence[TradePosition]) -> None:
         """Compare the levels of positions that were opened or changed just now with what their orders asked for."""
-        now_s, positions = asyncio.get_running_loop().time(), {row["identifier"]: row for row in rows}
+        now_s, positions = asyncio.get_running_loop().time(), {row.identifier: row for row in rows}
         self._unseen = {one.ticket: self._unseen.get(one.ticket, now_s) for one in expected}
         for one in expected:
             position = positions.get(one.position_id)
@@ -287,24 +296,24 @@ def _compared(book: Book, expected: Expected, lacking: Unprotected | None) -> No
         book.report("unprotected", expected.order_id, lacking)
 
 
-def _record_ends(book: Book, orders: list[dict[str, Any]], live: dict[int, list[Any]]) -> None:
+def _record_ends(book: Book, orders: Sequence[TradeOrder], live: dict[int, list[Any]]) -> None:
     for order in orders:
-        order_id, volume, attempt = live[order["ticket"]]
+        order_id, volume, attempt = live[order.ticket]
         _record_end(book, order, order_id, Decimal(volume), attempt)
 
 
-def _record_end(book: Book, order: dict[str, Any], order_id: str, volume: Decimal, attempt: int) -> None:
-    if order["state"] not in ENDED_STATES:
+def _record_end(book: Book, order: TradeOrder, order_id: str, volume: Decimal, attempt: int) -> None:
+    if order.state not in ENDED_STATES:
         return
-    by_user = book.cancel_requested(order["ticket"])
+    by_user = book.cancel_requested(order.ticket)
     # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
     # deals.
     final = end_of(order, attempt, asked=volume, by_user=by_user)
-    if final is None and book.has_lost_deals(order["ticket"]):
-        final = BrokerCancelled(ticket=order["ticket"], reason="broker")
+    if final is None and book.has_lost_deals(order.ticket):
+        final = BrokerCancelled(ticket=order.ticket, reason="broker")
     if final is not None:
-        book.end_ticket(order["ticket"], order_id, final)
+        book.end_ticket(order.ticket, order_id, final)
 
 
-def _in_time(deal: dict[str, Any]) -> tuple[int, int]:
-    return deal["time_msc"], deal["ticket"]
+def _in_time(deal: TradeDeal) -> tuple[int, int]:
+    return deal.time_msc, deal.ticket

@@ -7,36 +7,22 @@ import contextlib
 import itertools
 import os
 from asyncio.subprocess import Process
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from streamapp.errors import Ambiguous, Transient
 from streamapp.processes.children import spawn
-from streamapp.terminal import frames
+from streamapp.terminal import pipe
+from streamapp.terminal.pipe import Answered, Call, FrameError, Setup
+
+A = TypeVar("A")
 
 ORDER, READ = 0, 1
 """Which request goes first when several wait."""
 START_DEADLINE_S = 30.0
 """How long a worker may take to import the module and to end on being asked; a cold Windows machine needs several
 seconds."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the worker answered.
-
-    ``failure``: no call could be made; ``broken``: only ``initialize`` can be now; ``away``: the terminal had no
-    connection, or another account, so that what was read is not believed; ``took_s``: how long it kept the worker.
-    """
-
-    value: Any
-    failure: str | None
-    broken: tuple[int, str] | None
-    error: tuple[int, str]
-    log: list[dict[str, Any]]
-    away: str | None = None
-    took_s: float = 0.0
 
 
 class WorkerPort(Protocol):
@@ -52,14 +38,12 @@ class WorkerPort(Protocol):
     async def end(self) -> None:
         """End the worker at once and see it dead."""
 
-    async def call(
-        self, operation: str, arguments: dict[str, Any], *, deadline_s: float, urgency: int = READ
-    ) -> Answer:
+    async def call(self, call: Call[A], *, deadline_s: float, urgency: int = READ) -> Answered[A]:
         """Return the answer.
 
         Raises:
             NotHandedOverError: there is no worker, or it ended before this request's turn.
-            WorkerLostError: it ended, or took longer than ``deadline_s`` and was ended.
+            WorkerLostError: it ended, took longer than ``deadline_s``, or answered what can't be read, and was ended.
         """
 
 
@@ -86,9 +70,9 @@ class WorkerLink:
     def __init__(
         self, module: str, lock: Path, *, environment: dict[str, str] | None = None, crash_at: str | None = None
     ) -> None:
-        self._setup = {"module": module, "lock": str(lock.absolute()), "crash_at": crash_at}
+        self._setup = Setup(module, str(lock.absolute()), crash_at)
         self._environment = environment or {}
-        self._waiting: asyncio.PriorityQueue[tuple[int, int, dict[str, Any], float, asyncio.Future[Any]]] = (
+        self._waiting: asyncio.PriorityQueue[tuple[int, int, Call[Any], float, asyncio.Future[Any]]] = (
             asyncio.PriorityQueue()
         )
         self._number = itertools.count()
@@ -105,29 +89,26 @@ class WorkerLink:
         environment = {**os.environ, **self._environment}
         self._process = await spawn("streamapp.terminal.worker.process", str(os.getpid()), environment=environment)
         assert self._process.stdin is not None
-        self._process.stdin.write(frames.encode(self._setup))
-        self._setup["crash_at"] = None  # a test's crash happens in one life, not in each
+        self._process.stdin.write(pipe.encode_call(self._setup))
+        self._setup = replace(self._setup, crash_at=None)  # a test's crash happens in one life, not in each
 
-    async def call(
-        self, operation: str, arguments: dict[str, Any], *, deadline_s: float, urgency: int = READ
-    ) -> Answer:
+    async def call(self, call: Call[A], *, deadline_s: float, urgency: int = READ) -> Answered[A]:
         """Return the worker's answer, as :class:`WorkerPort` says."""
         if not self.is_alive:
-            raise NotHandedOverError(f"expected a worker for {operation}, got none; it is being started again")
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        frame = {"operation": operation, "arguments": arguments}
-        self._waiting.put_nowait((urgency, next(self._number), frame, deadline_s, future))
+            raise NotHandedOverError(f"expected a worker for {call.name}, got none; it is being started again")
+        future: asyncio.Future[Answered[A]] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait((urgency, next(self._number), call, deadline_s, future))
         return await future
 
     async def run(self) -> None:
         """Hand requests over, for ever."""
         while True:
-            _, _, frame, deadline_s, future = await self._waiting.get()
+            _, _, call, deadline_s, future = await self._waiting.get()
             if future.cancelled():
                 continue
             process = self._process
             try:
-                result = await self._exchange(process, frame, deadline_s)
+                result = await self._exchange(process, call, deadline_s)
             except (NotHandedOverError, WorkerLostError) as error:
                 await self._end(process)
                 self._fail_waiting()
@@ -137,19 +118,22 @@ class WorkerLink:
                 if not future.done():
                     future.set_result(result)
 
-    async def _exchange(self, process: Process | None, frame: dict[str, Any], deadline_s: float) -> Answer:
+    async def _exchange(self, process: Process | None, call: Call[A], deadline_s: float) -> Answered[A]:
         if process is None or process.returncode is not None or process.stdin is None or process.stdout is None:
-            raise NotHandedOverError(f"expected a worker for {frame['operation']}, got one that ended")
+            raise NotHandedOverError(f"expected a worker for {call.name}, got one that ended")
         try:
             async with asyncio.timeout(deadline_s):
-                process.stdin.write(frames.encode(frame))
+                process.stdin.write(pipe.encode_call(call))
                 await process.stdin.drain()
-                return _answer(await frames.receive(process.stdout))
+                return pipe.decode_answer(call, await pipe.receive(process.stdout))
         except TimeoutError:
-            message = f"{frame['operation']}: no answer within {deadline_s:g} s; the worker was ended"
+            message = f"{call.name}: no answer within {deadline_s:g} s; the worker was ended"
             raise WorkerLostError(message, deadline=True) from None
         except (OSError, asyncio.IncompleteReadError) as error:
-            message = f"{frame['operation']}: the worker ended during the call ({type(error).__name__})"
+            message = f"{call.name}: the worker ended during the call ({type(error).__name__})"
+            raise WorkerLostError(message, deadline=False) from None
+        except FrameError as error:
+            message = f"{call.name}: the worker's answer can't be read, and it was ended: {error}"
             raise WorkerLostError(message, deadline=False) from None
 
     def _fail_waiting(self) -> None:
@@ -183,17 +167,3 @@ class WorkerLink:
                 await self.end()
         self._process = None
         self._fail_waiting()
-
-
-def _answer(frame: dict[str, Any]) -> Answer:
-    code, text = frame["error"]
-    broken = frame["broken"]
-    return Answer(
-        frame["value"],
-        frame["failure"],
-        (broken[0], broken[1]) if broken else None,
-        (code, text),
-        frame["log"],
-        frame["away"],
-        frame["took_s"],
-    )

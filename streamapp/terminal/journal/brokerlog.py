@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from streamapp.messages.log import BrokerLogEntry, chained
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.outbox import Ends
+from streamapp.terminal.pipe import Exchange
 
 LARGEST_B = 890_000
 """Most bytes in one entry: mirror carries 900,000 in a message, which names the account around it, and an entry that
 NATS never takes would stop all that come after it."""
 
 
-def append(book: Book, exchanges: Sequence[dict[str, Any]], order_id: str | None = None) -> None:
+def append(book: Book, exchanges: Sequence[Exchange], order_id: str | None = None) -> None:
     """Add what the worker exchanged with the terminal program, oldest first."""
     if not exchanges:
         return
@@ -25,7 +26,7 @@ def append(book: Book, exchanges: Sequence[dict[str, Any]], order_id: str | None
         entry = _entry(book, previous, seq, exchange, order_id)
         payload = entry.encode()
         if len(payload) > LARGEST_B:
-            entry = _entry(book, previous, seq, {**exchange, "response": {"left_out_bytes": len(payload)}}, order_id)
+            entry = _entry(book, previous, seq, replace(exchange, response={"left_out_bytes": len(payload)}), order_id)
             payload = entry.encode()
         previous = entry.hash
         book.db.execute("INSERT INTO log VALUES (?, ?)", (seq, payload))
@@ -35,19 +36,19 @@ def append(book: Book, exchanges: Sequence[dict[str, Any]], order_id: str | None
     book.ends = Ends(book.ends.seq, seq, previous)
 
 
-def _entry(book: Book, previous: str, seq: int, exchange: dict[str, Any], order_id: str | None) -> BrokerLogEntry:
+def _entry(book: Book, previous: str, seq: int, exchange: Exchange, order_id: str | None) -> BrokerLogEntry:
     return chained(
         previous,
         account=book.account,
         epoch=book.epoch,
         seq=seq,
-        at=datetime.fromtimestamp(exchange["at"], UTC),
-        function=exchange["function"],
-        request=exchange["request"],
-        response=exchange["response"],
-        last_error=tuple(exchange["last_error"]),
+        at=datetime.fromtimestamp(exchange.at, UTC),
+        function=exchange.function,
+        request=exchange.request,
+        response=exchange.response,
+        last_error=exchange.last_error,
         order_id=order_id,
-        duration_us=exchange["duration_us"],
+        duration_us=exchange.duration_us,
     )
 
 

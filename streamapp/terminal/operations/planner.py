@@ -1,21 +1,23 @@
-"""The next step of an operation: one look at the broker, and what the rules of changes.py make of it."""
+"""The next step of an operation: one look at the broker, and what the rules of rules.py make of it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TypeVar
 
 from streamapp.clock import Clock
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.request import Prepared
 from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal import memory
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.operations import rules as changes
+from streamapp.terminal.operations import rules
 from streamapp.terminal.operations.operation import Work
-from streamapp.terminal.operations.rules import Context, Over, Seen, Step, Unclear
+from streamapp.terminal.operations.rules import Context, Over, Step, Unclear
+from streamapp.terminal.pipe import Call, OrderSeen, PositionSeen, ReadOrder, ReadPosition
+
+S = TypeVar("S", OrderSeen, PositionSeen)
 
 
 class Steps:
@@ -57,38 +59,36 @@ class Steps:
                 if not isinstance(ticket, int):
                     work.first_look = work.first_look or asyncio.get_running_loop().time()
                     return ticket
-                seen = await self._look(work, "order_now", ticket=ticket)
+                seen = await self._look(work, ReadOrder(ticket))
                 work.ticket = ticket
                 if isinstance(request, CancelRequest):
-                    return changes.cancel(request, seen, self._context(work))
-                return changes.modify(request, seen, self._context(work))
+                    return rules.cancel(request, seen, self._context(work))
+                return rules.modify(request, seen, self._context(work))
             case ProtectRequest():
-                return changes.protect(request, await self._position(work, request.position_id), self._context(work))
+                return rules.protect(request, await self._position(work, request.position_id), self._context(work))
             case CloseRequest():
-                return changes.close(request, await self._position(work, request.position_id), self._context(work))
+                return rules.close(request, await self._position(work, request.position_id), self._context(work))
             case CloseByRequest():
                 one = await self._position(work, request.position_id)
                 other = await self._position(work, request.by_position_id)
                 work.ticket = request.position_id
-                return changes.close_by(request, one, other, self._context(work))
+                return rules.close_by(request, one, other, self._context(work))
         raise TypeError(f"expected an operation, got {type(request).__name__}")
 
-    async def _position(self, work: Work, position_id: int) -> Seen:
+    async def _position(self, work: Work, position_id: int) -> PositionSeen:
         work.ticket = position_id
-        return await self._look(work, "position_now", position_id=position_id)
+        return await self._look(work, ReadPosition(position_id))
 
-    async def _look(self, work: Work, operation: str, **arguments: Any) -> Seen:
+    async def _look(self, work: Work, call: Call[S]) -> S:
         left_s = (work.request.not_after - self._clock()).total_seconds()
         if work.sendings:
             left_s = max(left_s, self._terminal.settle_window_s)
         async with asyncio.timeout(max(left_s, self._patience_s)):
-            answer = await self._connection.read(operation, **arguments)
-        found = answer.value
-        if not found["read"]:
+            answer = await self._connection.read(call)
+        if not answer.value.read:
             raise NotHandedOverError(f"a table can't be read: {answer.error[1]} ({answer.error[0]})")
         work.first_look = work.first_look or asyncio.get_running_loop().time()
-        prepared = Prepared(**found["prepared"]) if found["prepared"] else None
-        return Seen(found["live"], found.get("past"), found.get("deals") or [], prepared)
+        return answer.value
 
     async def _ticket(self, request: CancelRequest | ModifyRequest) -> int | Step:
         """Return the broker's ticket, or what can be said without one."""

@@ -8,7 +8,7 @@ sends nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,24 +25,24 @@ from streamapp.terminal.account.deals import agrees, is_stale, net_volume
 from streamapp.terminal.account.filling import fillings
 from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible, refuse_prices, refuse_protection
 from streamapp.terminal.account.pretrade import LAST_DATE_S, refuse_unless_connected, refuse_without_quote
-from streamapp.terminal.account.request import Prepared, RefusedError, build, number, to_tick
+from streamapp.terminal.account.request import RefusedError, build, to_tick
 from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.pipe import (
+    OrderSeen,
+    PositionSeen,
+    Prepared,
+    SymbolInfo,
+    TradeOrder,
+    TradePosition,
+    TradeRequest,
+    number,
+)
 
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
 MOST_PARTS = 50
 """Orders that one close becomes at most: more would be a wrong volume_max, and too many requests for a broker."""
 OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An order or position as one look showed it: ``live``, or else its ``past``; a position always with its deals."""
-
-    live: dict[str, Any] | None = None
-    past: dict[str, Any] | None = None
-    deals: list[dict[str, Any]] = field(default_factory=list)
-    prepared: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Holds:
     """It is as wanted. ``changes``: of an order's parameters, as they are now (field: text, or None)."""
 
     message: str = ""
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Unclear:
 class Ask:
     """Send one of these requests about ``ticket``: the one, or the one that ``order_check`` takes."""
 
-    requests: tuple[dict[str, Any], ...]
+    requests: tuple[TradeRequest, ...]
     ticket: int
 
 
@@ -110,130 +110,144 @@ Step = Holds | Over | Unclear | Ask | Record
 # -- orders
 
 
-def cancel(request: CancelRequest, seen: Seen, context: Context) -> Step:  # noqa: ARG001 - all steps are called alike
+def cancel(request: CancelRequest, seen: OrderSeen, context: Context) -> Step:  # noqa: ARG001 - all steps are called alike
     """Return what to do so that an order works no longer."""
     live = seen.live
     if live is None:
         past = seen.past
         if past is None:
             return Unclear("the order is neither among those that work nor in history")
-        if past["state"] == mt5.ORDER_STATE_FILLED and past["volume_current"] <= 0:
+        if past.state == mt5.ORDER_STATE_FILLED and past.volume_current <= 0:
             return Over("the order is filled: nothing is left to cancel")
-        return Holds(f"the order is {enums.ENDED_STATES.get(past['state'], 'over')}")
+        return Holds(f"the order is {enums.ENDED_STATES.get(past.state, 'over')}")
     prepared = _allowed(seen, context)
     if prepared.has_quote:
         _refuse_frozen_order(live, prepared)
-    return Ask(({"action": mt5.TRADE_ACTION_REMOVE, "order": live["ticket"]},), live["ticket"])
+    return Ask(({"action": mt5.TRADE_ACTION_REMOVE, "order": live.ticket},), live.ticket)
 
 
-def modify(request: ModifyRequest, seen: Seen, context: Context) -> Step:
+def modify(request: ModifyRequest, seen: OrderSeen, context: Context) -> Step:
     """Return what to do so that an order works with the wanted values: all are sent, what is left out is removed."""
     live = seen.live
     if live is None:
         if seen.past is None:
             return Unclear("the order is neither among those that work nor in history")
-        return Over(f"the order is {enums.ENDED_STATES.get(seen.past['state'], 'over')}: it can't be changed any more")
+        return Over(f"the order is {enums.ENDED_STATES.get(seen.past.state, 'over')}: it can't be changed any more")
     prepared = _prepared(seen)
     assert prepared.symbol is not None
-    fields, changes = _wanted(request, live, prepared.symbol, context.time)
-    if all(fields[name] == value for name, value in _fields_of(live).items()):
+    values, changes = _wanted(request, live, prepared.symbol, context.time)
+    if values == _values_of(live):
         return Holds(changes=changes)
     _market(seen, context)
     _refuse_frozen_order(live, prepared)
-    _refuse_values(request, live, fields, prepared, context)
-    return Ask(({"action": mt5.TRADE_ACTION_MODIFY, "order": live["ticket"], **_sent(fields, live)},), live["ticket"])
+    _refuse_values(request, live, values, prepared, context)
+    return Ask((_request_of(values, live),), live.ticket)
 
 
-def _fields_of(live: dict[str, Any]) -> dict[str, Any]:
-    """Return what can be changed of an order."""
-    prices = {
-        name: number(live[key])
-        for name, key in (("price", "price_open"), ("stoplimit", "price_stoplimit"), ("sl", "sl"), ("tp", "tp"))
-    }
-    ends = live["type_time"] not in WITHOUT_END
-    return {**prices, "type_time": live["type_time"], "expiration": live["time_expiration"] if ends else 0}
+@dataclass(frozen=True)
+class _Values:
+    """What can be changed of an order; a price of 0 is none."""
+
+    price: Decimal
+    stop_limit_price: Decimal
+    stop_loss: Decimal
+    take_profit: Decimal
+    type_time: int
+    expiration: int
+
+
+def _values_of(live: TradeOrder) -> _Values:
+    return _Values(
+        price=number(live.price_open),
+        stop_limit_price=number(live.price_stoplimit),
+        stop_loss=number(live.sl),
+        take_profit=number(live.tp),
+        type_time=live.type_time,
+        expiration=live.time_expiration if live.type_time not in WITHOUT_END else 0,
+    )
 
 
 def _wanted(
-    request: ModifyRequest, live: dict[str, Any], symbol: dict[str, Any], time: ServerTime
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    request: ModifyRequest, live: TradeOrder, symbol: SymbolInfo, time: ServerTime
+) -> tuple[_Values, dict[str, str | None]]:
     """Return all values as they shall be, and those that were asked for, in an order's own words."""
-    fields, changes = _fields_of(live), {}
-    for name, key, value in (
-        ("price", "price", request.price),
-        ("stop_limit_price", "stoplimit", request.stop_limit_price),
-        ("stop_loss", "sl", request.stop_loss),
-        ("take_profit", "tp", request.take_profit),
-    ):
-        if value is not None:
-            fields[key] = to_tick(value, symbol)
-            changes[name] = decimal_text(fields[key]) if fields[key] else None
-    if request.expiration is not None:
-        seconds = time.server_s(request.expiration)
-        if seconds > LAST_DATE_S:
-            raise RefusedError("invalid", f"expected an expiration before the year 3001, got {request.expiration}")
-        fields |= {"type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": seconds}
-        changes |= {"expiration": time_text(time.utc(seconds * 1000)), "time_in_force": "until"}
-    return fields, changes
+    asked = {name: getattr(request, name) for name in ("price", "stop_limit_price", "stop_loss", "take_profit")}
+    prices: dict[str, Any] = {name: to_tick(value, symbol) for name, value in asked.items() if value is not None}
+    changes = {name: decimal_text(price) if price else None for name, price in prices.items()}
+    values = replace(_values_of(live), **prices)
+    if request.expiration is None:
+        return values, changes
+    seconds = time.server_s(request.expiration)
+    if seconds > LAST_DATE_S:
+        raise RefusedError("invalid", f"expected an expiration before the year 3001, got {request.expiration}")
+    ends = {"expiration": time_text(time.utc(seconds * 1000)), "time_in_force": "until"}
+    return replace(values, type_time=mt5.ORDER_TIME_SPECIFIED, expiration=seconds), changes | ends
 
 
-def _sent(fields: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
-    request = {name: float(fields[name]) for name in ("price", "sl", "tp")}
-    if PENDINGS[live["type"]][0] == "stop_limit":
-        request["stoplimit"] = float(fields["stoplimit"])
-    if fields["type_time"] not in WITHOUT_END:
-        request["expiration"] = fields["expiration"]
-    return {**request, "type_time": fields["type_time"]}
+def _request_of(values: _Values, live: TradeOrder) -> TradeRequest:
+    request: TradeRequest = {
+        "action": mt5.TRADE_ACTION_MODIFY,
+        "order": live.ticket,
+        "price": float(values.price),
+        "sl": float(values.stop_loss),
+        "tp": float(values.take_profit),
+        "type_time": values.type_time,
+    }
+    if PENDINGS[live.type][0] == "stop_limit":
+        request["stoplimit"] = float(values.stop_limit_price)
+    if values.type_time not in WITHOUT_END:
+        request["expiration"] = values.expiration
+    return request
 
 
 def _refuse_values(
-    request: ModifyRequest, live: dict[str, Any], fields: dict[str, Any], prepared: Prepared, context: Context
+    request: ModifyRequest, live: TradeOrder, values: _Values, prepared: Prepared, context: Context
 ) -> None:
     assert prepared.symbol is not None
     symbol = prepared.symbol
-    if live["type"] not in PENDINGS:
-        raise RefusedError("invalid", f"expected a limit, stop or stop-limit order, got type {live['type']}")
-    kind, side = PENDINGS[live["type"]]
+    if live.type not in PENDINGS:
+        raise RefusedError("invalid", f"expected a limit, stop or stop-limit order, got type {live.type}")
+    kind, side = PENDINGS[live.type]
     if request.stop_limit_price is not None and kind != "stop_limit":
         raise RefusedError("invalid", f"expected a stop-limit order for a stop_limit_price, got a {kind} order")
     _refuse_levels(request, symbol)
     if request.expiration is not None:
-        _refuse_expiration(fields["expiration"], symbol, context)
-    own = fields["stoplimit"] if kind == "stop_limit" else fields["price"]
+        _refuse_expiration(values.expiration, symbol, context)
+    own = values.stop_limit_price if kind == "stop_limit" else values.price
     refuse_implausible(request, prepared.market(side), context.furthest)
     if request.price is None and request.stop_limit_price is None:
         refuse_protection(side, own, request.stop_loss, request.take_profit, symbol)
         return
     wanted = OrderParameters(
-        symbol=live["symbol"],
+        symbol=live.symbol,
         side=side,
         order_type=kind,
-        volume=number(live["volume_initial"]),
-        price=fields["price"],
-        stop_limit_price=fields["stoplimit"] or None,
-        stop_loss=fields["sl"] or None,
-        take_profit=fields["tp"] or None,
+        volume=number(live.volume_initial),
+        price=values.price,
+        stop_limit_price=values.stop_limit_price or None,
+        stop_loss=values.stop_loss or None,
+        take_profit=values.take_profit or None,
     )
     refuse_prices(wanted, prepared)
 
 
-def _refuse_expiration(seconds: int, symbol: dict[str, Any], context: Context) -> None:
+def _refuse_expiration(seconds: int, symbol: SymbolInfo, context: Context) -> None:
     if seconds <= context.time.server_s(context.now):
         raise RefusedError("invalid", f"expected an expiration after {context.now.isoformat()}")
-    if not symbol["expiration_mode"] & 1 << mt5.ORDER_TIME_SPECIFIED:
-        raise RefusedError("invalid", f"expected a lifetime that the symbol allows, got {symbol['expiration_mode']}")
+    if not symbol.expiration_mode & 1 << mt5.ORDER_TIME_SPECIFIED:
+        raise RefusedError("invalid", f"expected a lifetime that the symbol allows, got {symbol.expiration_mode}")
 
 
-def _refuse_frozen_order(live: dict[str, Any], prepared: Prepared) -> None:
-    if live["type"] in PENDINGS and prepared.symbol is not None:
-        _, side = PENDINGS[live["type"]]
-        refuse_frozen("price", number(live["price_open"]), prepared.market(side), prepared.symbol)
+def _refuse_frozen_order(live: TradeOrder, prepared: Prepared) -> None:
+    if live.type in PENDINGS and prepared.symbol is not None:
+        _, side = PENDINGS[live.type]
+        refuse_frozen("price", number(live.price_open), prepared.market(side), prepared.symbol)
 
 
 # -- positions
 
 
-def protect(request: ProtectRequest, seen: Seen, context: Context) -> Step:
+def protect(request: ProtectRequest, seen: PositionSeen, context: Context) -> Step:
     """Return what to do so that a position has the wanted levels: both are sent, what is left out is removed."""
     live = seen.live
     if live is None:
@@ -241,7 +255,7 @@ def protect(request: ProtectRequest, seen: Seen, context: Context) -> Step:
         return closed if isinstance(closed, Unclear) else Over(closed.message)
     prepared = _prepared(seen)
     assert prepared.symbol is not None
-    now = number(live["sl"]), number(live["tp"])
+    now = number(live.sl), number(live.tp)
     wanted = tuple(
         old if value is None else to_tick(value, prepared.symbol)
         for old, value in zip(now, (request.stop_loss, request.take_profit), strict=True)
@@ -250,16 +264,21 @@ def protect(request: ProtectRequest, seen: Seen, context: Context) -> Step:
         return Holds()
     _market(seen, context)
     _refuse_levels(request, prepared.symbol)
-    side = enums.SIDES[live["type"]]
+    side = enums.SIDES[live.type]
     _refuse_frozen_position(live, prepared)
     refuse_implausible(request, prepared.closing(side), context.furthest)
     refuse_protection(side, prepared.closing(side), request.stop_loss, request.take_profit, prepared.symbol)
-    levels = {"sl": float(wanted[0]), "tp": float(wanted[1])}
-    about = {"symbol": live["symbol"], "position": live["ticket"]}
-    return Ask(({"action": mt5.TRADE_ACTION_SLTP, **about, **levels},), live["ticket"])
+    change: TradeRequest = {
+        "action": mt5.TRADE_ACTION_SLTP,
+        "symbol": live.symbol,
+        "position": live.ticket,
+        "sl": float(wanted[0]),
+        "tp": float(wanted[1]),
+    }
+    return Ask((change,), live.ticket)
 
 
-def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
+def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
     """Return what to do so that a position is closed, or that a part of it is.
 
     Only a whole position of a hedging account may be closed by trying: a second request finds nothing to close. All
@@ -270,17 +289,17 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
     if live is None:
         closed = _closed(seen)
         return closed if whole or isinstance(closed, Unclear) else Over(closed.message)
-    open_now = number(live["volume"])
+    open_now = number(live.volume)
     if not whole and request.volume is not None and request.volume > open_now:
         raise RefusedError("invalid", f"expected at most the {open_now} lots that are open, got {request.volume}")
     prepared = _market(seen, context)
     _refuse_frozen_position(live, prepared)
     volume = open_now if request.volume is None else min(request.volume, open_now)
     wanted = OrderParameters(
-        symbol=live["symbol"], side=OTHER_SIDE[enums.SIDES[live["type"]]], order_type="market", volume=volume
+        symbol=live.symbol, side=OTHER_SIDE[enums.SIDES[live.type]], order_type="market", volume=volume
     )
     assert prepared.symbol is not None
-    largest = number(prepared.symbol["volume_max"])
+    largest = number(prepared.symbol.volume_max)
     if not context.hedging or (not whole and volume < open_now) or volume > largest:
         if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
             return Unclear("the position and its deals do not agree yet")
@@ -292,14 +311,14 @@ def close(request: CloseRequest, seen: Seen, context: Context) -> Step:
         return Record(wanted, largest)
     order = SubmitRequest(
         order_id=context.key, account=request.account, hash="", epoch="", not_after=request.not_after,
-        parameters=wanted, position_id=live["ticket"],
+        parameters=wanted, position_id=live.ticket,
     )  # fmt: skip
     modes = fillings(wanted, prepared.symbol, context.denied)
     deviation = context.deviations.get(wanted.symbol)
-    return Ask(tuple(build(order, prepared, mode, context.time, deviation) for mode in modes), live["ticket"])
+    return Ask(tuple(build(order, prepared, mode, context.time, deviation) for mode in modes), live.ticket)
 
 
-def close_by(request: CloseByRequest, seen: Seen, other: Seen, context: Context) -> Step:
+def close_by(request: CloseByRequest, seen: PositionSeen, other: PositionSeen, context: Context) -> Step:
     """Return what to do so that two opposite positions are closed against each other, as far as both go."""
     if not context.hedging:
         raise RefusedError("invalid", "expected a hedging account: on this one a symbol has one position")
@@ -308,56 +327,62 @@ def close_by(request: CloseByRequest, seen: Seen, other: Seen, context: Context)
     one, two = seen.live, other.live
     if one is None or two is None:
         return _closed_by(seen if one is None else other, context)
-    if one["symbol"] != two["symbol"] or one["type"] == two["type"]:
-        sides = f"{enums.SIDES[one['type']]} {one['symbol']} and {enums.SIDES[two['type']]} {two['symbol']}"
+    if one.symbol != two.symbol or one.type == two.type:
+        sides = f"{enums.SIDES[one.type]} {one.symbol} and {enums.SIDES[two.type]} {two.symbol}"
         raise RefusedError("invalid", f"expected opposite positions of one symbol, got {sides}")
     prepared = _market(seen, context)
     assert prepared.symbol is not None
-    if not prepared.symbol["order_mode"] & enums.SYMBOL_ORDER_CLOSEBY:
-        raise RefusedError("invalid", f"expected close-by allowed for {one['symbol']}, it is not")
-    named = {"magic": magic_of(context.key), "comment": tag_of(context.key)}
-    about = {"symbol": one["symbol"], "position": one["ticket"], "position_by": two["ticket"]}
-    return Ask(({"action": mt5.TRADE_ACTION_CLOSE_BY, **about, **named},), one["ticket"])
+    if not prepared.symbol.order_mode & enums.SYMBOL_ORDER_CLOSEBY:
+        raise RefusedError("invalid", f"expected close-by allowed for {one.symbol}, it is not")
+    closes: TradeRequest = {
+        "action": mt5.TRADE_ACTION_CLOSE_BY,
+        "symbol": one.symbol,
+        "position": one.ticket,
+        "position_by": two.ticket,
+        "magic": magic_of(context.key),
+        "comment": tag_of(context.key),
+    }
+    return Ask((closes,), one.ticket)
 
 
-def _closed_by(gone: Seen, context: Context) -> Step:
+def _closed_by(gone: PositionSeen, context: Context) -> Step:
     closed = _closed(gone)
     if isinstance(closed, Unclear):
         return closed
-    if context.sent and any(deal["entry"] == mt5.DEAL_ENTRY_OUT_BY for deal in gone.deals):
+    if context.sent and any(deal.entry == mt5.DEAL_ENTRY_OUT_BY for deal in gone.deals):
         return Holds(closed.message)
     return Over(closed.message)
 
 
-def _closed(seen: Seen) -> Holds | Unclear:
+def _closed(seen: PositionSeen) -> Holds | Unclear:
     """Return how a position that is not open ended: history must show it, its absence proves nothing."""
     if not seen.deals:
         return Unclear("the position is neither open nor in history")
     if net_volume(seen.deals):
         return Unclear("the position is not open, and its deals do not show its end yet")
-    last = max(seen.deals, key=lambda deal: (deal["time_msc"], deal["ticket"]))
-    return Holds(f"the position is closed (the last deal's reason: {enums.REASONS.get(last['reason'], 'other')})")
+    last = max(seen.deals, key=lambda deal: (deal.time_msc, deal.ticket))
+    return Holds(f"the position is closed (the last deal's reason: {enums.REASONS.get(last.reason, 'other')})")
 
 
-def _refuse_frozen_position(live: dict[str, Any], prepared: Prepared) -> None:
+def _refuse_frozen_position(live: TradePosition, prepared: Prepared) -> None:
     assert prepared.symbol is not None
-    market = prepared.closing(enums.SIDES[live["type"]])
-    for name, key in (("stop_loss", "sl"), ("take_profit", "tp")):
-        if live[key]:
-            refuse_frozen(name, number(live[key]), market, prepared.symbol)
+    market = prepared.closing(enums.SIDES[live.type])
+    for name, level in (("stop_loss", live.sl), ("take_profit", live.tp)):
+        if level:
+            refuse_frozen(name, number(level), market, prepared.symbol)
 
 
 # -- both
 
 
-def _prepared(seen: Seen) -> Prepared:
+def _prepared(seen: OrderSeen | PositionSeen) -> Prepared:
     assert seen.prepared is not None
     if seen.prepared.symbol is None:
         raise RefusedError("invalid", "expected a symbol of this broker: it no longer knows this one")
     return seen.prepared
 
 
-def _market(seen: Seen, context: Context) -> Prepared:
+def _market(seen: OrderSeen | PositionSeen, context: Context) -> Prepared:
     """Return the market, if we may trade on it.
 
     Raises:
@@ -365,19 +390,19 @@ def _market(seen: Seen, context: Context) -> Prepared:
     """
     prepared = _allowed(seen, context)
     assert seen.live is not None
-    refuse_without_quote(seen.live["symbol"], prepared)
+    refuse_without_quote(seen.live.symbol, prepared)
     return prepared
 
 
-def _allowed(seen: Seen, context: Context) -> Prepared:
+def _allowed(seen: OrderSeen | PositionSeen, context: Context) -> Prepared:
     """Return what was prepared, if we may trade at all."""
     prepared = _prepared(seen)
     refuse_unless_connected(prepared, context.account)
     return prepared
 
 
-def _refuse_levels(request: ModifyRequest | ProtectRequest, symbol: dict[str, Any]) -> None:
-    modes = symbol["order_mode"]
+def _refuse_levels(request: ModifyRequest | ProtectRequest, symbol: SymbolInfo) -> None:
+    modes = symbol.order_mode
     for name, value, bit in (
         ("stop_loss", request.stop_loss, enums.SYMBOL_ORDER_SL),
         ("take_profit", request.take_profit, enums.SYMBOL_ORDER_TP),

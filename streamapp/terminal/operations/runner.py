@@ -37,6 +37,7 @@ from streamapp.terminal.operations.close import closing_orders, record
 from streamapp.terminal.operations.operation import Barred, Work
 from streamapp.terminal.operations.planner import Steps
 from streamapp.terminal.operations.rules import Ask, Holds, Over, Record, Step, Unclear
+from streamapp.terminal.pipe import Send, TradeRequest
 
 logger = logging.getLogger(__name__)
 
@@ -274,22 +275,20 @@ class Operations:
         if verdict.meaning != "retry":  # what can be seen at once is looked at at once
             work.backoff.reset()
 
-    async def _asked(self, work: Work, request: dict[str, Any]) -> OperationVerdict:
+    async def _asked(self, work: Work, request: TradeRequest) -> OperationVerdict:
         if not self._connection.is_readable:
             raise NotHandedOverError("the connection was lost before anything was sent")
         answer = await self._connection.ask(
-            "send",
+            Send(request, work.request.not_after.timestamp()),
             deadline_s=self._terminal.order_send_deadline_s,
             logged=False,
-            request=request,
-            not_after=work.request.not_after.timestamp(),
         )
         await self._journal.write(lambda book: brokerlog.append(book, answer.log, work.order_id))
-        if not answer.value["sent"]:
+        if not answer.value.sent:
             late = f"not after {work.request.not_after.isoformat()}, seen immediately before the call"
             return OperationVerdict("unsent", late)
-        result = answer.value["result"] or {}
-        return classify_operation(work.kind, result.get("retcode"), result.get("comment", ""), answer.error)
+        result = answer.value
+        return classify_operation(work.kind, result.retcode, result.comment, answer.error)
 
     # -- the end
 
@@ -309,7 +308,7 @@ class Operations:
         return reply
 
     async def _finish(
-        self, work: Work, outcome: Outcome, message: str, taken: dict[str, Any] | None = None
+        self, work: Work, outcome: Outcome, message: str, taken: dict[str, str | None] | None = None
     ) -> OperationReply:
         retcode = work.verdict.retcode if work.verdict is not None else None
         reply = self._reply(work.request, outcome, message, retcode=retcode, ticket=work.ticket)
@@ -337,7 +336,7 @@ class Operations:
 
 
 def _said_of_the_order(
-    request: OperationRequest, outcome: Outcome, message: str, taken: dict[str, Any]
+    request: OperationRequest, outcome: Outcome, message: str, taken: dict[str, str | None]
 ) -> tuple[ReportKind, ReportBody] | None:
     """Return the report of an outcome: a cancelled order's end is seen by the watch, and said by it."""
     match request:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from functools import cache
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from streamapp.errors import Transient
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import IPC_ERRORS
+from streamapp.terminal.pipe import Exchange, Model
+
+M = TypeVar("M", bound=Model)
 
 _VOLATILE = frozenset(
     {
@@ -52,7 +58,7 @@ class Calls:
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._noted: list[dict[str, Any]] = []
+        self._noted: list[Exchange] = []
         self._last_answers: dict[str, Any] = {}
         self.broken: tuple[int, str] | None = (mt5.RES_E_INTERNAL_FAIL_CONNECT, "not initialised")
         self.error: tuple[int, str] = (mt5.RES_S_OK, "")
@@ -121,21 +127,35 @@ class Calls:
             del self._last_answers[next(iter(self._last_answers))]
 
     def _note(self, function: str, request: Any, answer: Any, at: float, duration_us: int) -> None:
-        self._noted.append(
-            {
-                "function": function,
-                "request": request,
-                "response": answer,
-                "last_error": self.error,
-                "at": at,
-                "duration_us": duration_us,
-            }
-        )
+        self._noted.append(Exchange(function, request, answer, self.error, at, duration_us))
 
-    def taken_notes(self) -> list[dict[str, Any]]:
+    def taken_notes(self) -> tuple[Exchange, ...]:
         """Return the entries since the last time."""
         notes, self._noted = self._noted, []
-        return notes
+        return tuple(notes)
+
+
+def model_of(kind: type[M], struct: Mapping[str, Any] | None) -> M | None:
+    """Return as much of a struct as crosses the pipe; None of none."""
+    return None if struct is None else kind(*_values_of(kind)(struct))
+
+
+def models_of(kind: type[M], structs: Iterable[Mapping[str, Any]]) -> tuple[M, ...]:
+    """Return as much of structs as crosses the pipe."""
+    values_of = _values_of(kind)
+    return tuple([kind(*values_of(struct)) for struct in structs])
+
+
+def _getter(kind: Any) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    return itemgetter(*(field.name for field in fields(kind)))
+
+
+_values_of: Callable[[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]] = cache(_getter)
+
+
+def whole(rows: Any) -> Any:
+    """Return rows as the module gives them: what is only compared here need not become JSON-ready."""
+    return rows
 
 
 def plain(value: Any) -> Any:

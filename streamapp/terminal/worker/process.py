@@ -11,86 +11,126 @@ import importlib
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streamapp import crashpoints
-from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import ORDER_TYPES
 from streamapp.mt5.retcodes import classify_opening
 from streamapp.processes.children import private_pipes
 from streamapp.processes.guard import die_with_parent
 from streamapp.processes.locks import FileLock
-from streamapp.terminal import frames
-from streamapp.terminal.worker import past, sightings, targets
-from streamapp.terminal.worker.history import History
-from streamapp.terminal.worker.mt5_client import Calls, NotConnectedError
+from streamapp.terminal import pipe
+from streamapp.terminal.pipe import (
+    AccountInfo,
+    AccountSeen,
+    Answered,
+    Call,
+    Check,
+    Checked,
+    DealWindow,
+    FrameError,
+    Initialize,
+    Initialized,
+    ListOrders,
+    ListPositions,
+    ListSymbols,
+    Look,
+    Looked,
+    OrderSeen,
+    Page,
+    PositionSeen,
+    Prepare,
+    Prepared,
+    ReadAccount,
+    ReadMoreDeals,
+    ReadOrder,
+    ReadPast,
+    ReadPosition,
+    ReadQuote,
+    ReadTicket,
+    Search,
+    Send,
+    SendResult,
+    Setup,
+    TerminalInfo,
+    Timed,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+)
+from streamapp.terminal.worker import lookups, search
+from streamapp.terminal.worker.history import History, look_at_past
+from streamapp.terminal.worker.market import Market
+from streamapp.terminal.worker.mt5_client import Calls, NotConnectedError, model_of, models_of
 
-OF_THE_ACCOUNT = frozenset(
+A = TypeVar("A")
+
+OF_THE_ACCOUNT = frozenset[type[Call[Any]]](
     {
-        *("past", "more_deals", "ticket", "search"),
-        *("account", "page", "order_now", "position_now"),
+        *(ReadPast, ReadMoreDeals, ReadTicket, Search, ReadAccount, ReadOrder, ReadPosition),
+        *(ListPositions, ListOrders, ListSymbols),
     }
 )
 """What is read of the account: believed only if the terminal was connected to it just then. What a look reads is judged
 by the permissions and the account that it brings along."""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
-TERMINAL_FRESH_S = 1.0
-"""How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
-broker checks them itself; login and quote are read for every order."""
-RATE_FRESH_S = 5.0
-"""How old the rate of a currency may be: it only values slippage, and moves by less than a hundredth of a percent in
-that time."""
-RATE_LOTS = 100.0
-"""Lots in the calculation that gives the rate: the answer is rounded to cents, which must not matter."""
-QUIET_S = 10.0
-"""A symbol without a tick for so long shows the server's clock no more: another one is looked for, as at the weekend,
-when a currency sleeps and a coin does not."""
-SELECTED_AT_MOST = 3
-"""Symbols that are put into an empty Market Watch, where the settings name none: one that is quoted is enough."""
-TERMINAL_FIELDS = ("connected", "trade_allowed", "tradeapi_disabled")
-NETTED_FIELDS = ("type", "volume", "sl", "tp")
-ACCOUNT_FIELDS = ("login", "server", "trade_allowed", "trade_expert")
-SYMBOL_FIELDS = (
-    *("trade_mode", "order_mode", "filling_mode", "trade_exemode", "trade_stops_level", "trade_contract_size", "point"),
-    *("trade_tick_size", "volume_min", "volume_max", "volume_step", "volume_limit"),
-    *("expiration_mode", "order_gtc_mode", "trade_freeze_level"),
-)
-"""What an order is judged by (request.py); the other 100 fields would only be carried through the pipe."""
 
 
 class Worker:
-    """The operations that the terminal may ask for; each answers one JSON-ready value."""
+    """Makes the calls of the module that it is asked for, and answers."""
 
     def __init__(self, module: Any) -> None:
-        self.calls = Calls(module)
-        self.history = History(self.calls)
-        self._fresh: dict[str, tuple[float, Any]] = {}
-        self._reference: str | None = None
-        self._reference_ms = 0
-        self._moved_at = self._chosen_at = 0.0
-        self._ticked: dict[str, int] = {}
-        self._selected: list[str] = []
+        self.calls = calls = Calls(module)
+        self.history = History(calls)
+        self.market = Market(calls)
         self._owner = (0, "")
+        self._answers: dict[type[Call[Any]], Callable[[Any], Any]] = {
+            Initialize: self.initialize,
+            ReadPast: lambda call: look_at_past(calls, call),
+            Look: self.look,
+            Prepare: self.market.prepare,
+            Check: self.check,
+            Send: self.send,
+            ReadMoreDeals: lambda _: self.history.more_deals(),
+            ReadTicket: self.history.ticket,
+            Search: lambda call: search.look(calls, call),
+            ReadOrder: self.order,
+            ReadPosition: self.position,
+            ListPositions: lambda call: lookups.positions(calls, call),
+            ListOrders: lambda call: lookups.orders(calls, call),
+            ListSymbols: lambda call: lookups.symbols(calls, call),
+            ReadAccount: self.account,
+            ReadQuote: lambda call: self.market.quote(call.symbol),
+        }
 
-    def answer(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the frame that answers a request: value or failure, last error, and what the broker log must hold."""
-        value, failure, away, began = None, None, None, time.perf_counter()
+    def exchange(self, body: bytes) -> bytes:
+        """Return the frame that answers a frame; one that is no call is answered so, and nothing is done."""
         try:
-            value = getattr(self, f"do_{operation}")(**arguments)
-            away = self._away() if operation in OF_THE_ACCOUNT else None
+            call = pipe.decode_call(body)
+            self._answers[type(call)]
+        except (FrameError, KeyError) as error:
+            return pipe.encode_failure(f"the worker was asked for nothing that it knows: {error}")
+        return pipe.encode_answer(call, self.answer(call))
+
+    def answer(self, call: Call[A]) -> Answered[A]:
+        """Return what a call comes to: value or failure, last error, and what the broker log must hold."""
+        found, failure, away, began = None, None, None, time.perf_counter()
+        try:
+            found = self._answers[type(call)](call)
+            away = self._away() if type(call) in OF_THE_ACCOUNT else None
         except NotConnectedError as error:
             failure = str(error)
-        return {
-            "value": None if away else value,
-            "failure": failure,
-            "away": away,
-            "took_s": time.perf_counter() - began,
-            "broken": self.calls.broken,
-            "error": self.calls.error,
-            "log": self.calls.taken_notes(),
-        }
+        return Answered(
+            found=None if away else found,
+            failure=failure,
+            away=away,
+            broken=self.calls.broken,
+            error=self.calls.error,
+            log=self.calls.taken_notes(),
+            took_s=time.perf_counter() - began,
+        )
 
     def _away(self) -> str | None:
         """Return why what was read just now is not our account's, or not the broker's."""
@@ -101,178 +141,84 @@ class Worker:
             return f"the terminal is logged in to {account['login']} on {account['server']}"
         return None
 
-    def do_initialize(
-        self,
-        *,
-        path: str | None,
-        login: int,
-        server: str,
-        password: str | None,
-        timeout_ms: int,
-        portable: bool | None = None,
-    ) -> dict[str, Any]:
+    def initialize(self, call: Initialize) -> Initialized:
         """Connect to the terminal program and its account; the password stays out of the log."""
         self.calls.call("shutdown")
-        self._fresh.clear()
+        self.market.forget()
         self.history.forget()
-        self._reference = None
-        self._ticked.clear()
-        self._selected.clear()
-        self._owner = (login, server)
-        named: dict[str, Any] = {"login": login, "server": server, "timeout": timeout_ms}
-        if portable is not None:
-            named["portable"] = portable
-        request = {**named, "path": path}
-        if password is not None:
-            named["password"] = password
-        done = self.calls.call("initialize", *([path] if path else []), request=request, log=True, **named)
+        self._owner = (call.login, call.server)
+        named: dict[str, Any] = {"login": call.login, "server": call.server, "timeout": call.timeout_ms}
+        if call.portable is not None:
+            named["portable"] = call.portable
+        request = {**named, "path": call.path}
+        if call.password is not None:
+            named["password"] = call.password
+        place = [call.path] if call.path else []
+        done = self.calls.call("initialize", *place, request=request, log=True, **named)
         self.calls.broken = None if done else self.calls.error
-        return {"done": bool(done)}
+        return Initialized(bool(done))
 
-    def do_past(self, since: int, cut: int, until: int, known: list[int]) -> dict[str, Any]:
-        """Take a look at the account's past, as :func:`streamapp.terminal.worker.past.look`."""
-        return past.look(self.calls, since, cut, until, known)
+    def look(self, call: Look) -> Looked:
+        """Read what is asked for of the account, then permissions, account and the tick that shows the server's clock.
 
-    def do_look(self, parts: dict[str, dict[str, Any]], symbols: Sequence[str] = ()) -> dict[str, Any]:
-        """Read ``parts`` of the account (deals, ended, positions), then permissions, account and newest tick.
-
-        In this order: what the terminal is connected to after them is what they were read of. ``symbols`` are put into
-        Market Watch if nothing there is quoted, or else the first of the broker's; ``selected`` names them.
+        In this order: what the terminal is connected to after them is what they were read of.
         """
-        seen = {name: self._timed(getattr(self, f"do_{name}"), arguments) for name, arguments in parts.items()}
+        deals = None if call.deals is None else _timed(self.history.deals, call.deals)
+        ends = None if call.ends is None else _timed(self.history.ended, call.ends)
+        positions = _timed(self._positions) if call.positions else None
         terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
         self.calls.note_change("terminal_info", None, terminal)
         self.calls.note_change("account_info", None, account)
-        self._fresh["terminal"] = (time.monotonic(), terminal)
-        tick = self._newest_tick(symbols)
-        return {"parts": seen, "terminal": terminal, "account": account, "tick": tick, "selected": self._selected}
+        self.market.learn_terminal(terminal)
+        return Looked(
+            terminal=model_of(TerminalInfo, terminal),
+            account=model_of(AccountInfo, account),
+            tick=self.market.newest_tick(call.symbols),
+            selected=tuple(self.market.selected),
+            deals=deals,
+            ends=ends,
+            positions=positions,
+        )
 
-    def _timed(self, read: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-        began = time.perf_counter()
-        return {"value": read(**arguments), "took_s": time.perf_counter() - began}
+    def _positions(self) -> Page[TradePosition]:
+        rows = self.calls.call("positions_get")
+        self.calls.note_rows("positions_get", rows)
+        return Page(None if rows is None else models_of(TradePosition, rows))
 
-    def _newest_tick(self, symbols: Sequence[str]) -> Any:
-        tick, now = self._reference_tick(), time.monotonic()
-        if self._reference is None or (now - max(self._moved_at, self._chosen_at) > QUIET_S):
-            self._chosen_at = now
-            self._choose(symbols)
-            tick = self._reference_tick()
-        return tick
+    def check(self, call: Check) -> Checked:
+        """Ask the terminal program whether it would take a request; nothing is sent."""
+        answer = self.calls.call("order_check", call.request, request=call.request, log=True)
+        return Checked(None if answer is None else answer["retcode"])
 
-    def _reference_tick(self) -> Any:
-        if self._reference is None:
-            return None
-        tick = self.calls.call("symbol_info_tick", self._reference)
-        if tick is not None and tick["time_msc"] != self._reference_ms:
-            self._reference_ms, self._moved_at = tick["time_msc"], time.monotonic()
-        return tick
-
-    def _choose(self, symbols: Sequence[str]) -> None:
-        """Choose whose ticks show the server's clock: a symbol that has had one since the last time, or the newest."""
-        known = self.calls.call("symbols_get", see=_quoted) or []
-        ticked = {name: at for name, at, selected in known if selected and at}
-        moved = {name: at for name, at in ticked.items() if self._ticked.get(name, at) != at}
-        self._ticked = ticked
-        if moved or (ticked and self._reference is None):
-            self._reference = max(moved or ticked, key=ticked.__getitem__)
-        elif not any(selected for _, _, selected in known):
-            wanted = list(symbols) or [name for name, _, _ in known[:SELECTED_AT_MOST]]
-            self._selected = [name for name in wanted if self.calls.call("symbol_select", name, True)]
-
-    def do_prepare(self, symbol: str, position_id: int | None = None) -> dict[str, Any]:
-        """Read all that an order is judged by: permissions, account, symbol, tick, and the rate of its currency.
-
-        ``position_id``: of an order that closes; ``position`` and ``deals`` are then what is known of it.
-        """
-        spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
-        terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: self.calls.call("terminal_info"))
-        account = self.calls.call("account_info")
-        return {
-            "terminal": _some(terminal, TERMINAL_FIELDS),
-            "account": _some(account, ACCOUNT_FIELDS),
-            "symbol": _some(spec, SYMBOL_FIELDS),
-            "rate": None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
-            "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
-            "held": self._held(symbol) if spec is not None and spec["volume_limit"] else None,
-            **({"netted": self._netted(symbol, account)} if position_id is None else self._closing(position_id)),
-        }
-
-    def _closing(self, position_id: int) -> dict[str, Any]:
-        seen = targets.position(self.calls, position_id)
-        return {"position": seen["live"] if seen["read"] else None, "deals": seen["deals"] or []}
-
-    def _netted(self, symbol: str, account: Any) -> Any:
-        """Return the symbol's position where a symbol has one, as far as an order that adds to it must know it."""
-        if account is None or account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING:
-            return None
-        rows = self.calls.call("positions_get", symbol=symbol)
-        if rows is None:  # sent without knowing them, an order might take the position's levels away
-            raise NotConnectedError(f"expected the positions of {symbol}, got: {self.calls.error[1]}")
-        return _some(rows[0], NETTED_FIELDS) if rows else None
-
-    def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
-        at, value = self._fresh.get(key, (0.0, None))
-        if value is None or time.monotonic() - at > fresh_s:
-            value = read()
-            if value is not None:  # nor would names that nobody knows be ever forgotten
-                self._fresh[key] = (time.monotonic(), value)
-        return value
-
-    def _symbol(self, symbol: str) -> Any:
-        spec = self.calls.call("symbol_info", symbol)
-        if spec is not None and not spec["select"]:
-            self.calls.call("symbol_select", symbol, True)
-            spec = self.calls.call("symbol_info", symbol)
-        return spec
-
-    def _rate(self, spec: dict[str, Any]) -> float | None:
-        # Money of one lot for a move of one: in the account's currency by the module itself, in the symbol's by its
-        # contract.
-        price, contract = float(spec["bid"]), float(spec["trade_contract_size"])
-        if price > 0 and contract > 0:
-            profit = self.calls.call("order_calc_profit", mt5.ORDER_TYPE_BUY, spec["name"], RATE_LOTS, price, 2 * price)
-            if profit:
-                return float(profit) / (price * contract * RATE_LOTS)
-        size = float(spec["trade_tick_size"]) * contract
-        return float(spec["trade_tick_value"]) / size if size else None
-
-    def _held(self, symbol: str) -> list[float]:
-        """Return the lots of the symbol's positions and working orders: bought, sold."""
-        lots = [0.0, 0.0]
-        for position in self.calls.call("positions_get", symbol=symbol) or []:
-            lots[position["type"]] += position["volume"]
-        for order in self.calls.call("orders_get", symbol=symbol) or []:
-            if order["type"] in ORDER_TYPES:
-                lots[order["type"] % 2] += order["volume_current"]
-        return lots
-
-    def do_check(self, request: dict[str, Any]) -> Any:
-        """Ask the terminal whether it would take a request; nothing is sent."""
-        return self.calls.call("order_check", request, request=request, log=True)
-
-    def do_send(self, request: dict[str, Any], not_after: float, look: dict[str, Any] | None = None) -> dict[str, Any]:
+    def send(self, call: Send) -> SendResult:
         """Make the one ``order_send`` of an order, unless its time is over.
 
-        ``look``: as :meth:`History.of_order`; ``deals`` are then those that are there at once, None: look for them
-        later. Nothing that goes wrong with them changes anything in the answer beside.
+        Nothing that goes wrong with its deals, which are read after it, changes anything in the answer beside.
         """
-        if time.time() >= not_after:
-            return {"sent": False}
-        result = self.calls.call("order_send", request, request=request, log=True)
+        if time.time() >= call.not_after:
+            return SendResult(sent=False)
+        raw = self.calls.call("order_send", call.request, request=call.request, log=True) or {}
         crashpoints.reach("terminal.in_order_send")
         at, error = time.time(), self.calls.error
         elsewhere = self._elsewhere()
-        deals = None if look is None or elsewhere else self._deals_of(result or {}, error, look)
+        result = SendResult(
+            sent=True,
+            **{name: raw[name] for name in ("retcode", "order", "request_id", "comment") if name in raw},
+            raw=raw,
+            at=at,
+            elsewhere=elsewhere,
+        )
+        if call.deals is not None and not elsewhere:
+            result = replace(result, deals=self._deals_of(result, error, call.deals))
         self.calls.error = error  # order_send's own is what the answer is judged by
-        return {"sent": True, "result": result, "at": at, "elsewhere": elsewhere, "deals": deals}
+        return result
 
-    def _deals_of(self, result: dict[str, Any], error: tuple[int, str], look: dict[str, Any]) -> Any:
-        ticket = result.get("order", 0)
-        verdict = classify_opening(result.get("retcode"), ticket, result.get("comment", ""), error)
+    def _deals_of(self, result: SendResult, error: tuple[int, str], where: DealWindow) -> tuple[TradeDeal, ...] | None:
+        verdict = classify_opening(result.retcode, result.order, result.comment, error)
         if verdict.outcome != "accepted":
             return None
         try:
-            deals = self.history.of_order(ticket, **look)
+            deals = self.history.of_order(result.order, where)
             return None if self._away() else self.history.told(deals)
         except NotConnectedError:
             return None
@@ -286,72 +232,32 @@ class Worker:
             return None
         return f"{account['login']} on {account['server']}"
 
-    def do_deals(self, **arguments: Any) -> dict[str, Any]:
-        """Tell the deals that are new or changed (history.py)."""
-        return self.history.deals(**arguments)
-
-    def do_more_deals(self) -> dict[str, Any]:
-        """Tell the next of them."""
-        return self.history.more_deals()
-
-    def do_ticket(self, **arguments: Any) -> dict[str, Any]:
-        """Look at the deals and the order of one ticket."""
-        return self.history.ticket(**arguments)
-
-    def do_ended(self, tickets: list[int]) -> dict[str, Any]:
-        """Look which of the tickets work no more."""
-        return self.history.ended(tickets=tickets)
-
-    def do_search(self, orders: list[dict[str, Any]], since: int, until: int, settled_until: int) -> dict[str, Any]:
-        """Look through all four tables for orders in doubt (sightings.py)."""
-        return sightings.look(self.calls, orders, since, until, settled_until)
-
-    def do_positions(self) -> Any:
-        """Return the open positions; None: not known."""
-        rows = self.calls.call("positions_get")
-        self.calls.note_rows("positions_get", rows)
-        return rows
-
-    def do_order_now(self, ticket: int) -> dict[str, Any]:
+    def order(self, call: ReadOrder) -> OrderSeen:
         """Read what an operation on an order is judged by."""
-        return self._with_market(targets.order(self.calls, ticket))
+        seen = lookups.order(self.calls, call.ticket)
+        return replace(seen, prepared=self._market_of(seen.live))
 
-    def do_position_now(self, position_id: int) -> dict[str, Any]:
+    def position(self, call: ReadPosition) -> PositionSeen:
         """Read what an operation on a position is judged by."""
-        return self._with_market(targets.position(self.calls, position_id))
+        seen = lookups.position(self.calls, call.position_id)
+        return replace(seen, prepared=self._market_of(seen.live))
 
-    def _with_market(self, seen: dict[str, Any]) -> dict[str, Any]:
-        live = seen.get("live")
-        return {**seen, "prepared": self.do_prepare(live["symbol"]) if live else None}
+    def _market_of(self, live: TradeOrder | TradePosition | None) -> Prepared | None:
+        return None if live is None else self.market.prepare(Prepare(live.symbol))
 
-    def do_page(self, **arguments: Any) -> dict[str, Any]:
-        """Return a page of a table (targets.py)."""
-        return targets.page(self.calls, **arguments)
-
-    def do_account(self) -> dict[str, Any]:
+    def account(self, _: ReadAccount) -> AccountSeen:
         """Read account and permissions."""
-        return {"terminal": self.calls.call("terminal_info"), "account": self.calls.call("account_info")}
+        terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
+        return AccountSeen(model_of(TerminalInfo, terminal), model_of(AccountInfo, account))
 
-    def do_quote(self, symbol: str) -> dict[str, Any]:
-        """Read a symbol, which is put into Market Watch if need be, and its last tick."""
-        spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
-        return {
-            "symbol": _some(spec, SYMBOL_FIELDS),
-            "tick": None if spec is None else self.calls.call("symbol_info_tick", symbol),
-        }
-
-    def do_stop(self) -> None:
+    def stop(self) -> None:
         """Give the connection back."""
         self.calls.call("shutdown")
 
 
-def _quoted(rows: Any) -> list[tuple[str, int, bool]] | None:
-    """Return each symbol's name, time of its last tick, and whether it is in Market Watch."""
-    return None if rows is None else [(row.name, row.time, row.select) for row in rows]
-
-
-def _some(struct: dict[str, Any] | None, fields: tuple[str, ...]) -> dict[str, Any] | None:
-    return None if struct is None else {name: struct[name] for name in fields}
+def _timed(read: Callable[..., A], *asked: Any) -> Timed[A]:
+    began = time.perf_counter()
+    return Timed(read(*asked), time.perf_counter() - began)
 
 
 def main() -> None:
@@ -359,14 +265,15 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when we stop
     requests, answers = private_pipes()
-    setup = frames.read(requests)
-    lock = FileLock(Path(setup["lock"]))
-    crashpoints.arm(setup["crash_at"])
-    worker = Worker(importlib.import_module(MODULES[setup["module"]]))
-    while (frame := frames.read(requests)) is not None:
-        answers.write(frames.encode(worker.answer(frame["operation"], frame["arguments"])))
+    setup = pipe.decode_call(pipe.read(requests) or b"")
+    assert isinstance(setup, Setup)
+    lock = FileLock(Path(setup.lock))
+    crashpoints.arm(setup.crash_at)
+    worker = Worker(importlib.import_module(MODULES[setup.module]))
+    while (body := pipe.read(requests)) is not None:
+        answers.write(worker.exchange(body))
         answers.flush()
-    worker.do_stop()
+    worker.stop()
     lock.release()
 
 

@@ -26,10 +26,12 @@ from streamapp.terminal.account.connection import (
 from streamapp.terminal.account.synchronisation import END_OF_TIME_S
 from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.pipe import DealsSeen, Look, Prepare, ReadDeals, Search, Send
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account
 from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SERVER_AHEAD_S, TERMINAL, ScriptedWorker, tick
 
+SEARCH = Search((), 1, 2, 1)
 Connect = Callable[..., Awaitable[BrokerConnection]]
 
 
@@ -166,23 +168,23 @@ async def test_a_read_that_came_while_the_terminal_was_away_is_not_believed(conn
     generation = connection.generation
     worker.away = "the terminal is logged in to 43 on Other"
     with pytest.raises(NotHandedOverError, match="logged in to 43"):
-        await connection.read_now("search")
+        await connection.read_now(SEARCH)
     assert connection.generation > generation
     with pytest.raises(NotHandedOverError):
-        await connection.read_now("search")
+        await connection.read_now(SEARCH)
     worker.away = None
-    assert (await connection.read("search")).value["read"]
+    assert (await connection.read(SEARCH)).value.read
 
 
 async def test_all_who_ask_for_a_look_share_one_exchange(connect: Connect) -> None:
     worker = ScriptedWorker()
     connection = await connect(worker)
     await connection.ready()
-    deals = {"read": True, "deals": [], "more": False, "digest": 1}
-    seen = await asyncio.gather(connection.ride({"positions": {}}), connection.ride({"deals": {"wide": True}}))
-    assert [each["deals"]["value"] for each in seen] == [deals, deals]
-    parts = [arguments["parts"] for arguments in asked(worker, "look") if arguments["parts"]]
-    assert parts == [{"positions": {}, "deals": {"wide": True}}]
+    deals = ReadDeals(1, 1, settled_until=1, until=1, wide=True)
+    seen = await asyncio.gather(connection.ride(Look(positions=True)), connection.ride(Look(deals=deals)))
+    assert [each.deals and each.deals.value for each in seen] == [DealsSeen(read=True, digest=1)] * 2
+    (parts,) = [arguments["parts"] for arguments in asked(worker, "look") if arguments["parts"]]
+    assert parts.keys() == {"positions", "deals"}
 
 
 @pytest.mark.parametrize("away", [{"terminal": TERMINAL | {"connected": False}}, {"account": OWNER | {"login": 43}}])
@@ -194,7 +196,7 @@ async def test_what_a_look_read_is_not_believed_if_the_terminal_is_away_after_it
     await connection.ready()
     worker.answers["pulse"] = lambda _: {"terminal": TERMINAL, "account": OWNER, "tick": tick()} | away
     with pytest.raises(NotHandedOverError):
-        await connection.ride({"positions": {}})
+        await connection.ride(Look(positions=True))
     assert len([each for each in asked(worker, "look") if each["parts"]]) == 1
 
 
@@ -202,7 +204,7 @@ async def test_who_waits_for_a_look_hears_at_once_that_the_connection_is_lost(co
     worker = ScriptedWorker()
     connection = await connect(worker)
     await connection.ready()
-    waiting = asyncio.create_task(connection.ride({"positions": {}}))
+    waiting = asyncio.create_task(connection.ride(Look(positions=True)))
     await asyncio.sleep(0)
     worker.answers["initialize"] = lambda _: NotHandedOverError("starting")
     await connection.renew()
@@ -215,13 +217,15 @@ async def test_an_answer_that_comes_after_the_connection_was_made_again_is_not_b
     connection = await connect(worker)
     await connection.ready()
 
-    def renewed(_: dict[str, Any]) -> Any:
-        connection._lose()
-        return []
+    good = worker.answers["prepare"]
 
-    worker.answers["positions"] = renewed
+    def renewed(asked: dict[str, Any]) -> Any:
+        connection._lose()
+        return good(asked)
+
+    worker.answers["prepare"] = renewed
     with pytest.raises(NotHandedOverError, match="made again"):
-        await connection.read_now("positions")
+        await connection.read_now(Prepare("EURUSD"))
 
 
 async def test_an_account_that_may_not_trade_is_readable_and_not_ready(connect: Connect) -> None:
@@ -254,7 +258,7 @@ async def test_after_an_order_that_took_long_it_is_synchronised_again(connect: C
     connection = await connect(worker)
     await connection.ready()
     generation, worker.took_s = connection.generation, BLIND_S
-    await connection.ask("send")
+    await connection.ask(Send({}, 1.0))
     assert not connection.is_readable
     await connection.ready()
     assert (worker.starts, connection.generation) == (1, generation + 1)

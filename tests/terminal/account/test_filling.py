@@ -6,7 +6,7 @@ import pytest
 
 from streamapp.terminal.account.filling import fillings
 from streamapp.terminal.account.request import RefusedError
-from tests.terminal.scripted import SYMBOL, submit_request
+from tests.terminal.scripted import submit_request, symbol
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ def test_the_filling_mode_follows_the_symbols_flags(
     execution: int, flags: int, policy: str, chosen: tuple[int, ...]
 ) -> None:
     wanted = submit_request(epoch="e", fill_policy=policy).parameters
-    assert fillings(wanted, SYMBOL | {"trade_exemode": execution, "filling_mode": flags}) == chosen
+    assert fillings(wanted, symbol(trade_exemode=execution, filling_mode=flags)) == chosen
 
 
 @pytest.mark.parametrize(("flags", "policy"), [(2, "fok"), (1, "ioc"), (3, "return"), (0, "return")])
 def test_a_fill_policy_that_the_symbol_does_not_allow_is_invalid(flags: int, policy: str) -> None:
     wanted = submit_request(epoch="e", fill_policy=policy).parameters
     with pytest.raises(RefusedError):
-        fillings(wanted, SYMBOL | {"filling_mode": flags})
+        fillings(wanted, symbol(filling_mode=flags))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_a_pending_works_until_it_is_filled_where_the_broker_takes_that(
     execution: int, flags: int, policy: str, chosen: tuple[int, ...]
 ) -> None:
     wanted = submit_request(epoch="e", order_type="limit", price=Decimal("1.08"), fill_policy=policy).parameters
-    assert fillings(wanted, SYMBOL | {"trade_exemode": execution, "filling_mode": flags}) == chosen
+    assert fillings(wanted, symbol(trade_exemode=execution, filling_mode=flags)) == chosen
 
 
 def test_a_pending_with_a_policy_that_is_not_flagged_is_invalid() -> None:
     wanted = submit_request(epoch="e", order_type="limit", price=Decimal("1.08"), fill_policy="fok").parameters
     with pytest.raises(RefusedError):
-        fillings(wanted, SYMBOL | {"filling_mode": 2})
+        fillings(wanted, symbol(filling_mode=2))
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_where_the_flags_were_wrong_the_next_mode_is_taken(
     flags: int, policy: str, denied: set[int], left: tuple[int, ...]
 ) -> None:
     wanted = submit_request(epoch="e", fill_policy=policy).parameters
-    assert fillings(wanted, SYMBOL | {"filling_mode": flags}, denied) == left
+    assert fillings(wanted, symbol(filling_mode=flags), denied) == left
 
 
 @pytest.mark.parametrize(("policy", "denied"), [("any", {0, 1, 2}), ("fok", {0}), ("ioc", {1})])
 def test_a_policy_that_was_asked_for_is_never_replaced_by_another(policy: str, denied: set[int]) -> None:
     wanted = submit_request(epoch="e", fill_policy=policy).parameters
     with pytest.raises(RefusedError, match="denied"):
-        fillings(wanted, SYMBOL | {"filling_mode": 3}, denied)
+        fillings(wanted, symbol(filling_mode=3), denied)

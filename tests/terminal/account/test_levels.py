@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from streamapp.settings import GuardSettings
 from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible, refuse_prices
-from streamapp.terminal.account.request import Prepared, RefusedError, build
+from streamapp.terminal.account.request import RefusedError, build
 from tests.terminal.judged import ASK, BID, TIME, passes, pending, refusal, seen
-from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, submit_request
+from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, prepare, submit_request, symbol
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_levels_below_zero_are_judged_as_all_others(side: Any, good: dict[str, s
     oil = SYMBOL | {"trade_tick_size": 0.01, "point": 0.01}
 
     def judged(levels: dict[str, str]) -> None:
-        market = Prepared(TERMINAL, OWNER, oil, NEGATIVE, 1.0)
+        market = prepare(TERMINAL, OWNER, oil, NEGATIVE, 1.0)
         prices: dict[str, Any] = {name: Decimal(price) for name, price in levels.items()}
         wanted = submit_request(epoch="e", side=side, **prices).parameters
         refuse_implausible(wanted, market.market(side), Decimal("0.5"))
@@ -178,10 +178,10 @@ def test_every_pending_that_passes_is_sent_on_the_right_side_of_the_market(
 
 @pytest.mark.parametrize(("price", "frozen"), [("1.08480", False), ("1.08490", True), ("1.08510", True)])
 def test_what_is_about_to_trigger_is_frozen(price: str, *, frozen: bool) -> None:
-    symbol = SYMBOL | {"trade_freeze_level": 10}
-    refuse_frozen("price", Decimal(price), Decimal(BID), SYMBOL)
+    freezing = symbol(trade_freeze_level=10)
+    refuse_frozen("price", Decimal(price), Decimal(BID), symbol())
     if frozen:
         with pytest.raises(RefusedError, match="frozen"):
-            refuse_frozen("price", Decimal(price), Decimal(BID), symbol)
+            refuse_frozen("price", Decimal(price), Decimal(BID), freezing)
     else:
-        refuse_frozen("price", Decimal(price), Decimal(BID), symbol)
+        refuse_frozen("price", Decimal(price), Decimal(BID), freezing)

@@ -25,6 +25,7 @@ from streamapp.terminal.account.orders import JUDGED_FOR_S
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
+from streamapp.terminal.pipe import TradeDeal
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account, wired
 from tests.terminal.scripted import (
@@ -35,6 +36,7 @@ from tests.terminal.scripted import (
     deal,
     result,
     seen,
+    struct,
     submit_request,
     tick,
 )
@@ -125,7 +127,7 @@ async def test_an_order_that_is_submitted_again_while_it_is_judged_is_sent_once(
     await ready(account)
     go, order = held(account), order_of(account)
     first = account.execution.submit(order)
-    await eventually(lambda: ("prepare", {"symbol": "EURUSD"}) in account.worker.asked)
+    await eventually(lambda: "prepare" in [name for name, _ in account.worker.asked])
     again = [account.execution.submit(order) for _ in range(3)]
     assert [(await answer).state for answer in [first, *again]] == ["recorded"] * 4
     go.set()
@@ -188,6 +190,28 @@ async def test_a_submit_that_the_journal_can_not_take_fails_alone(
     await account.said("started", "returned", "accepted")
 
 
+async def test_a_submit_that_the_journal_can_not_take_is_forgotten_although_it_has_its_place_in_the_lane(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(account)
+    go, record = held(account), Book.record
+
+    def failing(book: Book, request: SubmitRequest) -> bool:
+        if request.parameters.symbol == "GBPUSD":
+            raise UnicodeEncodeError("utf-8", "", 0, 1, "no")
+        return record(book, request)
+
+    monkeypatch.setattr(Book, "record", failing)
+    bad = account.execution.submit(order_of(account, "bad", symbol="GBPUSD"))
+    good = account.execution.submit(order_of(account, "good"))
+    with pytest.raises(UnicodeEncodeError):
+        await bad
+    assert (await good).state == "recorded"
+    go.set()
+    await account.said("started", "returned", "accepted")
+    assert len(account.worker.sends) == 1
+
+
 # -- the deals that are there at once
 
 
@@ -233,16 +257,23 @@ async def test_deals_that_were_read_over_a_connection_that_was_lost_are_not_beli
     await account.said("started", "returned", "accepted")
 
 
+async def test_a_deal_that_can_not_be_read_takes_no_result_with_it(account: Account) -> None:
+    await ready(account)
+    sent_with(account, deal(7, 1001, MAGIC) | {"price": float("nan")})
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+
+
 async def test_only_a_market_order_has_its_deals_looked_for_at_once(account: Account) -> None:
     await ready(account)
     account.worker.answers["check"] = lambda _: {"retcode": 0}
     await account.submit("market")
     await account.submit("limit", order_type="limit", price=Decimal("1.05"))
     await eventually(lambda: len(account.worker.sends) == 2)
-    looks = [arguments["look"] for operation, arguments in account.worker.asked if operation == "send"]
+    looks = [arguments["deals"] for operation, arguments in account.worker.asked if operation == "send"]
     assert looks[1] is None
     assert looks[0] is not None
-    assert looks[0]["hedging"]
+    assert looks[0].hedging
 
 
 async def test_orders_are_sent_in_their_order_of_arrival(account: Account) -> None:
@@ -590,7 +621,9 @@ async def test_a_deal_that_comes_between_two_attempts_ends_the_trying(account: A
     def prepare(asked: dict[str, Any]) -> Any:
         looks.append(asked)
         if len(looks) > 1:
-            account.journal.write(lambda book: book.record_deal(filled(deal(7, 1001, magic), "USD", ServerTime(0))))
+            account.journal.write(
+                lambda book: book.record_deal(filled(struct(TradeDeal, deal(7, 1001, magic)), "USD", ServerTime(0)))
+            )
         return good(asked)
 
     account.worker.answers["prepare"] = prepare

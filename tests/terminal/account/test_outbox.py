@@ -32,6 +32,7 @@ from streamapp.terminal.account.outbox import PATIENCE_S as PATIENCE_OF
 from streamapp.terminal.journal import brokerlog
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.pipe import Exchange
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.journal.test_database import filled
 
@@ -142,14 +143,7 @@ async def test_a_report_in_flight_goes_alone_when_its_patience_is_over(
         await eventually(lambda: outbox.batches() == [(1, 1), (2, 2)])
 
 
-ENTRY = {
-    "function": "order_send",
-    "request": None,
-    "response": None,
-    "last_error": [1, ""],
-    "at": 1e9,
-    "duration_us": 5,
-}
+ENTRY = Exchange("order_send", {"volume": 0.1}, None, (1, "Success"), at=1e9, duration_us=5)
 
 
 async def test_the_broker_log_goes_in_batches_and_is_forgotten_with_the_next_commit_that_something_needs(

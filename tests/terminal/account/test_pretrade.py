@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -12,10 +11,21 @@ from hypothesis import strategies as st
 
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.pretrade import judge
-from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError, build
+from streamapp.terminal.account.request import NotYetError, RefusedError, build
 from streamapp.terminal.account.servertime import ServerTime
 from tests.terminal.judged import KEYS, OPEN, TIME, passes, pending, refusal, seen
-from tests.terminal.scripted import LOGIN, OWNER, SERVER, SERVER_AHEAD_S, SYMBOL, TERMINAL, submit_request, tick
+from tests.terminal.scripted import (
+    LOGIN,
+    OWNER,
+    SERVER,
+    SERVER_AHEAD_S,
+    SYMBOL,
+    TERMINAL,
+    prepare,
+    showing,
+    submit_request,
+    tick,
+)
 
 
 def test_an_ordinary_order_passes() -> None:
@@ -39,7 +49,7 @@ def test_an_account_that_may_not_trade_refuses_as_not_connected(wrong: dict[str,
 
 
 def test_an_unknown_symbol_is_invalid() -> None:
-    prepared = Prepared(terminal=TERMINAL, account=OWNER, symbol=None, tick=None, rate=None)
+    prepared = prepare(terminal=TERMINAL, account=OWNER, symbol=None, tick=None, rate=None)
     assert refusal(prepared)[0] == "invalid"
 
 
@@ -67,12 +77,12 @@ def test_a_stale_tick_is_refused_by_the_guard() -> None:
 def test_a_tick_from_the_future_shows_that_our_clock_was_set_back_and_every_not_after_with_it() -> None:
     reason, message = refusal(seen(age_s=-600))
     assert (reason, "a clock that is right" in message) == ("guard", True)
-    assert refusal(Prepared(terminal=TERMINAL, account=OWNER, symbol=SYMBOL, tick=None, rate=None))[0] == "guard"
+    assert refusal(prepare(terminal=TERMINAL, account=OWNER, symbol=SYMBOL, tick=None, rate=None))[0] == "guard"
 
 
 @pytest.mark.parametrize("age_s", [61.0, 86400.0, -600.0])
 def test_the_age_of_a_quote_holds_no_order_back_that_closes(age_s: float) -> None:
-    passes(replace(seen(age_s=age_s), position=OPEN), update={"position_id": 77})
+    passes(showing(seen(age_s=age_s), position=OPEN), update={"position_id": 77})
 
 
 def test_the_age_of_a_quote_holds_no_pending_order_back_but_a_clock_that_is_wrong_does() -> None:
@@ -93,13 +103,13 @@ def test_a_quote_that_moves_while_we_look_is_fresh_whatever_the_servers_clock_sa
     [(-37.66, -37.60, 1, True), (-0.01, 0.0, 1, True), (0.0, 0.0, 1, False), (1.0, 1.1, 0, False)],
 )
 def test_no_quote_is_no_tick_or_one_without_a_time(bid: float, ask: float, time_msc: int, quoted: bool) -> None:
-    assert Prepared(TERMINAL, OWNER, SYMBOL, {"bid": bid, "ask": ask, "time_msc": time_msc}, 1.0).has_quote is quoted
-    assert not Prepared(TERMINAL, OWNER, SYMBOL, None, 1.0).has_quote
+    assert prepare(TERMINAL, OWNER, SYMBOL, {"bid": bid, "ask": ask, "time_msc": time_msc}, 1.0).has_quote is quoted
+    assert not prepare(TERMINAL, OWNER, SYMBOL, None, 1.0).has_quote
 
 
 def test_a_position_is_closed_at_a_negative_price() -> None:
-    oil = replace(seen(symbol={"trade_tick_size": 0.01, "point": 0.01}), position=OPEN | {"type": 0})
-    oil = replace(oil, tick=tick(age_s=600) | {"bid": -37.66, "ask": -37.60})
+    oil = showing(seen(symbol={"trade_tick_size": 0.01, "point": 0.01}), position=OPEN | {"type": 0})
+    oil = showing(oil, tick=tick(age_s=600) | {"bid": -37.66, "ask": -37.60})
     order = submit_request(epoch="e", side="sell").model_copy(update={"position_id": 77})
     passes(oil, side="sell", update={"position_id": 77})
     assert build(order, oil, 1, TIME)["price"] == -37.66
@@ -107,9 +117,9 @@ def test_a_position_is_closed_at_a_negative_price() -> None:
 
 @pytest.mark.parametrize("volume", ["0.105", "0.005", "0.013"])
 def test_what_is_open_is_closed_whole_though_it_is_off_the_grid_and_a_part_of_it_is_not(volume: str) -> None:
-    odd = replace(seen(), position=OPEN | {"volume": float(volume)})
+    odd = showing(seen(), position=OPEN | {"volume": float(volume)})
     passes(odd, volume=Decimal(volume), update={"position_id": 77})
-    more = replace(seen(), position=OPEN | {"volume": 1.0})
+    more = showing(seen(), position=OPEN | {"volume": 1.0})
     assert "lots" in refusal(more, volume=Decimal(volume), update={"position_id": 77})[1]
     assert "at most" in refusal(odd, GuardSettings(max_volume=Decimal("0.001")), volume=Decimal(volume))[1]
 
@@ -175,7 +185,7 @@ def test_an_expiration_waits_for_the_servers_clock_to_be_known() -> None:
 
 def test_the_broker_limits_the_lots_in_one_direction() -> None:
     symbol = {"volume_limit": 1.0}
-    full = Prepared(TERMINAL, OWNER, SYMBOL | symbol, tick(), 1.0, held=(0.95, 0.0))
+    full = prepare(TERMINAL, OWNER, SYMBOL | symbol, tick(), 1.0, held=(0.95, 0.0))
     assert "in one direction" in refusal(full)[1]
     passes(full, side="sell")
     passes(full, volume=Decimal("0.05"))
@@ -204,8 +214,8 @@ def test_slippage_of_a_pending_is_judged_by_its_own_price(wanted: dict[str, Any]
 def test_an_order_that_closes_a_position_names_it_and_is_not_held_back_by_what_limits_opening() -> None:
     closing = {"position_id": 77, "expected_price": "1.00000", "max_slippage_points": 1}
     order = submit_request(epoch="e").model_copy(update=closing)
-    prepared = Prepared(TERMINAL, OWNER, SYMBOL | {"trade_mode": 3, "volume_limit": 0.1}, tick(), 1.0, held=(9.0, 9.0))
-    prepared = replace(prepared, position=OPEN)
+    prepared = prepare(TERMINAL, OWNER, SYMBOL | {"trade_mode": 3, "volume_limit": 0.1}, tick(), 1.0, held=(9.0, 9.0))
+    prepared = showing(prepared, position=OPEN)
     guards = GuardSettings(symbols=("GBPUSD",), max_volume=Decimal("0.01"))
     account = AccountSettings(login=LOGIN, server=SERVER)
     judge(order, prepared, account, guards, time=TIME, now=datetime.now(UTC))
@@ -218,9 +228,9 @@ def test_an_order_that_closes_a_position_names_it_and_is_not_held_back_by_what_l
 def test_an_order_that_closes_is_refused_when_a_newer_deal_has_closed_what_is_shown() -> None:
     shown = OPEN | {"time_update_msc": 2}
     deals = [{"type": 1, "volume": 0.1, "time_msc": 1}]
-    passes(replace(seen(), position=shown, deals=deals), update={"position_id": 77})
+    passes(showing(seen(), position=shown, deals=deals), update={"position_id": 77})
     deals = [*deals, {"type": 0, "volume": 0.1, "time_msc": 3}]
-    reason, message = refusal(replace(seen(), position=shown, deals=deals), update={"position_id": 77})
+    reason, message = refusal(showing(seen(), position=shown, deals=deals), update={"position_id": 77})
     assert (reason, "older view" in message) == ("guard", True)
 
 
@@ -228,6 +238,6 @@ def test_an_order_that_closes_is_refused_when_a_newer_deal_has_closed_what_is_sh
     "position", [None, OPEN | {"volume": 0.09}, OPEN | {"type": 0}], ids=["closed", "smaller", "turned round"]
 )
 def test_an_order_that_closes_is_refused_when_there_is_not_so_much_to_close(position: dict[str, Any] | None) -> None:
-    reason, message = refusal(replace(seen(), position=position), update={"position_id": 77})
+    reason, message = refusal(showing(seen(), position=position), update={"position_id": 77})
     assert reason == "invalid"
     assert "position 77" in message

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.parameters import OrderParameters
-from streamapp.terminal.account.request import build, number, protection, to_tick
+from streamapp.terminal.account.request import build, protection, to_tick
+from streamapp.terminal.pipe import number
 from tests.terminal.judged import KEYS, PENDING_KEYS, TIME, passes, pending, seen
-from tests.terminal.scripted import submit_request, tick
+from tests.terminal.scripted import showing, submit_request, symbol, tick
 
 
 def test_the_request_has_the_known_keys_and_the_types_that_the_module_takes() -> None:
@@ -37,7 +37,7 @@ def test_the_request_has_the_known_keys_and_the_types_that_the_module_takes() ->
     st.sampled_from(["0.01", "0.25", "0.00001", "5"]),
 )
 def test_a_price_goes_to_the_nearest_tick(price: Decimal, grid: str) -> None:
-    on_grid = to_tick(price, {"trade_tick_size": float(grid), "point": 1e-05})
+    on_grid = to_tick(price, symbol(trade_tick_size=float(grid)))
     assert on_grid % Decimal(grid) == 0
     assert abs(on_grid - price) <= Decimal(grid) / 2
 
@@ -65,13 +65,13 @@ HELD: dict[str, Any] = {"type": 0, "volume": 0.1, "sl": 1.07, "tp": 1.1}
 def test_an_order_that_adds_to_a_netting_position_names_the_levels_that_are_there(
     wanted: dict[str, Any], held: dict[str, Any] | None, levels: tuple[float, float]
 ) -> None:
-    request = build(submit_request(epoch="e", **wanted), replace(seen(), netted=held), 1, TIME)
+    request = build(submit_request(epoch="e", **wanted), showing(seen(), netted=held), 1, TIME)
     assert (request["sl"], request["tp"]) == levels
 
 
 def test_a_pending_order_names_its_own_levels_and_what_the_position_shall_keep_is_known() -> None:
     order = submit_request(epoch="e", **pending("limit", "buy", "1.08", stop_loss=Decimal("1.06")))
-    held = replace(seen(), netted=HELD)
+    held = showing(seen(), netted=HELD)
     request = build(order, held, 2, TIME)
     assert (request["sl"], request["tp"]) == (1.06, 0.0)
     assert protection(order, held) == (Decimal("1.06000"), Decimal("1.1"))
@@ -91,7 +91,7 @@ def test_the_deviation_is_the_signals_or_the_symbols_or_the_spread(
     limit: int | None, of_symbol: int | None, ask: float, deviation: int
 ) -> None:
     order = submit_request(epoch="e").model_copy(update={"max_slippage_points": limit})
-    prepared = replace(seen(), tick=tick() | {"ask": ask})
+    prepared = showing(seen(), tick=tick() | {"ask": ask})
     assert build(order, prepared, 1, TIME, of_symbol)["deviation"] == deviation
 
 
@@ -132,4 +132,4 @@ def test_a_pending_order_is_sent_at_its_own_price_as_one_of_six_types(
     st.sampled_from(["0.01", "0.25", "0.00001", "5"]),
 )
 def test_no_price_from_outside_overflows_the_grid(price: Decimal, grid: str) -> None:
-    assert abs(to_tick(price, {"trade_tick_size": float(grid), "point": 1e-05}) - price) <= Decimal(grid) / 2
+    assert abs(to_tick(price, symbol(trade_tick_size=float(grid))) - price) <= Decimal(grid) / 2

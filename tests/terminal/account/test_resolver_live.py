@@ -131,7 +131,7 @@ async def test_an_order_executed_while_the_terminal_is_dead_is_adopted_by_the_ne
 
 async def test_a_pending_order_in_doubt_is_adopted_and_works_on(desk: Desk) -> None:
     desk.fault("drop_after", nth=1)
-    order = await desk.submit(order_type="limit", price=Decimal("0.5"))
+    order = await desk.submit(order_type="limit", price=Decimal("0.9"))
     bodies = await desk.says(order, *DOUBT, "accepted")
     assert bodies["accepted"].ticket == desk.orders_of(order)[0]["ticket"]
     assert (await desk.terminal.submit(order)).state == "result"
@@ -140,7 +140,7 @@ async def test_a_pending_order_in_doubt_is_adopted_and_works_on(desk: Desk) -> N
 
 async def test_a_pending_order_that_lands_beyond_the_window_is_adopted_and_alarmed(desk: Desk) -> None:
     desk.fault("timeout_late", nth=1, params={"ms": BEYOND_MS})
-    order = await desk.submit(order_type="limit", price=Decimal("0.5"))
+    order = await desk.submit(order_type="limit", price=Decimal("0.9"))
     await desk.says(order, *DOUBT, "absent", "accepted")
     await eventually(lambda: desk.terminal.status()["metrics"]["late_appearances"] == 1)
     await desk.close()

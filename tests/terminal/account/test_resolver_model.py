@@ -88,7 +88,7 @@ class World:
     async def watch(self) -> None:
         while True:
             await self.connection.readable()
-            for row in sorted(deals_of(self.broker), key=lambda row: int(row["ticket"])):
+            for row in sorted(deals_of(self.broker), key=lambda row: row.ticket):
                 body = filled(row, "USD", self.connection.time)
                 await self.journal.write(partial(Book.record_deal, body=body))
             await asyncio.sleep(TICK_S)
@@ -170,7 +170,7 @@ def test_absence_is_never_said_of_what_could_be_seen_and_everything_executed_is_
     assert len(said) == len(reports), "something was said twice"
     for order_id, made_s in world.made.items():
         judge_order(world, [report for report in reports if report.order_id == order_id], order_id, made_s)
-    shown = {row["ticket"] for row in deals_of(world.broker)}
+    shown = {row.ticket for row in deals_of(world.broker)}
     assert {report.body.deal for report in reports if isinstance(report.body, facts.Filled)} == shown
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
 from streamapp.terminal.account.worker_client import ORDER, WorkerLink
 from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.pipe import ListPositions, Look, ReadDeals, Send, TradeRequest
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Market
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER
@@ -57,23 +58,25 @@ async def attach(tmp_path: Path, market: Market) -> AsyncIterator[Attach]:
 
 async def buy(connection: BrokerConnection, **changes: Any) -> int:
     """Open a position; return its identifier."""
-    not_after = utc_now().timestamp() + 60
-    answer = await connection.ask("send", urgency=ORDER, request=BUY | changes, not_after=not_after)
-    assert answer.value["result"]["retcode"] == 10009
-    return int(answer.value["result"]["order"])
+    request = cast(TradeRequest, BUY | changes)
+    sent = (await connection.ask(Send(request, utc_now().timestamp() + 60), urgency=ORDER)).value
+    assert sent.retcode == 10009
+    return sent.order
 
 
 async def positions(connection: BrokerConnection) -> list[int]:
-    return [row["identifier"] for row in (await connection.read("positions")).value]
+    page = ListPositions(symbol=None, group=None, after=None, limit=100)
+    return [row.identifier for row in (await connection.read(page)).value.rows or ()]
 
 
 async def deals(connection: BrokerConnection) -> list[int]:
     time, now = connection.time, utc_now()
     since, until = time.server_s(now - OVERLAP), time.server_s(now + FUTURE)
-    answer = await connection.read(
-        "deals", wide_from=since, near_from=since, settled_until=until, until=until, wide=True, anew=True
-    )
-    return [row["ticket"] for row in answer.value["deals"]]
+    asked = ReadDeals(since, since, settled_until=until, until=until, wide=True, anew=True)
+    await connection.readable()
+    seen = (await connection.ride(Look(deals=asked))).deals
+    assert seen is not None
+    return [row.ticket for row in seen.value.deals]
 
 
 async def test_an_empty_account_is_believed(attach: Attach) -> None:

@@ -22,9 +22,10 @@ from streamapp.terminal.account.deals import unprotected
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.synchronisation import watermark
 from streamapp.terminal.journal.orders import Expected
+from streamapp.terminal.pipe import TradePosition
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Account, wired
-from tests.terminal.scripted import OWNER, TERMINAL, ScriptedWorker, deal, result, submit_request, tick
+from tests.terminal.scripted import OWNER, TERMINAL, ScriptedWorker, deal, result, struct, submit_request, tick
 
 MAGIC = magic_of(submit_request(epoch="").order_id)
 LIMIT: dict[str, Any] = {"order_type": "limit", "price": Decimal("1.05")}
@@ -403,7 +404,7 @@ def test_where_a_symbol_has_one_position_another_orders_levels_are_levels(
 ) -> None:
     expected = Expected("o", 1, 1, Decimal("1.07"), Decimal("1.1"))
     position = POSITION | dict(zip(("sl", "tp"), levels, strict=True))
-    assert (unprotected(expected, position, hedging=hedging) is not None) is said
+    assert (unprotected(expected, struct(TradePosition, position), hedging=hedging) is not None) is said
 
 
 async def test_a_ticket_that_is_filled_and_shows_no_deal_raises_an_alarm_with_its_order(tmp_path: Path) -> None:

@@ -7,16 +7,16 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerLink, WorkerLostError
+from streamapp.terminal.pipe import Initialize, Look, ReadQuote
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Market
 from tests.terminal.scripted import LOGIN, SERVER
 
-WHO: dict[str, Any] = {"path": None, "login": LOGIN, "server": SERVER, "password": "s3cret", "timeout_ms": 10_000}
+WHO = Initialize(None, None, LOGIN, SERVER, "s3cret", timeout_ms=10_000)
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ async def link(tmp_path: Path, market: Market) -> AsyncIterator[WorkerLink]:
 
 
 async def test_a_worker_answers_one_after_another(link: WorkerLink) -> None:
-    initialized = await link.call("initialize", WHO, deadline_s=PATIENCE_S)
-    assert initialized.value == {"done": True}
-    answers = await asyncio.gather(*(link.call("pulse", {}, deadline_s=PATIENCE_S) for _ in range(5)))
-    assert {answer.value["account"]["login"] for answer in answers} == {LOGIN}
+    initialized = await link.call(WHO, deadline_s=PATIENCE_S)
+    assert initialized.value.done
+    answers = await asyncio.gather(*(link.call(Look(), deadline_s=PATIENCE_S) for _ in range(5)))
+    assert {answer.value.account.login for answer in answers if answer.value.account} == {LOGIN}
 
 
 async def test_the_password_is_never_in_arguments_environment_or_log(link: WorkerLink, tmp_path: Path) -> None:
-    answer = await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    answer = await link.call(WHO, deadline_s=PATIENCE_S)
     assert "s3cret" not in str(answer.log)
     pid = (tmp_path / "worker.lock").read_text()
     for part in ("cmdline", "environ"):
@@ -49,8 +49,8 @@ async def test_the_password_is_never_in_arguments_environment_or_log(link: Worke
 
 
 async def test_before_initialize_nothing_reaches_the_module(link: WorkerLink) -> None:
-    answer = await link.call("pulse", {}, deadline_s=PATIENCE_S)
-    assert answer.value is None
+    answer = await link.call(Look(), deadline_s=PATIENCE_S)
+    assert answer.found is None
     assert answer.failure
     assert answer.broken == (-10004, "not initialised")
 
@@ -58,11 +58,11 @@ async def test_before_initialize_nothing_reaches_the_module(link: WorkerLink) ->
 async def test_past_the_deadline_the_worker_is_dead_and_a_new_one_can_be_made(
     link: WorkerLink, market: Market, tmp_path: Path
 ) -> None:
-    await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    await link.call(WHO, deadline_s=PATIENCE_S)
     pid = int((tmp_path / "worker.lock").read_text())
     market.fault("hang", on="account_info", nth=1, params={"ms": int(PATIENCE_S * 1000)})
-    hanging = asyncio.create_task(link.call("pulse", {}, deadline_s=0.5))
-    waiting = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    hanging = asyncio.create_task(link.call(Look(), deadline_s=0.5))
+    waiting = asyncio.create_task(link.call(Look(), deadline_s=PATIENCE_S))
     with pytest.raises(WorkerLostError) as lost:
         await hanging
     assert lost.value.deadline
@@ -72,30 +72,30 @@ async def test_past_the_deadline_the_worker_is_dead_and_a_new_one_can_be_made(
         await waiting
     assert not link.is_alive
     await link.start()
-    assert (await link.call("initialize", WHO, deadline_s=PATIENCE_S)).value["done"]
+    assert (await link.call(WHO, deadline_s=PATIENCE_S)).value.done
 
 
 async def test_a_worker_that_is_killed_in_a_call_is_lost_and_not_asked_again(
     link: WorkerLink, market: Market, tmp_path: Path
 ) -> None:
-    await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    await link.call(WHO, deadline_s=PATIENCE_S)
     market.fault("hang", on="account_info", nth=1, params={"ms": int(PATIENCE_S * 1000)})
-    hanging = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    hanging = asyncio.create_task(link.call(Look(), deadline_s=PATIENCE_S))
     await eventually(link._waiting.empty)
     os.kill(int((tmp_path / "worker.lock").read_text()), signal.SIGKILL)
     with pytest.raises(WorkerLostError) as lost:
         await hanging
     assert not lost.value.deadline
     with pytest.raises(NotHandedOverError):
-        await link.call("pulse", {}, deadline_s=PATIENCE_S)
+        await link.call(Look(), deadline_s=PATIENCE_S)
 
 
 async def test_orders_go_before_reads(link: WorkerLink) -> None:
-    await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    await link.call(WHO, deadline_s=PATIENCE_S)
     done: list[str] = []
 
     async def call(name: str, urgency: int) -> None:
-        await link.call("quote", {"symbol": "EURUSD"}, deadline_s=PATIENCE_S, urgency=urgency)
+        await link.call(ReadQuote("EURUSD"), deadline_s=PATIENCE_S, urgency=urgency)
         done.append(name)
 
     await asyncio.gather(*(call(f"read{n}", 1) for n in range(3)), call("order", ORDER))
@@ -103,7 +103,7 @@ async def test_orders_go_before_reads(link: WorkerLink) -> None:
 
 
 async def test_an_idle_worker_ends_when_it_is_asked_to(link: WorkerLink, tmp_path: Path) -> None:
-    await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    await link.call(WHO, deadline_s=PATIENCE_S)
     pid = int((tmp_path / "worker.lock").read_text())
     await link.stop()
     with pytest.raises(ProcessLookupError):
@@ -111,10 +111,10 @@ async def test_an_idle_worker_ends_when_it_is_asked_to(link: WorkerLink, tmp_pat
 
 
 async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: WorkerLink, market: Market) -> None:
-    await link.call("initialize", WHO, deadline_s=PATIENCE_S)
+    await link.call(WHO, deadline_s=PATIENCE_S)
     market.fault("hang", on="positions_get", nth=1)
-    hanging = asyncio.create_task(link.call("positions", {}, deadline_s=PATIENCE_S))
-    waiting = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    hanging = asyncio.create_task(link.call(Look(positions=True), deadline_s=PATIENCE_S))
+    waiting = asyncio.create_task(link.call(Look(), deadline_s=PATIENCE_S))
     await eventually(lambda: market.faults()[0]["hits"])
     await link.end()
     await link.start()
@@ -123,4 +123,4 @@ async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: W
     with pytest.raises(NotHandedOverError):
         await waiting
     assert link.is_alive
-    assert (await link.call("initialize", WHO, deadline_s=PATIENCE_S)).value == {"done": True}
+    assert (await link.call(WHO, deadline_s=PATIENCE_S)).value.done

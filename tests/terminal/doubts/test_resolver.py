@@ -296,7 +296,7 @@ async def test_a_nameless_order_of_any_age_may_be_the_one_of_a_lost_journal(acco
     order = submit_request(epoch="lost")
     await account.journal.write(lambda book: book.submit(order))
     await comes_to(account, order, "unknown", "absent")
-    assert searches(account)[0]["orders"][0]["alike_from"] == 0
+    assert searches(account)[0]["orders"][0].alike_from == 0
 
 
 async def test_doubts_are_resolved_while_the_account_may_not_trade(account: Account) -> None:

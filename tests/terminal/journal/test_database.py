@@ -27,6 +27,7 @@ from streamapp.terminal.journal import brokerlog, memory
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import MOVES
+from streamapp.terminal.pipe import Exchange
 from tests.terminal.scripted import ACCOUNT, submit_request
 
 NOW = datetime.now(UTC)
@@ -368,13 +369,13 @@ async def test_a_view_asks_again_only_after_a_commit_that_changed_something(jour
 async def test_a_write_that_raises_gives_its_numbers_back(journal: Journal) -> None:
     def failing(book: Book) -> None:
         book.record_deal(filled(1, 1))
-        brokerlog.append(book, [{**EXCHANGE, "response": None}])
+        brokerlog.append(book, [EXCHANGE])
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         await journal.write(failing)
     await journal.write(partial(Book.record_deal, body=filled(2, 1)))
-    await journal.write(lambda book: brokerlog.append(book, [{**EXCHANGE, "response": None}]))
+    await journal.write(lambda book: brokerlog.append(book, [EXCHANGE]))
     assert [report.seq for report in await reports(journal)] == [1]
     (entry,) = [
         BrokerLogEntry.decode(row) for _, row in await journal.write(lambda book: brokerlog.waiting(book, 0, 9))
@@ -382,7 +383,7 @@ async def test_a_write_that_raises_gives_its_numbers_back(journal: Journal) -> N
     assert (entry.seq, entry.previous_hash) == (1, GENESIS_HASH)
 
 
-EXCHANGE = {"function": "positions_get", "request": None, "last_error": [1, ""], "at": 1e9, "duration_us": 5}
+EXCHANGE = Exchange("order_send", {"volume": 0.1}, None, (1, "Success"), at=1e9, duration_us=5)
 
 
 async def test_a_deal_that_changed_is_a_correction_but_our_clock_is_not(journal: Journal) -> None:
@@ -447,14 +448,7 @@ async def test_the_file_is_written_through(journal: Journal) -> None:
 
 
 async def test_the_broker_log_is_an_unbroken_chain(journal: Journal) -> None:
-    exchange = {
-        "function": "order_send",
-        "request": {"volume": 0.1},
-        "response": None,
-        "last_error": [1, "Success"],
-        "at": 1e9,
-        "duration_us": 5,
-    }
+    exchange = EXCHANGE
     await journal.write(lambda book: brokerlog.append(book, [exchange, exchange], "order"))
     await journal.write(lambda book: brokerlog.release(book, 1))
     await journal.write(lambda book: brokerlog.append(book, [exchange]))
@@ -470,8 +464,8 @@ async def test_the_broker_log_is_an_unbroken_chain(journal: Journal) -> None:
 
 async def test_an_entry_that_nats_would_never_take_is_kept_without_what_was_answered(journal: Journal) -> None:
     answer = {"found": ["x" * 1000] * 2000}
-    exchange = {"function": "positions_get", "request": None, "last_error": [1, ""], "at": 1e9, "duration_us": 5}
-    await journal.write(lambda book: brokerlog.append(book, [{**exchange, "response": answer}] * 2))
+    exchange = Exchange("positions_get", None, answer, (1, ""), at=1e9, duration_us=5)
+    await journal.write(lambda book: brokerlog.append(book, [exchange] * 2))
     found = await journal.write(lambda book: brokerlog.waiting(book, 0, 10))
     entries = [BrokerLogEntry.decode(payload) for _, payload in found]
     assert all(len(payload) <= brokerlog.LARGEST_B for _, payload in found)

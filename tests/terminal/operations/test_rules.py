@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,12 +14,34 @@ from hypothesis import strategies as st
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.settings import AccountSettings
 from streamapp.terminal.account.deals import net_volume
-from streamapp.terminal.account.request import NotYetError, Prepared, RefusedError
+from streamapp.terminal.account.request import NotYetError, RefusedError
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.operations import rules as changes
-from streamapp.terminal.operations.rules import Ask, Context, Holds, Over, Record, Seen, Step, Unclear
+from streamapp.terminal.operations import rules
+from streamapp.terminal.operations.rules import Ask, Context, Holds, Over, Record, Step, Unclear
+from streamapp.terminal.pipe import (
+    OrderSeen,
+    PositionSeen,
+    Prepared,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+    TradeRequest,
+)
 from tests.terminal.asking import operation
-from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SERVER_AHEAD_S, SYMBOL, TERMINAL, deal, tick
+from tests.terminal.scripted import (
+    ACCOUNT,
+    LOGIN,
+    OWNER,
+    SERVER,
+    SERVER_AHEAD_S,
+    SYMBOL,
+    TERMINAL,
+    deal,
+    maybe,
+    prepare,
+    structs,
+    tick,
+)
 
 TIME = ServerTime(SERVER_AHEAD_S)
 BID, ASK = "1.08500", "1.08510"  # of scripted.tick
@@ -34,7 +57,23 @@ POSITION: dict[str, Any] = {
 
 
 def market(**symbol: Any) -> Prepared:
-    return Prepared(TERMINAL, OWNER, SYMBOL | symbol, tick(), 1.0)
+    return prepare(TERMINAL, OWNER, SYMBOL | symbol, tick(), 1.0)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An order or position as the module shows it."""
+
+    live: dict[str, Any] | None = None
+    past: dict[str, Any] | None = None
+    deals: list[dict[str, Any]] = field(default_factory=list)
+    prepared: Prepared | None = None
+
+    def order(self) -> OrderSeen:
+        return OrderSeen(True, maybe(TradeOrder, self.live), maybe(TradeOrder, self.past), self.prepared)
+
+    def position(self) -> PositionSeen:
+        return PositionSeen(True, maybe(TradePosition, self.live), structs(TradeDeal, self.deals), self.prepared)
 
 
 def an_order(symbol: dict[str, Any] | None = None, **changed: Any) -> Seen:
@@ -60,11 +99,12 @@ def step(kind: str, *seen: Seen, asked: dict[str, Any] | None = None, **judged: 
         "close_by": {"position_id": 77, "by_position_id": 88},
     }
     request = operation(kind, account=ACCOUNT, **{**targets[kind], **(asked or {})})
-    result: Step = getattr(changes, kind)(request, *seen, context(**judged))
+    shown = [each.order() if kind in {"cancel", "modify"} else each.position() for each in seen]
+    result: Step = getattr(rules, kind)(request, *shown, context(**judged))
     return result
 
 
-def sent(kind: str, *seen: Seen, asked: dict[str, Any] | None = None, **judged: Any) -> dict[str, Any]:
+def sent(kind: str, *seen: Seen, asked: dict[str, Any] | None = None, **judged: Any) -> TradeRequest:
     found = step(kind, *seen, asked=asked, **judged)
     assert isinstance(found, Ask), found
     (request,) = found.requests
@@ -124,7 +164,7 @@ def test_an_expiration_is_sent_in_the_servers_time_and_makes_the_order_one_until
     held = step("modify", live, asked={"expiration": until})
     assert isinstance(held, Holds)
     assert held.changes["time_in_force"] == "until"
-    assert datetime.fromisoformat(held.changes["expiration"]) == until
+    assert datetime.fromisoformat(held.changes["expiration"] or "") == until
     kept = sent("modify", live, asked={"price": Decimal("1.081")})
     assert (kept["type_time"], kept["expiration"]) == (2, request["expiration"])
 
@@ -276,17 +316,17 @@ def test_what_stays_as_it_is_may_be_anywhere() -> None:
 
 
 def test_getting_out_needs_no_fresh_quote_and_a_cancellation_none_at_all() -> None:
-    old = Prepared(TERMINAL, OWNER, SYMBOL, tick(86400), 1.0)
+    old = prepare(TERMINAL, OWNER, SYMBOL, tick(86400), 1.0)
     assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old)), Ask)
     assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old), hedging=False), Record)
-    none = Prepared(TERMINAL, OWNER, SYMBOL, None, None)
+    none = prepare(TERMINAL, OWNER, SYMBOL, None, None)
     assert isinstance(step("cancel", Seen(live=ORDER, prepared=none)), Ask)
     with pytest.raises(NotYetError):
         step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=none))
 
 
 def test_a_position_is_closed_and_protected_at_prices_below_zero() -> None:
-    oil = Prepared(TERMINAL, OWNER, SYMBOL | {"trade_tick_size": 0.01}, tick() | {"bid": -37.66, "ask": -37.6}, 1.0)
+    oil = prepare(TERMINAL, OWNER, SYMBOL | {"trade_tick_size": 0.01}, tick() | {"bid": -37.66, "ask": -37.6}, 1.0)
     seen = Seen(live=POSITION | {"sl": 0.0, "tp": 0.0}, deals=[BOUGHT], prepared=oil)
     assert sent("close", seen)["price"] == -37.66
     assert sent("protect", seen, asked={"stop_loss": Decimal("-45.004")})["sl"] == -45.0
@@ -335,7 +375,7 @@ def test_nothing_is_sent_where_programs_may_not_trade(kind: str) -> None:
         (TERMINAL, OWNER | {"login": 1}),
         (TERMINAL | {"connected": False}, OWNER),
     ):
-        prepared = Prepared(terminal, owner, SYMBOL, tick(), 1.0)
+        prepared = prepare(terminal, owner, SYMBOL, tick(), 1.0)
         live = ORDER if kind in {"cancel", "modify"} else POSITION
         asked = {"modify": {"price": Decimal("1.081")}, "protect": {"stop_loss": Decimal(1)}}.get(kind)
         with pytest.raises(RefusedError) as refused:
@@ -344,7 +384,7 @@ def test_nothing_is_sent_where_programs_may_not_trade(kind: str) -> None:
 
 
 def test_what_holds_already_needs_no_permission_and_no_quote() -> None:
-    prepared = Prepared(TERMINAL | {"trade_allowed": False}, OWNER, SYMBOL, None, None)
+    prepared = prepare(TERMINAL | {"trade_allowed": False}, OWNER, SYMBOL, None, None)
     assert isinstance(step("protect", Seen(live=POSITION, prepared=prepared), asked={"stop_loss": 1.07}), Holds)
     assert isinstance(step("modify", Seen(live=ORDER, prepared=prepared), asked={"price": 1.08}), Holds)
 
@@ -353,4 +393,4 @@ def test_what_holds_already_needs_no_permission_and_no_quote() -> None:
 def test_what_deals_leave_open_is_what_was_bought_less_what_was_sold(trades: list[tuple[int, int]]) -> None:
     deals = [{"type": kind, "volume": lots / 100} for kind, lots in trades] + [{"type": 2, "volume": 5.0}]
     expected = sum((Decimal(lots) if kind == 0 else -Decimal(lots) for kind, lots in trades), Decimal(0)) / 100
-    assert net_volume(deals) == expected
+    assert net_volume(structs(TradeDeal, deals)) == expected

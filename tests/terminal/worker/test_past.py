@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.synchronisation import BELIEVED_ANYWAY_S, Synchronisation
-from streamapp.terminal.worker import past
+from streamapp.terminal.pipe import PastSeen, ReadPast
+from streamapp.terminal.worker.history import look_at_past
 from tests.terminal.tables import Tables, deal, order, row
 
 SINCE, CUT, END = 1000, 1050, 1100
@@ -69,8 +70,8 @@ def shown(made: list[Trade], now: int) -> Tables:
     return tables
 
 
-def look(tables: Tables, cut: int = CUT, known: tuple[int, ...] = ()) -> dict[str, Any]:
-    return past.look(tables.calls(), SINCE, cut, END * 2, known)
+def look(tables: Tables, cut: int = CUT, known: tuple[int, ...] = ()) -> PastSeen:
+    return look_at_past(tables.calls(), ReadPast(SINCE, cut, END * 2, known))
 
 
 @given(made=trades(), later=st.integers(CUT, END), still_later=st.integers(CUT, END))
@@ -78,7 +79,7 @@ def test_whatever_happens_after_the_cut_a_busy_account_shows_the_same_past(
     made: list[Trade], later: int, still_later: int
 ) -> None:
     assert look(shown(made, later)) == look(shown(made, still_later))
-    assert look(shown(made, later))["lacking"] == ""
+    assert look(shown(made, later)).lacking == ""
 
 
 @given(made=trades(), now=st.integers(CUT, END), data=st.data())
@@ -97,7 +98,7 @@ def test_whatever_is_missing_from_before_the_cut_changes_the_past(
         return
     rows, hidden = data.draw(st.sampled_from(old))
     rows.remove(hidden)
-    assert look(tables)["digest"] != whole["digest"]
+    assert look(tables).digest != whole.digest
 
 
 @given(made=trades(), now=st.integers(CUT, END), before=st.integers(SINCE, END))
@@ -105,36 +106,36 @@ def test_a_cache_that_is_older_than_the_connection_is_told_from_a_fresh_one(
     made: list[Trade], now: int, before: int
 ) -> None:
     changed = any(before < moment <= CUT for trade in made for moment in (trade.set_up, trade.done))
-    assert (look(shown(made, before))["digest"] != look(shown(made, now))["digest"]) or not changed
+    assert (look(shown(made, before)).digest != look(shown(made, now)).digest) or not changed
 
 
 def test_an_empty_account_has_a_past_and_lacks_nothing() -> None:
-    assert look(Tables())["digest"] is not None
-    assert look(Tables())["lacking"] == ""
+    assert look(Tables()).digest is not None
+    assert look(Tables()).lacking == ""
 
 
 def test_history_with_fewer_deals_than_it_counts_lacks_them() -> None:
     tables = Tables(deals=[deal(1, CUT)], total=3)
-    assert look(tables)["lacking"] == "history has 3 deals and shows 1"
+    assert look(tables).lacking == "history has 3 deals and shows 1"
 
 
 def test_history_without_a_deal_that_was_seen_before_lacks_it() -> None:
-    assert look(Tables(deals=[deal(1, CUT)]), known=(1,))["lacking"] == ""
-    assert "1 deals that were there before: [7]" in look(Tables(deals=[deal(1, CUT)]), known=(1, 7))["lacking"]
+    assert look(Tables(deals=[deal(1, CUT)]), known=(1,)).lacking == ""
+    assert "1 deals that were there before: [7]" in look(Tables(deals=[deal(1, CUT)]), known=(1, 7)).lacking
 
 
 def test_a_position_without_its_deals_is_lacking_them_unless_it_is_older_than_the_history() -> None:
     position = row("TradePosition", ticket=9, identifier=5, time=CUT, volume=0.1)
-    assert "deals of 1 open positions: [5]" in look(Tables(positions=[position]))["lacking"]
-    assert look(Tables(positions=[position], deals=[deal(1, CUT, position_id=5)]))["lacking"] == ""
-    assert look(Tables(positions=[row("TradePosition", identifier=5, time=SINCE - 1, volume=0.1)]))["lacking"] == ""
+    assert "deals of 1 open positions: [5]" in look(Tables(positions=[position])).lacking
+    assert look(Tables(positions=[position], deals=[deal(1, CUT, position_id=5)])).lacking == ""
+    assert look(Tables(positions=[row("TradePosition", identifier=5, time=SINCE - 1, volume=0.1)])).lacking == ""
 
 
 @pytest.mark.parametrize(
     "function", ["positions_get", "orders_get", "history_deals_total", "history_deals_get", "history_orders_get"]
 )
 def test_a_table_that_cannot_be_read_gives_no_past(function: str) -> None:
-    assert look(Tables(silent={function}))["digest"] is None
+    assert look(Tables(silent={function})).digest is None
 
 
 # -- two equal looks
@@ -145,8 +146,8 @@ def synchronisation(apart_s: float = 1.0) -> Synchronisation:
     return Synchronisation(now, now, [], 0, apart_s)
 
 
-def saw(digest: int | None, lacking: str = "") -> dict[str, Any]:
-    return {"digest": digest, "lacking": lacking}
+def saw(digest: int | None, lacking: str = "") -> PastSeen:
+    return PastSeen(digest, lacking)
 
 
 def test_looks_are_as_far_apart_as_it_is_set_from_the_end_of_one_to_the_begin_of_the_next() -> None:
@@ -182,4 +183,4 @@ def test_a_change_begins_the_wait_for_what_is_lacking_anew() -> None:
 def test_the_cut_is_not_before_the_servers_own_newest_tick() -> None:
     now = datetime(2026, 11, 20, tzinfo=UTC)
     ahead = int(now.timestamp()) + 7200 + 5
-    assert Synchronisation(now, now, [], ahead, 1.0).arguments(ServerTime(7200))["cut"] == ahead
+    assert Synchronisation(now, now, [], ahead, 1.0).next_look(ServerTime(7200)).cut == ahead

@@ -6,9 +6,22 @@ from typing import Any
 
 import pytest
 
-from streamapp.terminal.worker.history import History
+from streamapp.terminal.pipe import (
+    Answered,
+    DealsSeen,
+    DealWindow,
+    Look,
+    Looked,
+    Prepare,
+    ReadDeals,
+    Send,
+    SendResult,
+    TradePosition,
+)
+from streamapp.terminal.worker.market import QUIET_S
 from streamapp.terminal.worker.mt5_client import NotConnectedError
-from streamapp.terminal.worker.process import QUIET_S, Worker
+from streamapp.terminal.worker.process import Worker
+from tests.terminal.scripted import struct
 from tests.terminal.tables import Tables, deal, order, row
 
 
@@ -53,8 +66,7 @@ class Broker(Tables):
 
 def worker_at(broker: Broker) -> Worker:
     worker = Worker(broker)
-    worker.calls = broker.calls()
-    worker.history = History(worker.calls)
+    worker.calls.broken = None
     return worker
 
 
@@ -92,48 +104,54 @@ class Sending(Broker):
         return self._answered("history_deals_get", rows)
 
 
-LOOK = {"hedging": False, "since": 900, "until": 2000}
+WINDOW = DealWindow(hedging=False, since=900, until=2000)
 
 
-def sent(broker: Sending, look: dict[str, Any] | None = LOOK) -> dict[str, Any]:
+def sent(broker: Sending, deals: DealWindow | None = WINDOW) -> Answered[SendResult]:
     worker = worker_at(broker)
     worker._owner = (42, "S")
-    answer = worker.answer("send", {"request": {}, "not_after": time.time() + 60, "look": look})
-    assert answer["value"]["result"]["order"] == 5
-    assert answer["error"][0] == 1  # the answer is judged by order_send's own
+    answer = worker.answer(Send({}, time.time() + 60, deals))
+    assert answer.value.order == 5
+    assert answer.error[0] == 1  # the answer is judged by order_send's own
     return answer
 
 
 def test_the_answer_of_an_order_brings_its_deals_along() -> None:
-    assert [row["ticket"] for row in sent(Sending())["value"]["deals"]] == [7]
-    assert sent(Sending(), look=None)["value"]["deals"] is None
-    assert sent(Sending(deals=[]))["value"]["deals"] == []
+    assert [row.ticket for row in sent(Sending()).value.deals or ()] == [7]
+    assert sent(Sending(), deals=None).value.deals is None
+    assert sent(Sending(deals=[])).value.deals == ()
 
 
 def test_deals_are_left_for_later_if_the_terminal_is_away_after_they_were_read() -> None:
-    assert sent(Sending(connected=False))["value"]["deals"] is None
-    answer = sent(Sending(login=43))["value"]
-    assert (answer["deals"], answer["elsewhere"]) == (None, "43 on S")
+    assert sent(Sending(connected=False)).value.deals is None
+    answer = sent(Sending(login=43)).value
+    assert (answer.deals, answer.elsewhere) == (None, "43 on S")
 
 
 @pytest.mark.parametrize("function", ["history_deals_get", "account_info"])
 def test_a_look_for_deals_that_breaks_leaves_the_answer_as_it_is(function: str) -> None:
     answer = sent(Sending(breaks_at=function))
-    assert answer["value"]["deals"] is None
-    assert (answer["failure"], answer["broken"]) == (None, (-10002, "IPC recv failed"))
+    assert answer.value.deals is None
+    assert (answer.failure, answer.broken) == (None, (-10002, "IPC recv failed"))
 
 
 def test_a_look_reads_permissions_and_account_after_all_parts() -> None:
     broker = Sending(positions=[], deals=[])
-    calls = worker_at(broker)
-    calls._reference = "EURUSD"
-    deals = {"wide_from": 1, "near_from": 1, "settled_until": 1, "until": 2000, "wide": True}
-    value = calls.answer("look", {"parts": {"deals": deals, "positions": {}}})["value"]
-    assert {name: part["value"] for name, part in value["parts"].items()} == {
-        "deals": {"read": True, "deals": [], "more": False, "digest": hash(frozenset())},
-        "positions": [],
-    }
-    assert (value["terminal"]["connected"], value["account"]["login"], value["tick"]["bid"]) == (True, 42, 1.1)
+    worker = worker_at(broker)
+    worker.market._reference = "EURUSD"
+    deals = ReadDeals(wide_from=1, near_from=1, settled_until=1, until=2000, wide=True)
+    seen = worker.answer(Look(deals=deals, positions=True)).value
+    assert seen.deals is not None
+    assert seen.deals.value == DealsSeen(read=True, digest=hash(frozenset()))
+    assert seen.positions is not None
+    assert seen.positions.value.rows == ()
+    assert (seen.terminal and seen.terminal.connected, seen.account and seen.account.login) == (True, 42)
+    assert seen.tick is not None
+    assert seen.tick.bid == 1.1
+
+
+def time_of(look: Looked) -> int | None:
+    return None if look.tick is None else look.tick.time
 
 
 BOUGHT = [row("TradePosition", ticket=1, type=0, volume=0.3), row("TradePosition", ticket=2, type=0, volume=0.2)]
@@ -149,23 +167,23 @@ WORKING = [
 
 def test_what_is_held_is_counted_by_direction_with_what_works() -> None:
     broker = Broker(limit=10.0, positions=BOUGHT + SOLD + OTHERS, orders=WORKING)
-    assert worker_at(broker).do_prepare("EURUSD")["held"] == pytest.approx([1.5, 6.1])
+    assert worker_at(broker).market.prepare(Prepare("EURUSD")).held == pytest.approx([1.5, 6.1])
 
 
 def test_nothing_is_counted_where_the_broker_sets_no_limit() -> None:
     broker = Broker(positions=BOUGHT, orders=WORKING)
-    assert worker_at(broker).do_prepare("EURUSD")["held"] is None
+    assert worker_at(broker).market.prepare(Prepare("EURUSD")).held is None
     assert not {"positions_get", "orders_get"} & set(broker.asked)
 
 
 def test_an_order_that_opens_on_a_netting_account_is_shown_the_symbols_position() -> None:
     held = row("TradePosition", ticket=1, type=0, volume=0.3, sl=1.07, tp=1.1)
     netting = Broker(margin_mode=0, positions=[held, *OTHERS])
-    assert worker_at(netting).do_prepare("EURUSD")["netted"] == {"type": 0, "volume": 0.3, "sl": 1.07, "tp": 1.1}
-    assert worker_at(netting).do_prepare("USDJPY")["netted"] is None
-    assert worker_at(Broker(positions=[held])).do_prepare("EURUSD")["netted"] is None
+    assert worker_at(netting).market.prepare(Prepare("EURUSD")).netted == struct(TradePosition, held._asdict())
+    assert worker_at(netting).market.prepare(Prepare("USDJPY")).netted is None
+    assert worker_at(Broker(positions=[held])).market.prepare(Prepare("EURUSD")).netted is None
     with pytest.raises(NotConnectedError):  # it is not known whether it has levels
-        worker_at(Broker(margin_mode=0, silent={"positions_get"})).do_prepare("EURUSD")
+        worker_at(Broker(margin_mode=0, silent={"positions_get"})).market.prepare(Prepare("EURUSD"))
 
 
 @pytest.mark.parametrize(
@@ -178,15 +196,15 @@ def test_an_empty_market_watch_gets_what_is_wanted_or_the_brokers_first_symbols(
     names = ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD")
     broker = Broker(known=dict.fromkeys(names, (0, False)))
     worker = worker_at(broker)
-    pulse = worker.do_look({}, wanted)
-    assert (pulse["tick"], pulse["selected"]) == (None, selected)
+    pulse = worker.look(Look(symbols=tuple(wanted)))
+    assert (pulse.tick, list(pulse.selected)) == (None, selected)
     broker.known[selected[0]] = (50, True)
-    assert worker.do_look({}, wanted)["tick"]["time"] == 50
+    assert time_of(worker.look(Look(symbols=tuple(wanted)))) == 50
 
 
 def test_a_market_watch_that_has_symbols_is_left_as_it_is() -> None:
     broker = Broker(known={"EURUSD": (0, True), "XAUUSD": (0, False)})
-    assert worker_at(broker).do_look({}, ["XAUUSD"])["selected"] == []
+    assert worker_at(broker).look(Look(symbols=("XAUUSD",))).selected == ()
     assert broker.known["XAUUSD"] == (0, False)
 
 
@@ -197,9 +215,9 @@ def test_the_clock_is_read_from_a_symbol_that_trades_when_the_newest_one_has_sto
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
     broker = Broker(known={"EURUSD": (7200, True), "BTCUSD": (7100, True)})  # its server's clock went back just now
     worker = worker_at(broker)
-    assert worker.do_look({})["tick"]["time"] == 7200
+    assert time_of(worker.look(Look())) == 7200
     for seconds in range(1, 2 * int(QUIET_S) + 3):
         now_s[0] += 1
         broker.known["BTCUSD"] = (3600 + seconds, True)
-        tick = worker.do_look({})["tick"]
-    assert tick["time"] == broker.known["BTCUSD"][0]
+        shown = time_of(worker.look(Look()))
+    assert shown == broker.known["BTCUSD"][0]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from streamapp.terminal.worker import sightings
+from streamapp.terminal.pipe import Found, Search, Wanted
+from streamapp.terminal.worker import search
 from streamapp.terminal.worker.mt5_client import Calls
 from tests.terminal.fake_broker import Row
 
-WANTED = {"magic": 7, "tag": "g1aaaaaaaaaaaa", "symbol": "EURUSD", "side": "buy", "volume": 0.1, "alike_from": 100}
+WANTED = Wanted(magic=7, tag="g1aaaaaaaaaaaa", symbol="EURUSD", side="buy", volume=0.1, alike_from=100)
 TABLES = ("orders", "positions", "history_orders", "history_deals")
 
 
@@ -36,22 +38,25 @@ class Module:
 def row(ticket: int, **fields: Any) -> Row:
     common = {"ticket": ticket, "identifier": ticket, "order": ticket, "magic": 0, "comment": "", "symbol": "EURUSD"}
     times = dict.fromkeys(("time", "time_setup", "time_done"), 200)
-    return Row(**{**common, **times, "reason": 3, "type": 0, "volume": 0.1, "volume_initial": 0.1, **fields})
+    more = dict.fromkeys(("time_msc", "time_setup_msc", "entry", "position_id"), 0)
+    money = dict.fromkeys(("price", "commission", "swap", "fee", "profit"), 0.0)
+    own = {"reason": 3, "type": 0, "volume": 0.1, "volume_initial": 0.1}
+    return Row(**{**common, **times, **more, **money, **own, **fields})
 
 
-def look(module: Module, *, settled_until: int = 1000, wanted: dict[str, Any] = WANTED) -> dict[str, Any]:
+def look(module: Module, *, settled_until: int = 1000, wanted: Wanted = WANTED) -> Found:
     calls = Calls(module)
     calls.broken = None
-    return sightings.look(calls, [wanted], 1, 2000, settled_until)
+    return search.look(calls, Search((wanted,), 1, 2000, settled_until))
 
 
-def tickets(look: dict[str, Any], table: str) -> list[int]:
-    return [found["ticket"] for found in look["found"][table]]
+def tickets(look: Found, table: str) -> list[int]:
+    return [match.ticket for match in look.matches if match.table == table]
 
 
 def test_what_lives_is_read_before_what_ended_and_history_from_begin_to_end() -> None:
     module = Module()
-    assert look(module)["counts"] == dict.fromkeys(TABLES, 0)
+    assert look(module).counts == dict.fromkeys(TABLES, 0)
     assert module.asked == [
         ("orders_get",),
         ("positions_get",),
@@ -62,7 +67,7 @@ def test_what_lives_is_read_before_what_ended_and_history_from_begin_to_end() ->
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_without_an_answer_makes_the_whole_look_none(table: str) -> None:
-    assert not look(Module(**{table: None}))["read"]
+    assert not look(Module(**{table: None})).read
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -86,27 +91,28 @@ def test_a_table_without_an_answer_makes_the_whole_look_none(table: str) -> None
 def test_only_what_may_be_wanted_is_told(table: str, fields: dict[str, Any], seen: bool) -> None:
     found = look(Module(**{table: [row(5, **fields)]}))
     assert tickets(found, table) == ([5] if seen else [])
-    assert found["counts"][table] == 1
+    assert found.counts[table] == 1
 
 
 def test_nothing_is_told_for_being_alike_of_what_was_resolved() -> None:
-    found = look(Module(history_orders=[row(5)]), wanted=WANTED | {"alike_from": None})
+    found = look(Module(history_orders=[row(5)]), wanted=replace(WANTED, alike_from=None))
     assert tickets(found, "history_orders") == []
 
 
 def test_the_deals_of_an_order_that_was_seen_are_told_whatever_their_volume_and_name() -> None:
     deals = [row(50, order=5, volume=0.04), row(51, order=5, volume=0.06), row(52, order=6, volume=0.6)]
     found = look(Module(history_orders=[row(5, magic=7)], history_deals=deals))
-    assert tickets(found, "history_deals") == [50, 51]
+    assert [deal.ticket for deal in found.deals] == [50, 51]
+    assert tickets(found, "history_deals") == [5, 5]
 
 
 def test_the_digest_changes_with_the_settled_past_and_not_with_what_is_later_or_lives() -> None:
     past, later = row(5, time=500, time_done=500), row(6, time=1500, time_done=1500)
-    base = look(Module(history_orders=[past], history_deals=[past]))["digest"]
+    base = look(Module(history_orders=[past], history_deals=[past])).digest
     for same in ({"history_orders": [past, later]}, {"history_deals": [past, later]}, {"orders": [past]}):
-        assert look(Module(**{"history_orders": [past], "history_deals": [past], **same}))["digest"] == base
+        assert look(Module(**{"history_orders": [past], "history_deals": [past], **same})).digest == base
     for table in ("history_orders", "history_deals"):
-        assert look(Module(**{"history_orders": [past], "history_deals": [past], table: []}))["digest"] != base
+        assert look(Module(**{"history_orders": [past], "history_deals": [past], table: []})).digest != base
 
 
 def test_a_nameless_part_is_told_from_deals_and_positions_but_an_order_only_whole() -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
+from streamapp.domain.identifiers import SHORTEST_TAG, TAG_BEGINS
 from streamapp.domain.vocabulary import Side
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SIDES
-from streamapp.terminal.account.request import number
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.orders import Doubt
-from streamapp.terminal.worker.sightings import SHORTEST_TAG, TABLES, TAG_BEGINS
+from streamapp.terminal.pipe import Match, number
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far off a server's clock may date an order that has lost its name."""
@@ -25,10 +24,10 @@ _Kind = tuple[str, Side]
 
 @dataclass(frozen=True)
 class Sighting:
-    """One row of one table.
+    """One row of one table, in our words.
 
     ``ticket`` is its order's, 0 where the table does not tell; ``closes`` the position that it closes, if that can be
-    told.
+    told; ``may_be_part``: of an order whose own row may not be seen yet.
     """
 
     table: str
@@ -40,6 +39,7 @@ class Sighting:
     volume: Decimal
     at: datetime
     closes: int | None
+    may_be_part: bool
 
     def __str__(self) -> str:
         """Return it in a few words."""
@@ -65,32 +65,31 @@ class Evidence:
         return "; ".join(str(row) for row in self.ours)
 
 
-def sightings(found: dict[str, list[dict[str, Any]]], *, hedging: bool, time: ServerTime) -> list[Sighting]:
+def sightings(matches: Iterable[Match], *, hedging: bool, time: ServerTime) -> list[Sighting]:
     """Return the rows that a search found, as far as a program sent them and they can be an order's own."""
     return [
-        _sighting(table, row, hedging, time)
-        for table, rows in found.items()
-        for row in rows
-        if row["reason"] == mt5.ORDER_REASON_EXPERT and row.get("entry") != mt5.DEAL_ENTRY_OUT_BY
+        _sighting(row, hedging, time)
+        for row in matches
+        if row.reason == mt5.ORDER_REASON_EXPERT and row.entry != mt5.DEAL_ENTRY_OUT_BY
     ]
 
 
-def _sighting(table: str, row: dict[str, Any], hedging: bool, time: ServerTime) -> Sighting:
-    columns = TABLES[table]
+def _sighting(row: Match, hedging: bool, time: ServerTime) -> Sighting:
     # A netting position is named after the order that opened it, and carries the magic of any.
-    ticket = row[columns.ticket] if table != "positions" or hedging else 0
-    may_close = table.endswith("orders") or row.get("entry", mt5.DEAL_ENTRY_IN) != mt5.DEAL_ENTRY_IN
-    closes = row.get("position_id", 0) if may_close else 0
+    ticket = row.ticket if row.table != "positions" or hedging else 0
+    may_close = row.table.endswith("orders") or row.entry not in (None, mt5.DEAL_ENTRY_IN)
+    closes = row.position_id if may_close else 0
     return Sighting(
-        table=table,
+        table=row.table,
         ticket=ticket,
-        magic=row["magic"],
-        comment=row["comment"],
-        symbol=row["symbol"],
-        side=SIDES[row["type"] & 1],
-        volume=number(row[columns.volume]),
-        at=time.utc(row[f"{columns.time}_msc"]),
+        magic=row.magic,
+        comment=row.comment,
+        symbol=row.symbol,
+        side=SIDES[row.type & 1],
+        volume=number(row.volume),
+        at=time.utc(row.time_msc),
         closes=closes if hedging and closes not in (0, ticket) else None,
+        may_be_part=row.may_be_part,
     )
 
 
@@ -137,7 +136,7 @@ def _is_alike(row: Sighting, doubt: Doubt, epoch: str, lateness: timedelta) -> b
     whole = order.parameters.volume
     return (
         # A deal or a position may be a part of the order, and be seen before the order's own row is.
-        (row.volume <= whole if TABLES[row.table].shows_parts else row.volume == whole)
+        (row.volume <= whole if row.may_be_part else row.volume == whole)
         and (row.closes is None or row.closes == order.position_id)
         and (order.position_id is None or row.closes in (None, order.position_id))
         and (order.epoch != epoch or row.at >= earliest)

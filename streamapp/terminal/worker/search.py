@@ -1,6 +1,6 @@
-"""The worker's half of resolving doubts: all four tables read at once, and of them only what may be a wanted order.
+"""Orders in doubt, looked for in all four tables at once: only what may be one of them is told.
 
-Of 20,000 rows a handful is turned into dicts and carried through the pipe; the rest is counted and digested.
+Of 20,000 rows a handful is carried through the pipe; the rest is counted and digested.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from streamapp.domain.identifiers import SHORTEST_TAG, TAG_BEGINS
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SIDES
-from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Calls, plain
+from streamapp.terminal.pipe import Found, Match, Search, TradeDeal, Wanted
+from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Calls, models_of, plain
 
-SHORTEST_TAG = 8
-"""So many characters of a tag still name an order among the few that are wanted: they hold 30 bits."""
 LAST_ORDER_TYPE, LAST_DEAL_TYPE = mt5.ORDER_TYPE_SELL_STOP_LIMIT, mt5.DEAL_TYPE_SELL
 """The last types with a side: close-by orders (8) have none, and deals from 2 on are no trades."""
-TAG_BEGINS = "g1"
 WHOLE_TAG = re.compile("g1[a-z2-7]{12}")
 """What carries another order's whole tag is that order, not a wanted one that lost its name."""
 
@@ -52,21 +51,21 @@ TABLES = {
 }
 
 
-class Wanted:
-    """The orders that are looked for, as :func:`look` takes them."""
+class _Sieve:
+    """Tells the rows that may be wanted orders from all others."""
 
-    def __init__(self, orders: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, orders: Iterable[Wanted]) -> None:
         self._magics: set[int] = set()
         self._tags: set[str] = set()
         self._alike_from: dict[tuple[str, str], dict[float, int]] = {}
         self._tickets: set[int] = set()
         for order in orders:
-            self._magics.add(order["magic"])
-            self._tags.add(order["tag"][:SHORTEST_TAG])
-            if order["alike_from"] is not None:
-                volumes = self._alike_from.setdefault((order["symbol"], order["side"]), {})
-                volume = round(order["volume"], VOLUME_DIGITS)
-                volumes[volume] = min(order["alike_from"], volumes.get(volume, order["alike_from"]))
+            self._magics.add(order.magic)
+            self._tags.add(order.tag[:SHORTEST_TAG])
+            if order.alike_from is not None:
+                volumes = self._alike_from.setdefault((order.symbol, order.side), {})
+                volume = round(order.volume, VOLUME_DIGITS)
+                volumes[volume] = min(order.alike_from, volumes.get(volume, order.alike_from))
 
     def is_sighted(self, row: Any, table: _Table) -> bool:
         """Return whether a row may be a wanted order, or belongs to one seen before; its ticket is remembered."""
@@ -97,41 +96,45 @@ class Wanted:
         return any(volume <= whole and at >= since for whole, since in volumes.items())
 
 
-def look(calls: Calls, orders: list[dict[str, Any]], since: int, until: int, settled_until: int) -> dict[str, Any]:
-    """Return what the tables show of the wanted orders.
-
-    Args:
-        calls: The module.
-        orders: What is wanted, each with magic, tag, symbol, side, volume and ``alike_from``: since when, in the
-            server's seconds, an order that has lost magic and tag is told for being like this one; None: never.
-        since: Where history begins, in the server's seconds; never 0.
-        until: Where it ends, beyond the server's now.
-        settled_until: Up to where history is digested: what is later may still grow.
-
-    Returns:
-        ``read``: whether all four answered; by table, ``counts`` of the rows looked at and the rows ``found``;
-        ``digest``.
-    """
-    wanted, note = Wanted(orders), {"since": since, "until": until, "wanted": len(orders)}
+def look(calls: Calls, asked: Search) -> Found:
+    """Return what the tables show of the wanted orders."""
+    sieve = _Sieve(asked.orders)
+    note = {"since": asked.since, "until": asked.until, "wanted": len(asked.orders)}
     counts: dict[str, int] = {}
-    found: dict[str, list[dict[str, Any]]] = {}
-    digests: list[int] = []
+    matches, digests, deals = list[Match](), list[int](), tuple[TradeDeal, ...]()
     for name, table in TABLES.items():
-        interval = (since, until) if table.ended else ()
-        see = partial(_seen, wanted, table, settled_until)
+        interval = (asked.since, asked.until) if table.ended else ()
+        see = partial(_seen, sieve, table, asked.settled_until)
         seen = calls.call(table.function, *interval, see=see, request=note, log=True)
         if seen is None:
-            return {"read": False, "counts": counts, "found": {}, "digest": None}
-        counts[name], found[name] = seen["rows"], seen["found"]
+            return Found(read=False, counts=counts)
+        counts[name] = seen["rows"]
         digests.append(seen["digest"])
-    return {"read": True, "counts": counts, "found": found, "digest": hash(tuple(digests))}
+        matches += [_match(name, table, row) for row in seen["found"]]
+        if name == "history_deals":
+            deals = models_of(TradeDeal, seen["found"])
+    return Found(True, counts, tuple(matches), deals, hash(tuple(digests)))
 
 
-def _seen(wanted: Wanted, table: _Table, settled_until: int, rows: Any) -> dict[str, Any] | None:
+def _seen(sieve: _Sieve, table: _Table, settled_until: int, rows: Any) -> dict[str, Any] | None:
+    """Return what stands in the broker log of a table: how many rows it has, and those that were found."""
     if rows is None:
         return None
     digest = 0
     if table.ended:
         ended = attrgetter(table.ended)
         digest = hash(tuple(row.ticket for row in rows if ended(row) <= settled_until))
-    return {"rows": len(rows), "found": [plain(row) for row in rows if wanted.is_sighted(row, table)], "digest": digest}
+    return {"rows": len(rows), "found": [plain(row) for row in rows if sieve.is_sighted(row, table)], "digest": digest}
+
+
+def _match(name: str, table: _Table, row: dict[str, Any]) -> Match:
+    return Match(
+        table=name,
+        ticket=row[table.ticket],
+        **{key: row[key] for key in ("magic", "comment", "symbol", "type", "reason")},
+        entry=row.get("entry"),
+        volume=row[table.volume],
+        position_id=row.get("position_id", 0),
+        time_msc=row[f"{table.time}_msc"],
+        may_be_part=table.shows_parts,
+    )
