@@ -25,12 +25,13 @@ from streamapp.terminal.lifetime import FileLock, die_with_parent, private_pipes
 
 OF_THE_ACCOUNT = frozenset(
     {
-        *("past", "more_deals", "ticket", "search"),
+        *("past", "deals", "more_deals", "ticket", "ended", "positions", "search"),
         *("account", "page", "order_now", "position_now"),
     }
 )
-"""What is read of the account: believed only if the terminal was connected to it just then. What a look reads is judged
-by the permissions and the account that it brings along."""
+"""What is read of the account: believed only if the terminal was connected to it just then. The parts of a look are
+judged by the permissions and the account that it brings along.
+"""
 MODULES = {"simulated": "streamapp.simulator.metatrader5", "MetaTrader5": "MetaTrader5"}
 TERMINAL_FRESH_S = 1.0
 """How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the

@@ -38,8 +38,7 @@ async def test_a_kill_after_intent_is_made_good_by_the_next_life(terminal: Termi
     assert market.ledger() == []
     terminal.start()
     assert (await terminal.ready()).epoch == epoch
-    for order_id in order_ids:
-        await eventually(lambda order_id=order_id: terminal.kinds(order_id) == ACCEPTED)
+    await eventually(lambda: [terminal.kinds(order_id) for order_id in order_ids] == [ACCEPTED, ACCEPTED])
     assert [row["magic"] for row in market.ledger()] == [magic_of(order_id) for order_id in order_ids]
 
 

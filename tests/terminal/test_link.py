@@ -17,6 +17,7 @@ from tests.terminal.conftest import Market
 from tests.terminal.scripted import LOGIN, SERVER
 
 WHO: dict[str, Any] = {"path": None, "login": LOGIN, "server": SERVER, "password": "s3cret", "timeout_ms": 10_000}
+LOOK: dict[str, Any] = {"parts": {}}
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ async def link(tmp_path: Path, market: Market) -> AsyncIterator[WorkerLink]:
 async def test_a_worker_answers_one_after_another(link: WorkerLink) -> None:
     initialized = await link.call("initialize", WHO, deadline_s=PATIENCE_S)
     assert initialized.value == {"done": True}
-    answers = await asyncio.gather(*(link.call("pulse", {}, deadline_s=PATIENCE_S) for _ in range(5)))
+    answers = await asyncio.gather(*(link.call("look", LOOK, deadline_s=PATIENCE_S) for _ in range(5)))
     assert {answer.value["account"]["login"] for answer in answers} == {LOGIN}
 
 
@@ -49,7 +50,7 @@ async def test_the_password_is_never_in_arguments_environment_or_log(link: Worke
 
 
 async def test_before_initialize_nothing_reaches_the_module(link: WorkerLink) -> None:
-    answer = await link.call("pulse", {}, deadline_s=PATIENCE_S)
+    answer = await link.call("look", LOOK, deadline_s=PATIENCE_S)
     assert answer.value is None
     assert answer.failure
     assert answer.broken == (-10004, "not initialised")
@@ -61,8 +62,8 @@ async def test_past_the_deadline_the_worker_is_dead_and_a_new_one_can_be_made(
     await link.call("initialize", WHO, deadline_s=PATIENCE_S)
     pid = int((tmp_path / "worker.lock").read_text())
     market.fault("hang", on="account_info", nth=1, params={"ms": int(PATIENCE_S * 1000)})
-    hanging = asyncio.create_task(link.call("pulse", {}, deadline_s=0.5))
-    waiting = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    hanging = asyncio.create_task(link.call("look", LOOK, deadline_s=0.5))
+    waiting = asyncio.create_task(link.call("look", LOOK, deadline_s=PATIENCE_S))
     with pytest.raises(WorkerLostError) as lost:
         await hanging
     assert lost.value.deadline
@@ -80,14 +81,14 @@ async def test_a_worker_that_is_killed_in_a_call_is_lost_and_not_asked_again(
 ) -> None:
     await link.call("initialize", WHO, deadline_s=PATIENCE_S)
     market.fault("hang", on="account_info", nth=1, params={"ms": int(PATIENCE_S * 1000)})
-    hanging = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    hanging = asyncio.create_task(link.call("look", LOOK, deadline_s=PATIENCE_S))
     await eventually(link._waiting.empty)
     os.kill(int((tmp_path / "worker.lock").read_text()), signal.SIGKILL)
     with pytest.raises(WorkerLostError) as lost:
         await hanging
     assert not lost.value.deadline
     with pytest.raises(NotHandedOverError):
-        await link.call("pulse", {}, deadline_s=PATIENCE_S)
+        await link.call("look", LOOK, deadline_s=PATIENCE_S)
 
 
 async def test_orders_go_before_reads(link: WorkerLink) -> None:
@@ -114,7 +115,7 @@ async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: W
     await link.call("initialize", WHO, deadline_s=PATIENCE_S)
     market.fault("hang", on="positions_get", nth=1)
     hanging = asyncio.create_task(link.call("positions", {}, deadline_s=PATIENCE_S))
-    waiting = asyncio.create_task(link.call("pulse", {}, deadline_s=PATIENCE_S))
+    waiting = asyncio.create_task(link.call("look", LOOK, deadline_s=PATIENCE_S))
     await eventually(lambda: market.faults()[0]["hits"])
     await link.end()
     await link.start()

@@ -95,7 +95,7 @@ async def test_many_at_once_are_sent_in_order_of_arrival(terminal: TerminalProce
     epoch = (await terminal.ready()).epoch
     orders = [terminal.order(str(number), epoch) for number in range(100)]
     replies = await asyncio.gather(*(terminal.submit(order) for order in orders))
-    assert {reply.state for reply in replies} == {"recorded"}
+    assert {reply.state for reply in replies} <= {"recorded", "started"}
     await eventually(lambda: len(market.ledger()) == 100)
     assert [row["magic"] for row in market.ledger()] == [magic_of(order.order_id) for order in orders]
 
