@@ -137,10 +137,14 @@ class Desk:
     async def epoch(self, account: str) -> str:
         return str(json.loads((await self.nats.request(terminal(account, "hello"), b"", timeout=30)).data)["epoch"])
 
-    def sent(self, name: str) -> dict[str, Any]:
-        """Return the one request that the terminal sent for an order."""
+    async def sent(self, name: str) -> dict[str, Any]:
+        """Return the one request that the terminal sent for an order; the broker log tells it a moment later."""
         order_id = self.order_id(name)
-        (entry,) = (e for e in self._log if e.function == "order_send" and e.order_id == order_id)
+
+        def told() -> list[BrokerLogEntry]:
+            return [entry for entry in self._log if entry.function == "order_send" and entry.order_id == order_id]
+
+        (entry,) = await eventually(told, f"the request of {name}")
         assert entry.request is not None
         return entry.request
 
