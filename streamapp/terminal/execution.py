@@ -95,12 +95,14 @@ class _Judged:
 class _Taken:
     """An order on its way.
 
-    ``answer``: what its submit is answered, once that is durable; None: nobody waits. ``is_ours``: whether its
-    submission made the row, and so carries the order out; ``in_lane``: whether it has its place among those that are.
+    ``answer``: what its submit is answered, once that is durable; None: nobody waits. ``is_recorded``: whether its row
+    is known to be on disk; ``is_ours``: whether its submission made the row, and so carries the order out; ``in_lane``:
+    whether it has its place among those that are carried out.
     """
 
     order: SubmitRequest
     answer: asyncio.Future[SubmitReply] | None = None
+    is_recorded: bool = False
     is_ours: bool = False
     in_lane: bool = False
 
@@ -128,7 +130,8 @@ class _Taken:
         return book.answer(self.order)
 
     def reply(self, reply: SubmitReply) -> None:
-        """Answer the submit, unless it was answered before."""
+        """Answer the submit by its row, unless it was answered before."""
+        self.is_recorded = True
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(reply)
 
@@ -136,11 +139,12 @@ class _Taken:
         """Answer a submit that the journal can't take: nothing of it is there, and the next one goes on.
 
         Raises:
-            Exception: ``error`` itself, where something is there.
+            Exception: ``error`` itself, where its row is there.
         """
-        if self.answer is None or self.answer.done():
+        if self.is_recorded:
             raise error
-        self.answer.set_exception(error)
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Execution:
@@ -221,7 +225,7 @@ class Execution:
 
     def add(self, order: SubmitRequest) -> None:
         """Take an order whose row is there, and nobody else's."""
-        self._queue(_Taken(order, is_ours=True))
+        self._queue(_Taken(order, is_recorded=True, is_ours=True))
 
     def _queue(self, taken: _Taken) -> None:
         taken.in_lane = True
@@ -372,7 +376,11 @@ class Execution:
         if self._connection.generation != generation:
             return []
         rows = [row for row in answer.value.get("deals") or () if row["volume"] > 0]
-        return [filled(row, self._connection.currency, self._connection.time) for row in rows]
+        try:
+            return [filled(row, self._connection.currency, self._connection.time) for row in rows]
+        except (ArithmeticError, ValueError, TypeError):
+            logger.exception("a deal can't be read; it is looked for once more")  # and takes no RESULT with it
+            return []
 
     async def _settle(self, order: SubmitRequest, answer: Answer, generation: int) -> None:
         result = answer.value["result"] or {}

@@ -169,6 +169,28 @@ async def test_a_submit_that_the_journal_can_not_take_fails_alone(
     await account.said("started", "returned", "accepted")
 
 
+async def test_a_submit_that_the_journal_can_not_take_is_forgotten_although_it_has_its_place_in_the_lane(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(account)
+    go, record = held(account), Book.record
+
+    def failing(book: Book, request: SubmitRequest) -> bool:
+        if request.parameters.symbol == "GBPUSD":
+            raise UnicodeEncodeError("utf-8", "", 0, 1, "no")
+        return record(book, request)
+
+    monkeypatch.setattr(Book, "record", failing)
+    bad = account.execution.submit(order_of(account, "bad", symbol="GBPUSD"))
+    good = account.execution.submit(order_of(account, "good"))
+    with pytest.raises(UnicodeEncodeError):
+        await bad
+    assert (await good).state == "recorded"
+    go.set()
+    await account.said("started", "returned", "accepted")
+    assert len(account.worker.sends) == 1
+
+
 # -- the deals that are there at once
 
 
@@ -210,6 +232,13 @@ async def test_deals_that_were_read_over_a_connection_that_was_lost_are_not_beli
         return {**account.worker.sent(result(10009, order=1001)), "deals": [deal(7, 1001, MAGIC)]}
 
     account.worker.answers["send"] = send
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+
+
+async def test_a_deal_that_can_not_be_read_takes_no_result_with_it(account: Account) -> None:
+    await ready(account)
+    sent_with(account, deal(7, 1001, MAGIC) | {"price": float("nan")})
     await account.submit()
     await account.said("started", "returned", "accepted")
 
