@@ -72,13 +72,12 @@ class Readings:
         self._connection = connection
         self._clock = clock
 
-    async def answer(self, operation: str, payload: bytes) -> ReadReply:
-        """Return the reply to a read.
+    async def answer(self, operation: str, request: ReadRequest) -> ReadReply:
+        """Return the reply to a read, as :data:`REQUESTS` says what is asked.
 
         Raises:
-            Unusable: it can't be made out, or nobody has such a thing.
+            Unusable: nobody has such a thing.
         """
-        request = REQUESTS[operation].decode(payload or b"{}")
         read: Callable[[Any], Any] = getattr(self, f"_{operation}")
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -89,9 +88,9 @@ class Readings:
             return self._reply(operation, error=f"{error}; {self._state()}; ask again when it is ready")
         return self._reply(operation, **content)
 
-    def refusal(self, operation: str, error: Unusable) -> ReadReply:
+    def refusal(self, operation: str, error: str) -> ReadReply:
         """Return the reply to what can't be read."""
-        return self._reply(operation, error=str(error))
+        return self._reply(operation, error=error)
 
     def _reply(self, operation: str, **fields: Any) -> ReadReply:
         return REPLIES[operation](account=self._journal.book.account, at=self._clock(), **fields)

@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
@@ -15,9 +16,10 @@ from nats.aio.msg import Msg
 from streamapp import subjects
 from streamapp.clock import Clock
 from streamapp.errors import Transient, Unusable
-from streamapp.messages.envelope import json_object
+from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.operation import (
     OperationReply,
+    OperationRequest,
     ResumeReply,
     ResumeRequest,
     SettleReply,
@@ -44,6 +46,7 @@ from streamapp.terminal.operations.runner import Operations
 
 logger = logging.getLogger(__name__)
 
+Q = TypeVar("Q", bound=Message)
 Handler = Callable[[Msg], Awaitable[None]]
 
 
@@ -80,21 +83,28 @@ class Service:
     def _epoch(self) -> str:
         return self._journal.book.epoch
 
+    @property
+    def _account(self) -> str:
+        return self._journal.book.account
+
     async def start(self, client: Client) -> None:
         """Subscribe; from here on requests are answered."""
         self._client = client
-        account = self._journal.book.account
         handlers: dict[str, Handler] = {
             "submit": self._on_submit,
             "hello": self._on_hello,
-            "ack": self._on_ack,
-            "replay": self._on_replay,
+            "ack": self._answering(AckRequest, self._ack, self._refusal),
+            "replay": self._answering(ReplayRequest, self._replayed, self._refusal),
+            "resume": self._answering(ResumeRequest, self._resume, partial(self._refused_as, ResumeReply)),
+            "settle": self._answering(SettleRequest, self._settle, partial(self._refused_as, SettleReply)),
         }
-        handlers |= {"resume": self._on_resume, "settle": self._on_settle}
-        handlers |= dict.fromkeys(OPERATIONS, self._on_operation)
-        handlers |= dict.fromkeys(READS, self._on_read)
+        for kind, request in OPERATIONS.items():
+            handlers[kind] = self._answering(request, partial(self._operate, kind), self._refused_operation)
+        for name, reading in READS.items():
+            answer = partial(self._readings.answer, name)
+            handlers[name] = self._answering(reading, answer, partial(self._refused_reading, name))
         for operation, handler in handlers.items():
-            await client.subscribe(subjects.terminal(account, operation), cb=handler)
+            await client.subscribe(subjects.terminal(self._account, operation), cb=handler)
 
     # -- submit: recorded in the callback's order, answered when durable
 
@@ -131,10 +141,60 @@ class Service:
 
     # -- the others
 
+    def _answering(
+        self, request: type[Q], answer: Callable[[Q], Awaitable[Message]], refusal: Callable[[str, bytes], bytes]
+    ) -> Handler:
+        """Return what answers a subject, each request beside the others: long ones must not stand in front of any.
+
+        Args:
+            request: What comes; an empty payload is taken as ``{}``.
+            answer: Returns the reply.
+            refusal: Returns the reply to what is none or another account's, from the reason and the payload.
+        """
+
+        async def respond(message: Msg) -> None:
+            try:
+                asked = request.decode(message.data or b"{}")
+                self._refuse_other(getattr(asked, "account", self._account))
+                reply = (await answer(asked)).encode()
+            except Unusable as error:
+                self.broken_requests += 1
+                reply = refusal(str(error), message.data)
+            await self._respond(message, reply)
+
+        async def handle(message: Msg) -> None:
+            self._spawn(respond(message))
+
+        return handle
+
+    def _refuse_other(self, account: str) -> None:
+        if account != self._account:
+            raise Unusable("invalid", f"expected account {self._account}, got {account}")
+
+    def _refusal(self, error: str, _: bytes) -> bytes:
+        return json.dumps({"epoch": self._epoch, "error": error}).encode()
+
+    def _refused_as(self, reply: type[ResumeReply | SettleReply], error: str, _: bytes) -> bytes:
+        return reply(account=self._account, error=error, clock=self._clock()).encode()
+
+    def _refused_reading(self, name: str, error: str, _: bytes) -> bytes:
+        return self._readings.refusal(name, error).encode()
+
+    def _refused_operation(self, error: str, payload: bytes) -> bytes:
+        return OperationReply(
+            request_id=_request_id(payload),
+            account=self._account,
+            outcome="refused",
+            message=error,
+            epoch=self._epoch,
+            clock=self._clock(),
+        ).encode()
+
     async def _on_hello(self, message: Msg) -> None:
+        """Answer, whatever is asked: who says hello looks for any answer."""
         health = self._connection.health
         reply = HelloReply(
-            account=self._journal.book.account,
+            account=self._account,
             epoch=self._epoch,
             clock=self._clock(),
             connection=health.connection,
@@ -144,104 +204,36 @@ class Service:
         )
         await self._respond(message, reply.encode())
 
-    async def _on_ack(self, message: Msg) -> None:
-        try:
-            request = AckRequest.decode(message.data)
-        except Unusable as error:
-            await self._refuse(message, error)
-            return
+    async def _ack(self, request: AckRequest) -> AckReply:
         journal = self._journal
         if request.epoch == self._epoch:  # a watermark of a journal that was lost says nothing about this one
             journal.release("reports", min(request.watermark, journal.last_seq))
-        reply = AckReply(epoch=self._epoch, released_seq=journal.released_seq, last_seq=journal.last_seq)
-        await self._respond(message, reply.encode())
+        return AckReply(epoch=self._epoch, released_seq=journal.released_seq, last_seq=journal.last_seq)
 
-    async def _on_replay(self, message: Msg) -> None:
-        try:
-            request = ReplayRequest.decode(message.data)
-        except Unusable as error:
-            await self._refuse(message, error)
-            return
-        self._spawn(self._replayed(message, request))  # long ones must not stand in front of others
-
-    async def _replayed(self, message: Msg, request: ReplayRequest) -> None:
+    async def _replayed(self, request: ReplayRequest) -> ReplayReply:
         if request.epoch != self._epoch:
             text = f"expected epoch {self._epoch}, got {request.epoch}"
-            await self._respond(message, ReplayReply(epoch=self._epoch, published=0, error=text).encode())
-            return
+            return ReplayReply(epoch=self._epoch, published=0, error=text)
         try:
             published = await self._replay(max(request.after_seq, self._journal.released_seq), request.replay_id)
-            reply = ReplayReply(epoch=self._epoch, published=published)
         except Transient as error:
-            reply = ReplayReply(epoch=self._epoch, published=0, error=str(error))
-        await self._respond(message, reply.encode())
+            return ReplayReply(epoch=self._epoch, published=0, error=str(error))
+        return ReplayReply(epoch=self._epoch, published=published)
 
-    async def _on_operation(self, message: Msg) -> None:
-        self._spawn(self._operate(message, message.subject.rpartition(".")[2]))
+    async def _operate(self, kind: Any, request: OperationRequest) -> OperationReply:
+        reply = await self._operations.answer(kind, request)
+        self.conflicts += reply.outcome == "conflict"
+        return reply
 
-    async def _operate(self, message: Msg, kind: Any) -> None:
-        try:
-            request = OPERATIONS[kind].decode(message.data)
-            self._refuse_other(request.account)
-        except Unusable as error:
-            self.broken_requests += 1
-            reply = OperationReply(
-                request_id=_request_id(message.data),
-                account=self._journal.book.account,
-                outcome="refused",
-                message=str(error),
-                epoch=self._epoch,
-                clock=self._clock(),
-            )
-        else:
-            reply = await self._operations.answer(kind, request)
-            self.conflicts += reply.outcome == "conflict"
-        await self._respond(message, reply.encode())
-
-    def _refuse_other(self, account: str) -> None:
-        if account != self._journal.book.account:
-            raise Unusable("invalid", f"expected account {self._journal.book.account}, got {account}")
-
-    async def _on_read(self, message: Msg) -> None:
-        self._spawn(self._read(message, message.subject.rpartition(".")[2]))
-
-    async def _read(self, message: Msg, operation: str) -> None:
-        try:
-            reply = await self._readings.answer(operation, message.data)
-        except Unusable as error:
-            self.broken_requests += 1
-            reply = self._readings.refusal(operation, error)
-        await self._respond(message, reply.encode())
-
-    async def _on_resume(self, message: Msg) -> None:
-        account = self._journal.book.account
-        try:
-            request = ResumeRequest.decode(message.data)
-            self._refuse_other(request.account)
-        except Unusable as error:
-            self.broken_requests += 1
-            await self._respond(message, ResumeReply(account=account, error=str(error), clock=self._clock()).encode())
-            return
+    async def _resume(self, request: ResumeRequest) -> ResumeReply:
         was = await self._journal.write(_resumed)
         logger.warning("resumed by %s; it had been halted: %s", request.issued_by, was)
-        await self._respond(message, ResumeReply(account=account, was=was, clock=self._clock()).encode())
+        return ResumeReply(account=self._account, was=was, clock=self._clock())
 
-    async def _on_settle(self, message: Msg) -> None:
-        account = self._journal.book.account
-        try:
-            request = SettleRequest.decode(message.data)
-            self._refuse_other(request.account)
-        except Unusable as error:
-            self.broken_requests += 1
-            await self._respond(message, SettleReply(account=account, error=str(error), clock=self._clock()).encode())
-            return
-        problem, row = await self._journal.write(lambda book: _settled(book, request))
+    async def _settle(self, request: SettleRequest) -> SettleReply:
+        problem, row = await self._journal.write(partial(_settled, request=request))
         logger.warning("order %s, ticket %s, says %s: %s", request.order_id, request.ticket, request.issued_by, problem)
-        await self._respond(message, SettleReply(account=account, row=row, error=problem, clock=self._clock()).encode())
-
-    async def _refuse(self, message: Msg, error: Unusable) -> None:
-        self.broken_requests += 1
-        await self._respond(message, json.dumps({"epoch": self._epoch, "error": str(error)}).encode())
+        return SettleReply(account=self._account, row=row, error=problem, clock=self._clock())
 
     async def _respond(self, message: Msg, payload: bytes) -> None:
         if not message.reply or self._client is None:
