@@ -140,3 +140,13 @@ class ResumeReply(Message):
     was: str | None = None
     error: str | None = None
     clock: UtcTime
+
+
+OPERATIONS: dict[str, type[OperationRequest]] = {
+    "cancel": CancelRequest,
+    "modify": ModifyRequest,
+    "protect": ProtectRequest,
+    "close": CloseRequest,
+    "close_by": CloseByRequest,
+}
+"""What is asked of orders and positions, by the word that ends its subject."""

@@ -18,7 +18,7 @@ from streamapp.processes.guard import keep_children
 from streamapp.settings import Settings, load_settings
 from streamapp.terminal import preflight
 from streamapp.terminal.logfile import LogFile
-from streamapp.terminal.parent import Output, Supervisor
+from streamapp.terminal.parent import Output, TerminalSupervisor
 
 if sys.platform == "win32":
     from streamapp.processes import win32
@@ -90,10 +90,10 @@ async def _run(options: argparse.Namespace, settings: Settings, output: Output) 
     for line in preflight.greeting(settings, accounts):
         logger.info("%s", line)
     port = settings.ports.terminals if options.port is None else options.port
-    return await serve(Supervisor(settings, accounts, output), port, settings.web.bind)
+    return await serve(TerminalSupervisor(settings, accounts, output), port, settings.web.bind)
 
 
-async def serve(supervisor: Supervisor, port: int, bind: str) -> int:
+async def serve(supervisor: TerminalSupervisor, port: int, bind: str) -> int:
     """Run until somebody stops us; return the exit code.
 
     Raises:

@@ -13,7 +13,7 @@ from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.settings import Settings, secret
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.worker_client import WorkerLink
+from streamapp.terminal.account.worker_client import WorkerClient
 from streamapp.terminal.journal.database import Journal, journal_path
 
 NATS_WAIT_S = 5.0
@@ -63,7 +63,7 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
     own = settings.accounts[name]
     journal = Journal(folder / "journal.sqlite3", name)
     environment = {"STREAMAPP_SIMULATOR_ADDRESS": settings.market_address} if own.module == "simulated" else {}
-    link = WorkerLink(own.module, folder / "worker", environment=environment)
+    link = WorkerClient(own.module, folder / "worker", environment=environment)
     connection = BrokerConnection(
         link,
         journal,

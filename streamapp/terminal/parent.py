@@ -61,7 +61,7 @@ class Child:
         return [str(reason) for reason in self.status.get("reasons", [])]
 
 
-class Supervisor:
+class TerminalSupervisor:
     """Keeps one child for each account alive until it is stopped; what children log goes to ``output``."""
 
     def __init__(self, settings: Settings, accounts: list[str], output: Output | None = None) -> None:

@@ -321,7 +321,7 @@ class SendResult(Model):
         retcode, order, request_id, comment: Of the answer; None, 0, 0 and "" without one.
         raw: The whole answer, as the module gave it.
         at: When it came, in seconds of the Unix epoch.
-        elsewhere: Who is logged in, if it is another account by now.
+        logged_in_as: Who is, if it is another account by now.
         deals: The order's, as far as they are there at once; None: look for them later.
     """
 
@@ -332,7 +332,7 @@ class SendResult(Model):
     comment: str = ""
     raw: dict[str, Any] = field(default_factory=dict)
     at: float = 0.0
-    elsewhere: str | None = None
+    logged_in_as: str | None = None
     deals: tuple[TradeDeal, ...] | None = None
 
 
@@ -398,7 +398,7 @@ class Match(Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Model):
+class SearchResult(Model):
     """What the four tables show of the wanted orders.
 
     Attributes:
@@ -577,7 +577,7 @@ class Prepare(Call[Prepared]):
 
 
 @dataclass(frozen=True, slots=True)
-class Check(Call[Checked]):
+class OrderCheck(Call[Checked]):
     """Ask the terminal program whether it would take a request; nothing is sent."""
 
     request: TradeRequest
@@ -684,7 +684,7 @@ class Wanted(Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Search(Call[Found]):
+class Search(Call[SearchResult]):
     """Look through all four tables for orders in doubt; all times are the server's seconds.
 
     Attributes:
@@ -769,7 +769,7 @@ def _answer_of(call: type[Call[Any]]) -> Any:
 _CALLS: dict[str, type[Call[Any]]] = {
     call.__name__: call
     for call in (
-        *(Setup, Initialize, ReadPast, Look, Prepare, Check, Send, ReadMoreDeals, ReadTicket, Search),
+        *(Setup, Initialize, ReadPast, Look, Prepare, OrderCheck, Send, ReadMoreDeals, ReadTicket, Search),
         *(ReadOrder, ReadPosition, ListPositions, ListOrders, ListSymbols, ReadAccount, ReadQuote),
     )
 }

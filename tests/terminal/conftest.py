@@ -30,7 +30,7 @@ from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.orders import Execution, Limits
+from streamapp.terminal.account.orders import Execution, OrderLimits
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.watch import Watch
 from streamapp.terminal.journal.database import Journal
@@ -85,7 +85,7 @@ async def wired(folder: Path, worker: ScriptedWorker, **changes: float) -> Async
     )
     connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
     watch = Watch(journal, connection, terminal, clock=utc_now)
-    limits = Limits(settings, GuardSettings(), terminal)
+    limits = OrderLimits(settings, GuardSettings(), terminal)
     execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.confirm)
     resolver = Resolver(journal, connection, terminal, clock=utc_now, on_adopted=watch.confirm)
     parts = Account(worker, journal, connection, execution, watch, resolver)

@@ -20,7 +20,7 @@ from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import MIGRATIONS, SCHEMA
 from streamapp.terminal.pipe import Answered, Call, Search, TradeDeal
 from streamapp.terminal.worker import search
-from streamapp.terminal.worker.mt5_client import Calls, models_of, plain
+from streamapp.terminal.worker.mt5_client import Mt5Client, models_of, plain
 from tests.terminal.scripted import ACCOUNT, SERVER_AHEAD_S
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Connection:
         self.time = ServerTime(SERVER_AHEAD_S)
         self.generation = 1
         self.looks = 0
-        self.calls = Calls(Module(broker))
+        self.calls = Mt5Client(Module(broker))
         self.calls.broken = None
         self._broken = 0
         self._up = asyncio.Event()

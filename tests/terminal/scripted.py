@@ -20,16 +20,15 @@ from streamapp.terminal.pipe import (
     AccountInfo,
     Answered,
     Call,
-    Check,
     Checked,
     DealsSeen,
     EndsSeen,
-    Found,
     Initialize,
     Initialized,
     Look,
     Looked,
     Model,
+    OrderCheck,
     OrderSeen,
     Page,
     PastSeen,
@@ -42,6 +41,7 @@ from streamapp.terminal.pipe import (
     ReadPosition,
     ReadTicket,
     Search,
+    SearchResult,
     Send,
     SendResult,
     SymbolInfo,
@@ -328,7 +328,7 @@ def send_result(shown: dict[str, Any]) -> SendResult:
         **{name: raw[name] for name in ("retcode", "order", "request_id", "comment") if name in raw},
         raw=raw,
         at=shown.get("at", 0.0),
-        elsewhere=shown.get("elsewhere"),
+        logged_in_as=shown.get("elsewhere"),
         deals=None if deals is None else structs(TradeDeal, deals),
     )
 
@@ -337,16 +337,20 @@ def ticket_seen(shown: dict[str, Any]) -> TicketSeen:
     return TicketSeen(structs(TradeDeal, shown["deals"]), maybe(TradeOrder, shown["order"]), shown["done"])
 
 
-def found(shown: dict[str, Any]) -> Found:
+def found(shown: dict[str, Any]) -> SearchResult:
     rows = shown["found"]
     zeros = {
-        "magic": 0, "comment": "", "symbol": "EURUSD", "type": 0, "reason": 3,
+        "magic": 0,
+        "comment": "",
+        "symbol": "EURUSD",
+        "type": 0,
+        "reason": 3,
         **dict.fromkeys(("identifier", "order", "time_msc", "time_setup_msc"), 0),
         **dict.fromkeys(("volume", "volume_initial"), 0.0),
     }
     matches = [_match(name, TABLES[name], zeros | row) for name, found in rows.items() for row in found]
     deals = structs(TradeDeal, rows.get("history_deals", ()))
-    return Found(shown["read"], shown["counts"], tuple(matches), deals, shown["digest"])
+    return SearchResult(shown["read"], shown["counts"], tuple(matches), deals, shown["digest"])
 
 
 def order_seen(shown: dict[str, Any]) -> OrderSeen:
@@ -365,7 +369,7 @@ ANSWERS: dict[type[Call[Any]], tuple[str, Callable[[Any], Any]]] = {
     Initialize: ("initialize", lambda shown: Initialized(shown["done"])),
     ReadPast: ("past", lambda shown: PastSeen(**shown)),
     Prepare: ("prepare", lambda shown: prepare(**shown)),
-    Check: ("check", lambda shown: Checked(None if shown is None else shown["retcode"])),
+    OrderCheck: ("check", lambda shown: Checked(None if shown is None else shown["retcode"])),
     Send: ("send", send_result),
     ReadMoreDeals: ("more_deals", deals_seen),
     ReadTicket: ("ticket", ticket_seen),

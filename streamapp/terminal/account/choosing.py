@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.request import RefusedError
 from streamapp.terminal.account.worker_client import READ
-from streamapp.terminal.pipe import Check, TradeRequest
+from streamapp.terminal.pipe import OrderCheck, TradeRequest
 
 CHECK_PASSED = 0
 """``order_check`` has no retcode of success; the package names none for this."""
@@ -25,7 +25,7 @@ async def chosen(
     if len(requests) == 1:
         return requests[0]
     for request in requests:
-        if (await connection.ask(Check(request), urgency=urgency)).value.retcode == CHECK_PASSED:
+        if (await connection.ask(OrderCheck(request), urgency=urgency)).value.retcode == CHECK_PASSED:
             return request
     symbol = requests[0]["symbol"]
     raise RefusedError("invalid", f"expected a filling mode that {symbol} allows, order_check took none")

@@ -20,7 +20,7 @@ from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.servertime import HALF_HOUR_S, ServerTime
 from streamapp.terminal.account.synchronisation import Synchronisation, known_deals
 from streamapp.terminal.account.worker_client import ORDER, READ, NotHandedOverError, WorkerLostError, WorkerPort
-from streamapp.terminal.journal import brokerlog
+from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.pipe import AccountInfo, Answered, Call, Initialize, Look, Looked, Send, TerminalInfo, Tick
@@ -169,12 +169,12 @@ class BrokerConnection:
             self._lose()
             raise
         if logged and answer.log:
-            self._journal.write(lambda book: brokerlog.append(book, answer.log))
+            self._journal.write(lambda book: broker_log.append(book, answer.log))
         if answer.away:
             self._doubt()
             raise NotHandedOverError(f"{call.name}: {answer.away}")
         if isinstance(call, Send) and answer.took_s >= BLIND_S:
-            self.distrust(f"order_send took {answer.took_s:.0f} s, in which nothing else could be asked")
+            self.require_resync(f"order_send took {answer.took_s:.0f} s, in which nothing else could be asked")
         if answer.broken or answer.failure:
             self._lose()
         if answer.failure:
@@ -261,7 +261,7 @@ class BrokerConnection:
         self._lose()
         await self._worker.end()
 
-    def distrust(self, why: str) -> None:
+    def require_resync(self, why: str) -> None:
         """Believe nothing until it is synchronised again, because nobody looked for a while."""
         logger.warning("synchronising again: %s", why)
         self._doubt()
@@ -359,7 +359,7 @@ class BrokerConnection:
         return riders
 
     async def _learn(self, terminal: TerminalInfo | None, account: AccountInfo | None, tick: Tick | None) -> None:
-        if (away := self._away(terminal, account)) is not None:
+        if (away := self._not_our_account(terminal, account)) is not None:
             self._doubt()
             await self._become(*away)
             return
@@ -376,7 +376,9 @@ class BrokerConnection:
         if await self._synchronised(tick):
             await self._become(*self._permitted(terminal, account))
 
-    def _away(self, terminal: TerminalInfo | None, account: AccountInfo | None) -> tuple[Connection, str] | None:
+    def _not_our_account(
+        self, terminal: TerminalInfo | None, account: AccountInfo | None
+    ) -> tuple[Connection, str] | None:
         if terminal is None or account is None or not terminal.connected:
             return "disconnected", "the terminal has no connection to the broker"
         if (account.login, account.server) != (self._account.login, self._account.server):

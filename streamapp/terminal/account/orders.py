@@ -52,7 +52,7 @@ from streamapp.terminal.account.pretrade import judge
 from streamapp.terminal.account.request import NotYetError, RefusedError, build, protection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
 from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerLostError
-from streamapp.terminal.journal import brokerlog
+from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations.close import in_the_way
@@ -90,12 +90,12 @@ PAUSE_S = 0.1
 WRONG_ACCOUNT = "wrong_account"
 """What an answer is called that may be another account's: the order was executed here, or there."""
 
-ANOTHERS_TICKET = "anothers_ticket"
+TICKET_MISMATCH = "anothers_ticket"
 """What an answer is called that names the ticket of an order before this one."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class OrderLimits:
     """What the orders of one account are judged by."""
 
     account: AccountSettings
@@ -199,7 +199,7 @@ class Execution:
         self,
         journal: Journal,
         connection: BrokerConnection,
-        limits: Limits,
+        limits: OrderLimits,
         *,
         clock: Clock,
         on_accepted: Callable[[str, int, Decimal, int], None],
@@ -482,9 +482,9 @@ class Execution:
             returned_at=datetime.fromtimestamp(result.at, UTC),
             raw={**result.raw, "last_error": list(answer.error)},
         )
-        if result.elsewhere and verdict.outcome in {"accepted", "doubt"}:
+        if result.logged_in_as and verdict.outcome in {"accepted", "doubt"}:
             verdict = OpeningVerdict(
-                "doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {result.elsewhere}"
+                "doubt", WRONG_ACCOUNT, f"after the call the terminal was logged in to {result.logged_in_as}"
             )
         if verdict.again and order.attempt < self._limits.terminal.attempts_at_most:
             return await self._again(judged, returned, verdict, answer)
@@ -564,7 +564,7 @@ class Execution:
             return
         verdict, is_live = recorded.result()
         self._count(verdict.outcome)
-        if verdict.name == ANOTHERS_TICKET:
+        if verdict.name == TICKET_MISMATCH:
             self._waiting.put_nowait(asyncio.ensure_future(self._connection.renew()))
         crashpoints.reach("terminal.after_result")
         if is_live and order.parameters.order_type == "market":  # the watch sees to the others
@@ -608,7 +608,7 @@ def _start_again(book: Book, order: SubmitRequest, rejected: BrokerRejected, jud
 
 
 def _note(book: Book, order: SubmitRequest, returned: SubmitReturned, answer: Answered[SendResult]) -> None:
-    brokerlog.append(book, answer.log, order.order_id)
+    broker_log.append(book, answer.log, order.order_id)
     book.returned(order.order_id, returned)
 
 
@@ -639,7 +639,7 @@ def _record(
     owner = book.owner(verdict.ticket) if verdict.outcome == "accepted" else None
     if owner not in (None, order_id):
         verdict = OpeningVerdict(
-            "doubt", ANOTHERS_TICKET, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s"
+            "doubt", TICKET_MISMATCH, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s"
         )
     match verdict.outcome:
         case "accepted":

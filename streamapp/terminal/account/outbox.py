@@ -22,7 +22,7 @@ from streamapp import subjects
 from streamapp.errors import Transient
 from streamapp.messages.log import BrokerLogPlace, encode_entries
 from streamapp.messages.report import BatchPlace, encode_batch
-from streamapp.terminal.journal import brokerlog
+from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 
@@ -184,7 +184,7 @@ def log_of(book: Book, deployment: str) -> OutboxSource:
         return encode_entries(place, [payload for _, payload in rows])
 
     return OutboxSource(
-        brokerlog.waiting,
+        broker_log.waiting,
         subjects.broker_log(book.account),
         encode,
         partial(_message_id, book, deployment, "log"),

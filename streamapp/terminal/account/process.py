@@ -27,13 +27,13 @@ from streamapp.processes.locks import end_holder
 from streamapp.processes.stalls import notice_stalls
 from streamapp.settings import Settings, load_settings, secret
 from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
-from streamapp.terminal.account.orders import Execution, Limits
+from streamapp.terminal.account.orders import Execution, OrderLimits
 from streamapp.terminal.account.outbox import JetStreamPublisher, OutboxPublisher, log_of, replay, reports_of
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.service import Service
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.watch import Watch
-from streamapp.terminal.account.worker_client import WorkerLink
+from streamapp.terminal.account.worker_client import WorkerClient
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View, journal_path
 from streamapp.terminal.operations.runner import Operations
@@ -70,7 +70,7 @@ class Terminal:
         if (ended := end_holder(worker_lock)) is not None:
             logger.warning("ended worker process %s of an earlier life", ended)
         environment = {SIMULATOR_ADDRESS: settings.market_address} if own.module == "simulated" else {}
-        self.link = WorkerLink(own.module, worker_lock, environment=environment, crash_at=settings.crash_at)
+        self.link = WorkerClient(own.module, worker_lock, environment=environment, crash_at=settings.crash_at)
         password = secret(own.password_file)
         self.connection = BrokerConnection(
             self.link,
@@ -82,7 +82,7 @@ class Terminal:
             symbols=settings.guards.symbols,
         )
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
-        limits = Limits(own, settings.guards, settings.terminal)
+        limits = OrderLimits(own, settings.guards, settings.terminal)
         self.execution = Execution(self.journal, self.connection, limits, clock=utc_now, on_accepted=self.watch.confirm)
         self.resolver = Resolver(
             self.journal, self.connection, settings.terminal, clock=utc_now, on_adopted=self.watch.confirm
@@ -122,7 +122,7 @@ class Terminal:
             self.execution.add(request)
         self.start(self.link.run(), "worker")
         self.start(self.connection.run(), "connection")
-        self.start(notice_stalls(utc_now, self.connection.distrust, longest_s=BLIND_S), "alertness")
+        self.start(notice_stalls(utc_now, self.connection.require_resync, longest_s=BLIND_S), "alertness")
         self.start(self.execution.run(), "execution")
         self.start(self.operations.run(), "operations")
         self.start(self.watch.run(), "watch")

@@ -28,7 +28,7 @@ from streamapp.mt5 import constants as mt5
 from streamapp.mt5 import enums
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.filling import allowed_policies
-from streamapp.terminal.journal import memory
+from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.pipe import (
     Call,
@@ -124,14 +124,14 @@ class Readings:
     async def _positions(self, request: ListRequest) -> dict[str, Any]:
         rows, more = await self._page(ListPositions(*_place(request)), "positions")
         named = [(row.identifier, row.magic) for row in rows]
-        owners = await self._journal.write(lambda book: memory.names(book, named))
+        owners = await self._journal.write(lambda book: operation_rows.names(book, named))
         content = tuple(self._position(row, owners.get(row.identifier)) for row in rows)
         return {"content": content, "next": str(rows[-1].ticket) if more else None}
 
     async def _orders(self, request: ListRequest) -> dict[str, Any]:
         rows, more = await self._page(ListOrders(*_place(request)), "orders")
         named = [(row.ticket, row.magic) for row in rows]
-        owners = await self._journal.write(lambda book: memory.names(book, named))
+        owners = await self._journal.write(lambda book: operation_rows.names(book, named))
         content = tuple(self._order(row, owners.get(row.ticket)) for row in rows)
         return {"content": content, "next": str(rows[-1].ticket) if more else None}
 

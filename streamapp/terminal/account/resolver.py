@@ -16,13 +16,13 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import filled
-from streamapp.terminal.account.search import CLOCK_SLACK, Evidence, judged, sightings
+from streamapp.terminal.account.search import CLOCK_SLACK, DoubtEvidence, judged, sightings
 from streamapp.terminal.account.synchronisation import FUTURE
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.journal.orders import Doubt
-from streamapp.terminal.pipe import Found, Search, TradeDeal, Wanted
+from streamapp.terminal.pipe import Search, SearchResult, TradeDeal, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -249,14 +249,16 @@ class Resolver:
         """Return whether it was claimed for another journal, and so may have been sent before this one began."""
         return doubt.order.epoch != self._journal.book.epoch and doubt.order.order_id not in self._resolved
 
-    def _judged(self, look: Found, doubts: Sequence[Doubt]) -> dict[str, Evidence]:
+    def _judged(self, look: SearchResult, doubts: Sequence[Doubt]) -> dict[str, DoubtEvidence]:
         seen = sightings(look.matches, hedging=self._connection.hedging, time=self._connection.time)
         lateness = timedelta(seconds=self._terminal.settle_window_s)
         return judged(seen, doubts, epoch=self._journal.book.epoch, lateness=lateness)
 
     # -- what it means
 
-    async def _adopt(self, doubts: Sequence[Doubt], evidence: dict[str, Evidence], rows: Sequence[TradeDeal]) -> None:
+    async def _adopt(
+        self, doubts: Sequence[Doubt], evidence: dict[str, DoubtEvidence], rows: Sequence[TradeDeal]
+    ) -> None:
         """Take what is ours as ours, with the deals that were found beside it."""
         found = [doubt for doubt in doubts if evidence[doubt.order.order_id].tickets]
         if not found:
@@ -274,7 +276,7 @@ class Resolver:
                 if order.parameters.order_type == "market":  # a pending one is the watch's
                     self._on_adopted(order.order_id, ticket, order.parameters.volume, order.attempt)
 
-    async def _close(self, over: Sequence[Window], evidence: dict[str, Evidence], counts: dict[str, int]) -> None:
+    async def _close(self, over: Sequence[Window], evidence: dict[str, DoubtEvidence], counts: dict[str, int]) -> None:
         """Windows are over and nothing showed that is theirs: absent, unless something can't be told."""
         if not over:
             return
@@ -313,7 +315,7 @@ def _doubts(book: Book, known: set[str]) -> tuple[set[str], list[Doubt]]:
 
 
 def _adopted(
-    book: Book, doubts: Sequence[Doubt], evidence: dict[str, Evidence], deals: Sequence[Filled]
+    book: Book, doubts: Sequence[Doubt], evidence: dict[str, DoubtEvidence], deals: Sequence[Filled]
 ) -> dict[str, list[int]]:
     """Accept the tickets found; return those that are new, by order id."""
     new: dict[str, list[int]] = {}
@@ -327,7 +329,7 @@ def _adopted(
     return new
 
 
-def _closed(book: Book, doubt: Doubt, absent: ProvenAbsent, evidence: Evidence) -> str | None:
+def _closed(book: Book, doubt: Doubt, absent: ProvenAbsent, evidence: DoubtEvidence) -> str | None:
     """Call a doubt absent, or leave it to a person; None: it is no doubt any more."""
     order_id, attempt = doubt.order.order_id, doubt.order.attempt
     suspicious = [*evidence.ours, *(row for row in evidence.alike if not book.explains(row.ticket, row.magic))]

@@ -47,7 +47,7 @@ class Sighting:
 
 
 @dataclass
-class Evidence:
+class DoubtEvidence:
     """What was seen of one doubt.
 
     Attributes:
@@ -93,7 +93,9 @@ def _sighting(row: Match, hedging: bool, time: ServerTime) -> Sighting:
     )
 
 
-def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, lateness: timedelta) -> dict[str, Evidence]:
+def judged(
+    seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, lateness: timedelta
+) -> dict[str, DoubtEvidence]:
     """Return what the rows say about each doubt, by order id.
 
     A row is an order's own by its magic, else by its tag. A row that names nobody but looks like an order may be it.
@@ -104,7 +106,7 @@ def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, latenes
         epoch: The journal's: an order claimed for another one may be of any age.
         lateness: How long after its not_after an order may still have been taken by the broker.
     """
-    evidence = {doubt.order.order_id: Evidence() for doubt in doubts}
+    evidence = {doubt.order.order_id: DoubtEvidence() for doubt in doubts}
     # Thousands of rows and hundreds of doubts, after a journal was lost: not each of these with each of those.
     by_magic, by_kind = defaultdict[int, list[Doubt]](list), defaultdict[_Kind, list[Doubt]](list)
     for doubt in doubts:

@@ -18,6 +18,7 @@ from streamapp.clock import Clock
 from streamapp.errors import Transient, Unusable
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.operation import (
+    OPERATIONS,
     OperationReply,
     OperationRequest,
     ResumeReply,
@@ -41,7 +42,6 @@ from streamapp.terminal.account.readings import REQUESTS as READS
 from streamapp.terminal.account.readings import Readings
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.journal.memory import KINDS as OPERATIONS
 from streamapp.terminal.operations.runner import Operations
 
 logger = logging.getLogger(__name__)

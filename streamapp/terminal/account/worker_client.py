@@ -59,7 +59,7 @@ class WorkerLostError(Ambiguous):
         self.deadline = deadline
 
 
-class WorkerLink:
+class WorkerClient:
     """One worker process after another; requests wait in order of urgency, then of arrival.
 
     Guarantees:

@@ -1,6 +1,6 @@
 """The journal's book: orders are submitted and accepted, with their tickets and deals, and reported.
 
-Its rows are in rows.py, the outbox below them in shelves.py. Every method runs inside one transaction of the journal's
+Its rows are in orders.py, the outbox below them in outbox.py. Every method runs inside one transaction of the journal's
 thread.
 """
 
@@ -14,12 +14,12 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ReportKind
 from streamapp.messages.terminal import SubmitReply, SubmitRequest, SubmitState
-from streamapp.terminal.journal.orders import Rows, kept
+from streamapp.terminal.journal.orders import OrderRows, kept
 
 logger = logging.getLogger(__name__)
 
 
-class Book(Rows):
+class Book(OrderRows):
     """The journal's content."""
 
     # -- orders

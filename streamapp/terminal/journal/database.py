@@ -22,7 +22,7 @@ from streamapp.clock import Clock, utc_now
 from streamapp.errors import ConfigurationError
 from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.subjects import token
-from streamapp.terminal.journal import brokerlog
+from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ class Journal:
             results = [self._one(action) for action in actions]
             if changed := self._db.total_changes > before:
                 self.book.release(released["reports"])
-                brokerlog.release(self.book, released["log"])
+                broker_log.release(self.book, released["log"])
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")

@@ -21,7 +21,7 @@ from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.terminal import JournalRow, SubmitRequest, SubmitState
-from streamapp.terminal.journal.outbox import METERS, Shelves
+from streamapp.terminal.journal.outbox import COUNTERS, Shelves
 
 MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
     "started": ("recorded",),
@@ -65,7 +65,7 @@ class Expected:
     take_profit: Decimal
 
 
-class Rows(Shelves):
+class OrderRows(Shelves):
     """Every method that moves a row does it only as :data:`MOVES` allows, and reports it in the same transaction.
 
     ``expects_levels``: whether there may be levels to compare.
@@ -112,7 +112,7 @@ class Rows(Shelves):
         return {
             **{state: count for state, count, _ in found},
             "suspicion": sum(suspicions for state, _, suspicions in found if state == "doubt"),
-            **{meter: self.meter(meter) for meter in METERS},
+            **{counter: self.counter(counter) for counter in COUNTERS},
         }
 
     def _move(self, order_id: str, to: SubmitState, **columns: Any) -> bool:

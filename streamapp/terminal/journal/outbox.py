@@ -13,7 +13,7 @@ from streamapp.messages.report import Report, ReportBody, ReportKind
 
 logger = logging.getLogger(__name__)
 
-METERS = ("absent", "late_appearances")
+COUNTERS = ("absent", "late_appearances")
 """How many orders were called absent, and how many appeared at the broker after they had ended without it."""
 
 
@@ -57,12 +57,12 @@ class Shelves:
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
 
-    def meter(self, name: str) -> int:
-        """Return a count that is kept for all lives of the journal (:data:`METERS`)."""
+    def counter(self, name: str) -> int:
+        """Return a count that is kept for all lives of the journal (:data:`COUNTERS`)."""
         return int(self.meta(name) or 0)
 
     def _count(self, name: str) -> None:
-        self.set_meta(name, str(self.meter(name) + 1))
+        self.set_meta(name, str(self.counter(name) + 1))
 
     # -- halting
 

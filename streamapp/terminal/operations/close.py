@@ -17,7 +17,7 @@ from streamapp.domain.parameters import OrderParameters, plain
 from streamapp.domain.vocabulary import LARGEST_INTEGER, time_text
 from streamapp.messages.operation import CloseRequest, OperationReply
 from streamapp.messages.terminal import SubmitRequest
-from streamapp.terminal.journal import memory
+from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.book import Book
 
 SOON = timedelta(minutes=1)
@@ -78,7 +78,7 @@ def record(
         epoch=book.epoch,
         clock=book.clock(),
     )
-    memory.finish(book, reply, orders[0].order_id)
+    operation_rows.finish(book, reply, orders[0].order_id)
     return reply, new
 
 

@@ -24,14 +24,14 @@ waiting to get out of the market."""
 
 
 @dataclass(frozen=True)
-class Barred:
+class Blocked:
     """It is not as wanted, and nothing may be sent as things are."""
 
     message: str
 
 
 @dataclass
-class Work:
+class Operation:
     """An operation that is being carried out.
 
     ``sendings``: requests that may have reached the broker; ``verdict``: what is known of the last one; ``doubted``:
@@ -75,7 +75,7 @@ class Work:
             self.aside.set()
         await asyncio.sleep(wait_s)
 
-    def is_patient(self, patience_s: float) -> bool:
+    def is_within_grace(self, patience_s: float) -> bool:
         """Return whether what the tables show may still be the lag of one behind the other."""
         now = asyncio.get_running_loop().time()
         return self.first_look is None or now - self.first_look < patience_s

@@ -10,17 +10,17 @@ from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseReq
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.worker_client import NotHandedOverError
-from streamapp.terminal.journal import memory
+from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations import rules
-from streamapp.terminal.operations.operation import Work
-from streamapp.terminal.operations.rules import Context, Over, Step, Unclear
+from streamapp.terminal.operations.operation import Operation
+from streamapp.terminal.operations.rules import Context, Impossible, Step, Unknown
 from streamapp.terminal.pipe import Call, OrderSeen, PositionSeen, ReadOrder, ReadPosition
 
 S = TypeVar("S", OrderSeen, PositionSeen)
 
 
-class Steps:
+class Planner:
     """Looks, and says what is to be done next. It sends nothing."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Steps:
         self._patience_s = patience_s
         self._clock = clock
 
-    async def next_for(self, work: Work) -> Step:
+    async def next_for(self, work: Operation) -> Step:
         """Look, and return what is to be done next.
 
         Raises:
@@ -75,11 +75,11 @@ class Steps:
                 return rules.close_by(request, one, other, self._context(work))
         raise TypeError(f"expected an operation, got {type(request).__name__}")
 
-    async def _position(self, work: Work, position_id: int) -> PositionSeen:
+    async def _position(self, work: Operation, position_id: int) -> PositionSeen:
         work.ticket = position_id
         return await self._look(work, ReadPosition(position_id))
 
-    async def _look(self, work: Work, call: Call[S]) -> S:
+    async def _look(self, work: Operation, call: Call[S]) -> S:
         left_s = (work.request.not_after - self._clock()).total_seconds()
         if work.sendings:
             left_s = max(left_s, self._terminal.settle_window_s)
@@ -95,24 +95,24 @@ class Steps:
         if request.ticket is not None:
             return request.ticket
         order_id = request.order_id or ""
-        ticket, row = await self._journal.write(lambda book: memory.ticket_of(book, order_id))
+        ticket, row = await self._journal.write(lambda book: operation_rows.ticket_of(book, order_id))
         if ticket is not None:
             return ticket
         if row is None:
-            return Over(f"expected an order of this terminal's journal, got {order_id}")
+            return Impossible(f"expected an order of this terminal's journal, got {order_id}")
         if row.state in {"recorded", "started", "doubt"}:
-            return Unclear(f"order {order_id} is {row.state}: the broker is not known to have it. Ask again later")
-        return Over(f"order {order_id} never worked at the broker: {row.state}, {row.reason}")
+            return Unknown(f"order {order_id} is {row.state}: the broker is not known to have it. Ask again later")
+        return Impossible(f"order {order_id} never worked at the broker: {row.state}, {row.reason}")
 
-    def _context(self, work: Work) -> Context:
+    def _context(self, work: Operation) -> Context:
         return Context(
             account=self._account,
             hedging=self._connection.hedging,
             time=self._connection.time,
             now=self._clock(),
-            key=memory.tag_key(work.request.request_id, work.sendings + 1),
+            key=operation_rows.tag_key(work.request.request_id, work.sendings + 1),
             sent=work.sendings > 0,
-            patient=work.is_patient(self._patience_s),
+            within_grace=work.is_within_grace(self._patience_s),
             denied=work.denied,
             deviations=self._terminal.deviation_points,
             furthest=self._guards.max_level_distance,

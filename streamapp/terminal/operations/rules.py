@@ -49,8 +49,8 @@ OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
 class Context:
     """What else a step is judged by. ``sent``: a request of this operation may have gone out before.
 
-    ``key`` names this sending: its magic and tag come from it. ``patient`` is False once tables that disagree have done
-    so for long enough to be believed. ``denied``: filling modes that the broker refused to this operation.
+    ``key`` names this sending: its magic and tag come from it. ``within_grace`` is False once tables that disagree have
+    done so for long enough to be believed. ``denied``: filling modes that the broker refused to this operation.
     ``deviations``: as ``terminal.deviation_points``; ``furthest``: as ``guards.max_level_distance``.
     """
 
@@ -60,14 +60,14 @@ class Context:
     now: datetime
     key: str = ""
     sent: bool = False
-    patient: bool = True
+    within_grace: bool = True
     denied: frozenset[int] = frozenset()
     deviations: Mapping[str, int] = field(default_factory=dict)
     furthest: Decimal = GuardSettings().max_level_distance
 
 
 @dataclass(frozen=True)
-class Holds:
+class Done:
     """It is as wanted. ``changes``: of an order's parameters, as they are now (field: text, or None)."""
 
     message: str = ""
@@ -75,14 +75,14 @@ class Holds:
 
 
 @dataclass(frozen=True)
-class Over:
+class Impossible:
     """It can't come to what is wanted any more."""
 
     message: str
 
 
 @dataclass(frozen=True)
-class Unclear:
+class Unknown:
     """The terminal shows too little to say: look again."""
 
     message: str
@@ -97,14 +97,14 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Record:
+class AsOrder:
     """It is an order of its own, or several: to be recorded, with these parameters, ``largest`` lots each at most."""
 
     parameters: OrderParameters
     largest: Decimal
 
 
-Step = Holds | Over | Unclear | Ask | Record
+Step = Done | Impossible | Unknown | Ask | AsOrder
 
 
 # -- orders
@@ -116,10 +116,10 @@ def cancel(request: CancelRequest, seen: OrderSeen, context: Context) -> Step:  
     if live is None:
         past = seen.past
         if past is None:
-            return Unclear("the order is neither among those that work nor in history")
+            return Unknown("the order is neither among those that work nor in history")
         if past.state == mt5.ORDER_STATE_FILLED and past.volume_current <= 0:
-            return Over("the order is filled: nothing is left to cancel")
-        return Holds(f"the order is {enums.ENDED_STATES.get(past.state, 'over')}")
+            return Impossible("the order is filled: nothing is left to cancel")
+        return Done(f"the order is {enums.ENDED_STATES.get(past.state, 'over')}")
     prepared = _allowed(seen, context)
     if prepared.has_quote:
         _refuse_frozen_order(live, prepared)
@@ -131,13 +131,15 @@ def modify(request: ModifyRequest, seen: OrderSeen, context: Context) -> Step:
     live = seen.live
     if live is None:
         if seen.past is None:
-            return Unclear("the order is neither among those that work nor in history")
-        return Over(f"the order is {enums.ENDED_STATES.get(seen.past.state, 'over')}: it can't be changed any more")
+            return Unknown("the order is neither among those that work nor in history")
+        return Impossible(
+            f"the order is {enums.ENDED_STATES.get(seen.past.state, 'over')}: it can't be changed any more"
+        )
     prepared = _prepared(seen)
     assert prepared.symbol is not None
     values, changes = _wanted(request, live, prepared.symbol, context.time)
     if values == _values_of(live):
-        return Holds(changes=changes)
+        return Done(changes=changes)
     _market(seen, context)
     _refuse_frozen_order(live, prepared)
     _refuse_values(request, live, values, prepared, context)
@@ -252,7 +254,7 @@ def protect(request: ProtectRequest, seen: PositionSeen, context: Context) -> St
     live = seen.live
     if live is None:
         closed = _closed(seen)
-        return closed if isinstance(closed, Unclear) else Over(closed.message)
+        return closed if isinstance(closed, Unknown) else Impossible(closed.message)
     prepared = _prepared(seen)
     assert prepared.symbol is not None
     now = number(live.sl), number(live.tp)
@@ -261,7 +263,7 @@ def protect(request: ProtectRequest, seen: PositionSeen, context: Context) -> St
         for old, value in zip(now, (request.stop_loss, request.take_profit), strict=True)
     )
     if wanted == now:
-        return Holds()
+        return Done()
     _market(seen, context)
     _refuse_levels(request, prepared.symbol)
     side = enums.SIDES[live.type]
@@ -288,7 +290,7 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
     live, whole = seen.live, request.volume is None or context.sent
     if live is None:
         closed = _closed(seen)
-        return closed if whole or isinstance(closed, Unclear) else Over(closed.message)
+        return closed if whole or isinstance(closed, Unknown) else Impossible(closed.message)
     open_now = number(live.volume)
     if not whole and request.volume is not None and request.volume > open_now:
         raise RefusedError("invalid", f"expected at most the {open_now} lots that are open, got {request.volume}")
@@ -301,14 +303,14 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
     assert prepared.symbol is not None
     largest = number(prepared.symbol.volume_max)
     if not context.hedging or (not whole and volume < open_now) or volume > largest:
-        if is_stale(live, seen.deals) or (context.patient and not agrees(live, seen.deals)):
-            return Unclear("the position and its deals do not agree yet")
+        if is_stale(live, seen.deals) or (context.within_grace and not agrees(live, seen.deals)):
+            return Unknown("the position and its deals do not agree yet")
         if volume > largest * MOST_PARTS:
             message = (
                 f"expected to close {volume} lots by at most {MOST_PARTS} orders, got {largest} lots in each at most"
             )
             raise RefusedError("invalid", message)
-        return Record(wanted, largest)
+        return AsOrder(wanted, largest)
     order = SubmitRequest(
         order_id=context.key, account=request.account, hash="", epoch="", not_after=request.not_after,
         parameters=wanted, position_id=live.ticket,
@@ -347,21 +349,21 @@ def close_by(request: CloseByRequest, seen: PositionSeen, other: PositionSeen, c
 
 def _closed_by(gone: PositionSeen, context: Context) -> Step:
     closed = _closed(gone)
-    if isinstance(closed, Unclear):
+    if isinstance(closed, Unknown):
         return closed
     if context.sent and any(deal.entry == mt5.DEAL_ENTRY_OUT_BY for deal in gone.deals):
-        return Holds(closed.message)
-    return Over(closed.message)
+        return Done(closed.message)
+    return Impossible(closed.message)
 
 
-def _closed(seen: PositionSeen) -> Holds | Unclear:
+def _closed(seen: PositionSeen) -> Done | Unknown:
     """Return how a position that is not open ended: history must show it, its absence proves nothing."""
     if not seen.deals:
-        return Unclear("the position is neither open nor in history")
+        return Unknown("the position is neither open nor in history")
     if net_volume(seen.deals):
-        return Unclear("the position is not open, and its deals do not show its end yet")
+        return Unknown("the position is not open, and its deals do not show its end yet")
     last = max(seen.deals, key=lambda deal: (deal.time_msc, deal.ticket))
-    return Holds(f"the position is closed (the last deal's reason: {enums.REASONS.get(last.reason, 'other')})")
+    return Done(f"the position is closed (the last deal's reason: {enums.REASONS.get(last.reason, 'other')})")
 
 
 def _refuse_frozen_position(live: TradePosition, prepared: Prepared) -> None:

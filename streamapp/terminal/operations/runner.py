@@ -31,12 +31,12 @@ from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.request import NotYetError, RefusedError
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
-from streamapp.terminal.journal import brokerlog, memory
+from streamapp.terminal.journal import broker_log, operation_rows
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations.close import closing_orders, record
-from streamapp.terminal.operations.operation import Barred, Work
-from streamapp.terminal.operations.planner import Steps
-from streamapp.terminal.operations.rules import Ask, Holds, Over, Record, Step, Unclear
+from streamapp.terminal.operations.operation import Blocked, Operation
+from streamapp.terminal.operations.planner import Planner
+from streamapp.terminal.operations.rules import Ask, AsOrder, Done, Impossible, Step, Unknown
 from streamapp.terminal.pipe import Send, TradeRequest
 
 logger = logging.getLogger(__name__)
@@ -80,21 +80,21 @@ class Operations:
         """``execution`` takes the orders that a close becomes; ``deployment`` is in their ids."""
         self._journal = journal
         self._connection = connection
-        self._steps = Steps(journal, connection, account, terminal, guards, patience_s=patience_s, clock=clock)
+        self._steps = Planner(journal, connection, account, terminal, guards, patience_s=patience_s, clock=clock)
         self._execution = execution
         self._terminal = terminal
         self._deployment = deployment
         self._clock = clock
         self._answer_within_s = answer_within_s
         self._patience_s = patience_s
-        self._waiting: asyncio.Queue[Work] = asyncio.Queue()
-        self._works: dict[str, Work] = {}
+        self._waiting: asyncio.Queue[Operation] = asyncio.Queue()
+        self._works: dict[str, Operation] = {}
         self.counts: dict[str, int] = {}
 
     async def answer(self, kind: OperationKind, request: OperationRequest) -> OperationReply:
         """Return what became of an operation, within a few seconds; it may be asked for again for ever."""
-        known = await self._journal.write(lambda book: memory.record(book, kind, request))
-        if known.digest != memory.digest_of(kind, request):
+        known = await self._journal.write(lambda book: operation_rows.record(book, kind, request))
+        if known.digest != operation_rows.digest_of(kind, request):
             logger.error("operation %s: asked for again with other content; the first stands", request.request_id)
             message = f"request_id {request.request_id} was used for another {known.kind}: the first stands"
             return self._reply(request, "conflict", message)
@@ -113,10 +113,10 @@ class Operations:
         ticket = reply.ticket if row is None else row.ticket
         return reply.model_copy(update={"clock": self._clock(), "row": row, "ticket": ticket})
 
-    def _begin(self, known: memory.Known) -> Work:
+    def _begin(self, known: operation_rows.KnownOperation) -> Operation:
         done: asyncio.Future[OperationReply] = asyncio.get_running_loop().create_future()
         kind: Any = known.kind
-        work = Work(kind, known.request, known.order_id, known.sendings, done)
+        work = Operation(kind, known.request, known.order_id, known.sendings, done)
         if work.sendings:
             work.doubted = True
             text = "the terminal stopped, or gave up waiting, before it saw what came of it"
@@ -127,7 +127,7 @@ class Operations:
 
     async def run(self) -> None:
         """Carry operations out, for ever; first those that an earlier life did not finish."""
-        for known in await self._journal.write(memory.unfinished):
+        for known in await self._journal.write(operation_rows.unfinished):
             if known.request.request_id not in self._works:
                 self._begin(known)
         async with asyncio.TaskGroup() as tasks:
@@ -136,7 +136,7 @@ class Operations:
                 tasks.create_task(self._done(work))
                 await work.aside.wait()
 
-    async def _done(self, work: Work) -> None:
+    async def _done(self, work: Operation) -> None:
         """Carry one out after those before it that have a target in common; answer it."""
         try:
             if before := self._before(work):
@@ -152,46 +152,46 @@ class Operations:
         self.counts[reply.outcome] = self.counts.get(reply.outcome, 0) + 1
         work.done.set_result(reply)
 
-    def _before(self, work: Work) -> list[asyncio.Future[OperationReply]]:
+    def _before(self, work: Operation) -> list[asyncio.Future[OperationReply]]:
         earlier = itertools.takewhile(lambda other: other is not work, self._works.values())
         return [other.done for other in earlier if other.targets & work.targets]
 
     # -- the loop
 
-    async def _carried_out(self, work: Work) -> OperationReply:
+    async def _carried_out(self, work: Operation) -> OperationReply:
         while True:
             try:
-                step: Step | Barred | None = await self._steps.next_for(work)
+                step: Step | Blocked | None = await self._steps.next_for(work)
             except (NotHandedOverError, WorkerLostError, TimeoutError) as error:
                 work.why = str(error) or f"the account is {self._connection.health.connection}"
                 step = work.first_look = None
             except NotYetError as refused:
-                step = Unclear(refused.message)
+                step = Unknown(refused.message)
             except RefusedError as refused:
-                step = Barred(refused.message)
+                step = Blocked(refused.message)
             if (reply := await self._act(work, step)) is not None:
                 return reply
             await work.wait()
 
-    async def _act(self, work: Work, step: Step | Barred | None) -> OperationReply | None:
+    async def _act(self, work: Operation, step: Step | Blocked | None) -> OperationReply | None:
         """Do what a step says; return the answer once there is one."""
         match step:
-            case Holds():
+            case Done():
                 return await self._finish(work, "done", step.message, step.changes)
-            case Over():
+            case Impossible():
                 return await self._finish(work, "rejected" if work.sendings else "refused", step.message)
-            case Record() if self._clock() < work.request.not_after:
+            case AsOrder() if self._clock() < work.request.not_after:
                 return await self._record(work, step)
             case Ask() if self._may_send(work):
                 await self._send(work, step)
                 return None
-            case Unclear() | Barred():
+            case Unknown() | Blocked():
                 work.why = step.message
         if not work.sendings:
             return await self._given_up_unsent(work, step)
-        return await self._given_up(work, shown=isinstance(step, Ask | Barred))
+        return await self._given_up(work, shown=isinstance(step, Ask | Blocked))
 
-    def _may_send(self, work: Work) -> bool:
+    def _may_send(self, work: Operation) -> bool:
         if work.barred or self._clock() >= work.request.not_after:
             return False
         if not work.sendings:
@@ -199,7 +199,7 @@ class Operations:
         repeatable = work.verdict is not None and work.verdict.meaning in {"retry", "doubt"}
         return repeatable and work.kind not in SENT_ONCE and work.sendings < SENDS_AT_MOST
 
-    async def _given_up(self, work: Work, *, shown: bool) -> OperationReply | None:
+    async def _given_up(self, work: Operation, *, shown: bool) -> OperationReply | None:
         """Return the answer if nothing more can come of it. ``shown``: it is plain that the state is another one."""
         verdict, generation = work.verdict, self._connection.generation
         assert verdict is not None
@@ -222,25 +222,25 @@ class Operations:
         done = verdict.retcode == mt5.TRADE_RETCODE_DONE
         return self._patience_s if shown and done else self._terminal.settle_window_s
 
-    def _unknown(self, work: Work, verdict: OperationVerdict) -> OperationReply:
+    def _unknown(self, work: Operation, verdict: OperationVerdict) -> OperationReply:
         message = f"{verdict.text}; the broker does not show it: {work.why}. Ask again with the same request_id"
         return self._reply(work.request, "unknown", message, retcode=verdict.retcode, ticket=work.ticket)
 
-    async def _given_up_unsent(self, work: Work, step: Step | Barred | None) -> OperationReply | None:
+    async def _given_up_unsent(self, work: Operation, step: Step | Blocked | None) -> OperationReply | None:
         late = self._clock() >= work.request.not_after
-        if work.barred or isinstance(step, Barred):
+        if work.barred or isinstance(step, Blocked):
             return await self._finish(work, "refused", work.barred or work.why)
-        if late and isinstance(step, Ask | Record):
+        if late and isinstance(step, Ask | AsOrder):
             return await self._finish(work, "refused", f"not after {work.request.not_after.isoformat()}")
-        if late or (isinstance(step, Unclear) and not work.is_patient(self._patience_s)):
+        if late or (isinstance(step, Unknown) and not work.is_within_grace(self._patience_s)):
             return await self._finish(work, "refused", work.why)
         return None
 
     # -- sending
 
-    async def _send(self, work: Work, ask: Ask) -> None:
+    async def _send(self, work: Operation, ask: Ask) -> None:
         number, request_id = work.sendings + 1, work.request.request_id
-        magic = memory.magic_for(request_id, number)
+        magic = operation_rows.magic_for(request_id, number)
         try:
             request = await chosen(self._connection, ask.requests)
         except RefusedError as refused:
@@ -251,7 +251,9 @@ class Operations:
             return
         overwrites, unseen_s = work.kind in OVERWRITING, self._terminal.settle_window_s
         barred = await self._journal.write(
-            lambda book: memory.send(book, request_id, magic, ask.ticket, overwrites=overwrites, unseen_s=unseen_s)
+            lambda book: operation_rows.send(
+                book, request_id, magic, ask.ticket, overwrites=overwrites, unseen_s=unseen_s
+            )
         )
         if barred is not None:
             work.barred = barred
@@ -264,7 +266,7 @@ class Operations:
             verdict = OperationVerdict("doubt", str(error))
         work.why = verdict.text
         if verdict.meaning in {"refused", "unsent"}:
-            await self._journal.write(lambda book: memory.withdraw(book, magic))
+            await self._journal.write(lambda book: operation_rows.withdraw(book, magic))
             if verdict.meaning == "refused":
                 work.barred = verdict.text
             return
@@ -275,7 +277,7 @@ class Operations:
         if verdict.meaning != "retry":  # what can be seen at once is looked at at once
             work.backoff.reset()
 
-    async def _asked(self, work: Work, request: TradeRequest) -> OperationVerdict:
+    async def _asked(self, work: Operation, request: TradeRequest) -> OperationVerdict:
         if not self._connection.is_readable:
             raise NotHandedOverError("the connection was lost before anything was sent")
         answer = await self._connection.ask(
@@ -283,7 +285,7 @@ class Operations:
             deadline_s=self._terminal.order_send_deadline_s,
             logged=False,
         )
-        await self._journal.write(lambda book: brokerlog.append(book, answer.log, work.order_id))
+        await self._journal.write(lambda book: broker_log.append(book, answer.log, work.order_id))
         if not answer.value.sent:
             late = f"not after {work.request.not_after.isoformat()}, seen immediately before the call"
             return OperationVerdict("unsent", late)
@@ -292,7 +294,7 @@ class Operations:
 
     # -- the end
 
-    async def _record(self, work: Work, step: Record) -> OperationReply | None:
+    async def _record(self, work: Operation, step: AsOrder) -> OperationReply | None:
         assert isinstance(work.request, CloseRequest)
         orders = closing_orders(work.request, step.parameters, step.largest, self._deployment)
         hedging = self._connection.hedging
@@ -301,14 +303,14 @@ class Operations:
         )
         if isinstance(found, str):
             work.why = f"order {found} may still change this position. Ask again when it is over"
-            return await self._given_up_unsent(work, Unclear(work.why))
+            return await self._given_up_unsent(work, Unknown(work.why))
         reply, new = found
         for order in new:
             self._execution.add(order)
         return reply
 
     async def _finish(
-        self, work: Work, outcome: Outcome, message: str, taken: dict[str, str | None] | None = None
+        self, work: Operation, outcome: Outcome, message: str, taken: dict[str, str | None] | None = None
     ) -> OperationReply:
         retcode = work.verdict.retcode if work.verdict is not None else None
         reply = self._reply(work.request, outcome, message, retcode=retcode, ticket=work.ticket)
@@ -316,7 +318,7 @@ class Operations:
             text = "it was asked of a journal that is lost, and may have been carried out: look at the position"
             return reply.model_copy(update={"outcome": "unknown", "message": f"{text}. Now: {message}"})
         said = _said_of_the_order(work.request, outcome, message, taken or {})
-        await self._journal.write(lambda book: memory.finish(book, reply, work.order_id, said))
+        await self._journal.write(lambda book: operation_rows.finish(book, reply, work.order_id, said))
         return reply
 
     def _may_be_of_a_lost_journal(self, request: OperationRequest) -> bool:

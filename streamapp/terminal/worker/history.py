@@ -25,7 +25,7 @@ from streamapp.terminal.pipe import (
     TradeDeal,
     TradeOrder,
 )
-from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Calls, model_of, models_of, plain, whole
+from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Mt5Client, model_of, models_of, plain, whole
 
 DEALS_AT_ONCE = 500
 """Most deals in one frame: parsing a day's 20,000 at once would stop the terminal's event loop for longer than an order
@@ -42,7 +42,7 @@ ORDER_FIELDS = tuple(field.name for field in fields(TradeOrder))
 class History:
     """What was told of one connection."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Mt5Client) -> None:
         self._calls = calls
         self._told: dict[int, Any] = {}
         self._untold: list[Any] = []
@@ -176,7 +176,7 @@ def _of_ticket(rows: Any, ticket: int) -> list[Any]:
 # -- the past
 
 
-def look_at_past(calls: Calls, asked: ReadPast) -> PastSeen:
+def look_at_past(calls: Mt5Client, asked: ReadPast) -> PastSeen:
     """Return what lies in an account's past, as one number: two equal ones a while apart show that nothing is missing.
 
     The number is the same whatever happens *after* the moment of connecting, or a busy account would never be believed;

@@ -21,13 +21,13 @@ from streamapp.terminal.pipe import (
     TradeOrder,
     TradePosition,
 )
-from streamapp.terminal.worker.mt5_client import Calls, model_of, models_of, plain, whole
+from streamapp.terminal.worker.mt5_client import Mt5Client, model_of, models_of, plain, whole
 
 NOT_FOUND = -4
 """last_error of a name or ticket that nobody has."""
 
 
-def order(calls: Calls, ticket: int) -> OrderSeen:
+def order(calls: Mt5Client, ticket: int) -> OrderSeen:
     """Return an order if it works, or else as history has it."""
     live = calls.call("orders_get", ticket=ticket)
     if live is None:
@@ -38,7 +38,7 @@ def order(calls: Calls, ticket: int) -> OrderSeen:
     return OrderSeen(past is not None, works, ended)
 
 
-def position(calls: Calls, position_id: int) -> PositionSeen:
+def position(calls: Mt5Client, position_id: int) -> PositionSeen:
     """Return a position if it is open, and its deals."""
     rows = _positions(calls, position_id)
     deals = calls.call("history_deals_get", position=position_id)
@@ -47,7 +47,7 @@ def position(calls: Calls, position_id: int) -> PositionSeen:
     return PositionSeen(rows is not None and deals is not None, live, models_of(TradeDeal, deals or ()))
 
 
-def _positions(calls: Calls, position_id: int) -> list[Any] | None:
+def _positions(calls: Mt5Client, position_id: int) -> list[Any] | None:
     see = partial(_of_position, position_id)
     rows: list[Any] | None = calls.call("positions_get", see=see, ticket=position_id)
     if rows == []:  # its ticket may have changed (reference mt5 §2.6)
@@ -60,19 +60,19 @@ def _of_position(position_id: int, rows: Any) -> list[Any] | None:
     return None if rows is None else [plain(row) for row in rows if row.identifier == position_id]
 
 
-def positions(calls: Calls, asked: ListPositions) -> Page[TradePosition]:
+def positions(calls: Mt5Client, asked: ListPositions) -> Page[TradePosition]:
     """Return the next open positions in the order of their tickets."""
     rows, more = _page(_table(calls, "positions_get", asked), "ticket", asked)
     return Page(None if rows is None else models_of(TradePosition, rows), more)
 
 
-def orders(calls: Calls, asked: ListOrders) -> Page[TradeOrder]:
+def orders(calls: Mt5Client, asked: ListOrders) -> Page[TradeOrder]:
     """Return the next working orders in the order of their tickets."""
     rows, more = _page(_table(calls, "orders_get", asked), "ticket", asked)
     return Page(None if rows is None else models_of(TradeOrder, rows), more)
 
 
-def symbols(calls: Calls, asked: ListSymbols) -> Page[SymbolDetails]:
+def symbols(calls: Mt5Client, asked: ListSymbols) -> Page[SymbolDetails]:
     """Return the next symbols in the order of their names, or the one that is asked for."""
     if asked.symbol is None:
         found = _table(calls, "symbols_get", asked)
@@ -86,7 +86,7 @@ def symbols(calls: Calls, asked: ListSymbols) -> Page[SymbolDetails]:
 Listing = ListPositions | ListOrders | ListSymbols
 
 
-def _table(calls: Calls, function: str, asked: Listing) -> Any:
+def _table(calls: Mt5Client, function: str, asked: Listing) -> Any:
     named: dict[str, Any] = {"symbol": asked.symbol, "group": asked.group}
     return calls.call(function, see=whole, **{name: value for name, value in named.items() if value is not None})
 

@@ -19,7 +19,7 @@ from streamapp.terminal.pipe import (
     TradePosition,
 )
 from streamapp.terminal.worker import lookups
-from streamapp.terminal.worker.mt5_client import Calls, NotConnectedError, model_of
+from streamapp.terminal.worker.mt5_client import Mt5Client, NotConnectedError, model_of
 
 TERMINAL_FRESH_S = 1.0
 """How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
@@ -36,14 +36,14 @@ SELECTED_AT_MOST = 3
 """Symbols that are put into an empty Market Watch, where the settings name none: one that is quoted is enough."""
 
 
-class Market:
+class MarketReader:
     """What the module shows of permissions, symbols and quotes, on one connection after another.
 
     Attributes:
         selected: The symbols that were put into an empty Market Watch.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Mt5Client) -> None:
         self._calls = calls
         self._fresh: dict[str, tuple[float, Any]] = {}
         self._reference: str | None = None

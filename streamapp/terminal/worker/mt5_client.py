@@ -49,7 +49,7 @@ class NotConnectedError(Transient):
     """After an IPC error nothing is asked before ``initialize``: replies may be out of phase (reference mt5 §1.1)."""
 
 
-class Calls:
+class Mt5Client:
     """The module, with every exchange noted for the broker log and every IPC error remembered.
 
     Attributes:

@@ -27,7 +27,6 @@ from streamapp.terminal.pipe import (
     AccountSeen,
     Answered,
     Call,
-    Check,
     Checked,
     DealWindow,
     FrameError,
@@ -38,6 +37,7 @@ from streamapp.terminal.pipe import (
     ListSymbols,
     Look,
     Looked,
+    OrderCheck,
     OrderSeen,
     Page,
     PositionSeen,
@@ -62,8 +62,8 @@ from streamapp.terminal.pipe import (
 )
 from streamapp.terminal.worker import lookups, search
 from streamapp.terminal.worker.history import History, look_at_past
-from streamapp.terminal.worker.market import Market
-from streamapp.terminal.worker.mt5_client import Calls, NotConnectedError, model_of, models_of
+from streamapp.terminal.worker.market import MarketReader
+from streamapp.terminal.worker.mt5_client import Mt5Client, NotConnectedError, model_of, models_of
 
 A = TypeVar("A")
 
@@ -82,16 +82,16 @@ class Worker:
     """Makes the calls of the module that it is asked for, and answers."""
 
     def __init__(self, module: Any) -> None:
-        self.calls = calls = Calls(module)
+        self.calls = calls = Mt5Client(module)
         self.history = History(calls)
-        self.market = Market(calls)
+        self.market = MarketReader(calls)
         self._owner = (0, "")
         self._answers: dict[type[Call[Any]], Callable[[Any], Any]] = {
             Initialize: self.initialize,
             ReadPast: lambda call: look_at_past(calls, call),
             Look: self.look,
             Prepare: self.market.prepare,
-            Check: self.check,
+            OrderCheck: self.check,
             Send: self.send,
             ReadMoreDeals: lambda _: self.history.more_deals(),
             ReadTicket: self.history.ticket,
@@ -119,7 +119,7 @@ class Worker:
         found, failure, away, began = None, None, None, time.perf_counter()
         try:
             found = self._answers[type(call)](call)
-            away = self._away() if type(call) in OF_THE_ACCOUNT else None
+            away = self._not_our_account() if type(call) in OF_THE_ACCOUNT else None
         except NotConnectedError as error:
             failure = str(error)
         return Answered(
@@ -132,7 +132,7 @@ class Worker:
             took_s=time.perf_counter() - began,
         )
 
-    def _away(self) -> str | None:
+    def _not_our_account(self) -> str | None:
         """Return why what was read just now is not our account's, or not the broker's."""
         terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
         if terminal is None or account is None or not terminal["connected"]:
@@ -185,7 +185,7 @@ class Worker:
         self.calls.note_rows("positions_get", rows)
         return Page(None if rows is None else models_of(TradePosition, rows))
 
-    def check(self, call: Check) -> Checked:
+    def check(self, call: OrderCheck) -> Checked:
         """Ask the terminal program whether it would take a request; nothing is sent."""
         answer = self.calls.call("order_check", call.request, request=call.request, log=True)
         return Checked(None if answer is None else answer["retcode"])
@@ -200,15 +200,15 @@ class Worker:
         raw = self.calls.call("order_send", call.request, request=call.request, log=True) or {}
         crashpoints.reach("terminal.in_order_send")
         at, error = time.time(), self.calls.error
-        elsewhere = self._elsewhere()
+        logged_in_as = self._logged_in_as()
         result = SendResult(
             sent=True,
             **{name: raw[name] for name in ("retcode", "order", "request_id", "comment") if name in raw},
             raw=raw,
             at=at,
-            elsewhere=elsewhere,
+            logged_in_as=logged_in_as,
         )
-        if call.deals is not None and not elsewhere:
+        if call.deals is not None and not logged_in_as:
             result = replace(result, deals=self._deals_of(result, error, call.deals))
         self.calls.error = error  # order_send's own is what the answer is judged by
         return result
@@ -219,11 +219,11 @@ class Worker:
             return None
         try:
             deals = self.history.of_order(result.order, where)
-            return None if self._away() else self.history.told(deals)
+            return None if self._not_our_account() else self.history.told(deals)
         except NotConnectedError:
             return None
 
-    def _elsewhere(self) -> str | None:
+    def _logged_in_as(self) -> str | None:
         """Return who is logged in if it is another account by now: a person may switch it between check and call."""
         if self.calls.broken:
             return None

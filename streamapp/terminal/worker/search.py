@@ -15,8 +15,8 @@ from typing import Any
 from streamapp.domain.identifiers import SHORTEST_TAG, TAG_BEGINS
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SIDES
-from streamapp.terminal.pipe import Found, Match, Search, TradeDeal, Wanted
-from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Calls, models_of, plain
+from streamapp.terminal.pipe import Match, Search, SearchResult, TradeDeal, Wanted
+from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Mt5Client, models_of, plain
 
 LAST_ORDER_TYPE, LAST_DEAL_TYPE = mt5.ORDER_TYPE_SELL_STOP_LIMIT, mt5.DEAL_TYPE_SELL
 """The last types with a side: close-by orders (8) have none, and deals from 2 on are no trades."""
@@ -96,7 +96,7 @@ class _Sieve:
         return any(volume <= whole and at >= since for whole, since in volumes.items())
 
 
-def look(calls: Calls, asked: Search) -> Found:
+def look(calls: Mt5Client, asked: Search) -> SearchResult:
     """Return what the tables show of the wanted orders."""
     sieve = _Sieve(asked.orders)
     note = {"since": asked.since, "until": asked.until, "wanted": len(asked.orders)}
@@ -107,13 +107,13 @@ def look(calls: Calls, asked: Search) -> Found:
         see = partial(_seen, sieve, table, asked.settled_until)
         seen = calls.call(table.function, *interval, see=see, request=note, log=True)
         if seen is None:
-            return Found(read=False, counts=counts)
+            return SearchResult(read=False, counts=counts)
         counts[name] = seen["rows"]
         digests.append(seen["digest"])
         matches += [_match(name, table, row) for row in seen["found"]]
         if name == "history_deals":
             deals = models_of(TradeDeal, seen["found"])
-    return Found(True, counts, tuple(matches), deals, hash(tuple(digests)))
+    return SearchResult(True, counts, tuple(matches), deals, hash(tuple(digests)))
 
 
 def _seen(sieve: _Sieve, table: _Table, settled_until: int, rows: Any) -> dict[str, Any] | None:

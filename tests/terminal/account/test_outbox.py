@@ -29,7 +29,7 @@ from streamapp.terminal.account.outbox import (
     reports_of,
 )
 from streamapp.terminal.account.outbox import PATIENCE_S as PATIENCE_OF
-from streamapp.terminal.journal import brokerlog
+from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.pipe import Exchange
@@ -157,17 +157,17 @@ async def test_the_broker_log_goes_in_batches_and_is_forgotten_with_the_next_com
     await client.subscribe(subjects.broker_log(book.account), cb=on_batch)
     publisher = OutboxPublisher(outbox.journal, outbox.out, log_of(book, DEPLOYMENT), "log")
     task = asyncio.create_task(publisher.run())
-    await outbox.journal.write(lambda book: brokerlog.append(book, [ENTRY]))
+    await outbox.journal.write(lambda book: broker_log.append(book, [ENTRY]))
     await eventually(lambda: publisher.acknowledged == 1)
     for entries in ([ENTRY, ENTRY], [ENTRY]):
-        await outbox.journal.write(partial(brokerlog.append, exchanges=entries, order_id="o-1"))
+        await outbox.journal.write(partial(broker_log.append, exchanges=entries, order_id="o-1"))
     await eventually(lambda: publisher.acknowledged == 4)
     await eventually(lambda: len(batches) == 2)
     assert [[entry.seq for entry in batch.entries] for batch in batches] == [[1], [2, 3, 4]]
     assert [batch.first_seq for batch in batches] == [1, 2]
-    assert await outbox.journal.write(lambda book: brokerlog.waiting(book, 0, 10))
+    assert await outbox.journal.write(lambda book: broker_log.waiting(book, 0, 10))
     await outbox.report(1)
-    assert await outbox.journal.write(lambda book: brokerlog.waiting(book, 0, 10)) == []
+    assert await outbox.journal.write(lambda book: broker_log.waiting(book, 0, 10)) == []
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

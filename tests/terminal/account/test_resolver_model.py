@@ -198,7 +198,7 @@ def judge_order(world: World, reports: list[Report], order_id: str, made_s: floa
         assert (row.state, row.reason) == ("doubt", "suspicion")
     if absent and named:
         event("late")
-        assert world.journal.book.meter("late_appearances") > 0
+        assert world.journal.book.counter("late_appearances") > 0
     for ticket in named:
         deals = {report.body.deal for report in reports if isinstance(report.body, facts.Filled)}
         assert (ticket + 100_000 in deals) == (mine[ticket][0].part > 0 and not mine[ticket][0].pending)

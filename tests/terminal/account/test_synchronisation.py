@@ -14,7 +14,7 @@ from streamapp.clock import utc_now
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
-from streamapp.terminal.account.worker_client import ORDER, WorkerLink
+from streamapp.terminal.account.worker_client import ORDER, WorkerClient
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.pipe import ListPositions, Look, ReadDeals, Send, TradeRequest
 from tests.kit.waiting import eventually
@@ -30,7 +30,7 @@ STALE_MS = 400
 async def attached(folder: Path, market: Market, name: str) -> AsyncIterator[BrokerConnection]:
     """A connection by a worker of its own."""
     journal = Journal(folder / f"{name}.sqlite3", ACCOUNT)
-    link = WorkerLink(
+    link = WorkerClient(
         "simulated", folder / f"{name}.worker", environment={"STREAMAPP_SIMULATOR_ADDRESS": market.address}
     )
     settings = TerminalSettings(poll_interval_s=0.05, equal_reads_s=1.0)

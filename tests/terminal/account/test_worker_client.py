@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerLink, WorkerLostError
+from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerClient, WorkerLostError
 from streamapp.terminal.pipe import Initialize, Look, ReadQuote
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Market
@@ -20,8 +20,8 @@ WHO = Initialize(None, None, LOGIN, SERVER, "s3cret", timeout_ms=10_000)
 
 
 @pytest.fixture
-async def link(tmp_path: Path, market: Market) -> AsyncIterator[WorkerLink]:
-    link = WorkerLink(
+async def link(tmp_path: Path, market: Market) -> AsyncIterator[WorkerClient]:
+    link = WorkerClient(
         "simulated", tmp_path / "worker.lock", environment={"STREAMAPP_SIMULATOR_ADDRESS": market.address}
     )
     running = asyncio.create_task(link.run())
@@ -31,14 +31,14 @@ async def link(tmp_path: Path, market: Market) -> AsyncIterator[WorkerLink]:
     running.cancel()
 
 
-async def test_a_worker_answers_one_after_another(link: WorkerLink) -> None:
+async def test_a_worker_answers_one_after_another(link: WorkerClient) -> None:
     initialized = await link.call(WHO, deadline_s=PATIENCE_S)
     assert initialized.value.done
     answers = await asyncio.gather(*(link.call(Look(), deadline_s=PATIENCE_S) for _ in range(5)))
     assert {answer.value.account.login for answer in answers if answer.value.account} == {LOGIN}
 
 
-async def test_the_password_is_never_in_arguments_environment_or_log(link: WorkerLink, tmp_path: Path) -> None:
+async def test_the_password_is_never_in_arguments_environment_or_log(link: WorkerClient, tmp_path: Path) -> None:
     answer = await link.call(WHO, deadline_s=PATIENCE_S)
     assert "s3cret" not in str(answer.log)
     pid = (tmp_path / "worker.lock").read_text()
@@ -48,7 +48,7 @@ async def test_the_password_is_never_in_arguments_environment_or_log(link: Worke
             assert b"s3cret" not in process.read_bytes()
 
 
-async def test_before_initialize_nothing_reaches_the_module(link: WorkerLink) -> None:
+async def test_before_initialize_nothing_reaches_the_module(link: WorkerClient) -> None:
     answer = await link.call(Look(), deadline_s=PATIENCE_S)
     assert answer.found is None
     assert answer.failure
@@ -56,7 +56,7 @@ async def test_before_initialize_nothing_reaches_the_module(link: WorkerLink) ->
 
 
 async def test_past_the_deadline_the_worker_is_dead_and_a_new_one_can_be_made(
-    link: WorkerLink, market: Market, tmp_path: Path
+    link: WorkerClient, market: Market, tmp_path: Path
 ) -> None:
     await link.call(WHO, deadline_s=PATIENCE_S)
     pid = int((tmp_path / "worker.lock").read_text())
@@ -76,7 +76,7 @@ async def test_past_the_deadline_the_worker_is_dead_and_a_new_one_can_be_made(
 
 
 async def test_a_worker_that_is_killed_in_a_call_is_lost_and_not_asked_again(
-    link: WorkerLink, market: Market, tmp_path: Path
+    link: WorkerClient, market: Market, tmp_path: Path
 ) -> None:
     await link.call(WHO, deadline_s=PATIENCE_S)
     market.fault("hang", on="account_info", nth=1, params={"ms": int(PATIENCE_S * 1000)})
@@ -90,7 +90,7 @@ async def test_a_worker_that_is_killed_in_a_call_is_lost_and_not_asked_again(
         await link.call(Look(), deadline_s=PATIENCE_S)
 
 
-async def test_orders_go_before_reads(link: WorkerLink) -> None:
+async def test_orders_go_before_reads(link: WorkerClient) -> None:
     await link.call(WHO, deadline_s=PATIENCE_S)
     done: list[str] = []
 
@@ -102,7 +102,7 @@ async def test_orders_go_before_reads(link: WorkerLink) -> None:
     assert done.index("order") < 2
 
 
-async def test_an_idle_worker_ends_when_it_is_asked_to(link: WorkerLink, tmp_path: Path) -> None:
+async def test_an_idle_worker_ends_when_it_is_asked_to(link: WorkerClient, tmp_path: Path) -> None:
     await link.call(WHO, deadline_s=PATIENCE_S)
     pid = int((tmp_path / "worker.lock").read_text())
     await link.stop()
@@ -110,7 +110,7 @@ async def test_an_idle_worker_ends_when_it_is_asked_to(link: WorkerLink, tmp_pat
         os.kill(pid, 0)
 
 
-async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: WorkerLink, market: Market) -> None:
+async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: WorkerClient, market: Market) -> None:
     await link.call(WHO, deadline_s=PATIENCE_S)
     market.fault("hang", on="positions_get", nth=1)
     hanging = asyncio.create_task(link.call(Look(positions=True), deadline_s=PATIENCE_S))

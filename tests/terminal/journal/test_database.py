@@ -23,7 +23,7 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.errors import ConfigurationError
 from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
 from streamapp.messages.report import Report
-from streamapp.terminal.journal import brokerlog, memory
+from streamapp.terminal.journal import broker_log, operation_rows
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import MOVES
@@ -314,7 +314,7 @@ async def test_another_programs_magic_may_be_any_64_bits(journal: Journal) -> No
     assert await journal.write(lambda book: book.record_deal(theirs))
     assert not await journal.write(lambda book: book.record_deal(theirs))
     assert not await journal.write(lambda book: book.explains(99, 2**64 - 1))
-    assert await journal.write(lambda book: memory.names(book, [(99, 2**63)])) == {}
+    assert await journal.write(lambda book: operation_rows.names(book, [(99, 2**63)])) == {}
     assert [report.body for report in await reports(journal)] == [theirs]
 
 
@@ -330,8 +330,8 @@ async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journa
             ask()
         book.doubts(500)
         book.cancel_requested(5)
-        memory.ticket_of(book, request.order_id)
-        memory.unfinished(book)
+        operation_rows.ticket_of(book, request.order_id)
+        operation_rows.unfinished(book)
         book.db.set_trace_callback(None)
         reads = [statement for statement in asked if statement.startswith(("SELECT", "UPDATE"))]
         return [plan[3] for read in reads for plan in book.db.execute(f"EXPLAIN QUERY PLAN {read}")]
@@ -369,16 +369,16 @@ async def test_a_view_asks_again_only_after_a_commit_that_changed_something(jour
 async def test_a_write_that_raises_gives_its_numbers_back(journal: Journal) -> None:
     def failing(book: Book) -> None:
         book.record_deal(filled(1, 1))
-        brokerlog.append(book, [EXCHANGE])
+        broker_log.append(book, [EXCHANGE])
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         await journal.write(failing)
     await journal.write(partial(Book.record_deal, body=filled(2, 1)))
-    await journal.write(lambda book: brokerlog.append(book, [EXCHANGE]))
+    await journal.write(lambda book: broker_log.append(book, [EXCHANGE]))
     assert [report.seq for report in await reports(journal)] == [1]
     (entry,) = [
-        BrokerLogEntry.decode(row) for _, row in await journal.write(lambda book: brokerlog.waiting(book, 0, 9))
+        BrokerLogEntry.decode(row) for _, row in await journal.write(lambda book: broker_log.waiting(book, 0, 9))
     ]
     assert (entry.seq, entry.previous_hash) == (1, GENESIS_HASH)
 
@@ -449,12 +449,12 @@ async def test_the_file_is_written_through(journal: Journal) -> None:
 
 async def test_the_broker_log_is_an_unbroken_chain(journal: Journal) -> None:
     exchange = EXCHANGE
-    await journal.write(lambda book: brokerlog.append(book, [exchange, exchange], "order"))
-    await journal.write(lambda book: brokerlog.release(book, 1))
-    await journal.write(lambda book: brokerlog.append(book, [exchange]))
+    await journal.write(lambda book: broker_log.append(book, [exchange, exchange], "order"))
+    await journal.write(lambda book: broker_log.release(book, 1))
+    await journal.write(lambda book: broker_log.append(book, [exchange]))
     entries = [
         BrokerLogEntry.decode(payload)
-        for _, payload in await journal.write(lambda book: brokerlog.waiting(book, 0, 10))
+        for _, payload in await journal.write(lambda book: broker_log.waiting(book, 0, 10))
     ]
     assert [entry.seq for entry in entries] == [2, 3]
     assert all(is_intact(entry) for entry in entries)
@@ -465,10 +465,10 @@ async def test_the_broker_log_is_an_unbroken_chain(journal: Journal) -> None:
 async def test_an_entry_that_nats_would_never_take_is_kept_without_what_was_answered(journal: Journal) -> None:
     answer = {"found": ["x" * 1000] * 2000}
     exchange = Exchange("positions_get", None, answer, (1, ""), at=1e9, duration_us=5)
-    await journal.write(lambda book: brokerlog.append(book, [exchange] * 2))
-    found = await journal.write(lambda book: brokerlog.waiting(book, 0, 10))
+    await journal.write(lambda book: broker_log.append(book, [exchange] * 2))
+    found = await journal.write(lambda book: broker_log.waiting(book, 0, 10))
     entries = [BrokerLogEntry.decode(payload) for _, payload in found]
-    assert all(len(payload) <= brokerlog.LARGEST_B for _, payload in found)
+    assert all(len(payload) <= broker_log.LARGEST_B for _, payload in found)
     assert [entry.response["left_out_bytes"] > 2_000_000 for entry in entries] == [True, True]
     assert all(is_intact(entry) for entry in entries)
     assert entries[1].previous_hash == entries[0].hash

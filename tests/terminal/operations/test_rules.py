@@ -17,7 +17,7 @@ from streamapp.terminal.account.deals import net_volume
 from streamapp.terminal.account.request import NotYetError, RefusedError
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.operations import rules
-from streamapp.terminal.operations.rules import Ask, Context, Holds, Over, Record, Step, Unclear
+from streamapp.terminal.operations.rules import Ask, AsOrder, Context, Done, Impossible, Step, Unknown
 from streamapp.terminal.pipe import (
     OrderSeen,
     PositionSeen,
@@ -124,12 +124,12 @@ def test_a_cancellation_names_the_order_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("past", "expected"),
     [
-        ({"state": 2, "volume_current": 0.1}, Holds),
-        ({"state": 6, "volume_current": 0.1}, Holds),
-        ({"state": 5, "volume_current": 0.1}, Holds),
-        ({"state": 4, "volume_current": 0.05}, Holds),
-        ({"state": 4, "volume_current": 0.0}, Over),
-        (None, Unclear),
+        ({"state": 2, "volume_current": 0.1}, Done),
+        ({"state": 6, "volume_current": 0.1}, Done),
+        ({"state": 5, "volume_current": 0.1}, Done),
+        ({"state": 4, "volume_current": 0.05}, Done),
+        ({"state": 4, "volume_current": 0.0}, Impossible),
+        (None, Unknown),
     ],
 )
 def test_a_cancelled_order_is_one_that_history_shows_without_all_of_its_volume(
@@ -152,8 +152,8 @@ def test_a_modification_takes_a_level_away_with_0_and_rounds_to_the_grid() -> No
 
 def test_a_modification_that_the_order_has_already_is_not_sent_and_says_what_it_is() -> None:
     asked = {"price": Decimal("1.0800000001"), "take_profit": Decimal("1.0900")}
-    assert step("modify", an_order(), asked=asked) == Holds(changes={"price": "1.08000", "take_profit": "1.09000"})
-    assert step("modify", an_order(sl=0.0), asked={"stop_loss": 0}) == Holds(changes={"stop_loss": None})
+    assert step("modify", an_order(), asked=asked) == Done(changes={"price": "1.08000", "take_profit": "1.09000"})
+    assert step("modify", an_order(sl=0.0), asked={"stop_loss": 0}) == Done(changes={"stop_loss": None})
 
 
 def test_an_expiration_is_sent_in_the_servers_time_and_makes_the_order_one_until_then() -> None:
@@ -162,7 +162,7 @@ def test_an_expiration_is_sent_in_the_servers_time_and_makes_the_order_one_until
     assert (request["type_time"], request["expiration"]) == (2, int(until.timestamp()) + SERVER_AHEAD_S)
     live = an_order(type_time=2, time_expiration=request["expiration"])
     held = step("modify", live, asked={"expiration": until})
-    assert isinstance(held, Holds)
+    assert isinstance(held, Done)
     assert held.changes["time_in_force"] == "until"
     assert datetime.fromisoformat(held.changes["expiration"] or "") == until
     kept = sent("modify", live, asked={"price": Decimal("1.081")})
@@ -204,15 +204,15 @@ def test_an_order_about_to_trigger_is_not_cancelled() -> None:
 
 
 def test_an_order_that_is_over_is_not_modified() -> None:
-    assert isinstance(step("modify", Seen(past={"state": 4, "volume_current": 0.0}), asked={"price": 1}), Over)
-    assert isinstance(step("modify", Seen(), asked={"price": 1}), Unclear)
+    assert isinstance(step("modify", Seen(past={"state": 4, "volume_current": 0.0}), asked={"price": 1}), Impossible)
+    assert isinstance(step("modify", Seen(), asked={"price": 1}), Unknown)
 
 
 def test_protection_always_sends_both_levels_and_the_ticket_of_now() -> None:
     request = sent("protect", a_position(), asked={"stop_loss": Decimal("1.08")})
     assert request == {"action": 6, "symbol": "EURUSD", "position": 78, "sl": 1.08, "tp": 1.1}
     assert sent("protect", a_position(), asked={"take_profit": 0}) == request | {"sl": 1.07, "tp": 0.0}
-    assert step("protect", a_position(), asked={"stop_loss": Decimal("1.07")}) == Holds()
+    assert step("protect", a_position(), asked={"stop_loss": Decimal("1.07")}) == Done()
 
 
 @pytest.mark.parametrize(
@@ -254,14 +254,14 @@ def test_what_was_sent_for_the_whole_goes_on_with_what_is_left() -> None:
 def test_a_partial_close_and_any_netting_close_is_an_order_of_its_own(kind: int, side: str) -> None:
     seen = a_position(type=kind, deals=[deal(1, 77, 9, 0.3, type=kind)])
     part = step("close", seen, asked={"volume": Decimal("0.1")})
-    assert isinstance(part, Record)
+    assert isinstance(part, AsOrder)
     assert (part.parameters.side, part.parameters.volume, part.parameters.order_type) == (
         side,
         Decimal("0.1"),
         "market",
     )
     whole = step("close", seen, hedging=False)
-    assert isinstance(whole, Record)
+    assert isinstance(whole, AsOrder)
     assert (whole.parameters.side, whole.parameters.volume) == (side, Decimal("0.3"))
 
 
@@ -275,20 +275,20 @@ def test_a_position_that_its_deals_deny_is_looked_at_again_and_believed_only_if_
     out = deal(2, 78, 9, 0.3, type=1, entry=1, time_msc=later)
     shown_late, deals_late = a_position(deals=[BOUGHT, out]), a_position(volume=0.2, time_update_msc=later)
     for seen in (shown_late, deals_late):
-        assert isinstance(step("close", seen, hedging=False), Unclear)
-    assert isinstance(step("close", shown_late, hedging=False, patient=False), Unclear)
-    assert isinstance(step("close", deals_late, hedging=False, patient=False), Record)
+        assert isinstance(step("close", seen, hedging=False), Unknown)
+    assert isinstance(step("close", shown_late, hedging=False, within_grace=False), Unknown)
+    assert isinstance(step("close", deals_late, hedging=False, within_grace=False), AsOrder)
 
 
 def test_a_position_is_closed_only_when_history_shows_its_end() -> None:
     out = deal(2, 78, 9, 0.3, type=1, entry=1, reason=4)
-    assert step("close", Seen(deals=[BOUGHT, out])) == Holds("the position is closed (the last deal's reason: sl)")
-    assert isinstance(step("close", Seen(deals=[BOUGHT])), Unclear)
-    assert isinstance(step("close", Seen()), Unclear)
-    assert isinstance(step("close", Seen(deals=[BOUGHT, out]), asked={"volume": Decimal("0.3")}), Over)
-    assert isinstance(step("close", Seen(deals=[BOUGHT, out]), asked={"volume": Decimal("0.3")}, sent=True), Holds)
-    assert isinstance(step("protect", Seen(deals=[BOUGHT, out]), asked={"stop_loss": 1}), Over)
-    assert isinstance(step("protect", Seen(deals=[BOUGHT]), asked={"stop_loss": 1}), Unclear)
+    assert step("close", Seen(deals=[BOUGHT, out])) == Done("the position is closed (the last deal's reason: sl)")
+    assert isinstance(step("close", Seen(deals=[BOUGHT])), Unknown)
+    assert isinstance(step("close", Seen()), Unknown)
+    assert isinstance(step("close", Seen(deals=[BOUGHT, out]), asked={"volume": Decimal("0.3")}), Impossible)
+    assert isinstance(step("close", Seen(deals=[BOUGHT, out]), asked={"volume": Decimal("0.3")}, sent=True), Done)
+    assert isinstance(step("protect", Seen(deals=[BOUGHT, out]), asked={"stop_loss": 1}), Impossible)
+    assert isinstance(step("protect", Seen(deals=[BOUGHT]), asked={"stop_loss": 1}), Unknown)
 
 
 OPPOSITE = Seen(live=POSITION | {"ticket": 88, "identifier": 88, "type": 1, "volume": 0.1}, prepared=market())
@@ -318,7 +318,7 @@ def test_what_stays_as_it_is_may_be_anywhere() -> None:
 def test_getting_out_needs_no_fresh_quote_and_a_cancellation_none_at_all() -> None:
     old = prepare(TERMINAL, OWNER, SYMBOL, tick(86400), 1.0)
     assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old)), Ask)
-    assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old), hedging=False), Record)
+    assert isinstance(step("close", Seen(live=POSITION, deals=[BOUGHT], prepared=old), hedging=False), AsOrder)
     none = prepare(TERMINAL, OWNER, SYMBOL, None, None)
     assert isinstance(step("cancel", Seen(live=ORDER, prepared=none)), Ask)
     with pytest.raises(NotYetError):
@@ -335,7 +335,7 @@ def test_a_position_is_closed_and_protected_at_prices_below_zero() -> None:
 def test_a_whole_position_above_the_largest_order_is_several_orders_and_not_too_many() -> None:
     big = a_position({"volume_max": 0.1})
     whole = step("close", big)
-    assert isinstance(whole, Record)
+    assert isinstance(whole, AsOrder)
     assert (whole.parameters.volume, whole.largest) == (Decimal("0.3"), Decimal("0.1"))
     assert "at most 50 orders" in refusal("close", a_position({"volume_max": 0.001}))
 
@@ -361,10 +361,10 @@ def test_close_by_is_done_only_by_its_own_deals() -> None:
     def gone(entry: int) -> Seen:
         return Seen(deals=[BOUGHT, deal(2, 99, 9, 0.3, type=1, entry=entry)])
 
-    assert isinstance(step("close_by", gone(3), OPPOSITE, sent=True), Holds)
-    assert isinstance(step("close_by", gone(3), OPPOSITE), Over)  # before we asked
-    assert isinstance(step("close_by", gone(1), OPPOSITE, sent=True), Over)
-    assert isinstance(step("close_by", Seen(deals=[BOUGHT]), OPPOSITE, sent=True), Unclear)
+    assert isinstance(step("close_by", gone(3), OPPOSITE, sent=True), Done)
+    assert isinstance(step("close_by", gone(3), OPPOSITE), Impossible)  # before we asked
+    assert isinstance(step("close_by", gone(1), OPPOSITE, sent=True), Impossible)
+    assert isinstance(step("close_by", Seen(deals=[BOUGHT]), OPPOSITE, sent=True), Unknown)
 
 
 @pytest.mark.parametrize("kind", ["cancel", "modify", "protect", "close"])
@@ -385,8 +385,8 @@ def test_nothing_is_sent_where_programs_may_not_trade(kind: str) -> None:
 
 def test_what_holds_already_needs_no_permission_and_no_quote() -> None:
     prepared = prepare(TERMINAL | {"trade_allowed": False}, OWNER, SYMBOL, None, None)
-    assert isinstance(step("protect", Seen(live=POSITION, prepared=prepared), asked={"stop_loss": 1.07}), Holds)
-    assert isinstance(step("modify", Seen(live=ORDER, prepared=prepared), asked={"price": 1.08}), Holds)
+    assert isinstance(step("protect", Seen(live=POSITION, prepared=prepared), asked={"stop_loss": 1.07}), Done)
+    assert isinstance(step("modify", Seen(live=ORDER, prepared=prepared), asked={"price": 1.08}), Done)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 500)), max_size=20))

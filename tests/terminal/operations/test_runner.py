@@ -19,7 +19,7 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import OperationReply
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
-from streamapp.terminal.journal import memory
+from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.operations.close import SOON, in_the_way
 from streamapp.terminal.operations.runner import SENDS_AT_MOST, Operations
 from tests.kit.waiting import eventually
@@ -229,7 +229,7 @@ async def test_a_sending_is_durable_before_it_is_handed_over(desk: Desk) -> None
 
     desk.broker.script = [look]
     await desk.ask("close")
-    magic = memory.magic_for("r-1", 1)
+    magic = operation_rows.magic_for("r-1", 1)
     assert seen == [(magic, "r-1")]
     assert desk.broker.requests[0]["magic"] == magic
     assert await desk.parts.journal.write(lambda book: book.explains(0, magic))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamapp.terminal.pipe import DealsSeen, DealWindow, EndsSeen, ReadDeals, ReadEnds
 from streamapp.terminal.worker.history import DEALS_AT_ONCE, ENDS_AT_ONCE, History
-from streamapp.terminal.worker.mt5_client import Calls
+from streamapp.terminal.worker.mt5_client import Mt5Client
 from tests.terminal.tables import Tables, deal, order
 
 SINCE, NEAR, NOW = 100, 900, 1000
@@ -20,12 +20,12 @@ def tables() -> Tables:
 
 
 @pytest.fixture
-def calls(tables: Tables) -> Calls:
+def calls(tables: Tables) -> Mt5Client:
     return tables.calls()
 
 
 @pytest.fixture
-def history(calls: Calls) -> History:
+def history(calls: Mt5Client) -> History:
     return History(calls)
 
 
@@ -211,7 +211,7 @@ def test_a_table_of_orders_that_cannot_be_read_ends_nothing(tables: Tables, hist
 
 
 def test_what_somebody_changed_of_a_working_order_stands_in_the_log(
-    tables: Tables, history: History, calls: Calls
+    tables: Tables, history: History, calls: Mt5Client
 ) -> None:
     tables.orders = [order(5, state=1, type=2, price_open=1.1), order(6, state=1, type=2)]
     ended(history, 5, 6)

@@ -125,7 +125,7 @@ def test_the_answer_of_an_order_brings_its_deals_along() -> None:
 def test_deals_are_left_for_later_if_the_terminal_is_away_after_they_were_read() -> None:
     assert sent(Sending(connected=False)).value.deals is None
     answer = sent(Sending(login=43)).value
-    assert (answer.deals, answer.elsewhere) == (None, "43 on S")
+    assert (answer.deals, answer.logged_in_as) == (None, "43 on S")
 
 
 @pytest.mark.parametrize("function", ["history_deals_get", "account_info"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from streamapp.terminal.pipe import Found, Search, Wanted
+from streamapp.terminal.pipe import Search, SearchResult, Wanted
 from streamapp.terminal.worker import search
-from streamapp.terminal.worker.mt5_client import Calls
+from streamapp.terminal.worker.mt5_client import Mt5Client
 from tests.terminal.fake_broker import Row
 
 WANTED = Wanted(magic=7, tag="g1aaaaaaaaaaaa", symbol="EURUSD", side="buy", volume=0.1, alike_from=100)
@@ -44,13 +44,13 @@ def row(ticket: int, **fields: Any) -> Row:
     return Row(**{**common, **times, **more, **money, **own, **fields})
 
 
-def look(module: Module, *, settled_until: int = 1000, wanted: Wanted = WANTED) -> Found:
-    calls = Calls(module)
+def look(module: Module, *, settled_until: int = 1000, wanted: Wanted = WANTED) -> SearchResult:
+    calls = Mt5Client(module)
     calls.broken = None
     return search.look(calls, Search((wanted,), 1, 2000, settled_until))
 
 
-def tickets(look: Found, table: str) -> list[int]:
+def tickets(look: SearchResult, table: str) -> list[int]:
     return [match.ticket for match in look.matches if match.table == table]
 
 

@@ -19,26 +19,17 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.domain.parameters import plain
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import (
+    OPERATIONS,
     CancelRequest,
-    CloseByRequest,
-    CloseRequest,
     ModifyRequest,
     OperationReply,
     OperationRequest,
-    ProtectRequest,
 )
 from streamapp.messages.report import ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.orders import kept
 
-KINDS: dict[str, type[OperationRequest]] = {
-    "cancel": CancelRequest,
-    "modify": ModifyRequest,
-    "protect": ProtectRequest,
-    "close": CloseRequest,
-    "close_by": CloseByRequest,
-}
 _IRRELEVANT = {"not_after", "issued_by", "epoch"}
 """What may differ when the same thing is asked again; the first not_after stands."""
 _GIVEN = ("price", "stop_limit_price", "stop_loss", "take_profit", "expiration")
@@ -46,7 +37,7 @@ _GIVEN = ("price", "stop_limit_price", "stop_loss", "take_profit", "expiration")
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownOperation:
     """An operation in the journal. ``sendings``: how often it was handed over, as far as is known."""
 
     kind: str
@@ -65,7 +56,7 @@ def digest_of(kind: str, request: OperationRequest) -> str:
     return hashlib.sha256(json.dumps([kind, content], sort_keys=True, default=time_text).encode()).hexdigest()
 
 
-def known(book: Book, request_id: str) -> Known | None:
+def known(book: Book, request_id: str) -> KnownOperation | None:
     """Return an operation that was asked for before."""
     found = book.db.execute(
         "SELECT kind, request, hash, order_id, outcome, reply, "
@@ -77,10 +68,10 @@ def known(book: Book, request_id: str) -> Known | None:
         return None
     kind, request, digest, order_id, outcome, reply, sendings = found
     answered = OperationReply.decode(reply) if reply else None
-    return Known(kind, KINDS[kind].decode(request), digest, order_id, outcome, answered, sendings)
+    return KnownOperation(kind, OPERATIONS[kind].decode(request), digest, order_id, outcome, answered, sendings)
 
 
-def record(book: Book, kind: str, request: OperationRequest) -> Known:
+def record(book: Book, kind: str, request: OperationRequest) -> KnownOperation:
     """Return what is known of an operation, recording it if it is new; of an order of ours it is reported."""
     before = known(book, request.request_id)
     if before is not None:
@@ -124,7 +115,7 @@ def _requested(request: OperationRequest) -> tuple[ReportKind, ReportBody]:
     )
 
 
-def unfinished(book: Book) -> list[Known]:
+def unfinished(book: Book) -> list[KnownOperation]:
     """Return the operations without an outcome, in order of arrival."""
     found = book.db.execute("SELECT request_id FROM operations WHERE outcome IS NULL ORDER BY position").fetchall()
     return [operation for (request_id,) in found if (operation := known(book, request_id)) is not None]
