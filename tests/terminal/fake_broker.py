@@ -18,7 +18,9 @@ from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import MIGRATIONS, SCHEMA
-from streamapp.terminal.pipe import Answered, Call, Search, TradeDeal
+from streamapp.terminal.pipe.answers import Answered
+from streamapp.terminal.pipe.calls import Call, Search
+from streamapp.terminal.pipe.structs import TradeDeal
 from streamapp.terminal.worker import search
 from streamapp.terminal.worker.mt5_client import Mt5Client, models_of, plain
 from tests.terminal.scripted import ACCOUNT, SERVER_AHEAD_S

@@ -12,7 +12,7 @@ from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.pretrade import judge
 from streamapp.terminal.account.request import RefusedError
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.pipe import Prepared
+from streamapp.terminal.pipe.answers import Prepared
 from tests.terminal.scripted import (
     LOGIN,
     OWNER,

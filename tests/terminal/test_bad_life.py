@@ -173,7 +173,8 @@ async def test_a_journal_that_can_not_be_written_ends_the_process_and_nothing_wa
     inbox = await desk.terminal.client.subscribe(desk.terminal.client.new_inbox())
     await desk.terminal.client.publish(f"mt5.{desk.terminal.account}.submit", order.encode(), reply=inbox.subject)
     await eventually(lambda: first.poll() is not None, "its end")
-    assert first.returncode not in {0, None}
+    assert first.returncode == 2
+    assert "expected to read and write the journal" in desk.terminal.log.read_text().splitlines()[-1]
     await desk.terminal.client.flush()
     assert inbox.pending_msgs == 0 or b'"row":{' not in (await inbox.next_msg(timeout=1)).data
     assert desk.orders_of(order) == []
@@ -194,7 +195,8 @@ async def test_a_journal_that_fails_at_the_start_ends_the_process_as_well(desk: 
         db.execute("ALTER TABLE rows RENAME TO gone")  # whatever it is that can't be read
     second = desk.terminal.start()
     await eventually(lambda: second.poll() is not None, "its end")
-    assert second.returncode not in {0, None}
+    assert second.returncode == 2
+    assert "no such table: rows" in desk.terminal.log.read_text()
 
 
 async def test_a_parent_that_stands_still_and_reads_nothing_holds_up_no_order(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.request import RefusedError
 from streamapp.terminal.account.worker_client import READ
-from streamapp.terminal.pipe import OrderCheck, TradeRequest
+from streamapp.terminal.pipe.calls import OrderCheck
+from streamapp.terminal.pipe.structs import TradeRequest
 
 CHECK_PASSED = 0
 """``order_check`` has no retcode of success; the package names none for this."""

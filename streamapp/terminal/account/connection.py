@@ -23,7 +23,9 @@ from streamapp.terminal.account.worker_client import ORDER, READ, NotHandedOverE
 from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.pipe import AccountInfo, Answered, Call, Initialize, Look, Looked, Send, TerminalInfo, Tick
+from streamapp.terminal.pipe.answers import Answered, Looked
+from streamapp.terminal.pipe.calls import Call, Initialize, Look, Send
+from streamapp.terminal.pipe.structs import AccountInfo, TerminalInfo, Tick
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from streamapp.mt5.enums import ENTRIES, MARKET_ORDERS, REASONS, SIDES
 from streamapp.mt5.retcodes import retcode_of
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.orders import Expected
-from streamapp.terminal.pipe import TradeDeal, TradeOrder, TradePosition, number
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition, number
 
 
 def filled(deal: TradeDeal, currency: str, time: ServerTime) -> Filled:

@@ -9,7 +9,7 @@ from streamapp.domain.vocabulary import FillPolicy
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import FILL_POLICIES, SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC
 from streamapp.terminal.account.request import RefusedError
-from streamapp.terminal.pipe import SymbolInfo
+from streamapp.terminal.pipe.structs import SymbolInfo
 
 MODES = {policy: mode for mode, policy in FILL_POLICIES.items()}
 # In the order in which they are preferred.

@@ -11,7 +11,8 @@ from typing import Any
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
 from streamapp.terminal.account.request import RefusedError, to_tick
-from streamapp.terminal.pipe import Prepared, SymbolInfo, number
+from streamapp.terminal.pipe.answers import Prepared
+from streamapp.terminal.pipe.structs import SymbolInfo, number
 
 PRICES = ("price", "stop_limit_price", "stop_loss", "take_profit")
 

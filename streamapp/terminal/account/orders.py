@@ -56,18 +56,9 @@ from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations.close import in_the_way
-from streamapp.terminal.pipe import (
-    Answered,
-    DealWindow,
-    Prepare,
-    Prepared,
-    Search,
-    Send,
-    SendResult,
-    TradeRequest,
-    Wanted,
-    number,
-)
+from streamapp.terminal.pipe.answers import Answered, Prepared, SendResult
+from streamapp.terminal.pipe.calls import DealWindow, Prepare, Search, Send, Wanted
+from streamapp.terminal.pipe.structs import TradeRequest, number
 
 logger = logging.getLogger(__name__)
 

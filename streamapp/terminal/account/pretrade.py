@@ -17,7 +17,8 @@ from streamapp.terminal.account.deals import is_stale
 from streamapp.terminal.account.levels import refuse_implausible, refuse_prices
 from streamapp.terminal.account.request import NotYetError, RefusedError, to_tick
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.pipe import Prepared, SymbolInfo, TradePosition, number
+from streamapp.terminal.pipe.answers import Prepared
+from streamapp.terminal.pipe.structs import SymbolInfo, TradePosition, number
 
 LAST_DATE_S = 32_535_215_999
 """The last second of the year 3000: MQL5's dates end there, and what a server makes of a later one nobody has said."""

@@ -30,21 +30,9 @@ from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.filling import allowed_policies
 from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.pipe import (
-    Call,
-    ListOrders,
-    ListPositions,
-    ListSymbols,
-    Model,
-    Page,
-    R,
-    ReadAccount,
-    ReadQuote,
-    SymbolDetails,
-    TradeOrder,
-    TradePosition,
-    number,
-)
+from streamapp.terminal.pipe.answers import Page, R
+from streamapp.terminal.pipe.calls import Call, ListOrders, ListPositions, ListSymbols, ReadAccount, ReadQuote
+from streamapp.terminal.pipe.structs import Model, SymbolDetails, TradeOrder, TradePosition, number
 
 ANSWER_WITHIN_S = 5.0
 """A read that takes longer is answered with an error: the worker has something else, or hangs."""

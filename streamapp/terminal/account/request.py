@@ -17,7 +17,8 @@ from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import LIFETIME_NUMBERS, ORDER_TYPE_NUMBERS, SIDES
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.pipe import Prepared, SymbolInfo, TradeRequest, number
+from streamapp.terminal.pipe.answers import Prepared
+from streamapp.terminal.pipe.structs import SymbolInfo, TradeRequest, number
 
 DEVIATION_POINTS = 20
 """How far an instant execution may be from the price asked for, at least, when nobody names a limit: two pips of a

@@ -22,7 +22,9 @@ from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerL
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.journal.orders import Doubt
-from streamapp.terminal.pipe import Search, SearchResult, TradeDeal, Wanted
+from streamapp.terminal.pipe.answers import SearchResult
+from streamapp.terminal.pipe.calls import Search, Wanted
+from streamapp.terminal.pipe.structs import TradeDeal
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SIDES
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.orders import Doubt
-from streamapp.terminal.pipe import Match, number
+from streamapp.terminal.pipe.answers import Match
+from streamapp.terminal.pipe.structs import number
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far off a server's clock may date an order that has lost its name."""

@@ -18,7 +18,8 @@ from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
-from streamapp.terminal.pipe import AccountInfo, Look, TradePosition, number
+from streamapp.terminal.pipe.calls import Look
+from streamapp.terminal.pipe.structs import AccountInfo, TradePosition, number
 
 logger = logging.getLogger(__name__)
 

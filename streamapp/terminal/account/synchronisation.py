@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from streamapp.domain.vocabulary import time_text
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.pipe import PastSeen, ReadPast
+from streamapp.terminal.pipe.answers import PastSeen
+from streamapp.terminal.pipe.calls import ReadPast
 
 logger = logging.getLogger(__name__)
 

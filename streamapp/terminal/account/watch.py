@@ -24,19 +24,9 @@ from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerL
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import Expected
-from streamapp.terminal.pipe import (
-    DealsSeen,
-    EndsSeen,
-    Look,
-    ReadDeals,
-    ReadEnds,
-    ReadMoreDeals,
-    ReadTicket,
-    Timed,
-    TradeDeal,
-    TradeOrder,
-    TradePosition,
-)
+from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen, Timed
+from streamapp.terminal.pipe.calls import Look, ReadDeals, ReadEnds, ReadMoreDeals, ReadTicket
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition
 
 logger = logging.getLogger(__name__)
 

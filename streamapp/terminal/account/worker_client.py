@@ -13,8 +13,10 @@ from typing import Any, Protocol, TypeVar
 
 from streamapp.errors import Ambiguous, Transient
 from streamapp.processes.children import spawn
-from streamapp.terminal import pipe
-from streamapp.terminal.pipe import Answered, Call, FrameError, Setup
+from streamapp.terminal.pipe import frames
+from streamapp.terminal.pipe.answers import Answered
+from streamapp.terminal.pipe.calls import Call, Setup
+from streamapp.terminal.pipe.frames import FrameError
 
 A = TypeVar("A")
 
@@ -89,7 +91,7 @@ class WorkerClient:
         environment = {**os.environ, **self._environment}
         self._process = await spawn("streamapp.terminal.worker.process", str(os.getpid()), environment=environment)
         assert self._process.stdin is not None
-        self._process.stdin.write(pipe.encode_call(self._setup))
+        self._process.stdin.write(frames.encode_call(self._setup))
         self._setup = replace(self._setup, crash_at=None)  # a test's crash happens in one life, not in each
 
     async def call(self, call: Call[A], *, deadline_s: float, urgency: int = READ) -> Answered[A]:
@@ -123,9 +125,9 @@ class WorkerClient:
             raise NotHandedOverError(f"expected a worker for {call.name}, got one that ended")
         try:
             async with asyncio.timeout(deadline_s):
-                process.stdin.write(pipe.encode_call(call))
+                process.stdin.write(frames.encode_call(call))
                 await process.stdin.drain()
-                return pipe.decode_answer(call, await pipe.receive(process.stdout))
+                return frames.decode_answer(call, await frames.receive(process.stdout))
         except TimeoutError:
             message = f"{call.name}: no answer within {deadline_s:g} s; the worker was ended"
             raise WorkerLostError(message, deadline=True) from None

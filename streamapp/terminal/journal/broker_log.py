@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from streamapp.messages.log import BrokerLogEntry, chained
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.outbox import Ends
-from streamapp.terminal.pipe import Exchange
+from streamapp.terminal.pipe.answers import Exchange
 
 LARGEST_B = 890_000
 """Most bytes in one entry: mirror carries 900,000 in a message, which names the account around it, and an entry that

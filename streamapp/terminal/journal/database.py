@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -103,7 +103,7 @@ class Journal:
         """Lock the journal, then open it, creating it with a new epoch if it is not there.
 
         Raises:
-            ConfigurationError: another process owns it, or it is another account's.
+            ConfigurationError: another process owns it, it is another account's, or it can't be read.
         """
         try:
             self._lock = FileLock(path.with_name(path.name + ".lock"))
@@ -114,7 +114,10 @@ class Journal:
                 "Stop that terminal first; one account has one terminal and one journal"
             ) from None
         self.path = path
-        self._db = _open(path, account)
+        try:
+            self._db = _open(path, account)
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from error
         self.book = Book(self._db, account, clock)
         self._waiting: Waiting = []
         self._is_busy = False
@@ -167,8 +170,8 @@ class Journal:
         """Commit what waits, for ever.
 
         Raises:
-            sqlite3.Error: the journal can't be written; nothing of that transaction was answered, and the process must
-            end.
+            ConfigurationError: the journal can't be written; nothing of that transaction was answered, and the process
+                must end.
         """
         loop = asyncio.get_running_loop()
         failed: asyncio.Future[None] = loop.create_future()
@@ -187,7 +190,8 @@ class Journal:
                 loop.call_soon_threadsafe(self._committed, loop, batch, done)
                 self._checkpoint()
             except BaseException as error:  # noqa: BLE001 - raised by run()
-                loop.call_soon_threadsafe(_resolve, failed, _Raised(error))
+                end = _unusable(self.path, error) if isinstance(error, sqlite3.Error) else error
+                loop.call_soon_threadsafe(_resolve, failed, _Raised(end))
                 return
 
     def _committed(self, loop: asyncio.AbstractEventLoop, batch: Waiting, done: _Done) -> None:
@@ -212,7 +216,8 @@ class Journal:
                 broker_log.release(self.book, released["log"])
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # a full disk has rolled it back already
+                self._db.execute("ROLLBACK")
             raise
         return _Done(results, fresh, self.book.last_seq(), changed)
 
@@ -287,6 +292,13 @@ def _resolve(future: asyncio.Future[Any], result: Any) -> None:
         future.set_exception(result.error)
     else:
         future.set_result(result)
+
+
+def _unusable(path: Path, error: BaseException) -> ConfigurationError:
+    return ConfigurationError(
+        f"expected to read and write the journal {path}, got: {error}. See to its disk (full?) and its file. "
+        "Nothing was promised that is not on it; the next start goes on from there"
+    )
 
 
 def _open(path: Path, account: str) -> sqlite3.Connection:

@@ -15,7 +15,8 @@ from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.operations import rules
 from streamapp.terminal.operations.operation import Operation
 from streamapp.terminal.operations.rules import Context, Impossible, Step, Unknown
-from streamapp.terminal.pipe import Call, OrderSeen, PositionSeen, ReadOrder, ReadPosition
+from streamapp.terminal.pipe.answers import OrderSeen, PositionSeen
+from streamapp.terminal.pipe.calls import Call, ReadOrder, ReadPosition
 
 S = TypeVar("S", OrderSeen, PositionSeen)
 

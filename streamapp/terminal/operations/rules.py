@@ -27,16 +27,8 @@ from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible,
 from streamapp.terminal.account.pretrade import LAST_DATE_S, refuse_unless_connected, refuse_without_quote
 from streamapp.terminal.account.request import RefusedError, build, to_tick
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.pipe import (
-    OrderSeen,
-    PositionSeen,
-    Prepared,
-    SymbolInfo,
-    TradeOrder,
-    TradePosition,
-    TradeRequest,
-    number,
-)
+from streamapp.terminal.pipe.answers import OrderSeen, PositionSeen, Prepared
+from streamapp.terminal.pipe.structs import SymbolInfo, TradeOrder, TradePosition, TradeRequest, number
 
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)

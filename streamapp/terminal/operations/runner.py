@@ -37,7 +37,8 @@ from streamapp.terminal.operations.close import closing_orders, record
 from streamapp.terminal.operations.operation import Blocked, Operation
 from streamapp.terminal.operations.planner import Planner
 from streamapp.terminal.operations.rules import Ask, AsOrder, Done, Impossible, Step, Unknown
-from streamapp.terminal.pipe import Send, TradeRequest
+from streamapp.terminal.pipe.calls import Send
+from streamapp.terminal.pipe.structs import TradeRequest
 
 logger = logging.getLogger(__name__)
 

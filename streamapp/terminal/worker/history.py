@@ -12,19 +12,9 @@ from typing import Any
 
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import BUSTED_TRADES, TRADES
-from streamapp.terminal.pipe import (
-    DealsSeen,
-    DealWindow,
-    EndsSeen,
-    PastSeen,
-    ReadDeals,
-    ReadEnds,
-    ReadPast,
-    ReadTicket,
-    TicketSeen,
-    TradeDeal,
-    TradeOrder,
-)
+from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen, PastSeen, TicketSeen
+from streamapp.terminal.pipe.calls import DealWindow, ReadDeals, ReadEnds, ReadPast, ReadTicket
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder
 from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Mt5Client, model_of, models_of, plain, whole
 
 DEALS_AT_ONCE = 500

@@ -9,18 +9,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from streamapp.terminal.pipe import (
-    ListOrders,
-    ListPositions,
-    ListSymbols,
-    OrderSeen,
-    Page,
-    PositionSeen,
-    SymbolDetails,
-    TradeDeal,
-    TradeOrder,
-    TradePosition,
-)
+from streamapp.terminal.pipe.answers import OrderSeen, Page, PositionSeen
+from streamapp.terminal.pipe.calls import ListOrders, ListPositions, ListSymbols
+from streamapp.terminal.pipe.structs import SymbolDetails, TradeDeal, TradeOrder, TradePosition
 from streamapp.terminal.worker.mt5_client import Mt5Client, model_of, models_of, plain, whole
 
 NOT_FOUND = -4

@@ -8,16 +8,9 @@ from typing import Any
 
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import ORDER_TYPES
-from streamapp.terminal.pipe import (
-    AccountInfo,
-    Prepare,
-    Prepared,
-    QuoteSeen,
-    SymbolInfo,
-    TerminalInfo,
-    Tick,
-    TradePosition,
-)
+from streamapp.terminal.pipe.answers import Prepared, QuoteSeen
+from streamapp.terminal.pipe.calls import Prepare
+from streamapp.terminal.pipe.structs import AccountInfo, SymbolInfo, TerminalInfo, Tick, TradePosition
 from streamapp.terminal.worker import lookups
 from streamapp.terminal.worker.mt5_client import Mt5Client, NotConnectedError, model_of
 

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from streamapp.errors import Transient
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import IPC_ERRORS
-from streamapp.terminal.pipe import Exchange, Model
+from streamapp.terminal.pipe.answers import Exchange
+from streamapp.terminal.pipe.structs import Model
 
 M = TypeVar("M", bound=Model)
 

@@ -21,28 +21,30 @@ from streamapp.mt5.retcodes import classify_opening
 from streamapp.processes.children import private_pipes
 from streamapp.processes.guard import die_with_parent
 from streamapp.processes.locks import FileLock
-from streamapp.terminal import pipe
-from streamapp.terminal.pipe import (
-    AccountInfo,
+from streamapp.terminal.pipe import frames
+from streamapp.terminal.pipe.answers import (
     AccountSeen,
     Answered,
-    Call,
     Checked,
-    DealWindow,
-    FrameError,
-    Initialize,
     Initialized,
+    Looked,
+    OrderSeen,
+    Page,
+    PositionSeen,
+    Prepared,
+    SendResult,
+    Timed,
+)
+from streamapp.terminal.pipe.calls import (
+    Call,
+    DealWindow,
+    Initialize,
     ListOrders,
     ListPositions,
     ListSymbols,
     Look,
-    Looked,
     OrderCheck,
-    OrderSeen,
-    Page,
-    PositionSeen,
     Prepare,
-    Prepared,
     ReadAccount,
     ReadMoreDeals,
     ReadOrder,
@@ -52,14 +54,10 @@ from streamapp.terminal.pipe import (
     ReadTicket,
     Search,
     Send,
-    SendResult,
     Setup,
-    TerminalInfo,
-    Timed,
-    TradeDeal,
-    TradeOrder,
-    TradePosition,
 )
+from streamapp.terminal.pipe.frames import FrameError
+from streamapp.terminal.pipe.structs import AccountInfo, TerminalInfo, TradeDeal, TradeOrder, TradePosition
 from streamapp.terminal.worker import lookups, search
 from streamapp.terminal.worker.history import History, look_at_past
 from streamapp.terminal.worker.market import MarketReader
@@ -108,11 +106,11 @@ class Worker:
     def exchange(self, body: bytes) -> bytes:
         """Return the frame that answers a frame; one that is no call is answered so, and nothing is done."""
         try:
-            call = pipe.decode_call(body)
+            call = frames.decode_call(body)
             self._answers[type(call)]
         except (FrameError, KeyError) as error:
-            return pipe.encode_failure(f"the worker was asked for nothing that it knows: {error}")
-        return pipe.encode_answer(call, self.answer(call))
+            return frames.encode_failure(f"the worker was asked for nothing that it knows: {error}")
+        return frames.encode_answer(call, self.answer(call))
 
     def answer(self, call: Call[A]) -> Answered[A]:
         """Return what a call comes to: value or failure, last error, and what the broker log must hold."""
@@ -265,12 +263,12 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when we stop
     requests, answers = private_pipes()
-    setup = pipe.decode_call(pipe.read(requests) or b"")
+    setup = frames.decode_call(frames.read(requests) or b"")
     assert isinstance(setup, Setup)
     lock = FileLock(Path(setup.lock))
     crashpoints.arm(setup.crash_at)
     worker = Worker(importlib.import_module(MODULES[setup.module]))
-    while (body := pipe.read(requests)) is not None:
+    while (body := frames.read(requests)) is not None:
         answers.write(worker.exchange(body))
         answers.flush()
     worker.stop()

@@ -15,7 +15,9 @@ from typing import Any
 from streamapp.domain.identifiers import SHORTEST_TAG, TAG_BEGINS
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SIDES
-from streamapp.terminal.pipe import Match, Search, SearchResult, TradeDeal, Wanted
+from streamapp.terminal.pipe.answers import Match, SearchResult
+from streamapp.terminal.pipe.calls import Search, Wanted
+from streamapp.terminal.pipe.structs import TradeDeal
 from streamapp.terminal.worker.mt5_client import VOLUME_DIGITS, Mt5Client, models_of, plain
 
 LAST_ORDER_TYPE, LAST_DEAL_TYPE = mt5.ORDER_TYPE_SELL_STOP_LIMIT, mt5.DEAL_TYPE_SELL

@@ -26,7 +26,8 @@ from streamapp.terminal.account.connection import (
 from streamapp.terminal.account.synchronisation import END_OF_TIME_S
 from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.pipe import DealsSeen, Look, Prepare, ReadDeals, Search, Send
+from streamapp.terminal.pipe.answers import DealsSeen
+from streamapp.terminal.pipe.calls import Look, Prepare, ReadDeals, Search, Send
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account
 from tests.terminal.scripted import ACCOUNT, LOGIN, OWNER, SERVER, SERVER_AHEAD_S, TERMINAL, ScriptedWorker, tick

@@ -25,7 +25,7 @@ from streamapp.terminal.account.orders import JUDGED_FOR_S
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.pipe import TradeDeal
+from streamapp.terminal.pipe.structs import TradeDeal
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account, wired
 from tests.terminal.scripted import (

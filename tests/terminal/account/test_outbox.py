@@ -32,7 +32,7 @@ from streamapp.terminal.account.outbox import PATIENCE_S as PATIENCE_OF
 from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.pipe import Exchange
+from streamapp.terminal.pipe.answers import Exchange
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.journal.test_database import filled
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.parameters import OrderParameters
 from streamapp.terminal.account.request import build, protection, to_tick
-from streamapp.terminal.pipe import number
+from streamapp.terminal.pipe.structs import number
 from tests.terminal.judged import KEYS, PENDING_KEYS, TIME, passes, pending, seen
 from tests.terminal.scripted import showing, submit_request, symbol, tick
 

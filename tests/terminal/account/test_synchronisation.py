@@ -16,7 +16,8 @@ from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
 from streamapp.terminal.account.worker_client import ORDER, WorkerClient
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.pipe import ListPositions, Look, ReadDeals, Send, TradeRequest
+from streamapp.terminal.pipe.calls import ListPositions, Look, ReadDeals, Send
+from streamapp.terminal.pipe.structs import TradeRequest
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Market
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER

@@ -22,7 +22,7 @@ from streamapp.terminal.account.deals import unprotected
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.synchronisation import watermark
 from streamapp.terminal.journal.orders import Expected
-from streamapp.terminal.pipe import TradePosition
+from streamapp.terminal.pipe.structs import TradePosition
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Account, wired
 from tests.terminal.scripted import OWNER, TERMINAL, ScriptedWorker, deal, result, struct, submit_request, tick

@@ -7,11 +7,14 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from streamapp.processes.children import spawn
+from streamapp.terminal.account import worker_client as module
 from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerClient, WorkerLostError
-from streamapp.terminal.pipe import Initialize, Look, ReadQuote
+from streamapp.terminal.pipe.calls import Initialize, Look, ReadQuote, Send
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Market
 from tests.terminal.scripted import LOGIN, SERVER
@@ -124,3 +127,34 @@ async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: W
         await waiting
     assert link.is_alive
     assert (await link.call(WHO, deadline_s=PATIENCE_S)).value.done
+
+
+BABBLER = """
+import sys
+sys.stdin.buffer.read(4)
+sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))
+sys.stdout.buffer.flush()
+sys.stdin.buffer.read()
+"""
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\0\0\0\2{}", b"\0\0\0\4what", b'\0\0\0\x0e{"found":null}', b"Traceback (most recent call last)"]
+)
+async def test_an_answer_that_can_not_be_read_leaves_a_doubt_and_a_dead_worker(
+    answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "babbler.py").write_text(BABBLER)
+
+    async def spawn_babbler(*_: Any, **__: Any) -> Any:
+        return await spawn("babbler", answer.hex(), environment={"PYTHONPATH": str(tmp_path)})
+
+    monkeypatch.setattr(module, "spawn", spawn_babbler)
+    client = WorkerClient("simulated", tmp_path / "worker.lock")
+    running = asyncio.create_task(client.run())
+    await client.start()
+    with pytest.raises(WorkerLostError, match="can't be read") as lost:
+        await client.call(Send({}, 1e12), deadline_s=PATIENCE_S)
+    assert not lost.value.deadline
+    assert not client.is_alive
+    running.cancel()

@@ -27,7 +27,7 @@ from streamapp.terminal.journal import broker_log, operation_rows
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import MOVES
-from streamapp.terminal.pipe import Exchange
+from streamapp.terminal.pipe.answers import Exchange
 from tests.terminal.scripted import ACCOUNT, submit_request
 
 NOW = datetime.now(UTC)
@@ -521,7 +521,33 @@ async def test_a_journal_that_can_not_be_written_ends_the_process_and_answers_no
     journal = Journal(tmp_path / "a.sqlite3", ACCOUNT)
     journal.book.db.execute("PRAGMA query_only=1")
     answer = journal.write(lambda book: book.submit(submit_request(epoch=book.epoch)))
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(ConfigurationError, match="readonly"):
         await journal.run()
     assert not answer.done()
     journal.close()
+
+
+def test_a_file_that_is_no_journal_is_refused_in_a_sentence_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    path.write_bytes(b"not a database, but longer than the header that SQLite looks at first: " * 20)
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match=r"expected to read and write the journal .*not a database"):
+        Journal(path, ACCOUNT)
+    assert path.read_bytes() == before
+
+
+async def test_a_full_disk_ends_the_journal_with_a_sentence_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path, ACCOUNT)
+    running = asyncio.create_task(journal.run())
+    await journal.write(partial(Book.record_deal, body=filled(1, 1)))
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")  # as on a full disk
+    unanswered = [journal.write(partial(Book.record_deal, body=filled(number, 1))) for number in range(2, 500)]
+    with pytest.raises(ConfigurationError, match=r"expected to read and write the journal .*full"):
+        await running
+    assert not any(each.done() for each in unanswered)
+    journal.close()
+    async with opened(path) as again:
+        assert [report.seq for report in await reports(again)] == [1]
+        assert await again.write(partial(Book.record_deal, body=filled(2, 1)))

@@ -18,15 +18,8 @@ from streamapp.terminal.account.request import NotYetError, RefusedError
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.operations import rules
 from streamapp.terminal.operations.rules import Ask, AsOrder, Context, Done, Impossible, Step, Unknown
-from streamapp.terminal.pipe import (
-    OrderSeen,
-    PositionSeen,
-    Prepared,
-    TradeDeal,
-    TradeOrder,
-    TradePosition,
-    TradeRequest,
-)
+from streamapp.terminal.pipe.answers import OrderSeen, PositionSeen, Prepared
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition, TradeRequest
 from tests.terminal.asking import operation
 from tests.terminal.scripted import (
     ACCOUNT,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.terminal.pipe import DealsSeen, DealWindow, EndsSeen, ReadDeals, ReadEnds
+from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen
+from streamapp.terminal.pipe.calls import DealWindow, ReadDeals, ReadEnds
 from streamapp.terminal.worker.history import DEALS_AT_ONCE, ENDS_AT_ONCE, History
 from streamapp.terminal.worker.mt5_client import Mt5Client
 from tests.terminal.tables import Tables, deal, order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamapp.terminal.account.deals import filled
 from streamapp.terminal.account.servertime import ServerTime
-from streamapp.terminal.pipe import TradeDeal
+from streamapp.terminal.pipe.structs import TradeDeal
 from streamapp.terminal.worker import mt5_client as module
 from streamapp.terminal.worker.mt5_client import models_of, plain
 from tests.terminal.tables import Tables, deal, row

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.synchronisation import BELIEVED_ANYWAY_S, Synchronisation
-from streamapp.terminal.pipe import PastSeen, ReadPast
+from streamapp.terminal.pipe.answers import PastSeen
+from streamapp.terminal.pipe.calls import ReadPast
 from streamapp.terminal.worker.history import look_at_past
 from tests.terminal.tables import Tables, deal, order, row
 

@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from streamapp.terminal.pipe import (
-    Answered,
-    DealsSeen,
-    DealWindow,
-    Look,
-    Looked,
-    Prepare,
-    ReadDeals,
-    Send,
-    SendResult,
-    TradePosition,
-)
+from streamapp.terminal.pipe import frames
+from streamapp.terminal.pipe.answers import Answered, DealsSeen, Looked, SendResult
+from streamapp.terminal.pipe.calls import DealWindow, Look, Prepare, ReadDeals, Send
+from streamapp.terminal.pipe.structs import TradePosition
 from streamapp.terminal.worker.market import QUIET_S
 from streamapp.terminal.worker.mt5_client import NotConnectedError
 from streamapp.terminal.worker.process import Worker
@@ -221,3 +213,14 @@ def test_the_clock_is_read_from_a_symbol_that_trades_when_the_newest_one_has_sto
         broker.known["BTCUSD"] = (3600 + seconds, True)
         shown = time_of(worker.look(Look()))
     assert shown == broker.known["BTCUSD"][0]
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"Prepare {}", b"order_send {}", b'Send {"request": {"lots": 1}, "not_after": 1e12}']
+)
+def test_what_is_no_call_is_answered_so_and_nothing_is_done(frame: bytes) -> None:
+    broker = Sending()
+    answer = frames.decode_answer(Prepare("EURUSD"), worker_at(broker).exchange(frame)[4:])
+    assert answer.found is None
+    assert "asked for nothing that it knows" in str(answer.failure)
+    assert broker.asked == []

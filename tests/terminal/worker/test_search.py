@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamapp.terminal.pipe import Search, SearchResult, Wanted
+from streamapp.terminal.pipe.answers import SearchResult
+from streamapp.terminal.pipe.calls import Search, Wanted
 from streamapp.terminal.worker import search
 from streamapp.terminal.worker.mt5_client import Mt5Client
 from tests.terminal.fake_broker import Row
