@@ -144,7 +144,8 @@ class Desk:
         def told() -> list[BrokerLogEntry]:
             return [entry for entry in self._log if entry.function == "order_send" and entry.order_id == order_id]
 
-        (entry,) = await eventually(told, f"the request of {name}")
+        found: list[BrokerLogEntry] = await eventually(told, f"the request of {name}")
+        (entry,) = found
         assert entry.request is not None
         return entry.request
 
