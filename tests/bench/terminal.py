@@ -144,6 +144,7 @@ def measure(folder: Path, say: Say, *, seconds: float, profile: str | None) -> N
         reads(module, say)
         market_orders(module, say)
         fsyncs(folder, say)
+        market_alone(psutil.Process(market_process.pid), say, seconds)
         with _running(nats_server.prepare(folder / "nats", free_port(), free_port()), logs) as nats:
             config = _config(folder, nats.spec.address, market.address)
             asyncio.run(_terminal(config, logs, say, seconds, profile=profile, market=market_process.pid))
@@ -222,6 +223,13 @@ def fsyncs(folder: Path, say: Say) -> None:
             os.fsync(file.fileno())
             times.append(time.perf_counter() - began)
     say(f"\nwrite and fsync of 4 KiB here  {percentiles(times, places=3)}")
+
+
+def market_alone(market: psutil.Process, say: Say, seconds: float) -> None:
+    """Print what the market costs while nobody asks it: its prices move, and that is no terminal's cost."""
+    before = _cpu_s(market)
+    time.sleep(seconds)
+    say(f"\nthe market, asked by nobody: CPU {(_cpu_s(market) - before) / seconds * 100:.2f} % of a core")
 
 
 async def _terminal(config: Path, logs: Path, say: Say, seconds: float, *, profile: str | None, market: int) -> None:
