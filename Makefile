@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := streamapp tables agents tests
 # What also runs on Windows, beside MetaTrader 5 or for who writes a bot (tests/test_windows.py keeps it complete).
-WINDOWS := -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
+WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
     -p streamapp.messages -p streamapp.nats -m streamapp.health
 
 .DEFAULT_GOAL := help
@@ -58,7 +58,7 @@ unit: $(READY) ## The tests; every branch of the domain must be covered.
 bench: $(READY) ## Print latency, throughput and what an order costs, as Markdown (5 to 10 minutes; BENCH=--help).
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-bench-terminal: $(READY) ## Measure the simulated module, and what a terminal adds to an order_send (two minutes).
+bench-terminal: $(READY) ## Measure the simulated module, and what a terminal adds to an order_send and costs (three minutes).
 	@$(BIN)/python -m tests.bench --terminal
 
 lock: ## Resolve requirements.txt anew from pyproject.toml, for all platforms (needs uv).

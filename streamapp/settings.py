@@ -110,7 +110,16 @@ class GuardSettings(Section):
 
     max_volume: Decimal | None = Field(None, description="Most lots in one order.")
     symbols: tuple[str, ...] = Field((), description="If given, no other symbol is traded.")
-    max_tick_age_s: float = Field(60.0, gt=0, description="A terminal refuses an order when its last tick is older.")
+    max_tick_age_s: float = Field(
+        60.0,
+        gt=0,
+        description="A terminal refuses a market order that opens when its last tick is older and no newer one comes.",
+    )
+    max_level_distance: Decimal = Field(
+        Decimal("0.5"),
+        gt=0,
+        description="Prices and levels further from the market than this share of it are refused as implausible.",
+    )
 
 
 class BrokerSettings(Section):
@@ -138,12 +147,28 @@ class TerminalSettings(Section):
     initialize_deadline_s: float = Field(
         180.0, gt=0, description="The same for initialize, which may start the terminal program."
     )
-    poll_interval_s: float = Field(0.25, gt=0, description="How often deals, orders and positions are looked at.")
+    poll_interval_s: float = Field(
+        0.9, gt=0, le=2.5, description="How often the connection, deals, orders and positions are looked at."
+    )
     snapshot_interval_s: float = Field(2.0, gt=0, description="How often positions and account are told.")
     settle_window_s: float = Field(
         45.0,
         gt=0,
         description="How long a doubt is looked for on one unbroken connection before its order is called absent.",
+    )
+    attempts_at_most: int = Field(
+        3,
+        ge=1,
+        le=10,
+        description="Times that a valid order is sent, if the broker proves each time that it executed nothing.",
+    )
+    deviation_points: dict[str, int] = Field(
+        default_factory=dict,
+        description="Most points from the price asked for, by symbol, in instant execution. Not named: the spread, "
+        "or 20. A signal's max_slippage_points goes first.",
+    )
+    deals_within_s: float = Field(
+        30.0, gt=0, description="How long the deals of a ticket that the broker calls filled may be missing unsaid."
     )
     equal_reads_s: float = Field(
         1.0,

@@ -16,9 +16,9 @@ import pytest
 
 from streamapp.local.process import REPOSITORY
 from streamapp.settings import Settings
-from streamapp.terminal.connection import WHAT_TO_DO
+from streamapp.terminal.account.connection import WHAT_TO_DO
 
-PACKAGES = ("terminal", "simulator", "conformance", "domain", "messages", "nats")
+PACKAGES = ("processes", "terminal", "simulator", "conformance", "domain", "messages", "nats")
 COMMANDS = ("streamapp.commands.", "streamapp.cli")
 """The command line runs there as well; what it starts for the local stack says so itself (commands/stack.py)."""
 GUARDED = {

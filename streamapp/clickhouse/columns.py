@@ -160,6 +160,11 @@ def _of(kind: Any, value: Any) -> Any:
     return value
 
 
+def _integer(value: Any) -> int:
+    # A magic is text: floats have no room for its 63 bits.
+    return int(value) if isinstance(value, str) and value.isdecimal() else int(_of(int, value))
+
+
 def _decimal(value: Any) -> Decimal:
     if type(value) not in {str, int, float}:
         raise TypeError(f"expected a decimal, got {value!r:.40}")
@@ -188,5 +193,6 @@ def _time(value: Any) -> datetime:
 _CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
     Decimal: _decimal,
     datetime: _time,
-    **{kind: partial(_of, kind) for kind in (bool, int, str)},
+    int: _integer,
+    **{kind: partial(_of, kind) for kind in (bool, str)},
 }

@@ -1,7 +1,7 @@
 """From records to rows: pure, and the same whenever the record is redelivered.
 
 A record of the archive is a commit: each of its facts is a row of ``facts``, each of its messages a row of the tables
-of its schema. A record of the broker log is one row.
+of its schema. A record of the broker log is a batch of entries, each of them a row; before log/2 it was one entry.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "error/1": (),  # what it says is in the facts
     "refused/1": (),  # and of this in signals
 }
-_SCHEMAS = {topics.ARCHIVE: "commit/1", topics.BROKER_LOG: "log/1"}
+_SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
 _PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")
 # A connector keeps no orders: they are the execution service's, and so are positions, accounts, decisions and facts.
 _CONNECTOR_TABLES = frozenset({"executions", "broker_log"})
@@ -134,10 +134,12 @@ def columns(table: str) -> tuple[str, ...]:
 def _parts(record: Record) -> list[_Part]:
     content = json_object(record.value, parse_float=float)
     expected = _SCHEMAS[record.topic]
-    if (schema := content.get("schema")) != expected:
-        raise Unusable("unknown_schema", f"expected {expected} in {record.topic}, got {schema!r:.80}")
-    if record.topic == topics.BROKER_LOG:
+    if (schema := content.get("schema")) not in expected:
+        raise Unusable("unknown_schema", f"expected {expected[0]} in {record.topic}, got {schema!r:.80}")
+    if schema == "log/1":
         return [_Part(Entry(record, content=content), ("broker_log",))]
+    if schema == "log/2":
+        return _log_entries(record, content.get("entries"))
     number, facts, messages = content.get("number"), content.get("facts", []), content.get("messages", [])
     if not (type(number) is int and isinstance(facts, list) and isinstance(messages, list)):
         raise Unusable("invalid", "expected an integer number and lists of facts and messages")
@@ -146,6 +148,12 @@ def _parts(record: Record) -> list[_Part]:
         *(_Part(Entry(record, f"facts.{n}", fact), ("facts",), (*place, n)) for n, fact in enumerate(facts)),
         *(_message(Entry(record, f"messages.{n}", each)) for n, each in enumerate(messages)),
     ]
+
+
+def _log_entries(record: Record, entries: Any) -> list[_Part]:
+    if not isinstance(entries, list):
+        raise Unusable("invalid", "expected a list of entries")
+    return [_Part(Entry(record, f"entries.{n}", entry), ("broker_log",)) for n, entry in enumerate(entries)]
 
 
 def _message(archived: Entry) -> _Part:

@@ -17,7 +17,7 @@ from streamapp.domain.status import (
     reason_of,
     status_of,
 )
-from streamapp.domain.vocabulary import FINAL_STATUSES
+from streamapp.domain.vocabulary import FINAL_STATUSES, decimal_text
 from streamapp.messages import order as wire
 from streamapp.messages.error import ENDING, ErrorKind, ErrorMessage
 from streamapp.messages.fill import FillMessage
@@ -241,7 +241,9 @@ def _bad_news(state: OrderState, fact: Fact) -> tuple[ErrorKind | None, int, str
             return "cancelled", state.last_attempt, str(ticket)
         case facts.BrokerExpired(ticket=ticket):
             return "expired", state.last_attempt, str(ticket)
-        case facts.BrokerAccepted(ticket=ticket) if len(state.accepted_tickets) > max(1, len(state.attempts)):
+        case facts.Unprotected(ticket=ticket):
+            return "unprotected", state.last_attempt, str(ticket)
+        case facts.BrokerAccepted(ticket=ticket) if state.is_duplicate:
             return "duplicate", state.last_attempt, str(ticket)
         case _:
             return None, 0, ""
@@ -260,7 +262,18 @@ def _text(body: facts.Body) -> str:  # noqa: PLR0911  one line for each fact
             return f"ticket {body.ticket}: {body.reason}"
         case facts.BrokerExpired():
             return f"ticket {body.ticket}: its time is over"
+        case facts.Unprotected():
+            asked, found = (
+                _levels(body.stop_loss, body.take_profit),
+                _levels(body.found_stop_loss, body.found_take_profit),
+            )
+            return f"ticket {body.ticket}, position {body.position_id}: expected {asked}, the broker shows {found}"
         case facts.BrokerAccepted():
             return f"ticket {body.ticket} is one more than this order should have"
         case _:
             return ""
+
+
+def _levels(stop_loss: Decimal | None, take_profit: Decimal | None) -> str:
+    said = ((name, value) for name, value in (("stop loss", stop_loss), ("take profit", take_profit)) if value)
+    return " and ".join(f"{name} {decimal_text(value)}" for name, value in said) or "no level"

@@ -16,7 +16,7 @@ from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
 from streamapp.messages.fill import FillMessage, ForeignFill
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.messages.operation import (
     CancelRequest,
     CloseByRequest,
@@ -134,7 +134,7 @@ CHANNELS = (
         sends=True,
     ),
     Channel(
-        "NATS", f"{subjects.BROKER_LOG}.{{account}}", "the broker log", (BrokerLogEntry,), receives=True, sends=True
+        "NATS", f"{subjects.BROKER_LOG}.{{account}}", "the broker log", (BrokerLogBatch,), receives=True, sends=True
     ),
     Channel(
         "NATS",
@@ -198,7 +198,7 @@ CHANNELS = (
         "Kafka",
         topics.BROKER_LOG,
         "the hash-chained broker log, for ever",
-        (BrokerLogEntry,),
+        (BrokerLogBatch, BrokerLogEntry),
         receives=True,
         sends=True,
     ),

@@ -31,7 +31,7 @@ def anomalies_of(state: OrderState) -> frozenset[Anomaly]:
     """Return every anomaly that the facts show, whatever order they came in.
 
     - ``overfilled``: more executed than asked for.
-    - ``duplicate_ticket``: more tickets at the broker than attempts: sent twice, or somebody used our magic.
+    - ``duplicate_ticket``: two tickets at the broker: sent twice, or somebody used our magic.
     - ``reject_contradicted``, ``revived``: every attempt was closed, the last one by a rejection or otherwise, and the
       broker shows a ticket or a fill all the same.
     - ``conflict``: one id with two contents.
@@ -39,7 +39,7 @@ def anomalies_of(state: OrderState) -> frozenset[Anomaly]:
     """
     found: dict[Anomaly, bool] = {
         "overfilled": is_overfilled(state),
-        "duplicate_ticket": len(state.accepted_tickets) > max(1, len(state.attempts)),
+        "duplicate_ticket": state.is_duplicate,
         "reject_contradicted": _is_contradicted(state, rejected=True),
         "revived": _is_contradicted(state, rejected=False),
         "conflict": bool(state.conflicts),

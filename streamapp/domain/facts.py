@@ -20,6 +20,7 @@ from streamapp.domain.vocabulary import (
     DealReason,
     Frozen,
     Lots,
+    Magic,
     Money,
     Side,
     UtcTime,
@@ -93,7 +94,7 @@ class OutcomeUnknown(Frozen):
 
     ``why``: no_answer (the terminal did not answer the broker agent), deadline, worker_lost, restarted,
     ambiguous_answer, foreign_epoch, conflict, foreign_timeout; suspicion: what may be the order is at the broker
-    without its name, and a person must look.
+    without its name, and a person must look; no_deals: the broker calls it filled, and shows no deal of it.
     """
 
     attempt: int
@@ -122,6 +123,20 @@ class BrokerAccepted(Frozen):
     """First sight of an order ticket of ours at the broker."""
 
     ticket: int = Field(gt=0)
+
+
+class Unprotected(Frozen):
+    """The ticket is filled, and its position does not have the stop loss and take profit that it should; None is none.
+
+    ``stop_loss``, ``take_profit``: as they should be; ``found_…``: as the broker shows them.
+    """
+
+    ticket: int
+    position_id: int
+    stop_loss: Money | None = None
+    take_profit: Money | None = None
+    found_stop_loss: Money | None = None
+    found_take_profit: Money | None = None
 
 
 class BrokerCancelled(Frozen):
@@ -157,7 +172,7 @@ class Filled(Frozen):
     fee: Money = Decimal(0)
     profit: Money = Decimal(0)
     currency: str = ""
-    magic: int = 0
+    magic: Magic = 0
     comment: str = ""
     time: UtcTime
 
@@ -223,6 +238,7 @@ Body = (
     | ProvenAbsent
     | BrokerRejected
     | BrokerAccepted
+    | Unprotected
     | BrokerCancelled
     | BrokerExpired
     | Filled
@@ -278,7 +294,7 @@ def fact_id_of(account: str, order_id: str | None, body: Body) -> str:  # noqa: 
             return f"{order_id}:created"
         case OutcomeUnknown():
             return f"{order_id}:unknown:{body.attempt}:{body.why}"
-        case BrokerAccepted() | BrokerCancelled() | BrokerExpired():
+        case BrokerAccepted() | Unprotected() | BrokerCancelled() | BrokerExpired():
             return f"{order_id}:{type(body).__name__}:{body.ticket}"
         case SubmitClaimed() | SubmitRefused() | SubmitStarted() | SubmitReturned() | ProvenAbsent() | BrokerRejected():
             return f"{order_id}:{type(body).__name__}:{body.attempt}"

@@ -124,6 +124,7 @@ _OF_ATTEMPT: dict[type, _Said] = {
 }
 _OF_TICKET: dict[type, _Said] = {
     facts.BrokerAccepted: lambda *_: {"accepted": True},
+    facts.Unprotected: lambda *_: {},  # of the position's levels the order knows nothing
     facts.BrokerCancelled: lambda _, body: {"cancelled": body.reason},
     facts.BrokerExpired: lambda *_: {"expired": True},
 }

@@ -62,11 +62,16 @@ def magic_of(order_id: str) -> int:
     return int.from_bytes(hashlib.sha256(order_id.encode()).digest()[:8], "big") >> 1 or 1
 
 
+TAG_BEGINS = "g1"
+SHORTEST_TAG = 8
+"""So many characters of a tag still name an order among the few that are looked for: they hold 30 bits."""
+
+
 def tag_of(order_id: str) -> str:
     """Return the 14 character ASCII tag that stands first in the broker's comment (a second key beside the magic)."""
     alphabet = "abcdefghijklmnopqrstuvwxyz234567"
     number = int.from_bytes(hashlib.sha256(b"tag:" + order_id.encode()).digest()[:8], "big") >> 4
-    return "g1" + "".join(alphabet[(number >> shift) & 31] for shift in range(55, -1, -5))
+    return TAG_BEGINS + "".join(alphabet[(number >> shift) & 31] for shift in range(55, -1, -5))
 
 
 def error_id_for(order_id: str, attempt: int, kind: str) -> str:

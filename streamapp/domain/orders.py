@@ -158,6 +158,14 @@ class OrderState:
         """The tickets the broker accepted, ascending."""
         return sorted(number for number, ticket in self.tickets.items() if ticket.accepted)
 
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether the broker has more than one ticket of it: sent twice, or somebody used our magic.
+
+        However many attempts there were: a new one begins only after proof that the one before came to nothing.
+        """
+        return sum(ticket.accepted and not ticket.rejected for ticket in self.tickets.values()) > 1
+
     @cached_property
     def memo(self) -> dict[str, Any]:
         """Room for what others derive from this state and need again."""

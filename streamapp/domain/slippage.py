@@ -90,7 +90,7 @@ def cost(side: Side, fills: Sequence[Filled], benchmark: Decimal, market: Submit
         benchmark: A price in the symbol's quote.
         market: Gives point, contract size and account rate; None from a foreign connector.
     """
-    if benchmark <= 0:
+    if not benchmark:  # prices may be negative, as oil's were; against 0 there are no basis points
         return None
     paid = volume = Decimal(0)
     for filled in fills:
@@ -101,7 +101,7 @@ def cost(side: Side, fills: Sequence[Filled], benchmark: Decimal, market: Submit
     )  # s (p - b) q, exact: no average was rounded on the way
     adverse = adverse if side == "buy" else EXACT.minus(adverse)
     per_lot = EXACT.divide(adverse, volume)
-    bps = _rounded(EXACT.divide(EXACT.multiply(per_lot, Decimal(10_000)), benchmark), _FINE)
+    bps = _rounded(EXACT.divide(EXACT.multiply(per_lot, Decimal(10_000)), abs(benchmark)), _FINE)
     if bps is None or market is None:
         return None if bps is None else Cost(None, bps, None)
     points = None if market.point <= 0 else _rounded(EXACT.divide(per_lot, market.point), _POINTS)

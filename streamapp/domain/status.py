@@ -10,6 +10,7 @@ from streamapp.domain.vocabulary import Status
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
 _AWAITED = "no_answer"  # the broker agent's own doubt: it was not answered, which says nothing about the terminal
+_UNSHOWN = "no_deals"  # the ticket is filled, the broker says; how much of it only a deal can tell
 _UNSAID = "foreign_timeout"  # a foreign connector can't show a ticket, so a partial fill says nothing about the rest
 
 
@@ -100,12 +101,12 @@ def doubts_of(state: OrderState) -> list[str]:
     """Return the reasons for which nobody knows whether an attempt was executed, unless evidence has answered them.
 
     Any word of the terminal answers ``no_answer``. Everything else is answered only by evidence of the outcome: an
-    accepted ticket, a deal, a rejection, a refusal, a proof of absence; and ``foreign_timeout`` not by a fill that
-    leaves volume open, as a foreign connector has no other word for what became of the rest.
+    accepted ticket, a deal, a rejection, a refusal, a proof of absence; ``no_deals`` only by a deal; and
+    ``foreign_timeout`` not by a fill that leaves volume open, as a foreign connector has no other word for what became
+    of the rest.
     """
-    seen = bool(state.deals) or bool(state.tickets)
     return sorted(
-        {why for attempt in state.attempts.values() for why in attempt.doubts if not _answered(why, attempt, seen)}
+        {why for attempt in state.attempts.values() for why in attempt.doubts if not _answered(why, attempt, state)}
     )
 
 
@@ -121,12 +122,12 @@ def bad_modifications(state: OrderState) -> bool:
     return any(modified(state.created.parameters, changes) is None for changes in state.modifications)
 
 
-def _answered(why: str, attempt: Attempt, seen: bool) -> bool:
+def _answered(why: str, attempt: Attempt, state: OrderState) -> bool:
     if attempt.closed:
         return True
-    if why == _UNSAID:
-        return False
-    return seen or (why == _AWAITED and attempt.reached_terminal)
+    if why in {_UNSAID, _UNSHOWN}:
+        return why == _UNSHOWN and bool(state.deals)
+    return bool(state.deals or state.tickets) or (why == _AWAITED and attempt.reached_terminal)
 
 
 def _is_live(state: OrderState) -> bool:

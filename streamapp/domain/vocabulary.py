@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
@@ -17,7 +17,9 @@ FINAL_STATUSES: frozenset[str] = frozenset({"filled", "cancelled", "rejected", "
 Decision = Literal["accepted", "refused", "duplicate", "conflict"]
 DealEntry = Literal["in", "out", "inout", "out_by"]
 DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
-Connection = Literal["connecting", "ready", "no_algo_trading", "wrong_account", "disconnected", "hung"]
+Connection = Literal[
+    "connecting", "ready", "no_algo_trading", "wrong_account", "wrong_password", "disconnected", "hung"
+]
 ExpectedPriceSource = Literal["signal", "arrival_mid"]
 
 
@@ -62,6 +64,13 @@ BoundedDecimal = Annotated[Money, AfterValidator(_bounded)]
 Lots = Annotated[BoundedDecimal, Field(gt=0)]
 Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
 """Of an order, deal or position at the broker, as it arrives from outside."""
+Magic = Annotated[
+    int,
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}, mode="validation"),
+]
+"""An order's number at the broker, of up to 64 bits. Text on the wire: JSON readers whose numbers are floats keep 53
+bits, and take another number for it. Read as text or as a number."""
 UtcTime = Annotated[datetime, AfterValidator(in_utc), PlainSerializer(time_text, return_type=str, when_used="json")]
 
 

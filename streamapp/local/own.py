@@ -14,10 +14,11 @@ from typing import IO
 
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.ports import EPHEMERAL, is_free
-from streamapp.local.process import POLL_S, REPOSITORY, kill_group, last_lines
+from streamapp.local.process import POLL_S, REPOSITORY, last_lines
 from streamapp.local.readiness import http_answers
 from streamapp.local.state import StackFolder
 from streamapp.ports import Ports
+from streamapp.processes.guard import kill_group
 from streamapp.settings import Settings, settings_from
 
 START_DEADLINE_S = 400.0  # the first start of all downloads Kafka's jars

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.readiness import Probe
-from streamapp.local.tether import tethered
+from streamapp.processes.guard import kill_group, tied
 
 # Processes are started here, so that `-m streamapp...`, `tables` and `agents` are found wherever the command was typed.
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,7 +56,7 @@ class RunningProcess:
         with self.log.open("ab") as output:
             try:
                 self._process = subprocess.Popen(
-                    tethered(spec.argv),
+                    tied(spec.argv),
                     cwd=REPOSITORY,
                     env={**os.environ, **spec.environment},
                     stdin=subprocess.DEVNULL,
@@ -115,13 +114,6 @@ class RunningProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self.spec.stop_within_s)
         self.kill()
-
-
-def kill_group(group: int) -> None:
-    """SIGKILL every process of the group; nothing happens if there is none."""
-    # macOS answers EPERM for a group whose only members are already dead.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def last_lines(log: Path, count: int = 12) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.local.process import POLL_S, kill_group
+from streamapp.local.process import POLL_S
+from streamapp.processes.guard import kill_group
+from streamapp.processes.locks import FileLock, LockHeldError
 
 # `up` gives its processes 30 s to end; what is not gone then never will be.
 DOWN_DEADLINE_S = 45.0
@@ -64,8 +65,11 @@ class StackFolder:
         """Return the stack that runs over this folder now, or None."""
         if not self._lock.exists():
             return None
-        with self._lock.open("ab") as lock:
-            return None if _locks(lock) else self.read() or StackState(pid=0, addresses={})
+        try:
+            FileLock(self._lock).release()
+        except LockHeldError:
+            return self.read() or StackState(pid=0, addresses={})
+        return None
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -74,17 +78,20 @@ class StackFolder:
         Raises:
             ConfigurationError: a stack runs over it; with its pid and addresses.
         """
-        self.data.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("ab") as lock:
-            if not _locks(lock):
-                state = self.read()
-                who = state.sentence() if state else "just starting"
-                raise ConfigurationError(f"a stack already runs in {self.data} ({who}); `streamapp down` stops it")
+        try:
+            lock = FileLock(self._lock)
+        except LockHeldError:
+            state = self.read()
+            who = state.sentence() if state else "just starting"
+            raise ConfigurationError(
+                f"a stack already runs in {self.data} ({who}); `streamapp down` stops it"
+            ) from None
+        try:
             self.end_orphans()
-            try:
-                yield
-            finally:
-                self._file.unlink(missing_ok=True)
+            yield
+        finally:
+            self._file.unlink(missing_ok=True)
+            lock.release()
 
     def end_orphans(self) -> list[str]:
         """Kill what a dead supervisor has left, and return its names; a recycled pid has another time of creation."""
@@ -115,16 +122,6 @@ class StackFolder:
                 raise Transient(f"expected pid {state.pid} to end within {DOWN_DEADLINE_S:.0f} s, got it still there")
             time.sleep(POLL_S)
         return state
-
-
-def _locks(lock: IO[bytes]) -> bool:
-    import fcntl  # not on Windows, where the command line is used without a local stack
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def born(pid: int) -> float:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from streamapp.local.process import POLL_S, ProcessSpec, RunningProcess, last_lines
-from streamapp.local.sentinel import Sentinel
+from streamapp.processes.backoff import Backoff
+from streamapp.processes.guard import Sentinel
 
 FIRST_BACKOFF_S = 0.5
 LAST_BACKOFF_S = 15.0  # a broken setting must not fill the disk with logs, a mended one should not wait long
@@ -30,16 +31,11 @@ class _Kept:
         self.process: RunningProcess | None = None
         self.task: asyncio.Task[None] | None = None
         self.was_ready = False
-        self._exits_in_a_row = 0
+        self.backoff = Backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S, healthy_after_s=HEALTHY_AFTER_S)
 
     @property
     def is_hopeless(self) -> bool:
-        return not self.was_ready and self._exits_in_a_row >= HOPELESS_STARTS
-
-    def backoff_s(self, ran_s: float) -> float:
-        """Count an exit and return how long to wait before the next start."""
-        self._exits_in_a_row = 1 if ran_s > HEALTHY_AFTER_S else self._exits_in_a_row + 1
-        return min(FIRST_BACKOFF_S * 2.0 ** (self._exits_in_a_row - 1), LAST_BACKOFF_S)
+        return not self.was_ready and self.backoff.failures >= HOPELESS_STARTS
 
 
 class Supervisor:
@@ -99,7 +95,7 @@ class Supervisor:
             while process.exit_code is None:
                 await asyncio.sleep(POLL_S)
             self._bury(kept, process)
-            backoff_s = kept.backoff_s(time.monotonic() - process.started)
+            backoff_s = kept.backoff.next_s(time.monotonic() - process.started)
             self._say(
                 f"{kept.spec.name} {_ended(process)}. Its log ({process.log}) ends with:\n{last_lines(process.log)}"
             )

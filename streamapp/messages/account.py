@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import Connection, Frozen, Money, Side, UtcTime
+from streamapp.domain.vocabulary import Connection, Frozen, Magic, Money, Side, UtcTime
 from streamapp.messages.envelope import Message
 
 
@@ -45,7 +45,7 @@ class SnapshotPosition(Frozen):
     take_profit: Money | None = None
     profit: Money
     swap: Money
-    magic: int
+    magic: Magic
 
 
 class SnapshotMessage(Message):

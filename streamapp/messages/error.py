@@ -20,8 +20,10 @@ ErrorKind = Literal[
     "disconnected",
     "cancelled",
     "expired",
+    "unprotected",
 ]
-"""``cancelled`` and ``expired`` are said by a connector only: they end what is left of an order, and whoever gets its
+"""``unprotected``: the order is filled, and its position lacks a stop loss or take profit that it should have.
+``cancelled`` and ``expired`` are said by a connector only: they end what is left of an order, and whoever gets its
 answers from us alone has no ``orders.cancelled`` to see it by."""
 ENDING: frozenset[ErrorKind] = frozenset({"rejected", "invalid", "not_connected", "absent", "cancelled", "expired"})
 """The kinds by which an order can be over."""

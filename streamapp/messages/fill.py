@@ -60,7 +60,7 @@ class ForeignFill(Frozen):
     ticket: int | None = None
     position_id: int | None = None
     volume: Lots
-    price: BoundedDecimal = Field(gt=0)
+    price: BoundedDecimal
     commission: BoundedDecimal = Decimal(0)
     swap: BoundedDecimal = Decimal(0)
     fee: BoundedDecimal = Decimal(0)

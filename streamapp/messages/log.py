@@ -1,15 +1,16 @@
-"""log/1: one exchange with the broker's terminal, hash-chained per account, on ``mt5.log.{account}``."""
+"""log/2: exchanges with the broker's terminal, hash-chained per account, on ``mt5.log.{account}``; each is a log/1."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from streamapp.domain.vocabulary import UtcTime, time_text
-from streamapp.messages.envelope import Message
+from streamapp.messages.envelope import Message, encode_around
 
 GENESIS_HASH = "0" * 64
 
@@ -34,6 +35,30 @@ class BrokerLogEntry(Message):
     last_error: tuple[int, str] | None = None
     order_id: str | None = None
     duration_us: int = 0
+
+
+class BrokerLogPlace(Message):
+    """Where a batch of entries stands: its account, the epoch of its journal, and the seq of its first entry."""
+
+    schema_: Literal["log/2"] = Field("log/2", alias="schema")
+    account: str
+    epoch: str
+    first_seq: int = Field(ge=1)
+
+
+class BrokerLogBatch(BrokerLogPlace):
+    """log/2: the entries that waited together, at most 100 and about 200 kB of them, or one that is larger.
+
+    Their ``seq`` is contiguous from ``first_seq``. A batch may overlap others, earlier or later ones: what is
+    published again is not cut where it was cut before.
+    """
+
+    entries: tuple[BrokerLogEntry, ...] = Field(min_length=1)
+
+
+def encode_entries(place: BrokerLogPlace, entries: Sequence[bytes]) -> bytes:
+    """Return the BrokerLogBatch of entries that are encoded already, without reading them."""
+    return encode_around(place, "entries", entries)
 
 
 def chained(previous_hash: str, **fields: Any) -> BrokerLogEntry:

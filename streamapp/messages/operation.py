@@ -54,13 +54,13 @@ class CancelRequest(_OfOrder):
 class ModifyRequest(_OfOrder):
     """modify: new values for an order that works at the broker; null keeps the old one, 0 takes a level away.
 
-    An ``expiration`` makes it an order with time_in_force until.
+    Prices may be negative where the symbol's are. An ``expiration`` makes it an order with time_in_force until.
     """
 
-    price: BoundedDecimal | None = Field(None, gt=0)
-    stop_limit_price: BoundedDecimal | None = Field(None, gt=0)
-    stop_loss: BoundedDecimal | None = Field(None, ge=0)
-    take_profit: BoundedDecimal | None = Field(None, ge=0)
+    price: BoundedDecimal | None = None
+    stop_limit_price: BoundedDecimal | None = None
+    stop_loss: BoundedDecimal | None = None
+    take_profit: BoundedDecimal | None = None
     expiration: UtcTime | None = None
 
 
@@ -68,8 +68,8 @@ class ProtectRequest(OperationRequest):
     """protect: stop loss and take profit of a position; null keeps the old one, 0 takes it away."""
 
     position_id: Ticket
-    stop_loss: BoundedDecimal | None = Field(None, ge=0)
-    take_profit: BoundedDecimal | None = Field(None, ge=0)
+    stop_loss: BoundedDecimal | None = None
+    take_profit: BoundedDecimal | None = None
 
 
 class CloseRequest(OperationRequest):
@@ -140,3 +140,13 @@ class ResumeReply(Message):
     was: str | None = None
     error: str | None = None
     clock: UtcTime
+
+
+OPERATIONS: dict[str, type[OperationRequest]] = {
+    "cancel": CancelRequest,
+    "modify": ModifyRequest,
+    "protect": ProtectRequest,
+    "close": CloseRequest,
+    "close_by": CloseByRequest,
+}
+"""What is asked of orders and positions, by the word that ends its subject."""

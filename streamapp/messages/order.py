@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import ExpectedPriceSource, Frozen, Money, Status, UtcTime
+from streamapp.domain.vocabulary import ExpectedPriceSource, Frozen, Magic, Money, Status, UtcTime
 from streamapp.messages.envelope import Message
 
 
@@ -59,7 +59,7 @@ class OrderMessage(OrderParameters, Message):
     slippage: Slippage | None = None
     ticket: int | None = None
     position_id: int | None = None
-    magic: int
+    magic: Magic
     attempt: int
     executor: str
     not_after: UtcTime

@@ -11,7 +11,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import Connection, DealReason, FillPolicy, Frozen, Money, OrderType, Side, UtcTime
+from streamapp.domain.vocabulary import (
+    Connection,
+    DealReason,
+    FillPolicy,
+    Frozen,
+    Magic,
+    Money,
+    OrderType,
+    Side,
+    UtcTime,
+)
 from streamapp.messages.envelope import Message
 
 LARGEST_PAGE = 500
@@ -106,7 +116,7 @@ class OpenPosition(Frozen):
     profit: Money
     swap: Money
     reason: DealReason
-    magic: int
+    magic: Magic
     comment: str
     opened_at: UtcTime
     updated_at: UtcTime
@@ -139,7 +149,7 @@ class WorkingOrder(Frozen):
     fill_policy: FillPolicy | Literal["other"]
     position_id: int | None
     reason: DealReason
-    magic: int
+    magic: Magic
     comment: str
     placed_at: UtcTime
 

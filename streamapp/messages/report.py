@@ -12,7 +12,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from streamapp.domain import facts
 from streamapp.domain.vocabulary import Connection, Frozen, UtcTime
-from streamapp.messages.envelope import Message, reason_and_detail
+from streamapp.messages.envelope import Message, encode_around, reason_and_detail
 
 ReportKind = Literal[
     "refused",
@@ -21,6 +21,7 @@ ReportKind = Literal[
     "unknown",
     "absent",
     "accepted",
+    "unprotected",
     "rejected",
     "cancelled",
     "expired",
@@ -127,7 +128,7 @@ class BadReport:
 
 def encode_batch(place: BatchPlace, reports: Sequence[bytes]) -> bytes:
     """Return the ReportBatch of reports that are encoded already, without reading them."""
-    return place.encode().removesuffix(b"}") + b',"reports":[' + b",".join(reports) + b"]}"
+    return encode_around(place, "reports", reports)
 
 
 def read_batch(payload: bytes) -> tuple[BatchPlace, list[Report | BadReport]]:

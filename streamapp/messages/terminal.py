@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import LARGEST_INTEGER, Connection, Frozen, Ticket, UtcTime
+from streamapp.domain.vocabulary import LARGEST_INTEGER, Connection, Frozen, Magic, Ticket, UtcTime
 from streamapp.messages.envelope import Message
 
 MOST_POINTS = 10**9
@@ -55,7 +55,7 @@ class JournalRow(Frozen):
     hash: str
     state: SubmitState
     attempt: int
-    magic: int
+    magic: Magic
     not_after: UtcTime
     recorded_at: UtcTime
     reason: str | None = None

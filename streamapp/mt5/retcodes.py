@@ -57,7 +57,8 @@ _DOUBT: _Meanings = ("doubt", "doubt", "doubt", "doubt", "doubt")
 _TAKEN: _Meanings = ("taken", "taken", "taken", "taken", "taken")
 _REJECTED: _Meanings = ("rejected", "rejected", "rejected", "rejected", "rejected")
 _CLOSE_AGAIN: _Meanings = ("rejected", "rejected", "rejected", "retry", "rejected")
-"""The price moved, or less is open than a moment ago: a close is asked again as things are now."""
+"""The price moved, or less is open than a moment ago: a close is asked again as things are now. Off quotes too: it
+names the position, which is closed once however often it is asked."""
 _CONFLICT: _Meanings = ("retry", "retry", "retry", "retry", "doubt")
 """Another request is in progress. What is sent once, a close-by, must not be tried again."""
 
@@ -96,7 +97,8 @@ RETCODES: dict[int, Retcode] = {
     10027: Retcode("client_disables_at", "AutoTrading disabled by client", "rejected", *_REJECTED),
     10028: Retcode("locked", "Request locked", "doubt", *_CONFLICT),
     10029: Retcode("frozen", "Order or position frozen", "rejected", *_REJECTED),
-    10030: Retcode("invalid_fill", "Unsupported filling mode", "rejected", *_REJECTED),
+    # A close is asked again with the next mode: the symbol's flags were wrong.
+    10030: Retcode("invalid_fill", "Unsupported filling mode", "rejected", *_CLOSE_AGAIN),
     10031: Retcode("connection", "No connection", "doubt", *_DOUBT),
     10032: Retcode("only_real", "Only real accounts allowed", "rejected", *_REJECTED),
     10033: Retcode("limit_orders", "Orders limit reached", "rejected", *_REJECTED),
@@ -136,6 +138,15 @@ LAST_ERRORS: dict[int, LastError] = {
     -10005: LastError("internal_fail_timeout", "IPC timeout", "doubt", "doubt"),
 }
 
+AGAIN = frozenset({10004, 10020, 10024, 10030})
+"""After these an order that is sent once may be sent anew: nothing was executed, and the reason may be gone. The first
+two are the server's "not at this price, but at that one", an offer that ends with its answer. The others are said
+before the request comes to a dealer: too many of them, or a filling mode that the symbol does not take.
+
+10021 (off quotes) is not among them: it was seen of orders that were executed all the same (reference mt5 §2.4). We
+send, the server executes, we read "off quotes"; its deal is not to be seen yet, so a look finds nothing; we send again,
+and it executes again. Only a whole settle window without a sight would show that it did not, and by then the order's
+time is over. It stays rejected, and a deal that comes all the same is adopted with an alarm."""
 IPC_ERRORS = frozenset(code for code in LAST_ERRORS if code <= -10000)
 """After any of them the replies may be one out of phase: nothing is asked before the next ``initialize``."""
 
@@ -152,12 +163,16 @@ def last_error_of(code: int) -> LastError:
 
 @dataclass(frozen=True)
 class OpeningVerdict:
-    """What is known after ``order_send`` of an order that opens. ``ticket`` is > 0 when the outcome is accepted."""
+    """What is known after ``order_send`` of an order that opens. ``ticket`` is > 0 when the outcome is accepted.
+
+    ``again``: it is rejected, and the answer is proof enough to send it anew (:data:`AGAIN`).
+    """
 
     outcome: Opening
     name: str
     message: str = ""
     ticket: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,7 +200,8 @@ def classify_opening(retcode: int | None, ticket: int, comment: str, last_error:
     row = retcode_of(retcode)
     if row.opening == "accepted" and ticket <= 0:
         return OpeningVerdict("doubt", row.name, "expected an order ticket with a retcode of success, got 0")
-    return OpeningVerdict(row.opening, row.name, comment, ticket)
+    # One that was given a ticket may have come further than its answer says.
+    return OpeningVerdict(row.opening, row.name, comment, ticket, again=retcode in AGAIN and ticket == 0)
 
 
 def classify_operation(

@@ -14,11 +14,14 @@ from pathlib import Path
 
 from streamapp import health
 from streamapp.errors import ConfigurationError
+from streamapp.processes.guard import keep_children
 from streamapp.settings import Settings, load_settings
-from streamapp.terminal import preflight, windows
-from streamapp.terminal.lifetime import keep_children
+from streamapp.terminal import preflight
 from streamapp.terminal.logfile import LogFile
-from streamapp.terminal.supervision import Output, Supervisor
+from streamapp.terminal.parent import Output, TerminalSupervisor
+
+if sys.platform == "win32":
+    from streamapp.processes import win32
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +90,10 @@ async def _run(options: argparse.Namespace, settings: Settings, output: Output) 
     for line in preflight.greeting(settings, accounts):
         logger.info("%s", line)
     port = settings.ports.terminals if options.port is None else options.port
-    return await serve(Supervisor(settings, accounts, output), port, settings.web.bind)
+    return await serve(TerminalSupervisor(settings, accounts, output), port, settings.web.bind)
 
 
-async def serve(supervisor: Supervisor, port: int, bind: str) -> int:
+async def serve(supervisor: TerminalSupervisor, port: int, bind: str) -> int:
     """Run until somebody stops us; return the exit code.
 
     Raises:
@@ -121,7 +124,7 @@ def listen_for_stop(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> thr
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: tell())
     if sys.platform == "win32":
-        stopped = windows.stop_with_console(windows.Kernel32(), tell)
+        stopped = win32.stop_with_console(win32.Kernel32(), tell)
     else:
         stopped = threading.Event()
     return stopped

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.settings import Settings, secret
-from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.journal import Journal, journal_path
-from streamapp.terminal.lifetime import FileLock, LockHeldError
-from streamapp.terminal.link import WorkerLink
+from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.worker_client import WorkerClient
+from streamapp.terminal.journal.database import Journal, journal_path
 
 NATS_WAIT_S = 5.0
 WAIT_S = 60.0
@@ -63,9 +63,15 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
     own = settings.accounts[name]
     journal = Journal(folder / "journal.sqlite3", name)
     environment = {"STREAMAPP_SIMULATOR_ADDRESS": settings.market_address} if own.module == "simulated" else {}
-    link = WorkerLink(own.module, folder / "worker", environment=environment)
+    link = WorkerClient(own.module, folder / "worker", environment=environment)
     connection = BrokerConnection(
-        link, journal, own, settings.terminal, clock=utc_now, password=secret(own.password_file)
+        link,
+        journal,
+        own,
+        settings.terminal,
+        clock=utc_now,
+        password=secret(own.password_file),
+        symbols=settings.guards.symbols,
     )
     tasks = [asyncio.create_task(part.run()) for part in (journal, link, connection)]
     try:
@@ -85,7 +91,7 @@ async def _settled(connection: BrokerConnection) -> None:
     until, away_since = now() + WAIT_S, now()
     while now() < until:
         match connection.health.connection:
-            case "ready" | "no_algo_trading" | "wrong_account":
+            case "ready" | "no_algo_trading" | "wrong_account" | "wrong_password":
                 return
             case "disconnected" if now() - away_since > AWAY_S:
                 return
@@ -99,7 +105,7 @@ def _described(connection: BrokerConnection) -> str:
     if health.connection != "ready" or account is None:
         return f"{health.connection}: {health.detail}"
     mode = "hedging" if connection.hedging else "netting"
-    return f"ready: {account['login']} on {account['server']}, {account['currency']}, {mode}"
+    return f"ready: {account.login} on {account.server}, {account.currency}, {mode}"
 
 
 def _beside(path: Path, ending: str) -> Path:

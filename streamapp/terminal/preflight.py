@@ -54,11 +54,11 @@ def _of_account(name: str, settings: Settings, platform: str, installed: Install
     if account.module != "MetaTrader5":
         return found
     if platform != "win32":
-        elsewhere = (
+        logged_in_as = (
             f'module = "MetaTrader5" works on Windows only, beside the terminal program; this is {platform}. '
             'Run this there, or set module = "simulated"'
         )
-        return [*found, elsewhere]
+        return [*found, logged_in_as]
     if name.casefold() in DEVICES:
         found.append("expected another name: Windows keeps this one for a device, and gives no file to its journal")
     if not installed("MetaTrader5"):

@@ -1,4 +1,4 @@
-"""What the simulated module needs for its answers, and what a terminal adds to an order_send."""
+"""What the simulated module needs for its answers, what a terminal adds to an order_send, and what it costs idle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamapp.local import nats as nats_server
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
 from streamapp.local.readiness import http_answers
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch
 from streamapp.messages.report import ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitRequest
 from streamapp.nats.connection import connect
@@ -48,6 +48,8 @@ READS = 2000
 ORDERS_S = 5.0
 RATES = (1.0, 5.0, 20.0, 50.0)
 READY_S = 60.0
+SETTLED_S = 5.0
+"""How long after a change until only the watching is left."""
 DRAIN_S = 30.0
 SYNCS = 300
 PAGE = b"x" * 4096
@@ -106,10 +108,10 @@ class Desk:
                 self.times.reported.setdefault(report.order_id, at)
 
     async def _on_entry(self, message: Any) -> None:
-        entry = BrokerLogEntry.decode(message.data)
-        if entry.function == "order_send" and entry.order_id:
-            self.times.called[entry.order_id] = entry.at.timestamp()
-            self.times.returned[entry.order_id] = entry.at.timestamp() + entry.duration_us / 1e6
+        for entry in BrokerLogBatch.decode(message.data).entries:
+            if entry.function == "order_send" and entry.order_id:
+                self.times.called[entry.order_id] = entry.at.timestamp()
+                self.times.returned[entry.order_id] = entry.at.timestamp() + entry.duration_us / 1e6
 
     async def run(self, rate: float, orders: int) -> Times:
         """Send ``orders`` at ``rate`` a second, and return their times when all are reported."""
@@ -137,14 +139,15 @@ def measure(folder: Path, say: Say, *, seconds: float, profile: str | None) -> N
     """Start a market, a NATS server and a terminal, measure them, and stop them."""
     logs = folder / "logs"
     market = _market(folder)
-    with _running(market, logs):
+    with _running(market, logs) as market_process:
         module = _module(market.address)
         reads(module, say)
         market_orders(module, say)
         fsyncs(folder, say)
+        market_alone(psutil.Process(market_process.pid), say, seconds)
         with _running(nats_server.prepare(folder / "nats", free_port(), free_port()), logs) as nats:
             config = _config(folder, nats.spec.address, market.address)
-            asyncio.run(_terminal(config, logs, say, seconds, profile))
+            asyncio.run(_terminal(config, logs, say, seconds, profile=profile, market=market_process.pid))
 
 
 def reads(module: ModuleType, say: Say) -> None:
@@ -222,27 +225,62 @@ def fsyncs(folder: Path, say: Say) -> None:
     say(f"\nwrite and fsync of 4 KiB here  {percentiles(times, places=3)}")
 
 
-async def _terminal(config: Path, logs: Path, say: Say, seconds: float, profile: str | None) -> None:
+def market_alone(market: psutil.Process, say: Say, seconds: float) -> None:
+    """Print what the market costs while nobody asks it: its prices move, and that is no terminal's cost."""
+    before = _cpu_s(market)
+    time.sleep(seconds)
+    say(f"\nthe market, asked by nobody: CPU {(_cpu_s(market) - before) / seconds * 100:.2f} % of a core")
+
+
+async def _terminal(config: Path, logs: Path, say: Say, seconds: float, *, profile: str | None, market: int) -> None:
     settings = settings_from(config)
     nats = await connect(settings, "streamapp-bench")
     try:
         await ensure(nats.jetstream(), settings, create=True)
         with _child(config, logs, profile) as process:
-            desk = Desk(nats, await _ready(nats, process))
+            desk, meter = Desk(nats, await _ready(nats, process)), Meter(process.pid, market)
             await desk.listen()
             await desk.run(20.0, 40)
+            await _idle("nothing open", meter, say, seconds)
             for rate in RATES:
-                await _rate(desk, process, say, rate, max(int(rate * seconds), 10))
+                await _rate(desk, meter, say, rate, max(int(rate * seconds), 10))
+            await desk.run(1.0, 1)
+            await _idle("a position open", meter, say, seconds)
     finally:
         await nats.close()
 
 
-async def _rate(desk: Desk, process: subprocess.Popen[bytes], say: Say, rate: float, orders: int) -> None:
-    before = _cpu_s(process)
+class Meter:
+    """The CPU time of an account's process, its worker and the simulated market."""
+
+    def __init__(self, terminal: int, market: int) -> None:
+        self._terminal, self._market = psutil.Process(terminal), psutil.Process(market)
+
+    def read(self) -> list[float]:
+        """Return the seconds of each so far."""
+        workers = self._terminal.children(recursive=True)
+        return [sum(map(_cpu_s, processes)) for processes in ([self._terminal], workers, [self._market])]
+
+    def since(self, before: list[float], per: float, unit: str) -> str:
+        """Return what each used since ``before``, divided by ``per``, and the sum."""
+        used = [(now - then) / per for now, then in zip(self.read(), before, strict=True)]
+        names = ("terminal", "worker", "market")
+        parts = " + ".join(f"{name} {value:.2f}" for name, value in zip(names, used, strict=True))
+        return f"{parts} = {sum(used):.2f} {unit}"
+
+
+async def _idle(what: str, meter: Meter, say: Say, seconds: float) -> None:
+    await asyncio.sleep(SETTLED_S)
+    before = meter.read()
+    await asyncio.sleep(seconds)
+    say(f"\nan account with {what}, idle: CPU {meter.since(before, seconds / 100, '% of a core')}")
+
+
+async def _rate(desk: Desk, meter: Meter, say: Say, rate: float, orders: int) -> None:
+    before = meter.read()
     times = await desk.run(rate, orders)
-    used_ms = (_cpu_s(process) - before) / orders * 1000
-    say(f"\n{rate:g} orders/s, {len(times.complete)} of {orders} reported; CPU of terminal and worker {used_ms:.1f} ms "
-        "an order, watching included")  # fmt: skip
+    used = meter.since(before, orders / 1000, "ms an order, watching included")
+    say(f"\n{rate:g} orders/s, {len(times.complete)} of {orders} reported; CPU {used}")
     say(f"  submit sent → order_send       {percentiles(times.before(), places=2)}")
     say(f"  order_send itself              {percentiles(times.calls(), places=2)}")
     say(f"  order_send → report heard      {percentiles(times.after(), places=2)}")
@@ -264,14 +302,14 @@ async def _ready(nats: Client, process: subprocess.Popen[bytes]) -> str:
     raise SystemExit(f"the terminal did not become ready within {READY_S:g} s")
 
 
-def _cpu_s(process: subprocess.Popen[bytes]) -> float:
-    parent = psutil.Process(process.pid)
-    return sum(sum(one.cpu_times()[:2]) for one in [parent, *parent.children(recursive=True)])
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager
 def _child(config: Path, logs: Path, profile: str | None) -> Iterator[subprocess.Popen[bytes]]:
-    module = ["-m", "streamapp.terminal.child", "--account", ACCOUNT]
+    module = ["-m", "streamapp.terminal.account.process", "--account", ACCOUNT]
     profiler = ["-m", "cProfile", "-o", profile] if profile else []
     environment = {**os.environ, "STREAMAPP_CONFIG": str(config)}
     with (

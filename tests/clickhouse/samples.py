@@ -15,7 +15,7 @@ from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import FillMessage
-from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, chained
+from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, BrokerLogPlace, chained, encode_entries
 from streamapp.messages.order import MarketQuote, OrderCost, OrderMessage, Slippage
 from streamapp.messages.position import PositionMessage
 
@@ -170,8 +170,10 @@ def commit(*messages: Message, number: int = 1) -> bytes:
 
 
 def record(*messages: Message, offset: int = 0, partition: int = 0) -> Record:
-    """The record that carries these messages: a broker log entry its own, all others that of their commit."""
+    """The record that carries these messages: entries of the broker log in a batch, all others in a commit."""
     if isinstance(messages[0], BrokerLogEntry):
-        return Record(topics.BROKER_LOG, partition, offset, b"demo-hedging", messages[0].encode())
+        place = BrokerLogPlace(account="demo-hedging", epoch="e-1", first_seq=messages[0].seq)
+        batch = encode_entries(place, [message.encode() for message in messages])
+        return Record(topics.BROKER_LOG, partition, offset, b"demo-hedging", batch)
     value = commit(*messages, number=offset + 1)
     return Record(topics.ARCHIVE, partition, offset, b"demo-hedging", value)

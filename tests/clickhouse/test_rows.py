@@ -235,6 +235,7 @@ def test_a_message_that_fits_no_table_says_why_and_disturbs_no_neighbour(
         (topics.ARCHIVE, b'{"schema": "commit/1", "number": true}', "invalid"),
         (topics.ARCHIVE, b'{"schema": "commit/1", "number": 1, "facts": {}}', "invalid"),
         (topics.BROKER_LOG, b'{"schema": "log/1"}', "invalid"),
+        (topics.BROKER_LOG, b'{"schema": "log/2"}', "invalid"),
     ],
 )
 def test_a_record_that_nobody_can_use_is_refused_as_a_whole(topic: str, value: bytes, reason: str) -> None:
@@ -257,6 +258,25 @@ def test_what_is_no_message_is_refused_alone(archived: bytes) -> None:
 def test_what_other_tables_hold_already_has_no_table(schema: str) -> None:
     value = samples.commit().replace(b'"messages":[', b'"messages":[{"message":{"schema":"%b"}}' % schema.encode())
     assert rows_of(Record(topics.ARCHIVE, 0, 0, None, value), "both") == ([], [])
+
+
+def test_each_entry_of_the_broker_log_is_a_row_as_it_was_when_it_came_alone() -> None:
+    entries = [samples.log_entry(seq) for seq in (1, 2, 3)]
+    rows, refusals = rows_of(samples.record(*entries), "both")
+    alone = [rows_of(Record(topics.BROKER_LOG, 0, 0, None, entry.encode()), "both")[0] for entry in entries]
+    assert [row.values for row in rows] == [row.values for (row,) in alone]
+    assert refusals == []
+
+
+def test_an_entry_that_fits_no_table_disturbs_no_neighbour() -> None:
+    good = samples.log_entry().encode()
+    value = b'{"schema":"log/2","entries":[%b,{"schema":"log/1"},7,%b]}' % (good, good)
+    rows, refusals = rows_of(Record(topics.BROKER_LOG, 0, 0, None, value), "both")
+    assert [row.entry.path for row in rows] == ["entries.0", "entries.3"]
+    assert [(refusal.reason, refusal.entry.path) for refusal in refusals] == [
+        ("invalid", "entries.1"),
+        ("invalid", "entries.2"),
+    ]
 
 
 def test_a_connector_writes_executions_and_its_broker_log_alone() -> None:

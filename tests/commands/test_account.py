@@ -27,7 +27,7 @@ from streamapp.errors import StreamappError
 from streamapp.local.ports import free_port
 from streamapp.messages.reading import ListRequest, SymbolsReply
 from streamapp.settings import load_settings, settings_from
-from streamapp.terminal.journal import Journal, journal_path
+from streamapp.terminal.journal.database import Journal, journal_path
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.asking import Desk
 from tests.terminal.conftest import TerminalProcess, connected, running_market

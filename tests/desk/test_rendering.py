@@ -32,6 +32,7 @@ from tests.kit.examples import (
     returned,
     says,
     started,
+    unprotected,
 )
 
 LIFE = [created("1", expected="1.085"), claimed(), started(), returned(), accepted(), filled(9, "1")]
@@ -129,6 +130,8 @@ def test_a_corrected_price_is_news_of_the_order_and_other_corrections_are_the_fi
         ([absent()], "absent", "1:absent", True),
         ([accepted(7), accepted(8)], "duplicate", "1:duplicate:8", False),
         ([accepted(7), rejected()], "rejected", "1:rejected", False),
+        ([accepted(7), unprotected(7)], "unprotected", "1:unprotected:7", False),
+        ([started(), started(2), rejected()], "rejected", "1:rejected", False),
     ],
 )
 def test_bad_news_is_an_error_with_an_id_of_its_own(several: list[Fact], kind: str, error_id: str, final: bool) -> None:
@@ -138,6 +141,15 @@ def test_bad_news_is_an_error_with_an_id_of_its_own(several: list[Fact], kind: s
     assert ("broker.error.EURUSD", f"test:error:{ORDER}:{error_id}") in [
         (each.subject, each.id) for each in book.publications
     ]
+
+
+def test_what_an_unprotected_position_should_have_and_has_is_told_in_words() -> None:
+    [told] = errors(Book().add(created(), claimed(), accepted(7), unprotected(7)))
+    assert told.message == "ticket 7, position 7: expected stop loss 1.08, the broker shows take profit 1.09"
+    [bare] = errors(
+        Book().add(created(), accepted(7), says(facts.Unprotected(ticket=7, position_id=7, stop_loss=Decimal(1))))
+    )
+    assert bare.message.endswith("expected stop loss 1, the broker shows no level")
 
 
 # --- roles

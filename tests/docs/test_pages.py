@@ -8,10 +8,10 @@ from jsonschema import Draft202012Validator
 from streamapp import subjects, topics
 from streamapp.docs.__main__ import FOLDER, pages
 from streamapp.docs.catalogue import CHANNELS
+from streamapp.messages.operation import OPERATIONS
 from streamapp.settings import Settings
-from streamapp.terminal.memory import KINDS as OPERATIONS
-from streamapp.terminal.readings import REPLIES
-from streamapp.terminal.readings import REQUESTS as READS
+from streamapp.terminal.account.readings import REPLIES
+from streamapp.terminal.account.readings import REQUESTS as READS
 
 
 @pytest.mark.parametrize("name", sorted(pages()))

@@ -27,6 +27,8 @@ from tests.kit.examples import (
         ([claimed(), accepted(), rejected(ticket=7)], set()),
         ([claimed(), accepted(), filled(1, "0.6"), rejected(ticket=7)], {"reject_contradicted"}),
         ([claimed(), rejected(), claimed(2), accepted()], set()),
+        ([claimed(), rejected(), claimed(2), accepted(7), accepted(8)], {"duplicate_ticket"}),
+        ([claimed(), accepted(7), rejected(ticket=7), claimed(2), accepted(8)], set()),
         ([claimed(), absent(), accepted()], {"revived"}),
         ([claimed(), refused(), filled(1, "1", cause="foreign:")], {"revived"}),
         ([claimed(), refused(), filled(1, "0.1"), filled(1, "0.2")], {"conflict"}),

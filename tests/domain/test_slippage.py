@@ -1,7 +1,6 @@
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,9 +121,15 @@ def test_there_is_no_cost_without_a_fill_or_before_the_order_is_known() -> None:
     assert expected_price(order_of(started())) is None
 
 
-@pytest.mark.parametrize("benchmark", ["0", "-1"])
-def test_a_benchmark_that_is_no_price_measures_nothing(benchmark: str) -> None:
-    assert cost("buy", [deal(1, "1")], Decimal(benchmark), None) is None
+def test_a_benchmark_of_0_measures_nothing() -> None:
+    assert cost("buy", [deal(1, "1")], Decimal(0), None) is None
+
+
+def test_a_price_above_a_negative_benchmark_is_adverse_to_a_buy() -> None:
+    bought = [deal(1, "1", price="-37.60")]
+    against = cost("buy", bought, Decimal("-37.66"), None)
+    assert against is not None
+    assert against.bps == Decimal("15.9320")
 
 
 def test_a_cost_beyond_what_can_be_kept_is_left_out() -> None:

@@ -35,6 +35,7 @@ from tests.kit.examples import (
     returned,
     says,
     started,
+    unprotected,
 )
 
 F = "foreign:1"
@@ -56,6 +57,11 @@ MODIFY_REJECTED = says(facts.ModifyRejected(request_id="r2"))
         ([claimed(), doubt("no_answer"), started()], "submitted", "in_flight", None),
         ([claimed(), started(), returned(), doubt("ambiguous_answer")], "submitted", "in_doubt", "ambiguous_answer"),
         ([claimed(), started(), doubt(), accepted()], "submitted", "working", None),
+        ([claimed(), started(), accepted(), doubt("no_deals")], "submitted", "in_doubt", "no_deals"),
+        ([claimed(), started(), accepted(), doubt("no_deals"), filled(1, "0.5")], "partially_filled", "working", None),
+        ([claimed(), started(), accepted(), unprotected()], "submitted", "working", None),
+        ([claimed(), started(), returned(), started(2), rejected()], "submitted", "in_flight", None),
+        ([claimed(), started(), started(2), rejected(), rejected(2)], "rejected", "NO_MONEY", "NO_MONEY"),
         ([claimed(), started(), doubt(), absent()], "failed", "absent", "absent"),
         ([claimed(), started(), doubt(), rejected()], "rejected", "NO_MONEY", "NO_MONEY"),
         ([claimed(), doubt(), refused()], "failed", "stale", "stale"),

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from streamapp.commands.signals import HEARD
 from streamapp.domain.identifiers import magic_of, order_id_for
 from streamapp.domain.vocabulary import time_text
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.nats.connection import connect
 from streamapp.nats.outlet import publish_signal
 from streamapp.settings import Settings
@@ -55,7 +55,7 @@ class Desk:
                 self.refusals[said["signal_id"]] = said
 
     async def _logged(self, message: Any) -> None:
-        self._log.append(BrokerLogEntry.decode(message.data))
+        self._log.extend(BrokerLogBatch.decode(message.data).entries)
 
     # --- signals and what becomes of them
 
@@ -137,10 +137,15 @@ class Desk:
     async def epoch(self, account: str) -> str:
         return str(json.loads((await self.nats.request(terminal(account, "hello"), b"", timeout=30)).data)["epoch"])
 
-    def sent(self, name: str) -> dict[str, Any]:
-        """Return the one request that the terminal sent for an order."""
+    async def sent(self, name: str) -> dict[str, Any]:
+        """Return the one request that the terminal sent for an order; the broker log tells it a moment later."""
         order_id = self.order_id(name)
-        (entry,) = (e for e in self._log if e.function == "order_send" and e.order_id == order_id)
+
+        def told() -> list[BrokerLogEntry]:
+            return [entry for entry in self._log if entry.function == "order_send" and entry.order_id == order_id]
+
+        found: list[BrokerLogEntry] = await eventually(told, f"the request of {name}")
+        (entry,) = found
         assert entry.request is not None
         return entry.request
 

@@ -115,8 +115,8 @@ async def test_an_order_lives_as_long_as_it_was_asked_to(desk: Desk) -> None:
     for name in ("gtc", "day"):
         await desk.ended(name, "filled")
     assert [len(await desk.ledger(name)) for name in lifetimes] == [2, 2, 1]
-    assert [desk.sent(name)["type_time"] for name in lifetimes] == [0, 1, 2]
-    ahead_s = desk.sent("until")["expiration"] - until.timestamp()
+    assert [(await desk.sent(name))["type_time"] for name in lifetimes] == [0, 1, 2]
+    ahead_s = (await desk.sent("until"))["expiration"] - until.timestamp()
     assert ahead_s % 1800 == 0  # said by the server's clock
 
 
@@ -194,14 +194,14 @@ async def test_an_exchange_places_first_and_fills_later(desk: Desk) -> None:
     await desk.works("waits")
     await desk.pin("EURUSD", *UP)
     await desk.ended("waits", "filled")
-    assert desk.sent("waits")["type_filling"] == 2
+    assert (await desk.sent("waits"))["type_filling"] == 2
 
 
 async def test_a_broker_that_takes_only_flagged_fillings_gets_what_order_check_passed(desk: Desk) -> None:
     await desk.pin("EURUSD", *START)
     await desk.send("flagged", "flagged", "EURUSD.r", order_type="limit", price="1.09900")
     await desk.works("flagged")
-    assert desk.sent("flagged")["type_filling"] != 2
+    assert (await desk.sent("flagged"))["type_filling"] != 2
     await desk.pin("EURUSD", *DOWN)
     await desk.ended("flagged", "filled")
 

@@ -71,6 +71,11 @@ def accepted(ticket: int = 7, seconds: float = 3) -> Fact:
     return says(facts.BrokerAccepted(ticket=ticket), seconds)
 
 
+def unprotected(ticket: int = 7) -> Fact:
+    levels = {"stop_loss": Decimal("1.08"), "found_take_profit": Decimal("1.09")}
+    return says(facts.Unprotected(ticket=ticket, position_id=ticket, **levels), 4)
+
+
 def cancelled(ticket: int = 7, reason: Any = "user", seconds: float = 5) -> Fact:
     return says(facts.BrokerCancelled(ticket=ticket, reason=reason), seconds)
 

@@ -27,7 +27,7 @@ from streamapp.messages.envelope import Message
 from streamapp.messages.error import ForeignError
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import ForeignFill
-from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
+from streamapp.messages.log import GENESIS_HASH, BrokerLogBatch, BrokerLogEntry, is_intact
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.report import ReportKind
 from streamapp.messages.signal import Signal
@@ -132,6 +132,8 @@ def test_ids_and_hashes_are_the_same_functions_of_the_same_content_for_ever() ->
 
 def test_a_broker_log_of_yesterday_is_still_intact() -> None:
     entries = [BrokerLogEntry.model_validate(given) for given in golden("log-1")]
+    [batch] = [BrokerLogBatch.model_validate(given) for given in golden("log-2")]
+    assert list(batch.entries) == entries
     assert all(map(is_intact, entries))
     assert [entry.previous_hash for entry in entries] == [GENESIS_HASH, *(entry.hash for entry in entries[:-1])]
 

@@ -30,7 +30,7 @@ REJECTED = {
 NOT_SENT = {-2, -5, -6, -7, -8, -10004}
 
 DOUBTS_TO_ALL = {0, 10011, 10012, 10031}
-REJECTED_TO_ALL = {10006, 10007, *range(10014, 10020), 10022, 10026, 10027, 10029, 10030, 10032, 10033, 10034} | {
+REJECTED_TO_ALL = {10006, 10007, *range(10014, 10020), 10022, 10026, 10027, 10029, 10032, 10033, 10034} | {
     *range(10040, 10047)
 }
 OF_ITS_OWN: dict[int, tuple[Meaning, ...]] = {
@@ -46,6 +46,7 @@ OF_ITS_OWN: dict[int, tuple[Meaning, ...]] = {
     10024: ("retry", "retry", "retry", "retry", "rejected"),
     10025: ("doubt", "done", "done", "doubt", "doubt"),
     10028: ("retry", "retry", "retry", "retry", "doubt"),
+    10030: ("rejected", "rejected", "rejected", "retry", "rejected"),
     10035: ("retry", "retry", "rejected", "rejected", "rejected"),
     10036: ("doubt", "doubt", "retry", "taken", "retry"),
     10038: ("rejected", "rejected", "rejected", "retry", "rejected"),
@@ -73,6 +74,12 @@ def test_every_constant_has_a_row_under_its_name(prefix: str, rows: dict[int, ob
 
 
 # -- orders that open
+
+
+@pytest.mark.parametrize("code", RETCODES)
+def test_an_order_is_sent_again_only_after_four_answers_and_only_if_it_got_no_ticket(code: int) -> None:
+    assert classify_opening(code, 0, "", OK).again is (code in {10004, 10020, 10024, 10030})
+    assert not classify_opening(code, 5, "", OK).again
 
 
 @pytest.mark.parametrize("retcode", sorted(ACCEPTED))

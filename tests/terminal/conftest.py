@@ -25,15 +25,15 @@ from nats.js.errors import NotFoundError
 from streamapp import subjects
 from streamapp.clock import utc_now
 from streamapp.local.ports import free_port
-from streamapp.messages.log import BrokerLogEntry
+from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
-from streamapp.terminal.connection import BrokerConnection
-from streamapp.terminal.execution import Execution, Limits
-from streamapp.terminal.journal import Journal
-from streamapp.terminal.resolver import Resolver
-from streamapp.terminal.watch import Watch
+from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.orders import Execution, OrderLimits
+from streamapp.terminal.account.resolver import Resolver
+from streamapp.terminal.account.watch import Watch
+from streamapp.terminal.journal.database import Journal
 from tests.kit.waiting import PATIENCE_S, eventually, eventually_blocking
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER, ScriptedWorker, submit_request
 
@@ -57,8 +57,7 @@ class Account:
 
     async def submit(self, name: str = "s-1", **changes: Any) -> SubmitRequest:
         request = submit_request(name, epoch=self.journal.book.epoch, **changes)
-        await self.journal.write(lambda book: book.submit(request))
-        self.execution.add(request)
+        await self.execution.submit(request)
         return request
 
     async def reports(self) -> list[Report]:
@@ -86,7 +85,7 @@ async def wired(folder: Path, worker: ScriptedWorker, **changes: float) -> Async
     )
     connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
     watch = Watch(journal, connection, terminal, clock=utc_now)
-    limits = Limits(settings, GuardSettings(), terminal)
+    limits = OrderLimits(settings, GuardSettings(), terminal)
     execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.confirm)
     resolver = Resolver(journal, connection, terminal, clock=utc_now, on_adopted=watch.confirm)
     parts = Account(worker, journal, connection, execution, watch, resolver)
@@ -249,7 +248,7 @@ class TerminalProcess:
             self.reports.extend(ReportBatch.decode(message.data).reports)
 
         async def on_entry(message: Any) -> None:
-            self.entries.append(BrokerLogEntry.decode(message.data))
+            self.entries.extend(BrokerLogBatch.decode(message.data).entries)
 
         await self.client.subscribe(subjects.report(self.account), cb=on_report)
         await self.client.subscribe(subjects.broker_log(self.account), cb=on_entry)
@@ -258,7 +257,7 @@ class TerminalProcess:
     def start(self, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(self.log.open("ab"))
         said = self._stack.enter_context(self.said.open("ab"))
-        command = [sys.executable, "-m", "streamapp.terminal.child", "--account", self.account]
+        command = [sys.executable, "-m", "streamapp.terminal.account.process", "--account", self.account]
         environment = {**self.environment, "STREAMAPP_CRASH_AT": crash_at}
         self.process = self._stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=log, env=environment)
@@ -310,7 +309,7 @@ class TerminalProcess:
         assert self.process is not None
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
-                if "streamapp.terminal.worker" in child.cmdline():
+                if "streamapp.terminal.worker.process" in child.cmdline():
                     return child
         return None
 

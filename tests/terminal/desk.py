@@ -167,7 +167,8 @@ class Desk:
         ours = {magic_of(order.order_id) for order in self.orders}
         assert len(ours & set(self.market.violations())) == violations
         for order in self.orders:
-            assert len(self.logged(order)) <= 1
+            attempts = self.terminal.kinds(order.order_id).count("started")
+            assert len(self.logged(order)) <= max(1, attempts)
             assert sorted(self.reported(order)) == sorted(row["ticket"] for row in self.own_deals(order))
 
     def own_deals(self, order: SubmitRequest) -> list[dict[str, Any]]:

@@ -14,12 +14,15 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from streamapp.terminal import sightings
-from streamapp.terminal.book import Book
-from streamapp.terminal.calls import Calls, plain
-from streamapp.terminal.journal import MIGRATIONS, SCHEMA
-from streamapp.terminal.link import Answer, NotHandedOverError
-from streamapp.terminal.servertime import ServerTime
+from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.account.worker_client import NotHandedOverError
+from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.database import MIGRATIONS, SCHEMA
+from streamapp.terminal.pipe.answers import Answered
+from streamapp.terminal.pipe.calls import Call, Search
+from streamapp.terminal.pipe.structs import TradeDeal
+from streamapp.terminal.worker import search
+from streamapp.terminal.worker.mt5_client import Mt5Client, models_of, plain
 from tests.terminal.scripted import ACCOUNT, SERVER_AHEAD_S
 
 T = TypeVar("T")
@@ -56,6 +59,10 @@ class PromptJournal:
         db.executescript(";".join((SCHEMA, *MIGRATIONS.values())))
         db.executemany("INSERT INTO meta VALUES (?, ?)", [("account", ACCOUNT), ("epoch", epoch)])
         self.book = Book(db, ACCOUNT, clock)
+
+    @property
+    def revision(self) -> int:
+        return self.book.db.total_changes
 
     async def write(self, action: Callable[[Book], T]) -> T:
         await asyncio.sleep(0)
@@ -143,7 +150,7 @@ class Connection:
         self.time = ServerTime(SERVER_AHEAD_S)
         self.generation = 1
         self.looks = 0
-        self.calls = Calls(Module(broker))
+        self.calls = Mt5Client(Module(broker))
         self.calls.broken = None
         self._broken = 0
         self._up = asyncio.Event()
@@ -162,20 +169,20 @@ class Connection:
     async def readable(self) -> None:
         await self._up.wait()
 
-    async def read_now(self, operation: str, **arguments: Any) -> Answer:
-        assert operation == "search"
+    async def read_now(self, call: Call[Any]) -> Answered[Any]:
+        assert isinstance(call, Search)
         if not self._up.is_set():
             raise NotHandedOverError("disconnected")
         generation = self.generation
         await asyncio.sleep(0.01)
-        value = sightings.look(self.calls, **arguments)
+        value = search.look(self.calls, call)
         await asyncio.sleep(0.01)
         if generation != self.generation:
             raise NotHandedOverError("made again")
         self.looks += 1
-        return Answer(value=value, failure=None, broken=None, error=(1, ""), log=self.calls.taken_notes())
+        return Answered(value, log=self.calls.taken_notes())
 
 
-def deals_of(broker: Broker) -> list[dict[str, Any]]:
+def deals_of(broker: Broker) -> tuple[TradeDeal, ...]:
     """Every deal that the terminal shows now."""
-    return [plain(row) for row in broker.rows("history_deals")]
+    return models_of(TradeDeal, [plain(row) for row in broker.rows("history_deals")])

@@ -9,10 +9,21 @@ from typing import Any
 import pytest
 
 from streamapp.settings import AccountSettings, GuardSettings
-from streamapp.terminal.admission import judge
-from streamapp.terminal.request import Prepared, RefusedError
-from streamapp.terminal.servertime import ServerTime
-from tests.terminal.scripted import LOGIN, OWNER, SERVER, SERVER_AHEAD_S, SYMBOL, TERMINAL, submit_request, tick
+from streamapp.terminal.account.pretrade import judge
+from streamapp.terminal.account.request import RefusedError
+from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.pipe.answers import Prepared
+from tests.terminal.scripted import (
+    LOGIN,
+    OWNER,
+    SERVER,
+    SERVER_AHEAD_S,
+    SYMBOL,
+    TERMINAL,
+    prepare,
+    submit_request,
+    tick,
+)
 
 KEYS = {
     "action",
@@ -44,7 +55,7 @@ def seen(
     symbol: dict[str, Any] | None = None,
     age_s: float = 0.0,
 ) -> Prepared:
-    return Prepared(
+    return prepare(
         terminal=TERMINAL | (terminal or {}),
         account=OWNER | (account or {}),
         symbol=SYMBOL | (symbol or {}),

@@ -1,18 +1,67 @@
-"""A worker that answers by a script: for what the simulated market can't be told to do."""
+"""A worker that answers by a script: for what the simulated market can't be told to do.
+
+Scripts show structs as dicts, as far as they matter; :func:`struct` makes of them what crosses the pipe.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.messages.terminal import SubmitRequest
-from streamapp.terminal.link import READ, Answer, NotHandedOverError
-from streamapp.terminal.worker import OF_THE_ACCOUNT
+from streamapp.terminal.account.worker_client import READ, NotHandedOverError
+from streamapp.terminal.pipe.answers import (
+    Answered,
+    Checked,
+    DealsSeen,
+    EndsSeen,
+    Initialized,
+    Looked,
+    OrderSeen,
+    Page,
+    PastSeen,
+    PositionSeen,
+    Prepared,
+    SearchResult,
+    SendResult,
+    TicketSeen,
+    Timed,
+)
+from streamapp.terminal.pipe.calls import (
+    Call,
+    Initialize,
+    Look,
+    OrderCheck,
+    Prepare,
+    ReadMoreDeals,
+    ReadOrder,
+    ReadPast,
+    ReadPosition,
+    ReadTicket,
+    Search,
+    Send,
+)
+from streamapp.terminal.pipe.structs import (
+    AccountInfo,
+    Model,
+    SymbolInfo,
+    TerminalInfo,
+    Tick,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+)
+from streamapp.terminal.worker.process import OF_THE_ACCOUNT
+from streamapp.terminal.worker.search import TABLES, _match
+
+A = TypeVar("A")
+M = TypeVar("M", bound=Model)
 
 ACCOUNT = "scripted"
 LOGIN, SERVER = 42, "Scripted-Demo"
@@ -88,6 +137,64 @@ def seen(digest: int = 1, **found: list[dict[str, Any]]) -> dict[str, Any]:
     return {"read": True, "counts": {table: len(rows[table]) for table in tables}, "found": rows, "digest": digest}
 
 
+def struct(kind: type[M], shown: Mapping[str, Any]) -> M:
+    """What crosses the pipe of a struct; what is not shown is 0, or what the model says."""
+    zeros = {"int": 0, "float": 0.0, "str": "", "bool": False}
+    return kind(
+        **{
+            field.name: shown.get(field.name, zeros.get(str(field.type)))
+            for field in fields(cast(Any, kind))
+            if field.name in shown or str(field.type) in zeros
+        }
+    )
+
+
+def maybe(kind: type[M], shown: Mapping[str, Any] | None) -> M | None:
+    return None if shown is None else struct(kind, shown)
+
+
+def structs(kind: type[M], shown: Iterable[Mapping[str, Any]]) -> tuple[M, ...]:
+    return tuple(struct(kind, row) for row in shown)
+
+
+def symbol(**changes: Any) -> SymbolInfo:
+    return struct(SymbolInfo, SYMBOL | changes)
+
+
+def prepare(
+    terminal: Mapping[str, Any] | None = TERMINAL,
+    account: Mapping[str, Any] | None = OWNER,
+    symbol: Mapping[str, Any] | None = SYMBOL,
+    tick: Mapping[str, Any] | None = None,
+    rate: float | None = 1.0,
+    *,
+    held: tuple[float, float] | None = None,
+    position: Mapping[str, Any] | None = None,
+    deals: Iterable[Mapping[str, Any]] = (),
+    netted: Mapping[str, Any] | None = None,
+) -> Prepared:
+    return Prepared(
+        terminal=maybe(TerminalInfo, terminal),
+        account=maybe(AccountInfo, account),
+        symbol=maybe(SymbolInfo, symbol),
+        tick=maybe(Tick, tick),
+        rate=rate,
+        held=held,
+        position=maybe(TradePosition, position),
+        deals=structs(TradeDeal, deals),
+        netted=maybe(TradePosition, netted),
+    )
+
+
+def showing(prepared: Prepared, **shown: Any) -> Prepared:
+    """The same with other structs."""
+    kinds: dict[str, Any] = {"position": TradePosition, "netted": TradePosition, "tick": Tick}
+    models: dict[str, Any] = {name: maybe(kinds[name], value) for name, value in shown.items() if name in kinds}
+    if "deals" in shown:
+        models["deals"] = structs(TradeDeal, shown["deals"])
+    return replace(prepared, **models)
+
+
 def submit_request(name: str = "s-1", *, epoch: str, valid_s: float = 30.0, **changes: Any) -> SubmitRequest:
     wanted = OrderParameters(
         **{"symbol": "EURUSD", "side": "buy", "order_type": "market", "volume": Decimal("0.1"), **changes}
@@ -150,16 +257,128 @@ class ScriptedWorker:
     async def end(self) -> None:
         self.is_alive = False
 
-    async def call(
-        self, operation: str, arguments: dict[str, Any], *, deadline_s: float, urgency: int = READ
-    ) -> Answer:
+    async def call(self, call: Call[A], *, deadline_s: float, urgency: int = READ) -> Answered[A]:
         if not self.is_alive:
             raise NotHandedOverError("no worker")
-        self.asked.append((operation, arguments))
         await asyncio.sleep(0)
-        value = self.answers[operation](arguments)
-        if isinstance(value, Exception):
+        try:
+            found: Any = await self._found(call)
+        except ScriptedError as error:
             self.is_alive = False
-            raise value
-        away = self.away if operation in OF_THE_ACCOUNT else None
-        return Answer(value, None, self.broken, self.error, [], away, self.took_s)
+            raise error.raised from None
+        away = self.away if type(call) in OF_THE_ACCOUNT else None
+        return Answered(None if away else found, None, away, self.broken, self.error, (), self.took_s)
+
+    async def _found(self, call: Call[Any]) -> Any:
+        if not isinstance(call, Look):
+            name, as_found = ANSWERS[type(call)]
+            return as_found(await self._shown(name, arguments_of(call)))
+        asked: dict[str, Any] = {} if call.deals is None else {"deals": arguments_of(call.deals)}
+        asked |= {} if call.ends is None else {"ended": arguments_of(call.ends)}
+        asked |= {"positions": {}} if call.positions else {}
+        self.asked.append(("look", {"parts": asked}))
+        parts = {name: await self._shown(name, arguments) for name, arguments in asked.items()}
+        pulse = await self._shown("pulse", {"symbols": call.symbols})
+        return Looked(
+            terminal=maybe(TerminalInfo, pulse["terminal"]),
+            account=maybe(AccountInfo, pulse["account"]),
+            tick=maybe(Tick, pulse["tick"]),
+            selected=tuple(pulse.get("selected", ())),
+            deals=Timed(deals_seen(parts["deals"]), self.took_s) if "deals" in parts else None,
+            ends=Timed(ends_seen(parts["ended"]), self.took_s) if "ended" in parts else None,
+            positions=Timed(positions_page(parts["positions"]), self.took_s) if "positions" in parts else None,
+        )
+
+    async def _shown(self, name: str, arguments: dict[str, Any]) -> Any:
+        self.asked.append((name, arguments))
+        shown = self.answers[name](arguments)
+        if asyncio.iscoroutine(shown):
+            shown = await shown
+        if isinstance(shown, Exception):
+            raise ScriptedError(shown)
+        return shown
+
+
+class ScriptedError(Exception):
+    """The script says that a call ends so."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__(str(raised))
+        self.raised = raised
+
+
+def arguments_of(call: Model) -> dict[str, Any]:
+    """What is asked, by name; tuples as lists."""
+    values = {field.name: getattr(call, field.name) for field in fields(cast(Any, call))}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def deals_seen(shown: dict[str, Any]) -> DealsSeen:
+    return DealsSeen(shown["read"], structs(TradeDeal, shown["deals"]), shown["more"], shown["digest"])
+
+
+def ends_seen(shown: dict[str, Any]) -> EndsSeen:
+    return EndsSeen(shown["read"], structs(TradeOrder, shown["orders"]), tuple(shown["looked"]))
+
+
+def positions_page(shown: list[dict[str, Any]] | None) -> Page[TradePosition]:
+    return Page(None if shown is None else structs(TradePosition, shown))
+
+
+def send_result(shown: dict[str, Any]) -> SendResult:
+    raw, deals = shown.get("result") or {}, shown.get("deals")
+    return SendResult(
+        shown["sent"],
+        **{name: raw[name] for name in ("retcode", "order", "request_id", "comment") if name in raw},
+        raw=raw,
+        at=shown.get("at", 0.0),
+        logged_in_as=shown.get("elsewhere"),
+        deals=None if deals is None else structs(TradeDeal, deals),
+    )
+
+
+def ticket_seen(shown: dict[str, Any]) -> TicketSeen:
+    return TicketSeen(structs(TradeDeal, shown["deals"]), maybe(TradeOrder, shown["order"]), shown["done"])
+
+
+def found(shown: dict[str, Any]) -> SearchResult:
+    rows = shown["found"]
+    zeros = {
+        "magic": 0,
+        "comment": "",
+        "symbol": "EURUSD",
+        "type": 0,
+        "reason": 3,
+        **dict.fromkeys(("identifier", "order", "time_msc", "time_setup_msc"), 0),
+        **dict.fromkeys(("volume", "volume_initial"), 0.0),
+    }
+    matches = [_match(name, TABLES[name], zeros | row) for name, found in rows.items() for row in found]
+    deals = structs(TradeDeal, rows.get("history_deals", ()))
+    return SearchResult(shown["read"], shown["counts"], tuple(matches), deals, shown["digest"])
+
+
+def order_seen(shown: dict[str, Any]) -> OrderSeen:
+    market = shown.get("prepared")
+    orders = maybe(TradeOrder, shown.get("live")), maybe(TradeOrder, shown.get("past"))
+    return OrderSeen(shown["read"], *orders, None if market is None else prepare(**market))
+
+
+def position_seen(shown: dict[str, Any]) -> PositionSeen:
+    market, live = shown.get("prepared"), maybe(TradePosition, shown.get("live"))
+    deals = structs(TradeDeal, shown.get("deals") or ())
+    return PositionSeen(shown["read"], live, deals, None if market is None else prepare(**market))
+
+
+ANSWERS: dict[type[Call[Any]], tuple[str, Callable[[Any], Any]]] = {
+    Initialize: ("initialize", lambda shown: Initialized(shown["done"])),
+    ReadPast: ("past", lambda shown: PastSeen(**shown)),
+    Prepare: ("prepare", lambda shown: prepare(**shown)),
+    OrderCheck: ("check", lambda shown: Checked(None if shown is None else shown["retcode"])),
+    Send: ("send", send_result),
+    ReadMoreDeals: ("more_deals", deals_seen),
+    ReadTicket: ("ticket", ticket_seen),
+    Search: ("search", found),
+    ReadOrder: ("order_now", order_seen),
+    ReadPosition: ("position_now", position_seen),
+}
+"""What scripts call a call, and what becomes of their answer."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamapp.simulator.module.structs import STRUCTS
 from streamapp.simulator.wire import FIELDS
-from streamapp.terminal.calls import Calls
+from streamapp.terminal.worker.mt5_client import Mt5Client
 
 
 def row(kind: str, **values: Any) -> Any:
@@ -36,8 +36,8 @@ class Tables:
     asked: list[str] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
 
-    def calls(self) -> Calls:
-        calls = Calls(self)
+    def calls(self) -> Mt5Client:
+        calls = Mt5Client(self)
         calls.broken = None
         return calls
 

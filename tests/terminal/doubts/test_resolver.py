@@ -11,8 +11,8 @@ import pytest
 
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, tag_of
-from streamapp.terminal.link import NotHandedOverError, WorkerLostError
-from streamapp.terminal.resolver import WHOLE_DAY_S
+from streamapp.terminal.account.resolver import WHOLE_DAY_S
+from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from tests.kit.waiting import eventually
 from tests.terminal.conftest import Account
 from tests.terminal.doubts.doubtful import (
@@ -296,7 +296,7 @@ async def test_a_nameless_order_of_any_age_may_be_the_one_of_a_lost_journal(acco
     order = submit_request(epoch="lost")
     await account.journal.write(lambda book: book.submit(order))
     await comes_to(account, order, "unknown", "absent")
-    assert searches(account)[0]["orders"][0]["alike_from"] == 0
+    assert searches(account)[0]["orders"][0].alike_from == 0
 
 
 async def test_doubts_are_resolved_while_the_account_may_not_trade(account: Account) -> None:

@@ -202,7 +202,7 @@ async def test_a_submit_that_can_not_be_read_is_answered_with_its_wrong_field_an
 async def test_a_submit_that_nobody_could_carry_out_is_refused_and_never_sent(desk: Desk, wrong: str) -> None:
     reason, changes = IMPOSSIBLE[wrong]
     order_id, reply = await submitted(desk, wrong, changes)
-    assert reply.state == "recorded"
+    assert reply.state == "refused"  # judged before it was recorded: nothing else was in the lane
     await eventually(lambda: desk.terminal.kinds(order_id))
     await undisturbed(desk)
     [report] = desk.terminal.told(order_id)
@@ -213,7 +213,7 @@ async def test_a_submit_that_nobody_could_carry_out_is_refused_and_never_sent(de
 @pytest.mark.parametrize("odd", ODD)
 async def test_a_submit_that_is_odd_but_possible_is_carried_out(desk: Desk, odd: str) -> None:
     order_id, reply = await submitted(desk, odd, ODD[odd])
-    assert reply.state == "recorded"
+    assert reply.state == "started"
     await eventually(lambda: desk.terminal.kinds(order_id) == ACCEPTED)
     await undisturbed(desk, sends=1)
 

@@ -130,9 +130,15 @@ async def test_more_volume_than_asked_for_is_reported_as_it_was_executed(desk: D
 
 
 @proves("sl_tp_ignored_on_open")
-async def test_a_stop_loss_that_the_broker_left_out_is_missing_in_the_snapshot(desk: Desk) -> None:
+async def test_a_stop_loss_that_the_broker_left_out_is_told_and_missing_in_the_snapshot(desk: Desk) -> None:
     desk.fault("sl_tp_ignored_on_open", nth=1)
-    bodies = await desk.submits(*ACCEPTED, stop_loss=Decimal("1.05"), take_profit=Decimal("1.2"))
+    bodies = await desk.submits(*ACCEPTED, "unprotected", stop_loss=Decimal("1.05"), take_profit=Decimal("1.2"))
+    told = bodies["unprotected"]
+    assert (told.ticket, told.stop_loss, told.take_profit) == (
+        bodies["accepted"].ticket,
+        Decimal("1.05"),
+        Decimal("1.2"),
+    )
     position = await shown(desk, bodies["deal"].position_id)
     assert (position.stop_loss, position.take_profit) == (None, None)
     await desk.close()

@@ -1,4 +1,4 @@
-"""Refusals and permissions: an order that the market or the terminal refuses is not sent a second time."""
+"""Refusals and permissions: an order is sent again only after proof that nothing was executed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ class Refusal(NamedTuple):
 
 
 REFUSALS = [
-    Refusal("requote", 10004, "requote"),
     Refusal("reject", 10006, "reject"),
     Refusal("market_closed", 10018, "market_closed"),
-    Refusal("price_changed", 10020, "price_changed"),
     Refusal("off_quotes", 10021, "price_off"),
-    Refusal("too_many_requests", 10024, "too_many_requests"),
     Refusal("frozen", 10029, "frozen"),
 ]
+PASSING = [
+    Refusal("requote", 10004, "requote"),
+    Refusal("price_changed", 10020, "price_changed"),
+    Refusal("too_many_requests", 10024, "too_many_requests"),
+]
+AGAIN = ("returned", "started", "rejected")
 
 
 @proves(*(row.kind for row in REFUSALS))
@@ -46,9 +49,38 @@ async def test_a_refusal_of_the_server_is_a_rejection_and_is_never_tried_again(d
     await desk.close()
 
 
-@pytest.mark.parametrize(
-    "retcode", [10007, 10013, 10014, 10015, 10016, 10019, 10022, 10030, 10033, 10034, 10040, 10046]
-)
+@proves(*(row.kind for row in PASSING))
+@pytest.mark.parametrize("row", PASSING, ids=lambda row: row.kind)
+async def test_after_a_refusal_that_passes_the_order_is_sent_again_and_executed_once(desk: Desk, row: Refusal) -> None:
+    desk.fault(row.kind, nth=1)
+    order = await desk.submit()
+    bodies = await desk.says(order, "started", *AGAIN, "returned", "accepted", "deal")
+    assert (bodies["rejected"].retcode_name, bodies["rejected"].attempt) == (row.name, 1)
+    assert len(desk.orders_of(order)) == 1
+    assert (await desk.terminal.submit(order)).state == "result"
+    await desk.close(sends=2)
+
+
+async def test_a_refusal_that_does_not_pass_is_a_rejection_after_a_few_attempts(desk: Desk) -> None:
+    desk.fault("requote")
+    order = await desk.submit()
+    bodies = await desk.says(order, "started", *AGAIN, *AGAIN, "returned", "rejected")
+    assert (bodies["rejected"].retcode, bodies["rejected"].attempt) == (10004, 3)
+    assert desk.orders_of(order) == []
+    await desk.close(sends=3)
+
+
+async def test_a_filling_mode_that_is_denied_gives_way_to_the_next(desk: Desk) -> None:
+    desk.fault("reject", nth=1, params={"retcode": 10030})
+    order = await desk.submit()
+    await eventually(lambda: len(desk.logged(order)) > 1)
+    modes = [entry.request["type_filling"] for entry in desk.logged(order) if entry.request]
+    assert len(set(modes)) == len(modes)
+    await desk.comes_to(order, "deal", "rejected")
+    await desk.close(sends=len(desk.logged(order)))
+
+
+@pytest.mark.parametrize("retcode", [10007, 10013, 10014, 10015, 10016, 10019, 10022, 10033, 10034, 10040, 10046])
 async def test_every_other_definite_code_is_a_rejection_too(desk: Desk, retcode: int) -> None:
     desk.fault("reject", nth=1, params={"retcode": retcode})
     bodies = await desk.submits("started", "returned", "rejected")
@@ -129,8 +161,10 @@ async def test_a_permission_that_is_gone_is_seen_before_anything_is_sent(desk: D
         ({"volume": Decimal("0.015")}, "invalid"),
         ({"volume": Decimal("0.001")}, "invalid"),
         ({"volume": Decimal(100_000)}, "invalid"),
-        ({"stop_loss": Decimal("5.0")}, "invalid"),
-        ({"take_profit": Decimal("0.1")}, "invalid"),
+        ({"stop_loss": Decimal("1.5")}, "invalid"),
+        ({"take_profit": Decimal("0.9")}, "invalid"),
+        ({"stop_loss": Decimal("0.005")}, "guard"),
+        ({"take_profit": Decimal("5.0")}, "guard"),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value,
 )

@@ -1,0 +1,219 @@
+"""Whether an order may be sent as things are now, judged by the live symbol (submission, step 5).
+
+Everything here is a function of its arguments; a :class:`RefusedError` is proof that nothing was sent.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.vocabulary import Side
+from streamapp.messages.terminal import SubmitRequest
+from streamapp.mt5 import enums
+from streamapp.settings import AccountSettings, GuardSettings
+from streamapp.terminal.account.deals import is_stale
+from streamapp.terminal.account.levels import refuse_implausible, refuse_prices
+from streamapp.terminal.account.request import NotYetError, RefusedError, to_tick
+from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.pipe.answers import Prepared
+from streamapp.terminal.pipe.structs import SymbolInfo, TradePosition, number
+
+LAST_DATE_S = 32_535_215_999
+"""The last second of the year 3000: MQL5's dates end there, and what a server makes of a later one nobody has said."""
+OPEN_FOR: dict[Side, str] = {"buy": "long_only", "sell": "short_only"}
+
+
+def judge(
+    order: SubmitRequest,
+    seen: Prepared,
+    account: AccountSettings,
+    guards: GuardSettings,
+    *,
+    time: ServerTime,
+    now: datetime,
+    quote_moved: bool = False,
+) -> None:
+    """Return if the order may be sent as things are now.
+
+    An order that closes a position is not held back by what limits opening: symbols, volume, slippage and age of the
+    quote of the guards, a symbol that is closed for a side, and the grid of volumes where it closes all that is open.
+
+    Args:
+        order: The order.
+        seen: What the module shows.
+        account: Whose it must be.
+        guards: The limits.
+        time: The server's clock.
+        now: The time.
+        quote_moved: The quote is another one than at the look before: it is fresh, whatever the server's clock says.
+
+    Raises:
+        NotYetError: it may hold in a moment.
+        RefusedError: naming the first condition that does not hold.
+    """
+    refuse_unless_connected(seen, account)
+    wanted, symbol = order.parameters, seen.symbol
+    opens = order.position_id is None
+    if opens:
+        _refuse_by_guards(wanted, guards)
+    if symbol is None:
+        raise RefusedError("invalid", f"expected a symbol of this broker, got {wanted.symbol}")
+    _refuse_modes(wanted, symbol, opens=opens)
+    _refuse_lifetime(wanted, symbol, time, now)
+    refuse_without_quote(wanted.symbol, seen)
+    if opens:
+        _refuse_old_quote(wanted, seen, guards, time, now, moved=quote_moved)
+    if order.position_id is not None:
+        _refuse_unless_open(order.position_id, wanted, seen)
+    _refuse_volume(
+        wanted.volume, symbol, closes_all=seen.position is not None and _lots(seen.position) == wanted.volume
+    )
+    refuse_implausible(wanted, seen.market(wanted.side), guards.max_level_distance)
+    refuse_prices(wanted, seen)
+    if opens:
+        _refuse_held(wanted, seen, symbol)
+        _refuse_slippage(order, seen, symbol)
+
+
+def refuse_unless_connected(seen: Prepared, account: AccountSettings) -> None:
+    """Return if terminal and account may trade at all.
+
+    Raises:
+        RefusedError: reason not_connected, naming what is wrong.
+    """
+    terminal, owner = seen.terminal, seen.account
+    if terminal is None or owner is None or not terminal.connected:
+        raise RefusedError("not_connected", "the terminal has no connection to the broker")
+    if (owner.login, owner.server) != (account.login, account.server):
+        got = f"{owner.login} on {owner.server}"
+        raise RefusedError("not_connected", f"expected account {account.login} on {account.server}, got {got}")
+    if not terminal.trade_allowed or terminal.tradeapi_disabled:
+        raise RefusedError("not_connected", "algo trading is switched off in the terminal")
+    if not owner.trade_allowed or not owner.trade_expert:
+        raise RefusedError("not_connected", "the broker does not let this account trade by program")
+
+
+def _refuse_by_guards(wanted: OrderParameters, guards: GuardSettings) -> None:
+    if guards.symbols and wanted.symbol not in guards.symbols:
+        raise RefusedError("guard", f"expected one of {', '.join(guards.symbols)}, got {wanted.symbol}")
+    if guards.max_volume is not None and wanted.volume > guards.max_volume:
+        raise RefusedError("guard", f"expected at most {guards.max_volume} lots, got {wanted.volume}")
+
+
+def _refuse_modes(wanted: OrderParameters, symbol: SymbolInfo, *, opens: bool) -> None:
+    mode = enums.TRADE_MODES.get(symbol.trade_mode, str(symbol.trade_mode))
+    closing = () if opens else ("long_only", "short_only", "close_only")
+    if mode not in ("full", OPEN_FOR[wanted.side], *closing):
+        shown = mode.replace("_", " ")
+        raise RefusedError("invalid", f"expected {wanted.symbol} open for a {wanted.side}, got trade mode {shown}")
+    modes = symbol.order_mode
+    for what, bit, needed in (
+        (f"{wanted.order_type.replace('_', '-')} orders", enums.ORDER_MODES[wanted.order_type], True),
+        ("a stop loss", enums.SYMBOL_ORDER_SL, bool(wanted.stop_loss)),
+        ("a take profit", enums.SYMBOL_ORDER_TP, bool(wanted.take_profit)),
+    ):
+        if needed and not modes & bit:
+            raise RefusedError("invalid", f"expected {what} allowed for {wanted.symbol}, got order_mode {modes}")
+
+
+def _refuse_lifetime(wanted: OrderParameters, symbol: SymbolInfo, time: ServerTime, now: datetime) -> None:
+    until = wanted.expiration
+    # By the server's whole seconds, as it will compare: the request carries no smaller ones.
+    if until is not None and time.server_s(until) <= time.server_s(now):
+        raise RefusedError("stale", f"expected an expiration after {now.isoformat()}, got {until.isoformat()}")
+    if until is not None and time.server_s(until) > LAST_DATE_S:
+        raise RefusedError("invalid", f"expected an expiration before the year 3001, got {until.isoformat()}")
+    if wanted.order_type == "market":  # filled or not at once: its lifetime is no part of the request
+        return
+    if until is not None and time.offset_s is None:
+        raise RefusedError("not_connected", "the server's clock is not known yet, and an expiration is said by it")
+    lifetime, modes = wanted.time_in_force, symbol.expiration_mode
+    if not modes & 1 << enums.LIFETIME_NUMBERS[lifetime]:
+        raise RefusedError(
+            "invalid", f"expected a lifetime that {wanted.symbol} allows, got {lifetime} (expiration_mode {modes})"
+        )
+
+
+def refuse_without_quote(symbol: str, seen: Prepared) -> None:
+    """Return if the symbol has a quote.
+
+    Raises:
+        NotYetError: it has none: its first one may be on its way.
+    """
+    if not seen.has_quote:
+        raise NotYetError("guard", f"expected a quote of {symbol}, got none: its market is closed, or it is not quoted")
+
+
+def _refuse_old_quote(
+    wanted: OrderParameters, seen: Prepared, guards: GuardSettings, time: ServerTime, now: datetime, *, moved: bool
+) -> None:
+    assert seen.tick is not None
+    age_s, most_s, symbol = (
+        (now - time.utc(seen.tick.time_msc)).total_seconds(),
+        guards.max_tick_age_s,
+        wanted.symbol,
+    )
+    # A pending order waits for its price: how old the last one is says nothing against it.
+    if age_s > most_s and wanted.order_type == "market" and not moved:
+        raise NotYetError(
+            "guard", f"expected a quote of {symbol} not older than {most_s:g} s, got one of {age_s:.0f} s ago"
+        )
+    # No tick is from the future: our clock was set back, and every not_after with it.
+    if -age_s > most_s:
+        raise NotYetError("guard", f"expected a clock that is right, got a quote of {symbol} {-age_s:.0f} s from now")
+
+
+def _refuse_volume(volume: Decimal, symbol: SymbolInfo, *, closes_all: bool) -> None:
+    smallest, largest, step = (number(getattr(symbol, f"volume_{name}")) for name in ("min", "max", "step"))
+    if closes_all and volume <= largest:  # what a split or another step left: brokers take it whole
+        return
+    if not smallest <= volume <= largest:
+        raise RefusedError("invalid", f"expected {smallest} to {largest} lots, got {volume}")
+    # Never rounded: another volume than the one approved is another order.
+    if step > 0 and (volume - smallest) % step:
+        raise RefusedError("invalid", f"expected a volume of {smallest} and whole steps of {step} lots, got {volume}")
+
+
+def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepared) -> None:
+    """Return if an order that closes still has so much to close: on a netting account the broker would reverse it."""
+    position = seen.position
+    if position is None:
+        raise RefusedError("invalid", f"expected position {position_id} open, it is not")
+    if is_stale(position, seen.deals):
+        raise NotYetError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
+    side: Side = enums.SIDES[position.type]
+    if side == wanted.side or _lots(position) < wanted.volume:
+        held = f"{side} {_lots(position)}"
+        raise RefusedError(
+            "invalid", f"expected position {position_id} to hold {wanted.volume} lots to close, got {held}"
+        )
+
+
+def _lots(position: TradePosition) -> Decimal:
+    return number(position.volume)
+
+
+def _refuse_held(wanted: OrderParameters, seen: Prepared, symbol: SymbolInfo) -> None:
+    limit = number(symbol.volume_limit)
+    held = number((seen.held or (0.0, 0.0))[wanted.side == "sell"])
+    if limit and held + wanted.volume > limit:
+        raise RefusedError(
+            "invalid",
+            f"expected at most {limit} lots of {wanted.symbol} in one direction, got {wanted.volume} beside {held}",
+        )
+
+
+def _refuse_slippage(order: SubmitRequest, seen: Prepared, symbol: SymbolInfo) -> None:
+    """Compare the price that the order can get with the expected one: the market's now, or its own."""
+    if order.max_slippage_points is None or order.expected_price is None:
+        return
+    wanted, expected = order.parameters, Decimal(order.expected_price)
+    own = wanted.stop_limit_price if wanted.order_type == "stop_limit" else wanted.price
+    price = seen.market(wanted.side) if wanted.order_type == "market" else to_tick(own, symbol)
+    points = (price - expected if wanted.side == "buy" else expected - price) / number(symbol.point)
+    if points > order.max_slippage_points:
+        raise RefusedError(
+            "guard", f"expected at most {order.max_slippage_points} points from {expected}, got {points:.1f}"
+        )

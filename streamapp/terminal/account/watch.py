@@ -1,0 +1,309 @@
+"""What happens at the broker, seen by looking: deals of new tickets at once, all deals always, orders to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from streamapp.clock import Clock
+from streamapp.domain.facts import BrokerCancelled, Filled, OutcomeUnknown, Unprotected
+from streamapp.domain.vocabulary import time_text
+from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS
+from streamapp.settings import TerminalSettings
+from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.deals import end_of, filled, unprotected
+from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP, watermark
+from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
+from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.database import Journal, View
+from streamapp.terminal.journal.orders import Expected
+from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen, Timed
+from streamapp.terminal.pipe.calls import Look, ReadDeals, ReadEnds, ReadMoreDeals, ReadTicket
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition
+
+logger = logging.getLogger(__name__)
+
+CONFIRM_WAITS_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""After an acceptance the deal is there at once or, by the terminal's visibility lag, within a second or so; the watch
+finds what is later."""
+NEAR = timedelta(seconds=30)
+"""How far before the newest known deal the quick look begins; what it can't explain makes it a look at everything."""
+WIDE_EVERY_S = 15.0
+"""The whole interval is read this often, or ..."""
+WIDE_SHARE = 200
+"""... every so many times its own duration: at most one order of 200 waits for it, whatever the size of the history."""
+ORDERS_SHARE = 20
+"""The same for the orders that work: at most 5 %."""
+SHOWN_WITHIN_S = 5.0
+"""A position that is not to be seen so long after the deal that made it is closed by now: there is nothing to protect.
+"""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A read of the whole interval; ``digest`` is of the deals up to ``until``, None if some were missing."""
+
+    generation: int
+    until: datetime
+    digest: int | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Deals that were read: those that traded, oldest first, and the tickets of those that were taken back."""
+
+    trades: list[Filled]
+    busted: list[int]
+
+
+class Watch:
+    """Everything seen at the broker becomes a journal entry and a report, once.
+
+    Guarantees:
+        Only what a synchronised connection shows is believed, and only what it shows: from what is not to be seen (any
+        more) nothing follows.
+    """
+
+    def __init__(
+        self, journal: Journal, connection: BrokerConnection, terminal: TerminalSettings, *, clock: Clock
+    ) -> None:
+        self._journal = journal
+        self._connection = connection
+        self._terminal = terminal
+        self._clock = clock
+        self._watermark = clock()
+        self._newest = self._watermark
+        self._generation = -1
+        self._next_wide = 0.0
+        self._next_orders = 0.0
+        self._looked_up = 0
+        self._unseen: dict[int, float] = {}
+        self._missing: dict[int, float] = {}
+        self._told: dict[int, str] = {}
+        self._before: _Read | None = None
+        self._live = View(journal, Book.live_tickets)
+        self._confirming: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- the deals of a ticket that was accepted just now
+
+    def confirm(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> None:
+        """Look for the deals of a ticket that was accepted just now."""
+        self._confirming.add(ticket)
+        task = asyncio.create_task(self._confirm(order_id, ticket, volume, attempt))
+        self._tasks.add(task)
+        task.add_done_callback(self._confirmed)
+
+    def _confirmed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a deal could not be confirmed; the watch goes on looking for it", exc_info=error)
+
+    async def _confirm(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> None:
+        try:
+            for wait_s in CONFIRM_WAITS_S:
+                await asyncio.sleep(wait_s)
+                if await self._look_at(order_id, ticket, volume, attempt):
+                    return
+        except (NotHandedOverError, WorkerLostError) as error:
+            logger.warning("order %s, ticket %s: its deals are looked for later: %s", order_id, ticket, error)
+        finally:
+            self._confirming.discard(ticket)
+
+    async def _look_at(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> bool:
+        """Record what is to be seen of a ticket; True when it is over, or works and will for a while."""
+        time, now = self._connection.time, self._clock()
+        look = ReadTicket(
+            ticket=ticket,
+            volume=float(volume),
+            since=time.server_s(now - NEAR),
+            until=time.server_s(now + FUTURE),
+            hedging=self._connection.hedging,
+        )
+        found = (await self._connection.read_now(look)).value
+        order, done, seen = found.order, found.done, self._seen(found.deals)
+
+        def record(book: Book) -> bool:
+            _record(book, seen)
+            if done and order is not None:
+                _record_end(book, order, order_id, volume, attempt)
+            return not book.is_live(ticket)
+
+        works = order is not None and not done and order.type not in MARKET_ORDERS
+        return await self._journal.write(record) or works
+
+    def _seen(self, deals: Sequence[TradeDeal]) -> _Seen:
+        busted = [deal.ticket for deal in deals if deal.type in BUSTED_TRADES]
+        traded = [deal for deal in deals if deal.type not in BUSTED_TRADES and deal.volume > 0]
+        trades = [
+            filled(deal, self._connection.currency, self._connection.time) for deal in sorted(traded, key=_in_time)
+        ]
+        self._newest = max([self._newest, *(body.time for body in trades)])
+        return _Seen(trades, busted)
+
+    # -- everything
+
+    async def run(self) -> None:
+        """Look, for ever."""
+        self._watermark = self._newest = await self._journal.write(watermark)
+        while True:
+            await self._connection.readable()
+            try:
+                await self._look()
+            except (NotHandedOverError, WorkerLostError) as error:
+                logger.warning("looking at the broker again when it is connected: %s", error)
+
+    async def _look(self) -> None:
+        """Take the next look: at the deals, and at the tickets without an end if it is time for that."""
+        now_s, now, generation = asyncio.get_running_loop().time(), self._clock(), self._connection.generation
+        anew = generation != self._generation
+        wide = anew or now_s >= self._next_wide
+        settled = now - NEAR if self._before is None else self._before.until
+        live = await self._live_tickets() if now_s >= self._next_orders else {}
+        expected = await self._journal.write(Book.levels_to_compare) if self._journal.book.expects_levels else []
+        deals = self._deals(now, settled, wide=wide, anew=anew)
+        ends = ReadEnds(tuple(live)) if live else None
+        seen = await self._connection.ride(Look(deals=deals, ends=ends, positions=bool(expected)))
+        if seen.deals is not None:
+            await self._record_all(seen.deals.value)
+            if wide and seen.deals.value.read:
+                self._generation = generation
+                wait_s = await self._judged(_Read(generation, settled, seen.deals.value.digest))
+                self._next_wide = asyncio.get_running_loop().time() + max(wait_s, seen.deals.took_s * WIDE_SHARE)
+        if seen.ends is not None:
+            await self._record_ends(seen.ends, live)
+        if seen.positions is not None and seen.positions.value.rows is not None:
+            await self._compare_levels(expected, seen.positions.value.rows)
+
+    def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> ReadDeals:
+        time = self._connection.time
+        return ReadDeals(
+            wide_from=time.server_s(self._watermark - OVERLAP),
+            near_from=time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
+            settled_until=time.server_s(settled),
+            until=time.server_s(now + FUTURE),
+            wide=wide,
+            anew=anew,
+        )
+
+    async def _record_all(self, part: DealsSeen) -> None:
+        while True:
+            seen = self._seen(part.deals)
+            if seen.trades or seen.busted:
+                await self._journal.write(partial(_record, seen=seen))
+            if not part.more:
+                return
+            part = (await self._connection.read_now(ReadMoreDeals())).value
+
+    async def _judged(self, read: _Read) -> float:
+        """Move the watermark if this read equals the one before; return after how long the next is due."""
+        before, self._before = self._before, None
+        if read.digest is None:
+            logger.info("history shows fewer deals than it did, or than it counts; it is read again")
+        elif before is None:
+            self._before = read
+        elif (before.generation, before.digest) == (read.generation, read.digest):
+            # By the server's ticks: were our clock days ahead, all that came later would lie before the watermark.
+            self._watermark = max(self._watermark, min(read.until, self._connection.time.newest))
+            text = time_text(self._watermark)
+            await self._journal.write(lambda book: book.set_meta("history_watermark", text))
+            return WIDE_EVERY_S
+        return self._terminal.equal_reads_s
+
+    async def _live_tickets(self) -> dict[int, list[Any]]:
+        """Return the tickets without an end, those after the last one that was looked up first."""
+        known = await self._live.get()
+        turns = sorted(known, key=lambda row: (row[0] <= self._looked_up, row[0]))
+        live = {ticket: row for ticket, *row in turns if ticket not in self._confirming}
+        self._missing = {ticket: at for ticket, at in self._missing.items() if ticket in live}
+        self._told = {ticket: text for ticket, text in self._told.items() if ticket in live}
+        return live
+
+    async def _record_ends(self, seen: Timed[EndsSeen], live: dict[int, list[Any]]) -> None:
+        """Record what became of the tickets that do not work any more."""
+        self._next_orders = asyncio.get_running_loop().time() + seen.took_s * ORDERS_SHARE
+        ended = seen.value
+        self._looked_up = ended.looked[-1] if ended.looked else 0
+        if ended.orders:
+            await self._journal.write(lambda book: _record_ends(book, ended.orders, live))
+        await self._miss_deals({row.ticket for row in ended.orders if row.state == mt5.ORDER_STATE_FILLED}, live)
+
+    @property
+    def problem(self) -> str:
+        """What should have come and did not, in words; "" if nothing."""
+        return "; ".join(self._told.values())
+
+    async def _miss_deals(self, done: set[int], live: dict[int, list[Any]]) -> None:
+        """Tell of tickets that the broker calls filled and whose deals do not show, once each."""
+        now_s = asyncio.get_running_loop().time()
+        self._missing |= dict.fromkeys(done - self._missing.keys(), now_s)
+        for ticket, since_s in self._missing.items():
+            if ticket in self._told or now_s - since_s < self._terminal.deals_within_s:
+                continue
+            order_id, _, attempt = live[ticket]
+            waited = f"the broker calls it filled, and has not shown its deals for {self._terminal.deals_within_s:g} s"
+            self._told[ticket] = f"order {order_id}, ticket {ticket}: {waited}"
+            body = OutcomeUnknown(attempt=attempt, why="no_deals", message=f"ticket {ticket}: {waited}")
+            # No doubt of the journal's: what the broker has is known, but not how much of it at which price.
+            await self._journal.write(partial(_report_unknown, order_id=order_id, body=body))
+            logger.error("%s", self._told[ticket])
+
+    async def _compare_levels(self, expected: list[Expected], rows: Sequence[TradePosition]) -> None:
+        """Compare the levels of positions that were opened or changed just now with what their orders asked for."""
+        now_s, positions = asyncio.get_running_loop().time(), {row.identifier: row for row in rows}
+        self._unseen = {one.ticket: self._unseen.get(one.ticket, now_s) for one in expected}
+        for one in expected:
+            position = positions.get(one.position_id)
+            if position is not None:
+                lacking = unprotected(one, position, hedging=self._connection.hedging)
+                await self._journal.write(partial(_compared, expected=one, lacking=lacking))
+            elif now_s - self._unseen[one.ticket] >= SHOWN_WITHIN_S:
+                await self._journal.write(partial(_compared, expected=one, lacking=None))
+
+
+def _record(book: Book, seen: _Seen) -> None:
+    for body in seen.trades:
+        book.record_deal(body)
+    for deal in seen.busted:
+        book.bust_deal(deal)
+
+
+def _report_unknown(book: Book, order_id: str, body: OutcomeUnknown) -> None:
+    book.report("unknown", order_id, body)
+
+
+def _compared(book: Book, expected: Expected, lacking: Unprotected | None) -> None:
+    book.forget_levels(expected.order_id)
+    if lacking is not None:
+        logger.error("order %s is unprotected: %s", expected.order_id, lacking)
+        book.report("unprotected", expected.order_id, lacking)
+
+
+def _record_ends(book: Book, orders: Sequence[TradeOrder], live: dict[int, list[Any]]) -> None:
+    for order in orders:
+        order_id, volume, attempt = live[order.ticket]
+        _record_end(book, order, order_id, Decimal(volume), attempt)
+
+
+def _record_end(book: Book, order: TradeOrder, order_id: str, volume: Decimal, attempt: int) -> None:
+    if order.state not in ENDED_STATES:
+        return
+    by_user = book.cancel_requested(order.ticket)
+    # None also where history says done and the deals are not to be seen yet: the volume counts, and it comes from
+    # deals.
+    final = end_of(order, attempt, asked=volume, by_user=by_user)
+    if final is None and book.has_lost_deals(order.ticket):
+        final = BrokerCancelled(ticket=order.ticket, reason="broker")
+    if final is not None:
+        book.end_ticket(order.ticket, order_id, final)
+
+
+def _in_time(deal: TradeDeal) -> tuple[int, int]:
+    return deal.time_msc, deal.ticket

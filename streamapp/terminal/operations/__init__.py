@@ -1,0 +1,1 @@
+"""Cancel, modify, protect, close: compared with the broker, asked for, compared again."""

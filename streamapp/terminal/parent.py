@@ -1,0 +1,177 @@
+"""The parent of the terminals: one child for each account, restarted with back-off, all their health in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from streamapp.processes.backoff import Backoff
+from streamapp.processes.children import spawn
+from streamapp.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+STEADY_S = 30.0
+"""A child that lived so long is well: its next restart is quick again."""
+SILENT_S = 10.0
+"""A child says every two seconds how it is, and at once what is new; this long without a word and it is not well."""
+STOP_DEADLINE_S = 20.0
+"""How long children may take to finish the order in their hands; then they are ended. Less than the 30 s of a whole
+stack's stop."""
+LAST_WORDS_S = 1.0
+"""How long the output of a child that ended is still listened to: what it started may hold the pipe open for longer."""
+
+
+class Output(Protocol):
+    """Where logs go: a text stream."""
+
+    def write(self, text: str, /) -> int:
+        """Append ``text``."""
+
+    def flush(self) -> None:
+        """Hand everything over."""
+
+
+@dataclass
+class Child:
+    """One account's process, as far as its parent knows."""
+
+    account: str
+    process: asyncio.subprocess.Process | None = None
+    status: dict[str, Any] = field(default_factory=dict)
+    heard_at: float = 0.0
+    restarts: int = 0
+    problem: str = "starting"
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is wrong with it; empty when nothing is."""
+        if self.problem:
+            return [self.problem]
+        if time.monotonic() - self.heard_at > SILENT_S:
+            return [f"silent for more than {SILENT_S:g} s"]
+        return [str(reason) for reason in self.status.get("reasons", [])]
+
+
+class TerminalSupervisor:
+    """Keeps one child for each account alive until it is stopped; what children log goes to ``output``."""
+
+    def __init__(self, settings: Settings, accounts: list[str], output: Output | None = None) -> None:
+        self._settings = settings
+        self._output = output or sys.stderr
+        self.children = {account: Child(account) for account in accounts}
+        self._stopping = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run the children until ``stop`` is set; when this returns, none of them is left."""
+        keepers = [asyncio.create_task(self._keep(child)) for child in self.children.values()]
+        await stop.wait()
+        self._stopping.set()
+        for child in self.children.values():
+            if child.process is not None and child.process.stdin is not None:
+                child.process.stdin.close()
+        _, late = await asyncio.wait(keepers, timeout=STOP_DEADLINE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _keep(self, child: Child) -> None:
+        backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S, healthy_after_s=STEADY_S)
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = await self._live(child)
+            if self._stopping.is_set():
+                return
+            backoff_s = backoff.next_s(time.monotonic() - began)
+            child.restarts += 1
+            child.problem = f"ended with code {code}, is started again in {backoff_s:g} s; the reason is in the log"
+            logger.error("%s: %s", child.account, child.problem)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), backoff_s)
+            except TimeoutError:
+                continue
+
+    async def _live(self, child: Child) -> int:
+        """Start the child and see it to its end; return its exit code."""
+        environment = dict(os.environ)
+        if child.restarts:
+            environment["STREAMAPP_CRASH_AT"] = ""  # a test's crash happens in one life, not in each
+        process = await spawn(
+            "streamapp.terminal.account.process",
+            *("--account", child.account, "--parent", str(os.getpid())),
+            environment=environment,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        relay = asyncio.create_task(self._relay(process))
+        child.process = process
+        try:
+            await self._listen(child, process)
+            return await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            child.process = None
+            await asyncio.wait([relay], timeout=LAST_WORDS_S)
+            relay.cancel()
+
+    async def _relay(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what the child logs, in whole lines: several children write at the same time."""
+        assert process.stderr is not None
+        rest = b""
+        while chunk := await process.stderr.read(65536):
+            whole, line_end, rest = (rest + chunk).rpartition(b"\n")
+            self._write(whole + line_end)
+        self._write(rest)
+
+    def _write(self, data: bytes) -> None:
+        text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        with contextlib.suppress(OSError):  # a full disk must not stop a child at its next word
+            self._output.write(text)
+            self._output.flush()
+
+    async def _listen(self, child: Child, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            try:
+                child.status = json.loads(line)
+            except ValueError:
+                logger.warning("%s: expected a line of status, got %r", child.account, line[:200])
+                continue
+            child.heard_at, child.problem = time.monotonic(), ""
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether every account is ready, and why not (streamapp/health.py)."""
+        reasons = [f"{child.account}: {reason}" for child in self.children.values() for reason in child.reasons]
+        starting = any(child.problem == "starting" for child in self.children.values())
+        status = "ok" if not reasons else "starting" if starting else "not_ready"
+        accounts = {
+            child.account: {
+                "connection": child.status.get("connection", "connecting"),
+                "epoch": child.status.get("epoch"),
+                "restarts": child.restarts,
+                "reasons": child.reasons,
+            }
+            for child in self.children.values()
+        }
+        return not reasons, {"status": status, "reasons": reasons, "accounts": accounts}
+
+    def metrics(self) -> str:
+        """Return every account's figures in Prometheus' text format."""
+        lines: dict[str, list[str]] = {}
+        for child in self.children.values():
+            label = json.dumps(child.account, ensure_ascii=False)
+            figures = {"ready": int(not child.reasons), "restarts": child.restarts, **child.status.get("metrics", {})}
+            for name, value in figures.items():
+                lines.setdefault(name, []).append(f"streamapp_terminal_{name}{{account={label}}} {value}")
+        return "".join(
+            f"# TYPE streamapp_terminal_{name} gauge\n" + "\n".join(values) + "\n" for name, values in lines.items()
+        )

@@ -1,0 +1,477 @@
+"""What is seen at the broker is reported once, and only what is seen, on a scripted worker."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from streamapp import subjects
+from streamapp.domain import facts
+from streamapp.domain.identifiers import magic_of
+from streamapp.domain.vocabulary import time_text
+from streamapp.messages.account import SnapshotMessage
+from streamapp.settings import TerminalSettings
+from streamapp.terminal.account import watch as module
+from streamapp.terminal.account.deals import unprotected
+from streamapp.terminal.account.snapshots import Snapshots
+from streamapp.terminal.account.synchronisation import watermark
+from streamapp.terminal.journal.orders import Expected
+from streamapp.terminal.pipe.structs import TradePosition
+from tests.kit.waiting import PATIENCE_S, eventually
+from tests.terminal.conftest import Account, wired
+from tests.terminal.scripted import OWNER, TERMINAL, ScriptedWorker, deal, result, struct, submit_request, tick
+
+MAGIC = magic_of(submit_request(epoch="").order_id)
+LIMIT: dict[str, Any] = {"order_type": "limit", "price": Decimal("1.05")}
+
+
+def shows(account: Account, *deals: dict[str, Any]) -> None:
+    """Let the broker show these deals from now on; those that were told already are told again, as after a restart."""
+    answer = {"read": True, "deals": list(deals), "more": False, "digest": hash(str(deals))}
+    account.worker.answers["deals"] = lambda _: answer
+
+
+def shows_order(account: Account, state: int, **changes: Any) -> None:
+    """Let history show the order 1001."""
+    order = {"ticket": 1001, "type": 2, "type_filling": 2, "volume_initial": 0.1, "volume_current": 0.1} | changes
+    account.worker.answers["ended"] = lambda asked: {
+        "read": True,
+        "orders": [order | {"state": state}] if 1001 in asked["tickets"] else [],
+        "looked": asked["tickets"],
+    }
+
+
+def asked(account: Account, operation: str) -> list[dict[str, Any]]:
+    return [arguments for name, arguments in account.worker.asked if name == operation]
+
+
+async def rounds(account: Account, number: int, operation: str = "deals") -> None:
+    """Wait until the watch has looked so many times more."""
+    until = len(asked(account, operation)) + number
+    await eventually(lambda: len(asked(account, operation)) >= until, operation)
+
+
+async def placed(account: Account) -> str:
+    """Return the id of a limit order that works at the broker under the ticket 1001."""
+    working = {"ticket": 1001, "type": 2, "state": 1}
+    account.worker.answers["ticket"] = lambda _: {"deals": [], "order": working, "done": False}
+    account.worker.answers["check"] = lambda _: {"retcode": 0}
+    order = await account.submit(**LIMIT)
+    await account.said("started", "returned", "accepted")
+    await eventually(lambda: asked(account, "ended") and not account.watch._confirming)
+    return order.order_id
+
+
+# -- deals
+
+
+async def test_nothing_is_read_before_the_terminal_is_believed(account: Account) -> None:
+    await rounds(account, 2)
+    account.worker.answers["past"] = lambda _: {"digest": None, "lacking": "a table can't be read"}
+    await account.connection.renew()
+    seen = len(asked(account, "deals"))
+    shows(account, deal(7, 1001, 0))
+    await rounds(account, 5, "past")
+    assert len(asked(account, "deals")) == seen
+    assert await account.kinds() == []
+    account.worker.answers["past"] = lambda _: {"digest": 1, "lacking": ""}
+    await account.said("deal")
+
+
+async def test_an_account_that_may_not_trade_is_watched_all_the_same(account: Account) -> None:
+    off = TERMINAL | {"trade_allowed": False}
+    account.worker.answers["pulse"] = lambda _: {"terminal": off, "account": OWNER, "tick": tick()}
+    await eventually(lambda: account.connection.health.connection == "no_algo_trading")
+    shows(account, deal(7, 1001, 0))
+    await account.said("deal")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reason": 4, "entry": 1, "type": 1},
+        {"reason": 5, "entry": 1, "type": 1},
+        {"reason": 6, "entry": 1, "type": 1},
+        {"reason": 0, "entry": 1, "type": 1},
+        {"reason": 1, "entry": 1, "type": 1},
+        {"reason": 3, "entry": 3, "type": 1},
+        {"reason": 4},
+        {"reason": 0},
+    ],
+)
+async def test_what_closes_a_position_is_no_orders_deal_though_it_carries_its_magic(
+    account: Account, changes: dict[str, Any]
+) -> None:
+    order = await account.submit()
+    opening, closing = deal(7, 1001, MAGIC), deal(8, 1002, MAGIC, position_id=1001, **changes)
+    account.worker.answers["ticket"] = lambda _: {"deals": [opening], "order": None, "done": False}
+    await account.said("started", "returned", "accepted", "deal")
+    shows(account, opening, closing)
+    reports = await account.said("started", "returned", "accepted", "deal", "deal")
+    assert [report.order_id for report in reports[3:]] == [order.order_id, None]
+
+
+async def test_a_deal_that_is_taken_back_is_busted_after_its_corrections(account: Account) -> None:
+    order = await account.submit()
+    await account.said("started", "returned", "accepted")
+    first = deal(7, 1001, MAGIC)
+    shows(account, first)
+    await account.said("started", "returned", "accepted", "deal")
+    shows(account, first | {"price": 1.09})
+    await account.said("started", "returned", "accepted", "deal", "deal_correction")
+    shows(account, first | {"price": 1.09, "type": 13, "profit": 0.0})
+    life = ("started", "returned", "accepted", "deal", "deal_correction", "deal_busted", "cancelled")
+    busted, ended = (await account.said(*life))[-2:]
+    assert isinstance(busted.body, facts.FillBusted)
+    assert (busted.body.deal, busted.body.revision, busted.order_id) == (7, 2, order.order_id)
+    assert ended.body == facts.BrokerCancelled(ticket=1001, reason="broker")  # it was done: nobody fills it any more
+    await rounds(account, 3)
+    assert len(await account.kinds()) == len(life)
+    assert await account.journal.write(lambda book: book.filled(1001)) == 0
+
+
+async def test_a_deal_that_is_given_again_is_a_correction_above_its_bust(account: Account) -> None:
+    one = deal(7, 555, 0, reason=0)
+    shows(account, one)
+    await account.said("deal")
+    shows(account, one | {"type": 14})
+    await account.said("deal", "deal_busted")
+    shows(account, one)
+    reports = await account.said("deal", "deal_busted", "deal_correction")
+    assert isinstance(reports[2].body, facts.FillCorrected)
+    assert reports[2].body.revision == 2
+
+
+async def test_a_deal_that_was_taken_back_before_we_saw_it_is_no_trade(account: Account) -> None:
+    shows(account, deal(7, 1001, MAGIC, type=13), deal(8, 555, 0, reason=0))
+    reports = await account.said("deal")
+    assert isinstance(reports[0].body, facts.Filled)
+    assert reports[0].body.deal == 8
+
+
+async def test_a_deal_of_a_kind_that_nobody_knows_is_volume_all_the_same(account: Account) -> None:
+    shows(account, deal(7, 555, 0, reason=77, entry=9))
+    (report,) = await account.said("deal")
+    assert isinstance(report.body, facts.Filled)
+    assert (report.body.entry, report.body.reason, report.body.volume) == ("in", "other", Decimal("0.1"))
+
+
+async def test_a_deal_that_is_not_shown_any_more_is_not_taken_back(account: Account) -> None:
+    shows(account, deal(7, 555, 0, reason=0))
+    await account.said("deal")
+    shows(account)
+    await account.connection.renew()
+    await rounds(account, 5)
+    assert await account.kinds() == ["deal"]
+
+
+async def test_an_order_does_not_get_a_deal_that_was_taken_back_before_its_ticket_was_known(account: Account) -> None:
+    foreign = deal(7, 1001, 0, reason=0)
+    shows(account, foreign)
+    await account.said("deal")
+    shows(account, foreign | {"type": 13})
+    await account.said("deal", "deal_busted")
+    await account.submit()
+    await account.said("deal", "deal_busted", "started", "returned", "accepted")
+
+
+async def test_a_history_that_lacks_deals_does_not_move_the_watermark(account: Account) -> None:
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    answer: dict[str, Any] = {"read": True, "deals": [], "more": False, "digest": None}
+    account.worker.answers["deals"] = lambda _: answer
+    await rounds(account, 2)
+    account.watch._watermark = long_ago
+    await eventually(lambda: len([each for each in asked(account, "deals") if each["wide"]]) > 5)
+    assert account.watch._watermark == long_ago
+    answer["digest"] = 1
+    await eventually(lambda: account.watch._watermark > long_ago)
+
+
+# -- orders that work
+
+
+async def test_the_watermark_goes_with_the_servers_clock_not_with_ours(account: Account) -> None:
+    await rounds(account, 1)
+    account.watch._watermark = datetime(2026, 1, 1, tzinfo=UTC)
+    account.watch._clock = lambda: datetime.now(UTC) + timedelta(days=10)
+    await eventually(lambda: account.watch._watermark.year > 2026 or account.watch._watermark.month > 1)
+    await rounds(account, 5)
+    assert account.watch._watermark <= datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def test_a_watermark_that_lies_ahead_of_now_is_not_believed(account: Account) -> None:
+    ahead = time_text(datetime.now(UTC) + timedelta(days=10))
+    await account.journal.write(lambda book: book.set_meta("history_watermark", ahead))
+    assert await account.journal.write(watermark) <= datetime.now(UTC)
+
+
+async def test_a_working_order_is_left_to_the_table_of_orders(account: Account) -> None:
+    await placed(account)
+    await rounds(account, 5, "ended")
+    assert len(asked(account, "ticket")) <= 1  # a market order is looked for at once, others wait for their price
+    assert asked(account, "ended")[-1] == {"tickets": [1001]}
+    assert await account.kinds() == ["started", "returned", "accepted"]
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "body"),
+    [
+        (2, {}, facts.BrokerCancelled(ticket=1001, reason="broker")),
+        (2, {"volume_current": 0.04}, facts.BrokerCancelled(ticket=1001, reason="broker")),
+        (6, {}, facts.BrokerExpired(ticket=1001)),
+        (4, {"volume_current": 0.02}, facts.BrokerCancelled(ticket=1001, reason="broker")),
+        (4, {"volume_initial": 0.09, "volume_current": 0.0}, facts.BrokerCancelled(ticket=1001, reason="broker")),
+    ],
+)
+async def test_the_end_of_a_working_order_is_what_history_says(
+    account: Account, state: int, changes: dict[str, Any], body: Any
+) -> None:
+    order_id = await placed(account)
+    shows_order(account, state, **changes)
+    reports = await account.said("started", "returned", "accepted", "expired" if state == 6 else "cancelled")
+    assert (reports[3].order_id, reports[3].body) == (order_id, body)
+    await rounds(account, 3)
+    assert len(await account.kinds()) == 4
+
+
+async def test_an_order_that_the_broker_could_not_activate_is_rejected(account: Account) -> None:
+    await placed(account)
+    shows_order(account, 5)
+    reports = await account.said("started", "returned", "accepted", "rejected")
+    assert isinstance(reports[3].body, facts.BrokerRejected)
+    assert reports[3].body.ticket == 1001
+
+
+@pytest.mark.parametrize("state", [0, 1, 7, 8, 9, 77])
+async def test_a_state_that_is_no_end_ends_nothing_wherever_it_is_shown(account: Account, state: int) -> None:
+    await placed(account)
+    shows_order(account, state)
+    await rounds(account, 3, "ended")
+    assert await account.journal.write(lambda book: book.is_live(1001))
+    shows_order(account, 2)
+    await account.said("started", "returned", "accepted", "cancelled")
+
+
+async def test_an_order_in_neither_table_is_not_known_and_nothing_is_said(account: Account) -> None:
+    await placed(account)
+    account.worker.answers["ended"] = lambda asked: {"read": True, "orders": [], "looked": asked["tickets"]}
+    await rounds(account, 10, "ended")
+    assert await account.kinds() == ["started", "returned", "accepted"]
+    assert await account.journal.write(lambda book: book.is_live(1001))
+
+
+async def test_partial_fills_of_a_working_order_come_by_its_deals_and_leave_it_alive(account: Account) -> None:
+    order_id = await placed(account)
+    parts = [deal(7, 1001, MAGIC, 0.03), deal(8, 1001, MAGIC, 0.04)]
+    shows(account, *parts)
+    await account.said("started", "returned", "accepted", "deal", "deal")
+    assert await account.journal.write(lambda book: book.is_live(1001))
+    shows(account, *parts, deal(9, 1001, MAGIC, 0.03))
+    reports = await account.said("started", "returned", "accepted", "deal", "deal", "deal")
+    assert {report.order_id for report in reports} == {order_id}
+    assert not await account.journal.write(lambda book: book.is_live(1001))
+
+
+async def test_what_was_filled_before_the_rest_was_cancelled_still_counts(account: Account) -> None:
+    order_id = await placed(account)
+    shows_order(account, 2, volume_current=0.06)
+    await account.said("started", "returned", "accepted", "cancelled")
+    shows(account, deal(7, 1001, MAGIC, 0.04))
+    reports = await account.said("started", "returned", "accepted", "cancelled", "deal")
+    assert reports[4].order_id == order_id
+
+
+async def test_an_order_that_history_calls_filled_waits_for_its_deals(account: Account) -> None:
+    await placed(account)
+    shows_order(account, 4, volume_current=0.0)
+    await rounds(account, 5, "ended")
+    assert await account.kinds() == ["started", "returned", "accepted"]
+    shows(account, deal(7, 1001, MAGIC))
+    await account.said("started", "returned", "accepted", "deal")
+
+
+async def test_tickets_that_are_not_found_take_turns(account: Account) -> None:
+    tickets = iter(range(1001, 1006))
+    account.worker.answers["send"] = lambda _: account.worker.sent(result(10008, order=next(tickets)))
+    working = {"type": 2, "state": 1}
+    account.worker.answers["ticket"] = lambda asked: {"deals": [], "order": working | asked, "done": False}
+    account.worker.answers["check"] = lambda _: {"retcode": 0}
+    for number in range(5):
+        await account.submit(str(number), **LIMIT)
+    account.worker.answers["ended"] = lambda asked: {"read": True, "orders": [], "looked": asked["tickets"][:2]}
+    await eventually(lambda: asked(account, "ended") and len(asked(account, "ended")[-1]["tickets"]) == 5)
+    await rounds(account, 6, "ended")
+    firsts = [each["tickets"][0] for each in asked(account, "ended")[-6:]]
+    assert set(firsts) >= {1001, 1003, 1005} or set(firsts) >= {1002, 1004, 1001}
+
+
+# -- what was asked for and is not there
+
+
+POSITION: dict[str, Any] = {"identifier": 1001, "ticket": 1001, "sl": 1.07, "tp": 1.1}
+LEVELS: dict[str, Any] = {"stop_loss": Decimal("1.07"), "take_profit": Decimal("1.1")}
+FILLED = ("started", "returned", "accepted", "deal")
+
+
+async def with_levels(account: Account, position: dict[str, Any] | None, **wanted: Any) -> str:
+    """Return the id of an order that is filled, its position being shown so."""
+    opening = deal(7, 1001, MAGIC)
+    account.worker.answers["ticket"] = lambda _: {"deals": [opening], "order": None, "done": False}
+    account.worker.answers["positions"] = lambda _: [] if position is None else [position]
+    return (await account.submit(**(LEVELS | wanted))).order_id
+
+
+@pytest.mark.parametrize(
+    "found", [{"sl": 0.0}, {"tp": 0.0}, {"sl": 0.0, "tp": 0.0}, {"sl": 1.05}], ids=["stop", "profit", "both", "other"]
+)
+async def test_a_level_that_the_broker_left_out_is_told_with_the_order_and_what_it_asked_for(
+    account: Account, found: dict[str, float]
+) -> None:
+    order_id = await with_levels(account, POSITION | found)
+    told = (await account.said(*FILLED, "unprotected"))[-1]
+    assert (told.order_id, told.at.tzinfo) == (order_id, UTC)
+    assert told.body == facts.Unprotected(
+        ticket=1001,
+        position_id=1001,
+        stop_loss=Decimal("1.07"),
+        take_profit=Decimal("1.1"),
+        found_stop_loss=Decimal(str((POSITION | found)["sl"])) if (POSITION | found)["sl"] else None,
+        found_take_profit=Decimal(str((POSITION | found)["tp"])) if (POSITION | found)["tp"] else None,
+    )
+    await rounds(account, 3)
+    assert (await account.kinds())[-1] == "unprotected"  # once
+    assert len(await account.kinds()) == 5
+
+
+async def compared(account: Account) -> None:
+    """Wait until no levels wait to be compared."""
+
+    async def none() -> bool:
+        return not await account.journal.write(lambda book: book.levels_to_compare()) and bool(
+            asked(account, "positions")
+        )
+
+    await eventually(none)
+
+
+async def test_levels_that_are_there_are_compared_once_and_nothing_is_said(account: Account) -> None:
+    await with_levels(account, POSITION)
+    await account.said(*FILLED)
+    await compared(account)
+    looked = len(asked(account, "positions"))
+    await rounds(account, 3)
+    assert len(asked(account, "positions")) == looked
+    assert await account.kinds() == list(FILLED)
+
+
+async def test_a_position_that_is_closed_by_now_needs_no_protection(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_WITHIN_S", 0.1)
+    await with_levels(account, None)
+    await account.said(*FILLED)
+    await compared(account)
+    assert await account.kinds() == list(FILLED)
+
+
+async def test_an_order_without_levels_is_not_compared(account: Account) -> None:
+    await with_levels(account, POSITION | {"sl": 0.0, "tp": 0.0}, stop_loss=None, take_profit=None)
+    await account.said(*FILLED)
+    await rounds(account, 3)
+    assert asked(account, "positions") == []
+
+
+async def test_levels_that_were_changed_before_the_fill_are_what_is_expected(account: Account) -> None:
+    order_id = await placed(account)
+    changes: dict[str, str | None] = {"stop_loss": "1.02", "take_profit": None}
+    await account.journal.write(lambda book: book.modified(order_id, changes))
+    account.worker.answers["positions"] = lambda _: [POSITION | {"sl": 0.0}]
+    shows(account, deal(7, 1001, MAGIC))
+    told = (await account.said(*FILLED, "unprotected"))[-1]
+    assert isinstance(told.body, facts.Unprotected)
+    assert (told.body.stop_loss, told.body.take_profit) == (Decimal("1.02"), None)
+
+
+@pytest.mark.parametrize(("hedging", "levels", "said"), [(False, (1.05, 1.2), False), (False, (0.0, 1.2), True)])
+def test_where_a_symbol_has_one_position_another_orders_levels_are_levels(
+    hedging: bool, levels: tuple[float, float], said: bool
+) -> None:
+    expected = Expected("o", 1, 1, Decimal("1.07"), Decimal("1.1"))
+    position = POSITION | dict(zip(("sl", "tp"), levels, strict=True))
+    assert (unprotected(expected, struct(TradePosition, position), hedging=hedging) is not None) is said
+
+
+async def test_a_ticket_that_is_filled_and_shows_no_deal_raises_an_alarm_with_its_order(tmp_path: Path) -> None:
+    async with wired(tmp_path, ScriptedWorker(), deals_within_s=0.1) as account:
+        order_id = await placed(account)
+        shows_order(account, 4, volume_current=0.0)
+        told = (await account.said("started", "returned", "accepted", "unknown"))[-1]
+        assert isinstance(told.body, facts.OutcomeUnknown)
+        assert (told.order_id, told.body.why, "ticket 1001" in told.body.message) == (order_id, "no_deals", True)
+        assert f"order {order_id}, ticket 1001" in account.watch.problem
+        await rounds(account, 3, "ended")
+        assert len(await account.kinds()) == 4
+        shows(account, deal(7, 1001, MAGIC))
+        await account.said("started", "returned", "accepted", "unknown", "deal")
+        await eventually(lambda: account.watch.problem == "")
+
+
+@pytest.mark.parametrize("changes", [{"comment": "[sl 1.08]"}, {"magic": 0}, {"magic": 5, "comment": "x"}])
+async def test_a_comment_or_magic_alone_is_no_correction(account: Account, changes: dict[str, Any]) -> None:
+    one = deal(7, 555, 0, reason=0)
+    shows(account, one)
+    await account.said("deal")
+    shows(account, one | changes)
+    await rounds(account, 3)
+    assert await account.kinds() == ["deal"]
+    shows(account, one | changes | {"commission": -1.0})
+    await account.said("deal", "deal_correction")
+
+
+# -- snapshots
+
+
+@pytest.fixture
+def snapshots(account: Account) -> Snapshots:
+    settings = TerminalSettings(snapshot_interval_s=0.02)
+    return Snapshots(account.journal, account.connection, settings, "tests", clock=account.journal.book.clock)
+
+
+async def test_positions_that_are_not_believed_are_not_said_to_be_none(account: Account, snapshots: Snapshots) -> None:
+    await account.connection.ready()
+    taken = await snapshots._taken()
+    assert taken is not None
+    assert taken.state.connection == "ready"
+    off = TERMINAL | {"connected": False}
+    account.worker.answers["pulse"] = lambda _: {"terminal": off, "account": OWNER, "tick": tick()}
+    assert await snapshots._taken() is None
+
+
+async def test_more_positions_than_nats_takes_are_a_problem_and_not_half_a_snapshot(
+    account: Account, snapshots: Snapshots, nats_url: str
+) -> None:
+    numbers = dict.fromkeys(("price_open", "sl", "tp", "profit", "swap"), 1.0)
+    position = {"symbol": "EURUSD", "type": 0, "volume": 0.1, "magic": 2**60, **numbers}
+    count = 10_000
+    account.worker.answers["positions"] = lambda _: [
+        position | {"identifier": 2**40 + number, "ticket": 2**40 + number} for number in range(count)
+    ]
+    client = await nats.connect(nats_url)
+    told = await client.subscribe(subjects.snapshot(account.journal.book.account))
+    await account.connection.ready()
+    telling = asyncio.create_task(snapshots.run(client))
+    await eventually(lambda: snapshots.problem)
+    assert f"for {count} positions" in snapshots.problem
+    assert told.pending_msgs == 0
+    count = 10
+    snapshot = SnapshotMessage.decode((await told.next_msg(PATIENCE_S)).data)
+    assert (len(snapshot.positions), snapshots.problem) == (10, "")
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    await client.close()
