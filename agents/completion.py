@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from agents.lanes import Lanes
-from agents.lookups import OrderRows, SignalRows
+from agents.lookups import OrderLookup, SignalRows
 from agents.outbox import Outbox
 from streamapp import subjects, topics
 from streamapp.clock import Clock
@@ -86,7 +86,7 @@ class Completion:
         metrics: TradingMetrics,
         ready: asyncio.Event,
         signals: SignalRows | None = None,
-        orders: OrderRows | None = None,
+        orders: OrderLookup | None = None,
     ) -> None:
         self._store = store
         self._producer = producer

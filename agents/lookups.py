@@ -21,7 +21,7 @@ class SignalRows(Protocol):
         ...
 
 
-class OrderRows(Protocol):
+class OrderLookup(Protocol):
     """Table ``orders``, as somebody else's execution service keeps it."""
 
     async def order(self, order_id: str) -> dict[str, Any] | None:

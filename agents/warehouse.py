@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.batching import BatchProcessor
 from streamapp import crashpoints
-from streamapp.clickhouse.rows import Record, Refusal
+from streamapp.clickhouse.rows import Refusal, SourceRecord
 from streamapp.clickhouse.writer import Inserts, Writer
 from streamapp.clock import Clock
 from streamapp.kafka.producer import Producer, dead_letter_record
@@ -108,5 +108,5 @@ class _Timed:
         self._metrics.insert_seconds.labels(table).observe(time.monotonic() - started_s)
 
 
-def _record(message: Any) -> Record:
-    return Record(message.topic, message.partition, message.offset, message.key, message.value or b"")
+def _record(message: Any) -> SourceRecord:
+    return SourceRecord(message.topic, message.partition, message.offset, message.key, message.value or b"")

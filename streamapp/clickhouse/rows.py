@@ -25,7 +25,7 @@ from streamapp.settings import Role
 
 
 @dataclass(frozen=True)
-class Record:
+class SourceRecord:
     """A Kafka record as the warehouse reads it."""
 
     topic: str
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
         content: Its parsed JSON, for an entry with a path.
     """
 
-    record: Record
+    record: SourceRecord
     path: str = ""
     content: Any = None
 
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
         return json_text(self.content).encode() if self.path else self.record.value
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row: the table, its values in the order of :func:`columns`, and what it was made of."""
 
     table: str
@@ -104,13 +104,13 @@ class _Part(NamedTuple):
     place: tuple[int, ...] = ()
 
 
-def rows_of(record: Record, role: Role) -> tuple[list[Row], list[Refusal]]:
+def rows_of(record: SourceRecord, role: Role) -> tuple[list[TableRow], list[Refusal]]:
     """Return the rows of one record, in the record's order, and what of it can't be one.
 
     What can't is refused alone: the other facts and messages of its commit have their rows. Messages without a table,
     or with none in this role, are neither.
     """
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     refusals: list[Refusal] = []
     try:
         parts = _parts(record)
@@ -131,7 +131,7 @@ def columns(table: str) -> tuple[str, ...]:
     return (*names, *_PLACE) if table == "facts" else names
 
 
-def _parts(record: Record) -> list[_Part]:
+def _parts(record: SourceRecord) -> list[_Part]:
     content = json_object(record.value, parse_float=float)
     expected = _SCHEMAS[record.topic]
     if (schema := content.get("schema")) not in expected:
@@ -150,7 +150,7 @@ def _parts(record: Record) -> list[_Part]:
     ]
 
 
-def _log_entries(record: Record, entries: Any) -> list[_Part]:
+def _log_entries(record: SourceRecord, entries: Any) -> list[_Part]:
     if not isinstance(entries, list):
         raise Unusable("invalid", "expected a list of entries")
     return [_Part(Entry(record, f"entries.{n}", entry), ("broker_log",)) for n, entry in enumerate(entries)]
@@ -164,7 +164,7 @@ def _message(archived: Entry) -> _Part:
     return _Part(archived._replace(content=message), _TABLES[schema])
 
 
-def _rows(part: _Part, role: Role) -> list[Row]:
+def _rows(part: _Part, role: Role) -> list[TableRow]:
     if part.tables is None:
         raise Unusable("unknown_schema", f"expected a message of {', '.join(_TABLES)}, got another")
     tables = [table for table in part.tables if role != "connector" or table in _CONNECTOR_TABLES]
@@ -174,4 +174,4 @@ def _rows(part: _Part, role: Role) -> list[Row]:
     if tables[0] == "facts":
         order_id = columns("facts").index("order_id")
         values[order_id] = values[order_id] or ""  # a sorting key holds no NULL
-    return [Row(table, (*values, *part.place), part.entry) for table in tables]
+    return [TableRow(table, (*values, *part.place), part.entry) for table in tables]

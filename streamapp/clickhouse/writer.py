@@ -21,7 +21,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from streamapp.clickhouse.rows import Record, Refusal, Row, columns, rows_of
+from streamapp.clickhouse.rows import Refusal, SourceRecord, TableRow, columns, rows_of
 from streamapp.errors import Transient, Unusable
 from streamapp.settings import Role
 
@@ -76,10 +76,10 @@ class Writer:
         """Why inserts are waiting at this moment, one text for each table; empty when all is well."""
         return tuple(self._troubles.values())
 
-    async def write(self, records: Sequence[Record]) -> None:
+    async def write(self, records: Sequence[SourceRecord]) -> None:
         """Store the records, those of a partition in offset order; waits for as long as ClickHouse is away."""
-        tables: dict[str, list[Row]] = {}
-        buried: set[tuple[Record, str]] = set()
+        tables: dict[str, list[TableRow]] = {}
+        buried: set[tuple[SourceRecord, str]] = set()
         for number, record in enumerate(records):
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -94,7 +94,7 @@ class Writer:
         for waiting in tables.values():
             await self._store(waiting, buried)
 
-    async def _store(self, rows: list[Row], buried: set[tuple[Record, str]]) -> None:
+    async def _store(self, rows: list[TableRow], buried: set[tuple[SourceRecord, str]]) -> None:
         try:
             await self._insert(rows[0].table, [row.values for row in rows])
         except Unusable as error:

@@ -12,7 +12,7 @@ from streamapp.conformance.desk import EXECUTED, ConformanceAccount
 from streamapp.conformance.paths import retcode
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Struct
+from streamapp.conformance.wire import ShownStruct
 from streamapp.mt5 import constants as mt5
 
 # How long a table may take to show a fill before it counts as never.
@@ -27,7 +27,7 @@ def lags_and_echoes(run: Run, desk: ConformanceAccount) -> None:
     """One fill: when each table shows it, and what the rows carry of magic and comment."""
     request = desk.market(0, desk.lot(), comment="g1abcdefghijklmnop")
     said = desk.send(request)
-    if not isinstance(said.result, Struct) or said.result.retcode not in EXECUTED:
+    if not isinstance(said.result, ShownStruct) or said.result.retcode not in EXECUTED:
         run.skipped("visibility lag", "§2.5 [UNV]", f"the order was answered with {retcode(said)}")
         return
     ticket, begun = said.result.order, time.monotonic()
@@ -52,7 +52,7 @@ def lags_and_echoes(run: Run, desk: ConformanceAccount) -> None:
 
 
 def _echoes(run: Run, request: dict[str, Any], rows: dict[str, Any]) -> None:
-    firsts = {name: row if isinstance(row, Struct) else row[0] for name, row in rows.items()}
+    firsts = {name: row if isinstance(row, ShownStruct) else row[0] for name, row in rows.items()}
     magics = {name: row.magic == request["magic"] for name, row in firsts.items()}
     run.measured("magic echo", "§2.6: brokers don't rewrite magic [UNV]", magics)
     run.measured("comment echo", "§2.6: brokers may change comments [UNV]",
@@ -78,7 +78,7 @@ def comments(run: Run, desk: ConformanceAccount) -> None:
     for length in range(LONGEST_COMMENT, 20, -1):
         comment = "".join(chr(ord("a") + number % 26) for number in range(length))
         said = desk.send(pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling, comment=comment))
-        if not isinstance(said.result, Struct) or said.result.retcode != mt5.TRADE_RETCODE_DONE:
+        if not isinstance(said.result, ShownStruct) or said.result.retcode != mt5.TRADE_RETCODE_DONE:
             continue
         ticket = said.result.order
         found = desk.wait(functools.partial(desk.read, "orders_get", ticket=ticket))

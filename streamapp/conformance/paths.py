@@ -9,7 +9,7 @@ from streamapp.conformance.caller import Said
 from streamapp.conformance.desk import EXECUTED, ConformanceAccount
 from streamapp.conformance.run import Run
 from streamapp.conformance.shape import check_types
-from streamapp.conformance.wire import Struct
+from streamapp.conformance.wire import ShownStruct
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC, SYMBOL_ORDER_CLOSEBY
 
@@ -23,10 +23,10 @@ Path = Callable[[Run, ConformanceAccount], None]
 
 def retcode(said: Said) -> Any:
     """The return code of a result, or why there is none."""
-    return said.result.retcode if isinstance(said.result, Struct) else list(said.error or said.raised or ())
+    return said.result.retcode if isinstance(said.result, ShownStruct) else list(said.error or said.raised or ())
 
 
-def executed(run: Run, name: str, said: Said) -> Struct | None:
+def executed(run: Run, name: str, said: Said) -> ShownStruct | None:
     """Checks that an order was executed or placed; gives its result."""
     code = retcode(said)
     run.equal(name, RESULT, "executed", "executed" if code in EXECUTED else code)
@@ -35,18 +35,18 @@ def executed(run: Run, name: str, said: Said) -> Struct | None:
 
 def open_position(
     run: Run, desk: ConformanceAccount, name: str, side: int, volume: float, **fields: Any
-) -> Struct | None:
+) -> ShownStruct | None:
     """Opens a position and waits until it is shown."""
     result = executed(run, name, desk.deal(side, volume, **fields))
     if result is None:
         return None
-    position: Struct | None = desk.wait(lambda: desk.position(result.order))
+    position: ShownStruct | None = desk.wait(lambda: desk.position(result.order))
     run.equal(f"{name}: position", LINKS, expected=True, observed=position is not None)
     return position
 
 
 def close_position(
-    run: Run, desk: ConformanceAccount, name: str, position: Struct, volume: float | None = None
+    run: Run, desk: ConformanceAccount, name: str, position: ShownStruct, volume: float | None = None
 ) -> None:
     """Closes a position, or a part, and waits until that is shown."""
     left = position.volume - (volume or position.volume)
@@ -124,7 +124,7 @@ def protect(run: Run, desk: ConformanceAccount) -> None:
     base = {"action": mt5.TRADE_ACTION_SLTP, "symbol": desk.symbol, "position": position.ticket}
     said = desk.send({**base, **levels})
     run.equal("set SL and TP", RESULT, DONE, retcode(said))
-    if isinstance(said.result, Struct):
+    if isinstance(said.result, ShownStruct):
         numbers = [said.result.deal, said.result.order, said.result.volume, said.result.price]
         run.equal("set SL and TP: numbers", "§1.5: SLTP's result has no numbers [OBS]", [0, 0, 0.0, 0.0], numbers)
 
@@ -220,7 +220,7 @@ def check(run: Run, desk: ConformanceAccount) -> None:
     claim = "§1.5: order_check of a good request gives 0 and 'Done' [OBS]"
     said = desk.caller.call("order_check", desk.market(0, desk.lot()))
     check_types(run, said.result, "OrderCheckResult")
-    told = [said.result.retcode, said.result.comment] if isinstance(said.result, Struct) else None
+    told = [said.result.retcode, said.result.comment] if isinstance(said.result, ShownStruct) else None
     run.equal("order_check", claim, [0, "Done"], told)
     as_bool = desk.caller.call("order_check", {**desk.market(0, desk.lot()), "action": True})
     run.equal("order_check with a bool", "§1.4: a bool is an int [BIN]", 0, retcode(as_bool))

@@ -8,7 +8,7 @@ from streamapp.conformance.desk import ConformanceAccount
 from streamapp.conformance.paths import DONE, NO_CHANGES, RESULT, retcode
 from streamapp.conformance.run import Run
 from streamapp.conformance.shape import check_types
-from streamapp.conformance.wire import Struct
+from streamapp.conformance.wire import ShownStruct
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SYMBOL_ORDER_LIMIT, SYMBOL_ORDER_STOP, SYMBOL_ORDER_STOP_LIMIT
 
@@ -66,7 +66,7 @@ def pendings(run: Run, desk: ConformanceAccount) -> None:
 def _place(run: Run, desk: ConformanceAccount, name: str, request: dict[str, Any]) -> int:
     said = desk.send(request)
     run.equal(name, RESULT, DONE, retcode(said))
-    if not isinstance(said.result, Struct) or said.result.retcode != DONE:
+    if not isinstance(said.result, ShownStruct) or said.result.retcode != DONE:
         return 0
     result = said.result
     run.equal(f"{name}: numbers", PENDING, [True, 0, 0.0], [result.order > 0, result.deal, result.price])
@@ -102,7 +102,7 @@ def _remove(run: Run, desk: ConformanceAccount, name: str, ticket: int) -> None:
     run.equal(f"{name}: remove again", claim, mt5.TRADE_RETCODE_INVALID_ORDER, retcode(desk.send(removal)))
 
 
-def _ended(desk: ConformanceAccount, ticket: int) -> Struct | None:
+def _ended(desk: ConformanceAccount, ticket: int) -> ShownStruct | None:
     found = desk.read("history_orders_get", ticket=ticket)
     return found[0] if found else None
 

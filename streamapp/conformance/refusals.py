@@ -8,7 +8,7 @@ from streamapp.conformance.desk import EXECUTED, ConformanceAccount
 from streamapp.conformance.paths import close_position, open_position, retcode
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Struct
+from streamapp.conformance.wire import ShownStruct
 from streamapp.mt5 import constants as mt5
 
 # A ticket that no server has given yet: far above today's, below 2**63.
@@ -91,11 +91,11 @@ def refusals(run: Run, desk: ConformanceAccount) -> None:
     run.measured("refusals without a request_id", claim, sorted(ids[False]))
 
 
-def _refused(run: Run, desk: ConformanceAccount, case: Refusal) -> Struct | None:
+def _refused(run: Run, desk: ConformanceAccount, case: Refusal) -> ShownStruct | None:
     name, claim, code, request = case
     said = desk.send(request)
     run.equal(f"refused: {name}", claim, code, retcode(said))
-    if not isinstance(said.result, Struct):
+    if not isinstance(said.result, ShownStruct):
         return None
     if said.result.retcode in EXECUTED:
         run.failed(f"refused: {name}", claim, f"it was executed, order {said.result.order}: it will be closed")
@@ -125,6 +125,6 @@ def _close_too_much(run: Run, desk: ConformanceAccount, ids: dict[bool, set[int]
         return
     said = desk.send(desk.market(1, volume, position=position.ticket))
     run.equal("refused: close of too much", claim, mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME, retcode(said))
-    if isinstance(said.result, Struct):
+    if isinstance(said.result, ShownStruct):
         ids[said.result.request_id != 0].add(said.result.retcode)
     close_position(run, desk, "close of the right volume", position)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Array, Struct
+from streamapp.conformance.wire import Array, ShownStruct
 from streamapp.mt5 import constants
 from streamapp.simulator.wire import FIELDS
 
@@ -57,7 +57,7 @@ def _check_struct(run: Run, name: str, fields: list[str], told: dict[str, Any] |
     run.equal(f"{name} form", _TUPLE, form, {part: told[part] for part in form})
 
 
-def check_types(run: Run, row: Struct | None, name: str) -> None:
+def check_types(run: Run, row: ShownStruct | None, name: str) -> None:
     """The types of the values of a struct that a call gave; the first of its kind is enough."""
     if any(check.name == f"{name} types" for check in run.checks):
         return

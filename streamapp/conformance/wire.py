@@ -80,7 +80,7 @@ def tell(value: Any) -> Any:
     return {"$other": type(value).__name__}
 
 
-class Struct:
+class ShownStruct:
     """A struct of the module, as the suite sees it: fields as attributes, and how it was made."""
 
     def __init__(self, told: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def hear(told: Any) -> Any:
     if not isinstance(told, dict):
         return told
     if "$struct" in told:
-        return Struct(told)
+        return ShownStruct(told)
     if "$tuple" in told:
         return tuple(hear(item) for item in told["$tuple"])
     if "$array" in told:

@@ -28,11 +28,13 @@ class JetStreamPublisher:
     Args:
         client: The connection.
         timeout_s: How long to wait for an acknowledgement.
+        headers: Of every message, beside its own.
     """
 
-    def __init__(self, client: Client, timeout_s: float) -> None:
+    def __init__(self, client: Client, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._headers = headers or {}
         self._inbox = client.new_inbox()
         self._number = 0
         self._waiting: dict[str, tuple[str, asyncio.Future[None]]] = {}
@@ -55,7 +57,8 @@ class JetStreamPublisher:
             async with self._subscribing:
                 if self._subscription is None:
                     self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-                await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=dict(headers))
+                reply, headers = f"{self._inbox}.{token}", {**self._headers, **headers}
+                await self._client.publish(subject, payload, reply=reply, headers=headers)
         except (nats.errors.Error, OSError) as error:
             future.cancel()
             raise _reason(error, subject, len(payload), self._client) from None

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp import topics
-from streamapp.clickhouse.rows import Record
+from streamapp.clickhouse.rows import SourceRecord
 from streamapp.domain.facts import BrokerAccepted, make_fact
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.commit import Publication, encode_commit
@@ -169,11 +169,11 @@ def commit(*messages: Message, number: int = 1) -> bytes:
     return encode_commit("demo-hedging", number, AT, facts, others)
 
 
-def record(*messages: Message, offset: int = 0, partition: int = 0) -> Record:
+def record(*messages: Message, offset: int = 0, partition: int = 0) -> SourceRecord:
     """The record that carries these messages: entries of the broker log in a batch, all others in a commit."""
     if isinstance(messages[0], BrokerLogEntry):
         place = BrokerLogPlace(account="demo-hedging", epoch="e-1", first_seq=messages[0].seq)
         batch = encode_entries(place, [message.encode() for message in messages])
-        return Record(topics.BROKER_LOG, partition, offset, b"demo-hedging", batch)
+        return SourceRecord(topics.BROKER_LOG, partition, offset, b"demo-hedging", batch)
     value = commit(*messages, number=offset + 1)
-    return Record(topics.ARCHIVE, partition, offset, b"demo-hedging", value)
+    return SourceRecord(topics.ARCHIVE, partition, offset, b"demo-hedging", value)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel
 
 from streamapp import topics
 from streamapp.clickhouse.columns import JSON_COLUMNS
-from streamapp.clickhouse.rows import MODELS, Record, columns, rows_of
+from streamapp.clickhouse.rows import MODELS, SourceRecord, columns, rows_of
 from streamapp.domain.facts import BODIES
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
@@ -155,12 +155,12 @@ def test_a_field_that_is_left_out_has_its_default(table: str, data: st.DataObjec
     assert named(table, row.values) == row_of_model(table, model.decode(payload))
 
 
-def _record(model: type[Message], payload: bytes) -> Record:
+def _record(model: type[Message], payload: bytes) -> SourceRecord:
     if model is BrokerLogEntry:
-        return Record(topics.BROKER_LOG, 3, 42, None, payload)
+        return SourceRecord(topics.BROKER_LOG, 3, 42, None, payload)
     facts, rest = (payload, b"") if model is FactMessage else (b"", b'{"message":' + payload + b"}")
     head = b'{"schema":"commit/1","account":"a","number":43,"at":"2026-11-20T12:00:00.000000Z",'
-    return Record(topics.ARCHIVE, 3, 42, None, head + b'"facts":[' + facts + b'],"messages":[' + rest + b"]}")
+    return SourceRecord(topics.ARCHIVE, 3, 42, None, head + b'"facts":[' + facts + b'],"messages":[' + rest + b"]}")
 
 
 def test_numbers_are_rounded_and_not_cut() -> None:
@@ -179,11 +179,11 @@ def test_a_commit_has_the_rows_of_its_facts_and_messages_in_their_order() -> Non
     assert refusals == []
 
 
-def broken(message: Message, **fields: Any) -> Record:
+def broken(message: Message, **fields: Any) -> SourceRecord:
     """A commit with a good fact and this message, some of its fields replaced."""
     good, content = samples.fact().encode(), json.loads(message.encode()) | fields
     head = b'{"schema":"commit/1","account":"a","number":1,"at":"2026-11-20T12:00:00Z","facts":[' + good
-    return Record(
+    return SourceRecord(
         topics.ARCHIVE, 0, 0, None, head + b'],"messages":[{"message":' + json.dumps(content).encode() + b"}]}"
     )
 
@@ -212,7 +212,7 @@ def broken(message: Message, **fields: Any) -> Record:
     ],
 )
 def test_a_message_that_fits_no_table_says_why_and_disturbs_no_neighbour(
-    record: Record, reason: str, place: str
+    record: SourceRecord, reason: str, place: str
 ) -> None:
     rows, [refusal] = rows_of(record, "both")
     assert [row.table for row in rows] == ["facts"]
@@ -239,14 +239,14 @@ def test_a_message_that_fits_no_table_says_why_and_disturbs_no_neighbour(
     ],
 )
 def test_a_record_that_nobody_can_use_is_refused_as_a_whole(topic: str, value: bytes, reason: str) -> None:
-    rows, [refusal] = rows_of(Record(topic, 0, 0, None, value), "both")
+    rows, [refusal] = rows_of(SourceRecord(topic, 0, 0, None, value), "both")
     assert (rows, refusal.reason, refusal.entry.payload) == ([], reason, value)
 
 
 @pytest.mark.parametrize("archived", [b"7", b"{}", b'{"message": 7}', b'{"message": null}'])
 def test_what_is_no_message_is_refused_alone(archived: bytes) -> None:
     value = samples.commit(samples.fact()).replace(b'"messages":[', b'"messages":[' + archived)
-    rows, [refusal] = rows_of(Record(topics.ARCHIVE, 0, 0, None, value), "both")
+    rows, [refusal] = rows_of(SourceRecord(topics.ARCHIVE, 0, 0, None, value), "both")
     assert ([row.table for row in rows], refusal.reason, refusal.entry.payload) == (
         ["facts"],
         "unknown_schema",
@@ -257,13 +257,13 @@ def test_what_is_no_message_is_refused_alone(archived: bytes) -> None:
 @pytest.mark.parametrize("schema", ["refused/1", "error/1"])
 def test_what_other_tables_hold_already_has_no_table(schema: str) -> None:
     value = samples.commit().replace(b'"messages":[', b'"messages":[{"message":{"schema":"%b"}}' % schema.encode())
-    assert rows_of(Record(topics.ARCHIVE, 0, 0, None, value), "both") == ([], [])
+    assert rows_of(SourceRecord(topics.ARCHIVE, 0, 0, None, value), "both") == ([], [])
 
 
 def test_each_entry_of_the_broker_log_is_a_row_as_it_was_when_it_came_alone() -> None:
     entries = [samples.log_entry(seq) for seq in (1, 2, 3)]
     rows, refusals = rows_of(samples.record(*entries), "both")
-    alone = [rows_of(Record(topics.BROKER_LOG, 0, 0, None, entry.encode()), "both")[0] for entry in entries]
+    alone = [rows_of(SourceRecord(topics.BROKER_LOG, 0, 0, None, entry.encode()), "both")[0] for entry in entries]
     assert [row.values for row in rows] == [row.values for (row,) in alone]
     assert refusals == []
 
@@ -271,7 +271,7 @@ def test_each_entry_of_the_broker_log_is_a_row_as_it_was_when_it_came_alone() ->
 def test_an_entry_that_fits_no_table_disturbs_no_neighbour() -> None:
     good = samples.log_entry().encode()
     value = b'{"schema":"log/2","entries":[%b,{"schema":"log/1"},7,%b]}' % (good, good)
-    rows, refusals = rows_of(Record(topics.BROKER_LOG, 0, 0, None, value), "both")
+    rows, refusals = rows_of(SourceRecord(topics.BROKER_LOG, 0, 0, None, value), "both")
     assert [row.entry.path for row in rows] == ["entries.0", "entries.3"]
     assert [(refusal.reason, refusal.entry.path) for refusal in refusals] == [
         ("invalid", "entries.1"),

@@ -14,7 +14,7 @@ from streamapp import topics
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.migrations import migrate
 from streamapp.clickhouse.reader import Reader, message_of
-from streamapp.clickhouse.rows import MODELS, Record, Refusal, columns, rows_of
+from streamapp.clickhouse.rows import MODELS, Refusal, SourceRecord, columns, rows_of
 from streamapp.clickhouse.writer import Writer
 from streamapp.errors import Transient
 from streamapp.local import clickhouse as engine
@@ -108,7 +108,7 @@ async def test_never_is_kept_as_the_last_moment_there_is(clickhouse: ClickHouse)
     assert (buried, row["expiration"]) == ([], "2299-12-31T23:59:59.999999Z")
 
 
-def a_day_of_orders() -> list[Record]:
+def a_day_of_orders() -> list[SourceRecord]:
     messages: list[Message] = []
     for number in range(40):
         messages += [
@@ -161,7 +161,7 @@ async def test_what_does_not_fit_is_a_dead_letter_alone(clickhouse: ClickHouse) 
     """Neither the other records suffer for it, nor the other facts and messages of its own commit."""
     records = [samples.record(samples.fact(deal + 1), samples.fill(deal), offset=deal) for deal in range(50)]
     records[17] = samples.record(samples.fact(18), samples.fill(2**70), samples.position(), offset=17)
-    records[18] = Record(topics.ARCHIVE, 0, 18, None, b"not json")
+    records[18] = SourceRecord(topics.ARCHIVE, 0, 18, None, b"not json")
     records[33] = samples.record(samples.fact(34), samples.fill(-1), offset=33)
     writer, buried = writer_of(clickhouse)
     await writer.write(records)
@@ -233,7 +233,7 @@ async def test_orders_are_read_by_id_and_by_filter(clickhouse: ClickHouse) -> No
     first, second = samples.commit(samples.fact(9), samples.fact(7)), samples.commit(samples.fact(5), number=2)
     # The first commit was archived once more, behind the second.
     for offset, value in enumerate((first, second, first)):
-        await writer.write([Record(topics.ARCHIVE, 0, offset, None, value)])
+        await writer.write([SourceRecord(topics.ARCHIVE, 0, offset, None, value)])
     reader = Reader(clickhouse, ExecutionSettings())
     assert (await reader.order("o-1") or {})["rev"] == 2
     assert await reader.order("nobody") is None

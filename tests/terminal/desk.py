@@ -60,8 +60,16 @@ class Desk:
         """Begin with a terminal that is ready and a market without faults."""
         self.market.end_faults()
         hello = await self.terminal.ready()
-        self.epoch, self.since_seq = hello.epoch, hello.last_seq
+        # A hello says ready a moment before the report of it is durable.
+        seq = await eventually(self._ready_seq, "the report of ready")
+        self.epoch, self.since_seq = hello.epoch, max(hello.last_seq, seq)
         self._count()
+
+    def _ready_seq(self) -> int:
+        """Return the seq of the report of ready, 0 unless it is the newest of its kind."""
+        changes = [report for report in self.terminal.told(None) if isinstance(report.body, ConnectionChange)]
+        ready = changes and isinstance(changes[-1].body, ConnectionChange) and changes[-1].body.connection == "ready"
+        return changes[-1].seq if ready else 0
 
     def _count(self) -> None:
         self.counter = self.market.fault("reject", account=ACCOUNT, nth=NEVER)

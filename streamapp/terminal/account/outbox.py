@@ -6,22 +6,17 @@ Reports that wait together are one message: what one commit made, or more if mor
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from streamapp import subjects
-from streamapp.errors import Transient
+from streamapp.errors import Transient, Unusable
 from streamapp.messages.log import BrokerLogPlace, encode_entries
 from streamapp.messages.report import BatchPlace, encode_batch
+from streamapp.nats.outlet import JetStreamPublisher
 from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
@@ -53,68 +48,6 @@ KIND_WITHIN_B = 160
 LONGEST_PATIENCE_S = 1.0
 """How long rows wait for others at most, and entries of the broker log always: they are nobody's outcome, and those of
 an order are one message then."""
-
-
-class JetStreamPublisher:
-    """Publishes with JetStream's acknowledgement over one inbox; order is that of the calls."""
-
-    def __init__(self, client: Client, deployment: str, timeout_s: float) -> None:
-        self._client = client
-        self._timeout_s = timeout_s
-        self._headers = {
-            subjects.ORIGIN_HEADER: subjects.origin(deployment, "terminal"),
-            "Content-Type": "application/json",
-        }
-        self._inbox = client.new_inbox()
-        self._number = 0
-        self._futures: dict[str, asyncio.Future[None]] = {}
-        self._subscription: Subscription | None = None
-
-    async def start(self) -> None:
-        """Listen for the acknowledgements."""
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-
-    async def publish(self, subject: str, payload: bytes, message_id: str) -> asyncio.Future[None]:
-        """Hand a message to the connection; the future is done when JetStream has it.
-
-        Raises:
-            Transient: there is no connection; the message was not handed over.
-        """
-        self._number += 1
-        token = str(self._number)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._futures[token] = future
-        timer = asyncio.get_running_loop().call_later(
-            self._timeout_s, _fail, future, f"no acknowledgement within {self._timeout_s:g} s"
-        )
-        future.add_done_callback(partial(self._forget, token, timer))
-        try:
-            headers = {**self._headers, subjects.MESSAGE_ID_HEADER: message_id}
-            await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
-        except (nats.errors.Error, OSError) as error:
-            future.cancel()
-            raise Transient(f"expected a connection to NATS, got {type(error).__name__}; it is tried again") from None
-        return future
-
-    def _forget(self, token: str, timer: asyncio.TimerHandle, _: asyncio.Future[None]) -> None:
-        timer.cancel()
-        self._futures.pop(token, None)
-
-    async def _on_answer(self, message: Msg) -> None:
-        future = self._futures.get(message.subject.rpartition(".")[2])
-        if future is None or future.done():
-            return
-        if message.headers and message.headers.get("Status"):
-            _fail(future, f"no stream takes it (status {message.headers['Status']}): run streamapp init")
-        elif error := json.loads(message.data).get("error"):
-            _fail(future, f"JetStream: {error.get('description')}")
-        else:
-            future.set_result(None)
-
-
-def _fail(future: asyncio.Future[None], message: str) -> None:
-    if not future.done():
-        future.set_exception(Transient(message))
 
 
 @dataclass(frozen=True)
@@ -237,7 +170,7 @@ class OutboxPublisher:
                 await self._linger()
                 for rows in self._source.messages(await self._next()):
                     await self._publish(rows)
-            except Transient as error:
+            except (Transient, Unusable) as error:  # a message that is too large is so until somebody sets the limit
                 await self._go_back(str(error))
             await self._wait()
 
@@ -245,7 +178,7 @@ class OutboxPublisher:
         """Move ``acknowledged`` over what JetStream has.
 
         Raises:
-            Transient: the next one was not taken.
+            Transient, Unusable: the next one was not taken.
         """
         while self._flying and self._flying[0][2].done():
             _, last, future = self._flying[0]
@@ -287,7 +220,9 @@ class OutboxPublisher:
     async def _publish(self, rows: list[Row]) -> None:
         (first, _), (last, _) = rows[0], rows[-1]
         message_id = self._source.message_id(first, last)
-        future = await self._out.publish(self._source.subject, self._source.encode(rows), message_id)
+        future = await self._out.publish(
+            self._source.subject, self._source.encode(rows), {subjects.MESSAGE_ID_HEADER: message_id}
+        )
         self._flying.append((first, last, future))
         self._published = last
         future.add_done_callback(lambda _: self._wake.set())
@@ -317,7 +252,7 @@ async def replay(
     """Publish every row after ``after_seq`` again under new ids, up to the last one now; return how many rows.
 
     Raises:
-        Transient: JetStream did not take all of them; the agent asks again.
+        Transient, Unusable: JetStream did not take all of them; the agent asks again.
     """
     published, last = 0, journal.last_seq
     while rows := await journal.write(partial(_part, source, after_seq, last)):
@@ -325,7 +260,7 @@ async def replay(
             await out.publish(
                 source.subject,
                 source.encode(together),
-                f"{source.message_id(together[0][0], together[-1][0])}:{replay_id}",
+                {subjects.MESSAGE_ID_HEADER: f"{source.message_id(together[0][0], together[-1][0])}:{replay_id}"},
             )
             for together in source.messages(rows)
         ]

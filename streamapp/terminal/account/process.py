@@ -22,13 +22,14 @@ from streamapp import crashpoints, subjects
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.nats.connection import ConnectionState, connect
+from streamapp.nats.outlet import JetStreamPublisher
 from streamapp.processes.guard import die_with_parent, keep_children
 from streamapp.processes.locks import end_holder
 from streamapp.processes.stalls import notice_stalls
 from streamapp.settings import Settings, load_settings, secret
 from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
 from streamapp.terminal.account.orders import Execution, OrderLimits
-from streamapp.terminal.account.outbox import JetStreamPublisher, OutboxPublisher, log_of, replay, reports_of
+from streamapp.terminal.account.outbox import OutboxPublisher, log_of, replay, reports_of
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.service import Service
 from streamapp.terminal.account.snapshots import Snapshots
@@ -150,9 +151,12 @@ class Terminal:
 
     async def _talk(self) -> None:
         client = await self._connected()
-        out = JetStreamPublisher(client, self.settings.deployment, self.settings.nats.publish_timeout_s)
-        await out.start()
         book, deployment = self.journal.book, self.settings.deployment
+        headers = {
+            subjects.ORIGIN_HEADER: subjects.origin(deployment, "terminal"),
+            "Content-Type": "application/json",
+        }
+        out = JetStreamPublisher(client, self.settings.nats.publish_timeout_s, headers)
         reports = reports_of(book, deployment)
         self.publishers = {
             name: OutboxPublisher(self.journal, out, source, name)

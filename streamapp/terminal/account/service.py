@@ -216,7 +216,7 @@ class Service:
             return ReplayReply(epoch=self._epoch, published=0, error=text)
         try:
             published = await self._replay(max(request.after_seq, self._journal.released_seq), request.replay_id)
-        except Transient as error:
+        except (Transient, Unusable) as error:
             return ReplayReply(epoch=self._epoch, published=0, error=str(error))
         return ReplayReply(epoch=self._epoch, published=published)
 

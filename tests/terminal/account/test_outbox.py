@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,11 @@ from streamapp.domain.facts import BrokerAccepted
 from streamapp.errors import Transient
 from streamapp.messages.log import BrokerLogBatch
 from streamapp.messages.report import ReportBatch
+from streamapp.nats.outlet import JetStreamPublisher
 from streamapp.terminal.account.outbox import (
     LARGEST_B,
     MOST_ROWS,
     WINDOW,
-    JetStreamPublisher,
     OutboxPublisher,
     log_of,
     replay,
@@ -45,7 +45,7 @@ class Outbox:
     def __init__(self, journal: Journal, client: Client) -> None:
         self.journal = journal
         self.source = reports_of(journal.book, DEPLOYMENT)
-        self.out = JetStreamPublisher(client, DEPLOYMENT, PATIENCE_S)
+        self.out = JetStreamPublisher(client, PATIENCE_S)
         self.publisher = OutboxPublisher(journal, self.out, self.source, "reports")
         self.stored: list[Msg] = []
         self._deals: Iterator[int] = iter(range(1, 10_000))
@@ -72,7 +72,6 @@ async def opened(folder: Path, client: Client) -> AsyncIterator[Outbox]:
     journal = Journal(folder / "journal.sqlite3", f"outbox-{uuid4().hex}")
     committing = asyncio.create_task(journal.run())
     outbox = Outbox(journal, client)
-    await outbox.out.start()
 
     async def on_stored(message: Msg) -> None:
         outbox.stored.append(message)
@@ -187,9 +186,11 @@ async def test_a_retry_that_carries_more_than_the_batch_whose_acknowledgement_wa
 ) -> None:
     publish, tries = outbox.out.publish, []
 
-    async def losing_the_first_acknowledgement(subject: str, payload: bytes, message_id: str) -> asyncio.Future[None]:
-        acknowledged = await publish(subject, payload, message_id)
-        tries.append(message_id)
+    async def losing_the_first_acknowledgement(
+        subject: str, payload: bytes, headers: Mapping[str, str]
+    ) -> asyncio.Future[None]:
+        acknowledged = await publish(subject, payload, headers)
+        tries.append(headers["Nats-Msg-Id"])
         if len(tries) > 1:
             return acknowledged
         await acknowledged
