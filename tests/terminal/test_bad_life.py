@@ -173,8 +173,7 @@ async def test_a_journal_that_can_not_be_written_ends_the_process_and_nothing_wa
     inbox = await desk.terminal.client.subscribe(desk.terminal.client.new_inbox())
     await desk.terminal.client.publish(f"mt5.{desk.terminal.account}.submit", order.encode(), reply=inbox.subject)
     await eventually(lambda: first.poll() is not None, "its end")
-    assert first.returncode == 2
-    assert "expected to read and write the journal" in desk.terminal.log.read_text().splitlines()[-1]
+    assert first.returncode == 2  # its sentence has no disk either
     await desk.terminal.client.flush()
     assert inbox.pending_msgs == 0 or b'"row":{' not in (await inbox.next_msg(timeout=1)).data
     assert desk.orders_of(order) == []

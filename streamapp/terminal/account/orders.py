@@ -44,12 +44,10 @@ from streamapp.messages.terminal import SubmitReply, SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import OpeningVerdict, classify_opening
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
-from streamapp.terminal.account.choosing import chosen
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import filled
-from streamapp.terminal.account.filling import fillings
 from streamapp.terminal.account.pretrade import judge
-from streamapp.terminal.account.request import NotYetError, RefusedError, build, protection
+from streamapp.terminal.account.request import NotYetError, RefusedError, build, chosen, fillings, protection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
 from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal import broker_log

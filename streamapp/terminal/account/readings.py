@@ -27,7 +27,7 @@ from streamapp.messages.reading import (
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5 import enums
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.filling import allowed_policies
+from streamapp.terminal.account.request import allowed_policies
 from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.pipe.answers import Page, R

@@ -22,10 +22,16 @@ from streamapp.mt5 import constants as mt5
 from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import agrees, is_stale, net_volume
-from streamapp.terminal.account.filling import fillings
-from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible, refuse_prices, refuse_protection
-from streamapp.terminal.account.pretrade import LAST_DATE_S, refuse_unless_connected, refuse_without_quote
-from streamapp.terminal.account.request import RefusedError, build, to_tick
+from streamapp.terminal.account.pretrade import (
+    LAST_DATE_S,
+    refuse_frozen,
+    refuse_implausible,
+    refuse_prices,
+    refuse_protection,
+    refuse_unless_connected,
+    refuse_without_quote,
+)
+from streamapp.terminal.account.request import RefusedError, build, fillings, to_tick
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.pipe.answers import OrderSeen, PositionSeen, Prepared
 from streamapp.terminal.pipe.structs import SymbolInfo, TradeOrder, TradePosition, TradeRequest, number

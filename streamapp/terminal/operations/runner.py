@@ -26,10 +26,9 @@ from streamapp.messages.terminal import JournalRow
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import OperationKind, OperationVerdict, classify_operation
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
-from streamapp.terminal.account.choosing import chosen
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.orders import Execution
-from streamapp.terminal.account.request import NotYetError, RefusedError
+from streamapp.terminal.account.request import NotYetError, RefusedError, chosen
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal import broker_log, operation_rows
 from streamapp.terminal.journal.database import Journal

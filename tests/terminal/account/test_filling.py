@@ -4,8 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from streamapp.terminal.account.filling import fillings
-from streamapp.terminal.account.request import RefusedError
+from streamapp.terminal.account.request import RefusedError, fillings
 from tests.terminal.scripted import submit_request, symbol
 
 

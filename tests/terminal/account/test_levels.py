@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.settings import GuardSettings
-from streamapp.terminal.account.levels import refuse_frozen, refuse_implausible, refuse_prices
+from streamapp.terminal.account.pretrade import refuse_frozen, refuse_implausible, refuse_prices
 from streamapp.terminal.account.request import RefusedError, build
 from tests.terminal.judged import ASK, BID, TIME, passes, pending, refusal, seen
 from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, prepare, submit_request, symbol
