@@ -170,6 +170,7 @@ class _Taken:
         """
         if self.is_recorded:
             raise error
+        self.in_lane = False  # an INTENT of it that is on its way to the disk takes a place anew
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(error)
 
@@ -279,6 +280,8 @@ class Execution:
             try:
                 await self._carry_out(taken)
             except Exception as error:  # noqa: BLE001 - raised again, unless it concerns this submit alone
+                if self._unrecorded is taken:  # or the next submit would write an INTENT that nobody carries out
+                    self._unrecorded = None
                 taken.fail(error)
             finally:
                 self._busy = False

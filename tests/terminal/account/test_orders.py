@@ -22,6 +22,7 @@ from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.account import orders as module
 from streamapp.terminal.account.deals import filled
 from streamapp.terminal.account.orders import JUDGED_FOR_S
+from streamapp.terminal.account.pretrade import judge
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
@@ -210,6 +211,26 @@ async def test_a_submit_that_the_journal_can_not_take_is_forgotten_although_it_h
     go.set()
     await account.said("started", "returned", "accepted")
     assert len(account.worker.sends) == 1
+
+
+async def test_a_judging_that_fails_as_nobody_foresaw_leaves_no_intent_that_nobody_carries_out(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(account)
+    good = judge
+
+    def failing(order: SubmitRequest, *args: Any, **named: Any) -> None:
+        if order.parameters.symbol == "GBPUSD":
+            raise KeyError("a field that nobody foresaw")
+        good(order, *args, **named)
+
+    monkeypatch.setattr(module, "judge", failing)
+    bad = order_of(account, "bad", symbol="GBPUSD")
+    with pytest.raises(KeyError):
+        await account.execution.submit(bad)
+    await account.execution.submit(order_of(account, "good"))
+    await account.said("started", "returned", "accepted")
+    assert await account.journal.write(lambda book: book.row(bad.order_id)) is None
 
 
 # -- the deals that are there at once
