@@ -182,3 +182,14 @@ if sys.platform == "win32":
         if not result:
             raise ctypes.WinError(ctypes.get_last_error())
         return result
+
+
+def wine_version() -> str | None:
+    """Return the version of the Wine that this process runs in; None on Windows itself and elsewhere."""
+    if sys.platform != "win32":
+        return None
+    version = getattr(ctypes.WinDLL("ntdll"), "wine_get_version", None)  # Windows' own has no such function
+    if version is None:
+        return None
+    version.restype = ctypes.c_char_p
+    return bytes(version()).decode("ascii", "replace")

@@ -15,6 +15,7 @@ from pathlib import Path
 from streamapp import health
 from streamapp.errors import ConfigurationError
 from streamapp.processes.guard import keep_children
+from streamapp.processes.win32 import wine_version
 from streamapp.settings import Settings, load_settings
 from streamapp.terminal import preflight
 from streamapp.terminal.logfile import LogFile
@@ -87,7 +88,7 @@ async def _run(options: argparse.Namespace, settings: Settings, output: Output) 
         from streamapp.terminal.check import check
 
         return await check(settings, accounts)
-    for line in preflight.greeting(settings, accounts):
+    for line in preflight.greeting(settings, accounts, wine=wine_version()):
         logger.info("%s", line)
     port = settings.ports.terminals if options.port is None else options.port
     return await serve(TerminalSupervisor(settings, accounts, output), port, settings.web.bind)

@@ -56,7 +56,7 @@ def _of_account(name: str, settings: Settings, platform: str, installed: Install
     if platform != "win32":
         logged_in_as = (
             f'module = "MetaTrader5" works on Windows only, beside the terminal program; this is {platform}. '
-            'Run this there, or set module = "simulated"'
+            'Run this there, or under a Windows Python in Wine (docs/linux.md), or set module = "simulated"'
         )
         return [*found, logged_in_as]
     if name.casefold() in DEVICES:
@@ -105,11 +105,17 @@ def _shared_programs(settings: Settings) -> list[str]:
     return found
 
 
-def greeting(settings: Settings, accounts: Sequence[str]) -> list[str]:
-    """Return what a person wants to know at the start: where everything is."""
+def greeting(settings: Settings, accounts: Sequence[str], *, wine: str | None = None) -> list[str]:
+    """Return what a person wants to know at the start: where everything is, and what ``wine`` has us take on trust."""
     file = settings_file()
     lines = [f"settings {file}" if file.is_file() else f"no settings file {file}: these are the built-in settings"]
     lines.append(f"NATS {settings.nats_url}")
     if any(settings.accounts[name].module == "simulated" for name in accounts):
         lines.append(f"simulated market {settings.market_address}")
-    return [*lines, f"journals {settings.terminal_data.absolute()}"]
+    lines.append(f"journals {settings.terminal_data.absolute()}")
+    if wine is not None:
+        lines.append(
+            f"Wine {wine}: not checked are Windows' own promises, that a worker ends with its parent, that a lock is "
+            "exclusive, and that a flush reaches the disk; see docs/linux.md"
+        )
+    return lines

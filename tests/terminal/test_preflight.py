@@ -13,7 +13,7 @@ import pytest
 from streamapp.errors import ConfigurationError
 from streamapp.local.ports import free_port
 from streamapp.settings import AccountSettings, LocalSettings, Settings, load_settings, secret
-from streamapp.terminal.preflight import problems
+from streamapp.terminal.preflight import greeting, problems
 from tests.kit.waiting import PATIENCE_S
 from tests.terminal.conftest import Market
 from tests.terminal.scripted import ACCOUNT, LOGIN, SERVER
@@ -73,6 +73,12 @@ def test_a_journal_in_a_relative_folder_is_refused_for_a_real_account(program: P
 
 def test_a_password_file_that_is_not_there_is_named(program: Path, tmp_path: Path) -> None:
     assert "no-such" in found(live(program, password_file=tmp_path / "no-such"))[0]
+
+
+def test_in_wine_it_says_what_it_could_not_check(program: Path) -> None:
+    settings = live(program)
+    assert not any("Wine" in line for line in greeting(settings, ["live-1"]))
+    assert "Wine 10.0: not checked" in greeting(settings, ["live-1"], wine="10.0")[-1]
 
 
 def test_a_name_that_windows_keeps_for_a_device_is_refused(program: Path) -> None:
