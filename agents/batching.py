@@ -27,8 +27,8 @@ class BatchProcessor:
     Guarantees:
         - The events of a partition keep their order, in a batch and between batches.
         - An event is acknowledged, in its partition's order, only after the handler returned for the whole batch.
-        - Nothing of a partition that was taken away is acknowledged: all of it comes again to its next owner.
-        - A handler that raises ends the process: the whole batch comes again. It may take for ever, and is cancelled
+        - Nothing of a partition that was taken away is acknowledged: all of it is redelivered to its next owner.
+        - A handler that raises ends the process: the whole batch is redelivered. It may take for ever, and is cancelled
           only when every partition was taken away.
 
     Args:
@@ -67,7 +67,7 @@ class BatchProcessor:
             async for event in stream.noack().events():
                 await self._put(partition, event)
         except asyncio.CancelledError:
-            logger.info("the partition was taken away while a batch waited: all of it comes again to its next owner")
+            logger.info("the partition was taken away while a batch waited: all of it is redelivered to its next owner")
         finally:
             self._abandon(partition)
 

@@ -84,7 +84,7 @@ class Link:
 
 
 @dataclass(slots=True)
-class _Account:
+class _Dealings:
     submits: deque[SubmitRequest] = field(default_factory=deque)
     submitting: set[asyncio.Task[None]] = field(default_factory=set)
     on_the_way: set[str] = field(default_factory=set)
@@ -144,7 +144,7 @@ class Broker:
         self._new_id = new_id
         self._metrics = metrics
         self._links: dict[str, Link] = {}
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, _Dealings] = {}
         self._desk: DeskInputs | None = None
 
     def attach(self, desk: DeskInputs) -> None:
@@ -204,18 +204,18 @@ class Broker:
         """Return whether the journal that is there now has answered an order since it was to be asked."""
         return self.desk.index.is_answered(request.order_id, self.link(request.account).epoch)
 
-    def _submit_next(self, known: _Account) -> None:
+    def _submit_next(self, known: _Dealings) -> None:
         """Submit what waits, in order, ``AT_ONCE`` at a time on their way."""
         while known.submits and len(known.submitting) < AT_ONCE:
             task = self._spawn(self._submit(known, known.submits.popleft()))
             known.submitting.add(task)
             task.add_done_callback(partial(self._submitted, known))
 
-    def _submitted(self, known: _Account, task: asyncio.Task[None]) -> None:
+    def _submitted(self, known: _Dealings, task: asyncio.Task[None]) -> None:
         known.submitting.discard(task)
         self._submit_next(known)
 
-    async def _submit(self, known: _Account, request: SubmitRequest) -> None:
+    async def _submit(self, known: _Dealings, request: SubmitRequest) -> None:
         reply = None if self.link(request.account).silent else await self._ask(request)
         known.on_the_way.discard(request.order_id)
         self._metrics.submits.labels("none" if reply is None else reply.state).inc()
@@ -251,7 +251,7 @@ class Broker:
         if effect.is_missing:
             self._replay(effect.account)
 
-    def _ack_now(self, known: _Account) -> None:
+    def _ack_now(self, known: _Dealings) -> None:
         if known.ack_due is not None:
             known.ack_due.cancel()
             known.ack_due = None
@@ -259,7 +259,7 @@ class Broker:
             known.acked_s = self._clock_s()
             known.acking = self._spawn(self._ack_all(known))
 
-    async def _ack_all(self, known: _Account) -> None:
+    async def _ack_all(self, known: _Dealings) -> None:
         try:
             while (ack := known.ack) is not None and self._terminals is not None:
                 known.ack = None
@@ -276,7 +276,7 @@ class Broker:
             known.replayed_s = now_s
             known.replaying = self._spawn(self._ask_replay(account, known))
 
-    async def _ask_replay(self, account: str, known: _Account) -> None:
+    async def _ask_replay(self, account: str, known: _Dealings) -> None:
         try:
             assert self._terminals is not None
             if (reported := self.desk.reported(account)) is None:
@@ -328,7 +328,7 @@ class Broker:
         self._set(account, replace(self.link(account), connection=reply.connection))
         self._look_for_gap(account, known, reply)
 
-    def _look_for_gap(self, account: str, known: _Account, reply: HelloReply) -> None:
+    def _look_for_gap(self, account: str, known: _Dealings, reply: HelloReply) -> None:
         """Ask for what is missing where nothing has moved since the last hello: a lost last report shows only so."""
         if (reported := self.desk.reported(account)) is None:
             return
@@ -390,8 +390,8 @@ class Broker:
         self._links[account] = link
         self._metrics.breaker_open.labels(account).set(0 if link.ready else 1)
 
-    def _account(self, account: str) -> _Account:
-        return self._accounts.setdefault(account, _Account())
+    def _account(self, account: str) -> _Dealings:
+        return self._accounts.setdefault(account, _Dealings())
 
     @staticmethod
     def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -117,7 +117,7 @@ class Completion:
             except Transient:
                 if self._ready.is_set() and incoming.partition in self._store.owned:
                     raise
-                continue  # reassigned: it comes again to whoever owns it now
+                continue  # reassigned: it is redelivered to whoever owns it now
             if record is not None:
                 await record.finish()
 

@@ -16,12 +16,9 @@ import asyncio
 import contextlib
 import logging
 import traceback
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
-
-from pydantic import ValidationError
+from typing import Any, Protocol
 
 from agents.lanes import Lanes
 from agents.outbox import Outbox
@@ -55,6 +52,7 @@ from streamapp.messages.commit import encode_commit
 from streamapp.messages.fact import FactMessage
 from streamapp.metrics import TradingMetrics
 from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
+from tables.cache import RowCache, RowT, decode_row
 from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
 from tables.positions import POSITION, PositionRow
 from tables.row import Row
@@ -62,10 +60,6 @@ from tables.store import COMMIT_BYTES, Store, size_of
 
 logger = logging.getLogger(__name__)
 
-RowT = TypeVar("RowT", bound=Row)
-
-KEPT_ROWS = 4000
-"""Decoded rows of a worker: five seconds of 400 new orders a second, and most orders are over within one."""
 SLICE = 500
 """Rows that a recovery looks at between two turns of the event loop."""
 INTERNAL_BYTES = 500
@@ -143,6 +137,7 @@ class Desk:
         self.recovered = asyncio.Event()
         self.ready = asyncio.Event()
         self._store = store
+        self._rows = RowCache(store)
         self._outbox = outbox
         self._carry_out = carry_out
         self._terminal = terminal
@@ -154,7 +149,6 @@ class Desk:
         self._watchers = tuple(watchers)
         self._lanes: Lanes[Item] = Lanes(self.handle, cost=_cost, on_failure=on_failure)
         self._memories: dict[str, Memory] = {}
-        self._rows: OrderedDict[tuple[int, bytes], Row] = OrderedDict()
         self._approving: set[asyncio.Task[None]] = set()
         self._generation = 0
 
@@ -209,7 +203,7 @@ class Desk:
         """Return whose lane it enters: a foreign connector's report without an account enters its order's."""
         if isinstance(new, ForeignReport) and new.message.account is None:
             with contextlib.suppress(Transient):  # reassigned: whoever owns it now is given it again
-                row = self._read(order_key(new.message.order_id), OrderRow, incoming.partition)
+                row = self._rows.read(order_key(new.message.order_id), OrderRow, incoming.partition)
                 if row is not None:
                     return row.account
         return (incoming.key or b"").decode("utf-8", "replace")
@@ -235,7 +229,7 @@ class Desk:
         """Decide and commit a group of an account's inputs; see the module.
 
         Raises:
-            Ambiguous, Definite: Kafka did not take something. Let it end the worker; everything comes again.
+            Ambiguous, Definite: Kafka did not take something. Let it end the worker; everything is redelivered.
         """
         partition = items[0].partition
         try:
@@ -248,7 +242,7 @@ class Desk:
     async def _handle(self, account: str, partition: int, items: list[Item]) -> None:
         await self.ready.wait()
         await self._outbox.room(account)
-        # What came before a rebalance comes again, to whoever owns it now.
+        # What came before a rebalance is redelivered, to whoever owns it now.
         items = [item for item in items if item.generation == self._generation]
         if not items or partition not in self._store.owned:
             return
@@ -268,7 +262,7 @@ class Desk:
             raise
         except Exception:
             logger.exception("account %s: a rule broke; each input is tried by itself, on rows read anew", account)
-        self._forget_rows(partition)
+        self._rows.forget(partition)
         for item in items:
             try:
                 decided = self._decide_together(account, partition, [item])
@@ -284,7 +278,7 @@ class Desk:
 
     def _state(self, account: str, partition: int) -> State:
         def rows(key: bytes, model: type[RowT]) -> RowT | None:
-            return self._read(key, model, partition)
+            return self._rows.read(key, model, partition)
 
         return State(
             account,
@@ -346,14 +340,14 @@ class Desk:
     async def _empty_outbox(self, account: str, partition: int) -> None:
         if self._outbox.is_kept(account):
             key = account_key(account)
-            row = self._read(key, AccountRow, partition)
+            row = self._rows.read(key, AccountRow, partition)
             assert row is not None, "an outbox is in its account's row"
             await self._store.commit(partition, {key: row.encode()})
             self._outbox.tidied(account)
 
     def _account_row(self, account: str, partition: int, decided: Decided) -> AccountRow:
         key = account_key(account)
-        row = decided.rows.get(key) or self._read(key, AccountRow, partition) or AccountRow(account=account)
+        row = decided.rows.get(key) or self._rows.read(key, AccountRow, partition) or AccountRow(account=account)
         assert isinstance(row, AccountRow)
         return row
 
@@ -367,7 +361,7 @@ class Desk:
     def reported(self, account: str) -> tuple[str, int] | None:
         """Return the epoch and number up to which an account's reports are durable; None: another worker's account."""
         try:
-            row = self._read(account_key(account), AccountRow, self._partition_of(account))
+            row = self._rows.read(account_key(account), AccountRow, self._partition_of(account))
         except Transient:
             return None
         return ("", 0) if row is None else (row.epoch, row.watermark)
@@ -379,34 +373,16 @@ class Desk:
     def _memory(self, account: str, partition: int) -> Memory:
         known = self._memories.get(account)
         if known is None:
-            row = self._read(account_key(account), AccountRow, partition)
+            row = self._rows.read(account_key(account), AccountRow, partition)
             known = self._memories[account] = (
                 Memory() if row is None else Memory(state=row.state, state_at=row.state_at)
             )
         return known
 
-    def _read(self, key: bytes, model: type[RowT], partition: int) -> RowT | None:
-        row = self._rows.get((partition, key))
-        if row is not None:
-            assert isinstance(row, model)
-            return row
-        value = self._store.get(key, partition=partition)
-        if value is None:
-            return None
-        decoded = _decoded(key, value, model)
-        self._keep(partition, key, decoded)
-        return decoded
-
-    def _keep(self, partition: int, key: bytes, row: Row) -> None:
-        self._rows[partition, key] = row
-        self._rows.move_to_end((partition, key))
-        if len(self._rows) > KEPT_ROWS:
-            self._rows.popitem(last=False)
-
     def _remember(self, account: str, partition: int, decided: Decided) -> None:
         self._memories[account] = decided.memory
         for key, row in decided.rows.items():
-            self._keep(partition, key, row)
+            self._rows.put(partition, key, row)
             self._tell(row, partition)
         for watcher in self._watchers:
             watcher.said(decided.facts)
@@ -417,14 +393,10 @@ class Desk:
         for watcher in self._watchers:
             watcher.put(row, partition)
 
-    def _forget_rows(self, partition: int) -> None:
-        for place in [place for place in self._rows if place[0] == partition]:
-            del self._rows[place]
-
     # --- rebalances
 
     def revoked(self, partitions: Iterable[int]) -> None:
-        """Stop: somebody else owns ``partitions`` from now on; what waits comes again to whoever owns it then."""
+        """Stop: somebody else owns ``partitions`` from now on; what waits is redelivered to whoever owns it then."""
         self.ready.clear()
         self.recovered.clear()
         self._generation += 1
@@ -434,7 +406,7 @@ class Desk:
         self._lanes.drop(lambda account: self._partition_of(account) in lost)
         self._memories = {name: known for name, known in self._memories.items() if self._partition_of(name) not in lost}
         for partition in lost:
-            self._forget_rows(partition)
+            self._rows.forget(partition)
         self.index.drop(lost)
         self._outbox.drop(lost)
         for watcher in self._watchers:
@@ -449,11 +421,11 @@ class Desk:
         for partition in partitions:
             async for key, value in self._sliced(partition, ORDER):
                 if not value.startswith(CLOSED):
-                    self._tell(_decoded(key, value, OrderRow), partition)
+                    self._tell(decode_row(key, value, OrderRow), partition)
             async for key, value in self._sliced(partition, POSITION):
-                self._tell(_decoded(key, value, PositionRow), partition)
+                self._tell(decode_row(key, value, PositionRow), partition)
             async for key, value in self._sliced(partition, ACCOUNT):
-                row, commits = _decoded(key, value, AccountRow), outbox_of(value)
+                row, commits = decode_row(key, value, AccountRow), outbox_of(value)
                 self._tell(row, partition)
                 self._memory(row.account, partition)
                 if commits:
@@ -515,13 +487,3 @@ def _cost(item: Item) -> int:
 
 def _records(letters: Iterable[Letter]) -> list[Record]:
     return [dead_letter_record(each.letter, each.key, each.partition) for each in letters]
-
-
-def _decoded(key: bytes, value: bytes, model: type[RowT]) -> RowT:
-    try:
-        return model.decode(value)
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"the row {key!r:.120} is none that this version can read: {error.errors()[0]['msg']}. "
-            "Start the version that wrote it, or a newer one"
-        ) from None

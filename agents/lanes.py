@@ -27,7 +27,7 @@ class Lanes(Generic[Item]):
     Guarantees:
         - Items of one key are handled in their order, in groups, and never two groups at the same time; those of
           different keys side by side. Never waits for a group to fill.
-        - A handler that raises ends the process: whatever was not finished comes again.
+        - A handler that raises ends the process: whatever was not finished is redelivered.
 
     Args:
         handle: Gets a key and 1 to ``GROUP`` of its items.

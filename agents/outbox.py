@@ -43,7 +43,7 @@ class Unsaid:
 
 
 @dataclass(slots=True)
-class _Account:
+class _Backlog:
     partition: int
     number: int = 0
     unsaid: deque[Unsaid] = field(default_factory=deque)
@@ -83,14 +83,14 @@ class Outbox:
         self._tidy = tidy
         self._on_failure = on_failure
         self._timeout_s = timeout_s
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, _Backlog] = {}
         self._aside: set[Unsaid] = set()
         self._is_closed = False
 
     def close(self) -> None:
         """Expect no more answers: an orderly shutdown stops the producers, and the next start says what is left."""
         self._is_closed = True
-        self._aside.clear()  # who waits there is stopped as well, and its messages come again
+        self._aside.clear()  # who waits there is stopped as well, and its messages are redelivered
         self.drop(frozenset(known.partition for known in self._accounts.values()))
 
     @property
@@ -144,7 +144,7 @@ class Outbox:
         self, account: str, partition: int, number: int, commit: bytes, publications: Sequence[Publication]
     ) -> None:
         """Say a commit that is durable now, or news (``number`` 0), after everything the account said before."""
-        known = self._accounts.setdefault(account, _Account(partition))
+        known = self._accounts.setdefault(account, _Backlog(partition))
         unsaid = Unsaid(account, partition, number, commit, publications)
         if number:
             known.number, known.is_kept = number, True
@@ -174,7 +174,7 @@ class Outbox:
 
     def restore(self, account: str, partition: int, number: int, commits: Sequence[bytes]) -> None:
         """Say again what an account's durable row holds; ``number`` is the last commit's."""
-        known = self._accounts[account] = _Account(partition, number, is_kept=bool(commits))
+        known = self._accounts[account] = _Backlog(partition, number, is_kept=bool(commits))
         for place, commit in enumerate(commits, start=number - len(commits) + 1):
             unsaid = Unsaid(account, partition, place, commit, publications_of(commit))
             known.unsaid.append(unsaid)

@@ -37,6 +37,10 @@ from streamapp.wiring.readiness import Readiness
 from streamapp.wiring.services import Opening, Timers, Words
 from tables.store import Store
 
+ARCHIVE_LINGER_MS = 20
+"""How long a commit waits for others on its way to the archive: nobody waits for it, and until then the account's next
+commit carries it as unsaid."""
+
 
 @dataclass(frozen=True)
 class Trading:
@@ -59,7 +63,8 @@ def build(settings: Settings) -> Trading:
     app, store = _app_and_store(settings)
     policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
     messaging = Messaging(settings, f"trading-{settings.worker}")
-    words = ClientProducer(settings.kafka_bootstrap, f"{settings.deployment}-trading-{settings.worker}-outbox")
+    client_id = f"{settings.deployment}-trading-{settings.worker}-outbox"
+    words = ClientProducer(settings.kafka_bootstrap, client_id, linger_ms=ARCHIVE_LINGER_MS)
     broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
     outbox = Outbox(words, saying.feed, lambda account: desk.tidy(account))  # noqa: PLW0108  it is made below

@@ -1,8 +1,8 @@
 """``streamapp init --adopt-changelog``: taking over a changelog whose records are not where their writer expected them.
 
 A topic that was mirrored to another cluster or restored from a backup has the right rows at other offsets. Recovery
-would skip them all, so it refuses (:mod:`tables.store`). Adoption writes the newest row of every key once more, fenced
-with the offset that it gets here; recovery finds those in place.
+would skip them all, so it refuses (:mod:`tables.changelog`). Adoption writes the newest row of every key once more,
+fenced with the offset that it gets here; recovery finds those in place.
 
 Between its first and its last batch a partition says so in a row of its own, so that an adoption that was interrupted
 is never taken for a finished one, and is finished by the next run.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from nats.js.api import DiscardPolicy
 
 from streamapp import topics
 from streamapp.domain.facts import BrokerAccepted
@@ -217,6 +219,25 @@ async def test_a_worker_killed_around_a_commit_of_any_kind_of_input_makes_it_onc
         assert {fact_id: len(texts) for fact_id, texts in by_id.items() if len(texts) > 1} == {}
 
 
+async def signals_beyond_the_bound(house: TradingHouse) -> None:
+    """Send 20 signals whose refusals, of 40 kB each, are more than an account may leave unsaid; see its lane wait."""
+    for number in range(20):
+        await house.signal(f"bad-{number}", volume="0", metadata={"note": "x" * 40_000})
+    await eventually(lambda: house.complains("its lane waits"), "a health that names the waiting lane", 60)
+    assert len(await house.decisions("bad-")) < 20
+
+
+async def all_said(house: TradingHouse) -> None:
+    """Return when all of them are on NATS and in the archive."""
+
+    async def said() -> bool:
+        stream = await house.client.jetstream().stream_info("EXECUTION_OUT", subjects_filter=">")
+        refused = (stream.state.subjects or {}).get("signals.refused.EURUSD", 0)
+        return refused == len(await house.decisions("bad-")) == 20
+
+    await eventually(said, "20 refusals on NATS and in the archive", 60)
+
+
 async def test_while_nats_is_away_lanes_wait_beyond_the_bound_say_so_and_nothing_is_lost(
     servers: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -227,25 +248,31 @@ async def test_while_nats_is_away_lanes_wait_beyond_the_bound_say_so_and_nothing
                 await terminal.start()
             await house.started()
             server.kill()
-            long = {"note": "x" * 40_000}
-            for number in range(20):
-                await house.signal(f"bad-{number}", volume="0", metadata=long)
-
-            async def says_so() -> bool:
-                reasons = (await house.health())[1].get("reasons", [])
-                return any("its lane waits" in reason for reason in reasons)
-
-            await eventually(says_so, "a health that names the waiting lane", 60)
-            assert len(await house.decisions("bad-")) < 20
+            await signals_beyond_the_bound(house)
             with running(spec, tmp_path):
                 await eventually(house.is_ready, "a worker that is ready again", 90)
+                await all_said(house)
 
-                async def all_published() -> bool:
-                    stream = await house.client.jetstream().stream_info("EXECUTION_OUT", subjects_filter=">")
-                    return (stream.state.subjects or {}).get("signals.refused.EURUSD", 0) == 20
 
-                await eventually(all_published, "20 refusals on NATS", 60)
-                assert len(await house.decisions("bad-")) == 20
+async def test_while_the_stream_is_full_orders_go_on_to_the_bound_and_nothing_is_lost(
+    servers: tuple[str, str], tmp_path: Path
+) -> None:
+    spec = own_nats(tmp_path)
+    with running(spec, tmp_path):
+        async with trading_house(servers[0], spec.address, tmp_path) as house:
+            for terminal in house.terminals.values():
+                await terminal.start()
+            await house.started()
+            js = house.client.jetstream()
+            config = (await js.stream_info("EXECUTION_OUT")).config
+            await js.update_stream(replace(config, discard=DiscardPolicy.NEW, max_bytes=1))
+            await house.signal("good-1", account="acc-1")
+            await all_recorded(house, {order_of(house, "good-1"): "acc-1"})
+            await eventually(lambda: house.complains("maximum bytes exceeded"), "a health with JetStream's reason", 60)
+            await signals_beyond_the_bound(house)
+            await js.update_stream(config)
+            await all_said(house)
+            await eventually(house.is_ready, "a worker that is ready again", 60)
 
 
 async def test_an_absent_terminal_holds_its_own_account_only_and_what_is_late_is_refused(house: TradingHouse) -> None:

@@ -1,4 +1,4 @@
-"""From records to rows: pure, and the same whenever the record comes again.
+"""From records to rows: pure, and the same whenever the record is redelivered.
 
 A record of the archive is a commit: each of its facts is a row of ``facts``, each of its messages a row of the tables
 of its schema. A record of the broker log is a batch of entries, each of them a row; before log/2 it was one entry.

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from streamapp.conformance.compare import compare
 from streamapp.conformance.market import LOGIN, market_at, own_market
-from streamapp.conformance.report import SECTIONS, Check, Report, load
+from streamapp.conformance.report import SECTIONS, Check, SuiteReport, load
 from streamapp.conformance.suite import Target, examine
 from streamapp.errors import StreamappError
 
@@ -109,7 +109,7 @@ def _refuse(console: Console, sentence: str) -> None:
     raise typer.Exit(2)
 
 
-def _tell(console: Console, found: Report, report: Path) -> int:
+def _tell(console: Console, found: SuiteReport, report: Path) -> int:
     console.print()
     console.print(found.summary(), markup=False)
     verdict = "conformant" if found.conformant else "NOT conformant"

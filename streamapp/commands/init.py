@@ -21,7 +21,7 @@ _STYLES = {"present": "dim", "created": "green", "updated": "green", "missing": 
 
 
 @dataclass(frozen=True)
-class Report:
+class InitReport:
     """What ``init`` found and did, in order: topics, streams and consumers, migrations."""
 
     steps: tuple[Step, ...]
@@ -32,7 +32,7 @@ class Report:
         return tuple(step for step in self.steps if not step.is_fine)
 
 
-def initialise(settings: Settings, *, dry_run: bool = False) -> Report:
+def initialise(settings: Settings, *, dry_run: bool = False) -> InitReport:
     """Create what is missing on the three servers, or with ``dry_run`` only look; run it outside of any event loop.
 
     Each server is asked, also when an earlier one failed.
@@ -87,7 +87,7 @@ def init(
         adopt(settings, console.print)
 
 
-async def _initialise(settings: Settings, *, dry_run: bool) -> Report:
+async def _initialise(settings: Settings, *, dry_run: bool) -> InitReport:
     parts: tuple[Callable[[Settings, bool], Awaitable[tuple[Step, ...]]], ...] = (_topics, _streams, _tables)
     outcomes = await asyncio.gather(*(part(settings, dry_run) for part in parts), return_exceptions=True)
     errors = []
@@ -99,7 +99,7 @@ async def _initialise(settings: Settings, *, dry_run: bool) -> Report:
     if errors:
         kind = Transient if all(isinstance(error, Transient) for error in errors) else ConfigurationError
         raise kind("; ".join(str(error) for error in errors)) from errors[0]
-    return Report(tuple(step for steps in outcomes if not isinstance(steps, BaseException) for step in steps))
+    return InitReport(tuple(step for steps in outcomes if not isinstance(steps, BaseException) for step in steps))
 
 
 async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Array, Odd, Row
+from streamapp.conformance.wire import Array, Odd, Struct
 
 FORMS = "§1.3: accepted call forms [BIN]"
 FORMS_GUESSED = "§1.3: accepted call forms [BIN], these words [UNV]"
@@ -264,10 +264,10 @@ def _short(value: Any) -> str:
 
 def _form(result: Any) -> str:
     """A result as it is compared: what it is, and of rows and arrays only that they are there."""
-    if isinstance(result, Row):
+    if isinstance(result, Struct):
         return result.struct
     if isinstance(result, Array):
         return "array"
-    if isinstance(result, tuple) and any(isinstance(item, Row) for item in result):
+    if isinstance(result, tuple) and any(isinstance(item, Struct) for item in result):
         return "rows"
     return repr(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from streamapp.conformance.report import Check, Report
+from streamapp.conformance.report import Check, SuiteReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Difference:
         return f"{'DIFFERENT' if self.matters else 'deviates '} {self.name}: {self.first} / {self.second}. {self.claim}"
 
 
-def compare(first: Report, second: Report) -> list[Difference]:
+def compare(first: SuiteReport, second: SuiteReport) -> list[Difference]:
     """What differs: shape and errors must be equal; trading has one form; measured values are listed.
 
     A check that one of the accounts does not allow (skipped) is not compared.

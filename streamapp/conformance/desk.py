@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.conformance.caller import Caller, CallHung, Said
-from streamapp.conformance.wire import Row
+from streamapp.conformance.wire import Struct
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC
@@ -42,7 +42,7 @@ class ReadFailed(Transient):  # it reads as what it is
 
 
 @dataclass(slots=True)
-class Desk:
+class ConformanceAccount:
     """Trades one symbol of one demo account, and knows what it has opened."""
 
     caller: Caller
@@ -57,14 +57,14 @@ class Desk:
 
     # ---- what there is
 
-    def info(self) -> Row:
+    def info(self) -> Struct:
         """The symbol now."""
-        found: Row = self.read("symbol_info", self.symbol)
+        found: Struct = self.read("symbol_info", self.symbol)
         return found
 
-    def tick(self) -> Row:
+    def tick(self) -> Struct:
         """The symbol's last tick."""
-        found: Row = self.read("symbol_info_tick", self.symbol)
+        found: Struct = self.read("symbol_info_tick", self.symbol)
         return found
 
     def read(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -171,9 +171,9 @@ class Desk:
         """
         self.verify()
         said = self.caller.call("order_send", request)
-        if isinstance(said.result, Row) and said.result.retcode == mt5.TRADE_RETCODE_MARKET_CLOSED:
+        if isinstance(said.result, Struct) and said.result.retcode == mt5.TRADE_RETCODE_MARKET_CLOSED:
             raise MarketClosed(f"expected an open market for {self.symbol}, got 10018: run it again when it is open")
-        if isinstance(said.result, Row) and said.result.order:
+        if isinstance(said.result, Struct) and said.result.order:
             self.tickets.add(said.result.order)
         return said
 
@@ -181,7 +181,7 @@ class Desk:
         """Sends a market order, again at the new price where it was refused because the price had moved."""
         for _ in range(_TRIES):
             said = self.send(self.market(side, volume, **fields))
-            if not isinstance(said.result, Row) or said.result.retcode not in _MOVED:
+            if not isinstance(said.result, Struct) or said.result.retcode not in _MOVED:
                 break
         return said
 
@@ -194,7 +194,7 @@ class Desk:
             time.sleep(_POLL_S)
         return found
 
-    def position(self, ticket: int) -> Row | None:
+    def position(self, ticket: int) -> Struct | None:
         """The position that an order opened, or with its symbol on a netting account."""
         found = self.caller.call("positions_get", symbol=self.symbol).result or ()
         if self.hedging:
@@ -208,7 +208,7 @@ class Desk:
 
     # ---- leaving nothing behind
 
-    def ours(self) -> tuple[list[Row], list[Row]]:
+    def ours(self) -> tuple[list[Struct], list[Struct]]:
         """Positions and orders of this suite, of this run and of earlier ones."""
         positions = self.read("positions_get")
         orders = self.read("orders_get")
@@ -216,7 +216,7 @@ class Desk:
             row for row in orders if self._is_ours(row, row.ticket)
         ]
 
-    def _is_ours(self, row: Row, number: int) -> bool:
+    def _is_ours(self, row: Struct, number: int) -> bool:
         return MAGIC_FIRST <= row.magic < MAGIC_LAST or number in self.tickets
 
     def clean(self) -> list[str]:
@@ -239,7 +239,7 @@ class Desk:
         for position in positions:
             self.close(position)
 
-    def close(self, position: Row, volume: float | None = None, **fields: Any) -> Said:
+    def close(self, position: Struct, volume: float | None = None, **fields: Any) -> Said:
         """Closes a position, or a part of it."""
         symbol, self.symbol = self.symbol, position.symbol
         try:

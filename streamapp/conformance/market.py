@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streamapp.errors import ConfigurationError
-from streamapp.simulator.rpc import ADDRESS_VARIABLE
+from streamapp.simulator.wire import ADDRESS_VARIABLE
 
 LOGIN = 50000001
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from streamapp.conformance.desk import EXECUTED, Desk
+from streamapp.conformance.desk import EXECUTED, ConformanceAccount
 from streamapp.conformance.paths import retcode
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Row
+from streamapp.conformance.wire import Struct
 from streamapp.mt5 import constants as mt5
 
 # How long a table may take to show a fill before it counts as never.
@@ -23,11 +23,11 @@ LONGEST_COMMENT = 29
 _HALF_HOUR_S = 1800
 
 
-def lags_and_echoes(run: Run, desk: Desk) -> None:
+def lags_and_echoes(run: Run, desk: ConformanceAccount) -> None:
     """One fill: when each table shows it, and what the rows carry of magic and comment."""
     request = desk.market(0, desk.lot(), comment="g1abcdefghijklmnop")
     said = desk.send(request)
-    if not isinstance(said.result, Row) or said.result.retcode not in EXECUTED:
+    if not isinstance(said.result, Struct) or said.result.retcode not in EXECUTED:
         run.skipped("visibility lag", "§2.5 [UNV]", f"the order was answered with {retcode(said)}")
         return
     ticket, begun = said.result.order, time.monotonic()
@@ -52,14 +52,14 @@ def lags_and_echoes(run: Run, desk: Desk) -> None:
 
 
 def _echoes(run: Run, request: dict[str, Any], rows: dict[str, Any]) -> None:
-    firsts = {name: row if isinstance(row, Row) else row[0] for name, row in rows.items()}
+    firsts = {name: row if isinstance(row, Struct) else row[0] for name, row in rows.items()}
     magics = {name: row.magic == request["magic"] for name, row in firsts.items()}
     run.measured("magic echo", "§2.6: brokers don't rewrite magic [UNV]", magics)
     run.measured("comment echo", "§2.6: brokers may change comments [UNV]",
                  {name: row.comment for name, row in firsts.items()})  # fmt: skip
 
 
-def _by_ticket(run: Run, desk: Desk, ticket: int, rows: dict[str, Any]) -> None:
+def _by_ticket(run: Run, desk: ConformanceAccount, ticket: int, rows: dict[str, Any]) -> None:
     """What history_deals_get(ticket=) means by a ticket."""
     deals = rows.get("history_deals") or ()
     if not deals:
@@ -70,7 +70,7 @@ def _by_ticket(run: Run, desk: Desk, ticket: int, rows: dict[str, Any]) -> None:
     run.measured("history_deals_get(ticket=)", "§1.3: the ticket is the order's [UNV]", found)
 
 
-def comments(run: Run, desk: Desk) -> None:
+def comments(run: Run, desk: ConformanceAccount) -> None:
     """The longest comment that the server keeps as it was, on a pending order far from the market."""
     filling = pending_filling(desk)
     if filling is None:
@@ -78,7 +78,7 @@ def comments(run: Run, desk: Desk) -> None:
     for length in range(LONGEST_COMMENT, 20, -1):
         comment = "".join(chr(ord("a") + number % 26) for number in range(length))
         said = desk.send(pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling, comment=comment))
-        if not isinstance(said.result, Row) or said.result.retcode != mt5.TRADE_RETCODE_DONE:
+        if not isinstance(said.result, Struct) or said.result.retcode != mt5.TRADE_RETCODE_DONE:
             continue
         ticket = said.result.order
         found = desk.wait(functools.partial(desk.read, "orders_get", ticket=ticket))
@@ -91,7 +91,7 @@ def comments(run: Run, desk: Desk) -> None:
         return
 
 
-def clock(run: Run, desk: Desk) -> None:
+def clock(run: Run, desk: ConformanceAccount) -> None:
     """What the server's clock is ahead of UTC by, from the freshest tick."""
     ahead = max(desk.tick().time_msc / 1000 - time.time() for _ in range(20))
     offset = round(ahead / _HALF_HOUR_S) * _HALF_HOUR_S
@@ -99,7 +99,7 @@ def clock(run: Run, desk: Desk) -> None:
     run.measured("age of the last tick s", "§2.7: frozen while the market is closed", round(offset - ahead, 1))
 
 
-def latencies(run: Run, desk: Desk) -> None:
+def latencies(run: Run, desk: ConformanceAccount) -> None:
     """How long reads take."""
     reads: list[tuple[str, tuple[Any, ...]]] = [
         ("terminal_info", ()), ("account_info", ()), ("positions_get", ()), ("orders_get", ()),

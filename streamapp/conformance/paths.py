@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from streamapp.conformance.caller import Said
-from streamapp.conformance.desk import EXECUTED, Desk
+from streamapp.conformance.desk import EXECUTED, ConformanceAccount
 from streamapp.conformance.run import Run
 from streamapp.conformance.shape import check_types
-from streamapp.conformance.wire import Row
+from streamapp.conformance.wire import Struct
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SYMBOL_FILLING_FOK, SYMBOL_FILLING_IOC, SYMBOL_ORDER_CLOSEBY
 
@@ -18,32 +18,36 @@ RESULT = "§2.4: 10009 done, 10008 placed, 10010 partial [DOC]"
 LINKS = "§2.6: order O, deal.order=O, position.identifier=O, reason 3 [BOOK]"
 NO_CHANGES = "§2.1: no change is 10025 [DOC]"
 
-Path = Callable[[Run, Desk], None]
+Path = Callable[[Run, ConformanceAccount], None]
 
 
 def retcode(said: Said) -> Any:
     """The return code of a result, or why there is none."""
-    return said.result.retcode if isinstance(said.result, Row) else list(said.error or said.raised or ())
+    return said.result.retcode if isinstance(said.result, Struct) else list(said.error or said.raised or ())
 
 
-def executed(run: Run, name: str, said: Said) -> Row | None:
+def executed(run: Run, name: str, said: Said) -> Struct | None:
     """Checks that an order was executed or placed; gives its result."""
     code = retcode(said)
     run.equal(name, RESULT, "executed", "executed" if code in EXECUTED else code)
     return said.result if code in EXECUTED else None
 
 
-def open_position(run: Run, desk: Desk, name: str, side: int, volume: float, **fields: Any) -> Row | None:
+def open_position(
+    run: Run, desk: ConformanceAccount, name: str, side: int, volume: float, **fields: Any
+) -> Struct | None:
     """Opens a position and waits until it is shown."""
     result = executed(run, name, desk.deal(side, volume, **fields))
     if result is None:
         return None
-    position: Row | None = desk.wait(lambda: desk.position(result.order))
+    position: Struct | None = desk.wait(lambda: desk.position(result.order))
     run.equal(f"{name}: position", LINKS, expected=True, observed=position is not None)
     return position
 
 
-def close_position(run: Run, desk: Desk, name: str, position: Row, volume: float | None = None) -> None:
+def close_position(
+    run: Run, desk: ConformanceAccount, name: str, position: Struct, volume: float | None = None
+) -> None:
     """Closes a position, or a part, and waits until that is shown."""
     left = position.volume - (volume or position.volume)
     executed(run, name, desk.close(position, volume))
@@ -55,7 +59,7 @@ def close_position(run: Run, desk: Desk, name: str, position: Row, volume: float
     run.equal(f"{name}: volume left", LINKS, expected=True, observed=bool(desk.wait(shown)))
 
 
-def buy_and_close(run: Run, desk: Desk) -> None:
+def buy_and_close(run: Run, desk: ConformanceAccount) -> None:
     """The smallest buy, and everything that links its rows."""
     said = desk.deal(0, desk.lot())
     result = executed(run, "buy", said)
@@ -86,7 +90,7 @@ def buy_and_close(run: Run, desk: Desk) -> None:
         close_position(run, desk, "close", position)
 
 
-def sell_and_close(run: Run, desk: Desk) -> None:
+def sell_and_close(run: Run, desk: ConformanceAccount) -> None:
     """The smallest sell."""
     position = open_position(run, desk, "sell", 1, desk.lot())
     if position:
@@ -94,7 +98,7 @@ def sell_and_close(run: Run, desk: Desk) -> None:
         close_position(run, desk, "close of a sell", position)
 
 
-def partial_close(run: Run, desk: Desk) -> None:
+def partial_close(run: Run, desk: ConformanceAccount) -> None:
     """Closes a position in two parts."""
     volume = desk.two_lots()
     if volume is None:
@@ -111,7 +115,7 @@ def partial_close(run: Run, desk: Desk) -> None:
             close_position(run, desk, "close of the rest", rest)
 
 
-def protect(run: Run, desk: Desk) -> None:
+def protect(run: Run, desk: ConformanceAccount) -> None:
     """Sets, repeats and removes stop-loss and take-profit."""
     position = open_position(run, desk, "buy to protect", 0, desk.lot())
     if position is None:
@@ -120,7 +124,7 @@ def protect(run: Run, desk: Desk) -> None:
     base = {"action": mt5.TRADE_ACTION_SLTP, "symbol": desk.symbol, "position": position.ticket}
     said = desk.send({**base, **levels})
     run.equal("set SL and TP", RESULT, DONE, retcode(said))
-    if isinstance(said.result, Row):
+    if isinstance(said.result, Struct):
         numbers = [said.result.deal, said.result.order, said.result.volume, said.result.price]
         run.equal("set SL and TP: numbers", "§1.5: SLTP's result has no numbers [OBS]", [0, 0, 0.0, 0.0], numbers)
 
@@ -137,7 +141,7 @@ def protect(run: Run, desk: Desk) -> None:
     close_position(run, desk, "close of the protected", position)
 
 
-def close_by(run: Run, desk: Desk) -> None:
+def close_by(run: Run, desk: ConformanceAccount) -> None:
     """Closes two opposite positions by each other; turns the position round where there is only one."""
     claim = "§2.1: one CLOSE_BY order, two deals with entry OUT_BY [DOC]"
     if not desk.hedging:
@@ -169,7 +173,7 @@ def close_by(run: Run, desk: Desk) -> None:
     run.equal("close by: deals", claim, [mt5.DEAL_ENTRY_OUT_BY] * 2, entries)
 
 
-def _reverse(run: Run, desk: Desk) -> None:
+def _reverse(run: Run, desk: ConformanceAccount) -> None:
     volume = desk.two_lots()
     position = open_position(run, desk, "buy to reverse", 0, desk.lot())
     if position is None or volume is None:
@@ -193,7 +197,7 @@ FILLINGS = {
 }
 
 
-def fillings(run: Run, desk: Desk) -> None:
+def fillings(run: Run, desk: ConformanceAccount) -> None:
     """Each filling mode that the flags permit executes, each other is refused with 10030."""
     claim = "§2.2: filling by execution mode and flags, two number spaces [DOC]"
     info = desk.info()
@@ -211,12 +215,12 @@ def fillings(run: Run, desk: Desk) -> None:
             close_position(run, desk, f"filling {name}: close", position)
 
 
-def check(run: Run, desk: Desk) -> None:
+def check(run: Run, desk: ConformanceAccount) -> None:
     """order_check of a good request."""
     claim = "§1.5: order_check of a good request gives 0 and 'Done' [OBS]"
     said = desk.caller.call("order_check", desk.market(0, desk.lot()))
     check_types(run, said.result, "OrderCheckResult")
-    told = [said.result.retcode, said.result.comment] if isinstance(said.result, Row) else None
+    told = [said.result.retcode, said.result.comment] if isinstance(said.result, Struct) else None
     run.equal("order_check", claim, [0, "Done"], told)
     as_bool = desk.caller.call("order_check", {**desk.market(0, desk.lot()), "action": True})
     run.equal("order_check with a bool", "§1.4: a bool is an int [BIN]", 0, retcode(as_bool))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamapp.conformance.desk import Desk
+from streamapp.conformance.desk import ConformanceAccount
 from streamapp.conformance.paths import DONE, NO_CHANGES, RESULT, retcode
 from streamapp.conformance.run import Run
 from streamapp.conformance.shape import check_types
-from streamapp.conformance.wire import Row
+from streamapp.conformance.wire import Struct
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import SYMBOL_ORDER_LIMIT, SYMBOL_ORDER_STOP, SYMBOL_ORDER_STOP_LIMIT
 
@@ -25,7 +25,7 @@ PENDING = "§1.5: a pending order's result has its ticket, no deal, price 0 [OBS
 SHOWN = "§2.5: a placed order is in orders_get, a removed one in the history as cancelled [BOOK]"
 
 
-def pending_filling(desk: Desk) -> int | None:
+def pending_filling(desk: ConformanceAccount) -> int | None:
     """A filling mode with which this broker takes pending orders, by order_check and never by sending."""
     for filling in (mt5.ORDER_FILLING_RETURN, desk.filling(), mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC):
         said = desk.caller.call("order_check", pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling))
@@ -34,7 +34,7 @@ def pending_filling(desk: Desk) -> int | None:
     return None
 
 
-def pending_request(desk: Desk, kind: int, side: int, filling: int, **fields: Any) -> dict[str, Any]:
+def pending_request(desk: ConformanceAccount, kind: int, side: int, filling: int, **fields: Any) -> dict[str, Any]:
     """A pending order far from the market."""
     request = {
         "action": mt5.TRADE_ACTION_PENDING, "symbol": desk.symbol, "volume": desk.lot(), "type": kind,
@@ -47,7 +47,7 @@ def pending_request(desk: Desk, kind: int, side: int, filling: int, **fields: An
     return request
 
 
-def pendings(run: Run, desk: Desk) -> None:
+def pendings(run: Run, desk: ConformanceAccount) -> None:
     """Each type: placed, changed, not changed, removed, and removed once more."""
     filling = pending_filling(desk)
     if filling is None:
@@ -63,10 +63,10 @@ def pendings(run: Run, desk: Desk) -> None:
     _lifetimes(run, desk, filling)
 
 
-def _place(run: Run, desk: Desk, name: str, request: dict[str, Any]) -> int:
+def _place(run: Run, desk: ConformanceAccount, name: str, request: dict[str, Any]) -> int:
     said = desk.send(request)
     run.equal(name, RESULT, DONE, retcode(said))
-    if not isinstance(said.result, Row) or said.result.retcode != DONE:
+    if not isinstance(said.result, Struct) or said.result.retcode != DONE:
         return 0
     result = said.result
     run.equal(f"{name}: numbers", PENDING, [True, 0, 0.0], [result.order > 0, result.deal, result.price])
@@ -76,7 +76,7 @@ def _place(run: Run, desk: Desk, name: str, request: dict[str, Any]) -> int:
     return int(result.order)
 
 
-def _life(run: Run, desk: Desk, name: str, request: dict[str, Any]) -> None:
+def _life(run: Run, desk: ConformanceAccount, name: str, request: dict[str, Any]) -> None:
     ticket = _place(run, desk, name, request)
     if not ticket:
         return
@@ -93,7 +93,7 @@ def _life(run: Run, desk: Desk, name: str, request: dict[str, Any]) -> None:
     _remove(run, desk, name, ticket)
 
 
-def _remove(run: Run, desk: Desk, name: str, ticket: int) -> None:
+def _remove(run: Run, desk: ConformanceAccount, name: str, ticket: int) -> None:
     removal = {"action": mt5.TRADE_ACTION_REMOVE, "order": ticket}
     run.equal(f"{name}: remove", RESULT, DONE, retcode(desk.send(removal)))
     ended = desk.wait(lambda: not desk.read("orders_get", ticket=ticket) and _ended(desk, ticket))
@@ -102,12 +102,12 @@ def _remove(run: Run, desk: Desk, name: str, ticket: int) -> None:
     run.equal(f"{name}: remove again", claim, mt5.TRADE_RETCODE_INVALID_ORDER, retcode(desk.send(removal)))
 
 
-def _ended(desk: Desk, ticket: int) -> Row | None:
+def _ended(desk: ConformanceAccount, ticket: int) -> Struct | None:
     found = desk.read("history_orders_get", ticket=ticket)
     return found[0] if found else None
 
 
-def _lifetimes(run: Run, desk: Desk, filling: int) -> None:
+def _lifetimes(run: Run, desk: ConformanceAccount, filling: int) -> None:
     allowed, tomorrow = desk.info().expiration_mode, int(desk.tick().time) // 60 * 60 + 86_400
     for name, kind, bit, fields in (
         ("for the day", mt5.ORDER_TIME_DAY, 2, {}),

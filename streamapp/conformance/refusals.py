@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamapp.conformance.desk import EXECUTED, Desk
+from streamapp.conformance.desk import EXECUTED, ConformanceAccount
 from streamapp.conformance.paths import close_position, open_position, retcode
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Row
+from streamapp.conformance.wire import Struct
 from streamapp.mt5 import constants as mt5
 
 # A ticket that no server has given yet: far above today's, below 2**63.
@@ -20,7 +20,7 @@ Refusal = tuple[str, str, int, dict[str, Any]]
 """Name, claim, return code, request."""
 
 
-def _of_market(desk: Desk) -> list[Refusal]:
+def _of_market(desk: ConformanceAccount) -> list[Refusal]:
     info = desk.info()
     market = desk.market(0, desk.lot())
     invalid, unknown = mt5.TRADE_RETCODE_INVALID, "NOSUCHSYMBOL"
@@ -48,7 +48,7 @@ def _of_market(desk: Desk) -> list[Refusal]:
     return refused
 
 
-def _of_pendings(desk: Desk, filling: int) -> list[Refusal]:
+def _of_pendings(desk: ConformanceAccount, filling: int) -> list[Refusal]:
     limit = pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling)
     stop = pending_request(desk, mt5.ORDER_TYPE_BUY_STOP, 1, filling)
     past = int(desk.tick().time) - 3600
@@ -75,7 +75,7 @@ def _of_tickets() -> list[Refusal]:
     ]  # fmt: skip
 
 
-def refusals(run: Run, desk: Desk) -> None:
+def refusals(run: Run, desk: ConformanceAccount) -> None:
     """Each request is refused, with its code; whether it had a request id is measured."""
     filling = pending_filling(desk)
     cases = _of_market(desk) + (_of_pendings(desk, filling) if filling is not None else []) + _of_tickets()
@@ -91,11 +91,11 @@ def refusals(run: Run, desk: Desk) -> None:
     run.measured("refusals without a request_id", claim, sorted(ids[False]))
 
 
-def _refused(run: Run, desk: Desk, case: Refusal) -> Row | None:
+def _refused(run: Run, desk: ConformanceAccount, case: Refusal) -> Struct | None:
     name, claim, code, request = case
     said = desk.send(request)
     run.equal(f"refused: {name}", claim, code, retcode(said))
-    if not isinstance(said.result, Row):
+    if not isinstance(said.result, Struct):
         return None
     if said.result.retcode in EXECUTED:
         run.failed(f"refused: {name}", claim, f"it was executed, order {said.result.order}: it will be closed")
@@ -107,7 +107,7 @@ def _refused(run: Run, desk: Desk, case: Refusal) -> Row | None:
     return said.result
 
 
-def _nan(run: Run, desk: Desk) -> None:
+def _nan(run: Run, desk: ConformanceAccount) -> None:
     """By order_check only: what a server makes of NaN is not to be tried."""
     for name in ("nan", "inf"):
         said = desk.caller.call("order_check", desk.market(0, float(name)))
@@ -115,7 +115,7 @@ def _nan(run: Run, desk: Desk) -> None:
                   mt5.TRADE_RETCODE_INVALID_VOLUME, retcode(said))  # fmt: skip
 
 
-def _close_too_much(run: Run, desk: Desk, ids: dict[bool, set[int]]) -> None:
+def _close_too_much(run: Run, desk: ConformanceAccount, ids: dict[bool, set[int]]) -> None:
     claim, volume = "§2.3: a close of more than the position is 10038 [DOC]", desk.two_lots()
     if not desk.hedging or volume is None:
         run.skipped("refused: close of too much", claim, "on netting accounts it turns the position round")
@@ -125,6 +125,6 @@ def _close_too_much(run: Run, desk: Desk, ids: dict[bool, set[int]]) -> None:
         return
     said = desk.send(desk.market(1, volume, position=position.ticket))
     run.equal("refused: close of too much", claim, mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME, retcode(said))
-    if isinstance(said.result, Row):
+    if isinstance(said.result, Struct):
         ids[said.result.request_id != 0].add(said.result.retcode)
     close_position(run, desk, "close of the right volume", position)

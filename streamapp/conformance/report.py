@@ -42,7 +42,7 @@ class Check(BaseModel):
         return "[UNV]" in self.claim
 
 
-class Report(BaseModel):
+class SuiteReport(BaseModel):
     """A run of the suite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,13 +86,13 @@ def _line(title: str, check: Check) -> str:
     return f"{title} {check.name}: expected {check.expected}, got {check.observed}. {check.claim} {check.note}".rstrip()
 
 
-def load(path: Path) -> Report:
+def load(path: Path) -> SuiteReport:
     """A report from its file.
 
     Raises:
         ConfigurationError: it can't be read, or is no report.
     """
     try:
-        return Report.model_validate_json(path.read_text("utf-8"))
+        return SuiteReport.model_validate_json(path.read_text("utf-8"))
     except (OSError, ValidationError) as error:
         raise ConfigurationError(f"expected a report of mt5-conformance in {path}, got {error}") from error

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Array, Row
+from streamapp.conformance.wire import Array, Struct
 from streamapp.mt5 import constants
-from streamapp.simulator.fields import FIELDS
+from streamapp.simulator.wire import FIELDS
 
 FUNCTIONS = [
     "initialize", "login", "shutdown", "version", "last_error", "terminal_info", "account_info", "symbols_total",
@@ -57,7 +57,7 @@ def _check_struct(run: Run, name: str, fields: list[str], told: dict[str, Any] |
     run.equal(f"{name} form", _TUPLE, form, {part: told[part] for part in form})
 
 
-def check_types(run: Run, row: Row | None, name: str) -> None:
+def check_types(run: Run, row: Struct | None, name: str) -> None:
     """The types of the values of a struct that a call gave; the first of its kind is enough."""
     if any(check.name == f"{name} types" for check in run.checks):
         return

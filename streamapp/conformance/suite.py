@@ -12,12 +12,12 @@ from typing import Any
 
 from streamapp.conformance import badcalls
 from streamapp.conformance.caller import Caller, CallHung
-from streamapp.conformance.desk import Desk, ReadFailed, choose_symbol
+from streamapp.conformance.desk import ConformanceAccount, ReadFailed, choose_symbol
 from streamapp.conformance.measures import MEASURES
 from streamapp.conformance.paths import PATHS
 from streamapp.conformance.pending import pendings
 from streamapp.conformance.refusals import refusals
-from streamapp.conformance.report import Report
+from streamapp.conformance.report import SuiteReport
 from streamapp.conformance.run import Progress, Run
 from streamapp.conformance.shape import check_connected, check_module
 from streamapp.errors import ConfigurationError, StreamappError
@@ -35,7 +35,7 @@ class Target:
     patience: float = 1.0
 
 
-def examine(target: Target, progress: Progress) -> Report:
+def examine(target: Target, progress: Progress) -> SuiteReport:
     """Runs the suite; whatever it opened is closed again, and what could not be is in the report.
 
     Raises:
@@ -54,7 +54,7 @@ def examine(target: Target, progress: Progress) -> Report:
         about = _about(caller, desk, target)
         leftovers, stopped = _connected(run, desk)
         about["took s"] = round(time.monotonic() - begun, 1)
-        return Report(about=about, checks=tuple(run.checks), leftovers=tuple(leftovers), stopped=stopped)
+        return SuiteReport(about=about, checks=tuple(run.checks), leftovers=tuple(leftovers), stopped=stopped)
     except (CallHung, ReadFailed) as error:
         # Nothing was sent by then: all orders are sent within `_connected`.
         raise ConfigurationError(f"the suite can't run: {error}") from error
@@ -67,8 +67,10 @@ def _before(run: Run) -> None:
     badcalls.walk(run, badcalls.before_initialize(), "before initialize: ")
 
 
-def _desk(caller: Caller, target: Target) -> Desk:
-    desk = Desk(caller, target.credentials, int(target.credentials.get("login", 0)), hedging=True, symbol="")
+def _desk(caller: Caller, target: Target) -> ConformanceAccount:
+    desk = ConformanceAccount(
+        caller, target.credentials, int(target.credentials.get("login", 0)), hedging=True, symbol=""
+    )
     desk.connect()
     terminal, account = desk.read("terminal_info"), desk.read("account_info")
     if not terminal.connected:
@@ -92,7 +94,7 @@ def _desk(caller: Caller, target: Target) -> Desk:
     return desk
 
 
-def _about(caller: Caller, desk: Desk, target: Target) -> dict[str, Any]:
+def _about(caller: Caller, desk: ConformanceAccount, target: Target) -> dict[str, Any]:
     account, info = desk.read("account_info"), desk.info()
     return {
         "module": target.module, "version": str(caller.shape([], [])["version"]),
@@ -104,7 +106,7 @@ def _about(caller: Caller, desk: Desk, target: Target) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _connected(run: Run, desk: Desk) -> tuple[list[str], str]:
+def _connected(run: Run, desk: ConformanceAccount) -> tuple[list[str], str]:
     """Everything that needs a connection; gives what is left behind, and why it stopped early."""
     stopped = ""
     try:
@@ -131,7 +133,7 @@ def _connected(run: Run, desk: Desk) -> tuple[list[str], str]:
     return leftovers, stopped
 
 
-def _step(run: Run, desk: Desk, name: str, act: Callable[[], None]) -> None:
+def _step(run: Run, desk: ConformanceAccount, name: str, act: Callable[[], None]) -> None:
     """Does a part; a call that hangs fails it, and the rest goes on with a new worker and what was opened closed."""
     try:
         desk.revive()

@@ -80,7 +80,7 @@ def tell(value: Any) -> Any:
     return {"$other": type(value).__name__}
 
 
-class Row:
+class Struct:
     """A struct of the module, as the suite sees it: fields as attributes, and how it was made."""
 
     def __init__(self, told: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def hear(told: Any) -> Any:
     if not isinstance(told, dict):
         return told
     if "$struct" in told:
-        return Row(told)
+        return Struct(told)
     if "$tuple" in told:
         return tuple(hear(item) for item in told["$tuple"])
     if "$array" in told:

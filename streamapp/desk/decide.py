@@ -104,7 +104,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
 def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> Decided:
     """Return what becomes of inputs by which a rule of ours broke: dead letters, and an account that opens nothing.
 
-    The account goes on taking reports. Inputs that are no records of Kafka come again by themselves.
+    The account goes on taking reports. Inputs that are no records of Kafka repeat by themselves.
     """
     draft = Draft(state.account, now, state.policy, state.rows, memory=state.memory)
     for each in inputs:

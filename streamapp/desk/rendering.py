@@ -210,8 +210,8 @@ def _remaining(state: OrderState, volume: Decimal, filled: Decimal) -> Decimal:
     return max(Decimal(0), EXACT.subtract(volume, filled))
 
 
-def _quote(market: facts.SubmitStarted) -> wire.Quote:
-    return wire.Quote.model_construct(bid=market.bid, ask=market.ask, at=market.quote_at)
+def _quote(market: facts.SubmitStarted) -> wire.MarketQuote:
+    return wire.MarketQuote.model_construct(bid=market.bid, ask=market.ask, at=market.quote_at)
 
 
 def _wire_slippage(costs: Costs | None) -> wire.Slippage | None:
@@ -222,8 +222,8 @@ def _wire_slippage(costs: Costs | None) -> wire.Slippage | None:
     )
 
 
-def _wire_cost(cost: Cost | None) -> wire.Cost | None:
-    return None if cost is None else wire.Cost.model_construct(points=cost.points, bps=cost.bps, money=cost.money)
+def _wire_cost(cost: Cost | None) -> wire.OrderCost | None:
+    return None if cost is None else wire.OrderCost.model_construct(points=cost.points, bps=cost.bps, money=cost.money)
 
 
 def _bad_news(state: OrderState, fact: Fact) -> tuple[ErrorKind | None, int, str]:  # noqa: PLR0911  one line for each fact

@@ -1,7 +1,7 @@
 """What terminals report becomes facts; the watermark of what is durable moves with them (design: submission "Reports").
 
 A report beyond a gap is used at once; the watermark waits for the gap. Facts are known by their ids, so a report that
-comes again adds nothing.
+is redelivered adds nothing.
 """
 
 from __future__ import annotations

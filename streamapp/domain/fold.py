@@ -11,7 +11,7 @@ from typing import Any
 
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
-from streamapp.domain.orders import Attempt, Deal, OrderState, Request, Ticket, replaced
+from streamapp.domain.orders import Attempt, ChangeRequest, Deal, OrderState, Ticket, replaced
 from streamapp.domain.parameters import plain
 
 FOREIGN = "foreign:"
@@ -167,5 +167,5 @@ def _ticket(state: OrderState, number: int, **said: Any) -> dict[str, Any]:
 
 
 def _request(state: OrderState, number: str, **said: Any) -> dict[str, Any]:
-    request = replaced(state.requests.get(number, Request()), **said)
+    request = replaced(state.requests.get(number, ChangeRequest()), **said)
     return {"requests": {**state.requests, number: request}}

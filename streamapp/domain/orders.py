@@ -104,7 +104,7 @@ class Deal:
 
 
 @dataclass(frozen=True)
-class Request:
+class ChangeRequest:
     """A request to cancel or modify, and the answer to it; ``changes`` hold from ``modified_at`` on."""
 
     cancel: bool = False
@@ -129,7 +129,7 @@ class OrderState:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     tickets: dict[int, Ticket] = field(default_factory=dict)
     deals: dict[int, Deal] = field(default_factory=dict)
-    requests: dict[str, Request] = field(default_factory=dict)
+    requests: dict[str, ChangeRequest] = field(default_factory=dict)
     latest_at: UtcTime | None = None
     conflicts: tuple[str, ...] = ()
 

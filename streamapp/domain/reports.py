@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 MOST_AHEAD = 10_000
-"""Numbers beyond a gap that are remembered. What is forgotten comes again with the replay that fills the gap."""
+"""Numbers beyond a gap that are remembered. What is forgotten is redelivered with the replay that fills the gap."""
 MOST_EPOCHS = 16
 """Journals an account had before; each new one means that a person lost or removed the last."""
 

@@ -17,7 +17,7 @@ COORDINATOR_TRIES, COORDINATOR_PAUSE_S = 20, 0.5
 """A new cluster makes a group's coordinator when it is first asked for it, and says for seconds that it has none."""
 
 
-class TopicSpec(Protocol):
+class WantedTopic(Protocol):
     """What a topic is called and its settings (see :mod:`streamapp.topics`)."""
 
     @property
@@ -64,7 +64,7 @@ async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
     return members
 
 
-async def plan_topics(bootstrap: str, specs: Iterable[TopicSpec], *, partitions: int) -> TopicPlan:
+async def plan_topics(bootstrap: str, specs: Iterable[WantedTopic], *, partitions: int) -> TopicPlan:
     """Say what ``create_topics`` would create, and create nothing.
 
     Raises:
@@ -75,7 +75,7 @@ async def plan_topics(bootstrap: str, specs: Iterable[TopicSpec], *, partitions:
 
 
 async def create_topics(
-    bootstrap: str, specs: Iterable[TopicSpec], *, partitions: int, replication_factor: int
+    bootstrap: str, specs: Iterable[WantedTopic], *, partitions: int, replication_factor: int
 ) -> TopicPlan:
     """Create the topics that are missing, all with the same number of partitions; may be repeated.
 
@@ -116,7 +116,7 @@ def _check(response: Any) -> None:
         raise Transient(f"Kafka could not create topics now: {'; '.join(later)}")
 
 
-async def _plan(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...], partitions: int) -> TopicPlan:
+async def _plan(admin: AIOKafkaAdminClient, specs: tuple[WantedTopic, ...], partitions: int) -> TopicPlan:
     existing = set(await admin.list_topics())
     present = tuple(spec.name for spec in specs if spec.name in existing)
     counts = (

@@ -30,7 +30,7 @@ COMMIT_EVERY = 1000
 as much as several events, and what is redelivered a look-up each."""
 DRAIN_S = 5.0
 """How long a rebalance waits for what was begun. Whatever takes longer waits for a terminal or for the world outside,
-and comes again to the next owner; the partitions of the whole group stand still meanwhile."""
+and is redelivered to the next owner; the partitions of the whole group stand still meanwhile."""
 FETCH_WAIT_MS = 200
 """How long the broker may hold a fetch that has nothing to return.
 
@@ -113,7 +113,7 @@ class StreamApp(faust.App):
         """Let no record through between the end of a recovery and the seek to the committed offsets.
 
         Faust resumes the source partitions, seeks, and then clears its queues. A record that comes in between would be
-        cleared away as already read, and not come again before the next start.
+        cleared away as already read, and not be redelivered before the next start.
         Faust resumes the flow itself.
         """
         self.consumer.stop_flow()
@@ -153,7 +153,7 @@ def _share_interpreter_fairly(*_: Any, **__: Any) -> None:
 _SAFE: dict[str, Any] = {
     "store": "rocksdb://",
     "version": 1,  # another number would be another group with empty tables
-    "Table": "tables.store.FencedStore",  # a name: tables know kafka, not the other way round
+    "Table": "tables.changelog.FencedStore",  # a name: tables know kafka, not the other way round
     "autodiscover": False,
     "agent_supervisor": "mode.CrashingSupervisor",
     "topic_allow_declare": False,

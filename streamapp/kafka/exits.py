@@ -11,7 +11,7 @@ from streamapp.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 SOFTWARE = 70
-"""sysexits' EX_SOFTWARE. A supervisor starts the process again, and every event not acknowledged comes again."""
+"""sysexits' EX_SOFTWARE. A supervisor starts the process again, and every event not acknowledged is redelivered."""
 
 CONFIGURATION = 78
 """sysexits' EX_CONFIG. Starting again helps nobody before a person has changed something."""
@@ -21,7 +21,7 @@ def leave(reason: str, *, cause: BaseException | None = None, code: int = SOFTWA
     """End the process now, skipping every orderly shutdown.
 
     An orderly shutdown waits for unfinished events and commits offsets, which is what a process that has lost its
-    certainty must not do. Whatever was not acknowledged comes again, and RocksDB's log keeps what was written.
+    certainty must not do. Whatever was not acknowledged is redelivered, and RocksDB's log keeps what was written.
     """
     logger.critical("this process ends here: %s", reason, exc_info=cause)
     for handler in logging.getLogger().handlers:

@@ -42,7 +42,7 @@ async def settle(receipts: Iterable[asyncio.Future[Any]], *, timeout_s: float = 
 
     Raises:
         Definite: Kafka refused a record, and nothing of that record was written.
-        Ambiguous: No answer in time, or one that leaves it open. Let it end the worker: the event comes again.
+        Ambiguous: No answer in time, or one that leaves it open. Let it end the worker: the event is redelivered.
     """
     waiting = list(receipts)
     if not waiting:

@@ -6,7 +6,8 @@ Faust loses records in two ways that these classes close (both were seen under k
   offsets afterwards. Where nothing is committed yet, aiokafka does not seek at all: the first poll of a new group's
   partition was gone. We seek to the first record there.
 - An acknowledgement beyond a record that was skipped is committed all the same if nothing was committed before, and if
-  just one record was skipped always. We commit without holes only, and end the process at one: the record comes again.
+  just one record was skipped always. We commit without holes only, and end the process at one: the record is
+  redelivered.
 
 And in a rebalance Faust waits for ever for what was begun; we wait ``drain_s``, and then let it go.
 """
@@ -75,7 +76,7 @@ class Consumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what was begun before the partitions go; Faust forgets the acknowledgements first.
 
-        For ``drain_s`` at most: what is not finished then comes again to the next owner, and is acknowledged for
+        For ``drain_s`` at most: what is not finished then is redelivered to the next owner, and is acknowledged for
         nothing here.
         """
         if revoked and not self.app.should_stop:
@@ -99,9 +100,9 @@ class Consumer(driver.Consumer):
         await self.commit()
 
     def _abandon(self) -> None:
-        """Count no later acknowledgement: after the rebalance it would be one beyond records that come again."""
+        """Count no later acknowledgement: after the rebalance it would be one beyond records that are redelivered."""
         if self._unacked_messages:
-            self.log.warning("%s events were not finished in time: they come again", len(self._unacked_messages))
+            self.log.warning("%s events were not finished in time: they are redelivered", len(self._unacked_messages))
         for message in self._unacked_messages:
             message.acked = True
         self._unacked_messages.clear()

@@ -11,7 +11,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 WINDOW = 256
-"""Unfinished events of one partition: what comes again after a crash, at most."""
+"""Unfinished events of one partition: what is redelivered after a crash, at most."""
 
 Event = Any
 Acknowledge = Callable[[Event], Awaitable[object]]

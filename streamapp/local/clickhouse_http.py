@@ -18,7 +18,7 @@ from functools import partial
 
 from aiohttp import web
 
-from streamapp.local.engine import Answer, Engine, EngineError
+from streamapp.local.engine import Engine, EngineError, QueryResult
 
 _ENGINE = web.AppKey("engine", Engine)
 _THREADS = web.AppKey("threads", ThreadPoolExecutor)
@@ -105,7 +105,7 @@ def _zstd_unpacked(body: bytes) -> bytes:
     return bytes(zstd.decompress(body))
 
 
-def _answered(answer: Answer, statement: bytes, request: web.Request, elapsed_ns: int) -> web.Response:
+def _answered(answer: QueryResult, statement: bytes, request: web.Request, elapsed_ns: int) -> web.Response:
     found = _TRAILING_FORMAT.search(statement[-200:])
     summary = {
         "read_rows": answer.read_rows,

@@ -31,7 +31,7 @@ class EngineError(Definite):
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryResult:
     """Result bytes in the format the statement asked for, and what was read or written."""
 
     body: bytes
@@ -59,7 +59,7 @@ class Engine:
 
     def run(
         self, statement: bytes, database: str, settings: Mapping[str, str], parameters: Mapping[str, str]
-    ) -> Answer:
+    ) -> QueryResult:
         """Run one statement; an INSERT may carry its data after ``FORMAT name`` and a line end.
 
         Raises:
@@ -79,7 +79,7 @@ class Engine:
         finally:
             connection.close()
 
-    def _insert(self, connection: Any, insert: str, data_format: str, data: bytes) -> Answer:
+    def _insert(self, connection: Any, insert: str, data_format: str, data: bytes) -> QueryResult:
         # By a file: chdb's streaming insert reports success for rows that a CHECK constraint has refused.
         with tempfile.NamedTemporaryFile(dir=self._spool) as file:
             file.write(data)
@@ -113,11 +113,11 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _ask(connection: Any, statement: str, parameters: Mapping[str, str] | None = None) -> Answer:
+def _ask(connection: Any, statement: str, parameters: Mapping[str, str] | None = None) -> QueryResult:
     from chdb import ChdbError
 
     try:
         result = connection.query(statement, "TabSeparated", params=dict(parameters or {}))
     except (ChdbError, RuntimeError) as error:
         raise EngineError(str(error)) from None
-    return Answer(result.bytes() or b"", int(result.rows_read()), int(result.rows_written()))
+    return QueryResult(result.bytes() or b"", int(result.rows_read()), int(result.rows_written()))

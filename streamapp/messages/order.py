@@ -11,7 +11,7 @@ from streamapp.domain.vocabulary import ExpectedPriceSource, Frozen, Magic, Mone
 from streamapp.messages.envelope import Message
 
 
-class Quote(Frozen):
+class MarketQuote(Frozen):
     """The market at one moment."""
 
     bid: Money
@@ -19,7 +19,7 @@ class Quote(Frozen):
     at: UtcTime
 
 
-class Cost(Frozen):
+class OrderCost(Frozen):
     """A cost against one benchmark; positive is adverse. ``money`` is in the account's currency.
 
     ``points`` and ``money`` are None from a foreign connector: it shows neither the symbol's point nor a rate.
@@ -33,8 +33,8 @@ class Cost(Frozen):
 class Slippage(Frozen):
     """Cost against the expected price and against the touch at sending (ask for a buy, bid for a sell)."""
 
-    expected: Cost | None = None
-    touch: Cost | None = None
+    expected: OrderCost | None = None
+    touch: OrderCost | None = None
     currency: str | None = None
 
 
@@ -55,7 +55,7 @@ class OrderMessage(OrderParameters, Message):
     average_price: Money | None = None
     expected_price: Money | None = None
     expected_price_source: ExpectedPriceSource | None = None
-    quote: Quote | None = None
+    quote: MarketQuote | None = None
     slippage: Slippage | None = None
     ticket: int | None = None
     position_id: int | None = None

@@ -44,7 +44,7 @@ from nats.js import api
 from streamapp import crashpoints, topics
 from streamapp.errors import StreamappError, Transient
 from streamapp.mirror.gauges import Gauges
-from streamapp.mirror.kafka import TooLarge, Writer
+from streamapp.mirror.kafka import GroupWriter, TooLarge
 from streamapp.mirror.lease import Lease
 from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, RoutingRules, dead_letter, route
 
@@ -81,11 +81,12 @@ class PullInbox:
     """What a durable consumer delivers to one session, by one pull request at a time that stays open.
 
     nats-py's ``fetch`` makes two requests for each message that comes alone. Here a request brings whatever comes
-    within ``PULL_S``, and each message is handed on when it arrives.
+    within ``PULL_S``, and each message is handed on when it arrives, or ``linger_s`` later with those that follow it.
     """
 
-    def __init__(self, client: Client, stream: str, durable: str) -> None:
+    def __init__(self, client: Client, stream: str, durable: str, linger_s: float = 0.0) -> None:
         self._client = client
+        self._linger_s = linger_s
         self._next_subject = f"{api.DEFAULT_PREFIX}.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = client.new_inbox()
         self._requests = 0
@@ -105,7 +106,9 @@ class PullInbox:
             await self._subscription.unsubscribe()
 
     async def next_group(self) -> list[Msg]:
-        """Return all that has arrived, in order, as soon as it is one message; empty when a request brought nothing.
+        """Return all that has arrived, in order, as soon as it is one message and has lingered.
+
+        Empty when a request brought nothing, or at :meth:`wake`.
 
         Raises:
             Transient: The server ended the request for another reason than its age.
@@ -118,9 +121,15 @@ class PullInbox:
                 await self._arrived.wait()
         if self._refusal is not None:
             raise Transient(f"NATS: expected messages, got {self._refusal}")
+        if self._messages and self._linger_s:
+            await asyncio.sleep(self._linger_s)
         self._arrived.clear()
         group, self._messages = self._messages, []
         return group
+
+    def wake(self) -> None:
+        """Let :meth:`next_group` return at once."""
+        self._arrived.set()
 
     async def _request(self) -> None:
         self._requests += 1
@@ -154,6 +163,7 @@ class StreamMirror:
         durable: The consumer's name.
         is_contiguous: Whether the stream keeps every message until it expires; False where a newer one replaces an
             older one.
+        linger_s: How long a message may wait for those that follow it, where nobody waits for it.
         writer: Makes a producer for a session.
         rules: For routing.
         lease: Whether we are the active mirror.
@@ -167,7 +177,8 @@ class StreamMirror:
         durable: str,
         *,
         is_contiguous: bool,
-        writer: Callable[[], Writer],
+        linger_s: float,
+        writer: Callable[[], GroupWriter],
         rules: RoutingRules,
         lease: Lease,
         gauges: Gauges,
@@ -179,11 +190,15 @@ class StreamMirror:
         self._client, self._js = client, client.jetstream()
         self._durable, self._writer = durable, writer
         self._rules, self._lease, self._gauges = rules, lease, gauges
+        self._linger_s = linger_s
+        self._inbox: PullInbox | None = None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """Finish the group at hand and end."""
         self._stopping.set()
+        if self._inbox is not None:
+            self._inbox.wake()
 
     async def run(self) -> None:
         """Carry messages until ``stop``; whatever fails is tried again, with a growing pause, from the ack floor."""
@@ -223,11 +238,11 @@ class StreamMirror:
             await asyncio.gather(task, stop, return_exceptions=True)
 
     async def _session(self) -> None:
-        inbox = PullInbox(self._client, self.stream, self._durable)
-        async with self._writer() as writer, inbox:
+        self._inbox = PullInbox(self._client, self.stream, self._durable, self._linger_s)
+        async with self._writer() as writer, self._inbox as inbox:
             expected = await self._begin()
             while self._lease.is_held and not self._stopping.is_set():
-                if messages := await self._or_stop(inbox.next_group()):
+                if messages := await inbox.next_group():
                     self._check(messages, expected)
                     await self._carry(messages, writer)
 
@@ -253,7 +268,7 @@ class StreamMirror:
         self.mirrored = first_seq - 1
 
     def _check(self, messages: Sequence[Msg], expected: _Expected) -> None:
-        """End the session if a message is missing or comes again, or if the lease ran out while we waited for them."""
+        """End the session if a message is missing or redelivered, or if the lease ran out while we waited for them."""
         if not self._lease.is_held:
             raise Transient("the lease ran out; standing by")
         for message in messages:
@@ -267,7 +282,7 @@ class StreamMirror:
                 raise SequenceGap(f"expected delivery {expected.consumer} of message {expected.stream}, got {sequence}")
             expected.consumer, expected.stream = sequence.consumer + 1, sequence.stream + 1
 
-    async def _carry(self, messages: Sequence[Msg], writer: Writer) -> None:
+    async def _carry(self, messages: Sequence[Msg], writer: GroupWriter) -> None:
         arrivals = [_arrival(message) for message in messages]
         outcomes = [route(arrival, self._rules) for arrival in arrivals]
         records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
@@ -279,7 +294,7 @@ class StreamMirror:
         self.mirrored = arrivals[-1].sequence
         self._count(outcomes)
 
-    async def _write(self, writer: Writer, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
+    async def _write(self, writer: GroupWriter, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
         while records:
             try:
                 await writer.write(records)

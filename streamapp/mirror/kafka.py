@@ -31,7 +31,7 @@ class TooLarge(Definite):
         self.record = record
 
 
-class Writer(Protocol):
+class GroupWriter(Protocol):
     """Where a stream's mirror writes; entered anew for each session."""
 
     async def __aenter__(self) -> Self: ...
@@ -93,7 +93,7 @@ class KafkaWriter:
                 await self._producer.stop()
 
     async def write(self, records: Sequence[MirrorRecord]) -> None:
-        """Write ``records``; see :class:`Writer`."""
+        """Write ``records``; see :class:`GroupWriter`."""
         rest = list(records)
         while rest:
             batches, rest = self._batches(rest)

@@ -153,7 +153,7 @@ _partition_of = lru_cache(maxsize=4096)(partition_of)
 def dead_letter(arrival: Arrival, reason: str, detail: str, partitions: int) -> MirrorRecord:
     """Return the dead letter of ``arrival``.
 
-    It has no key and is spread by its sequence, so that it is the same record when it comes again.
+    It has no key and is spread by its sequence, so that it is the same record when it is redelivered.
     """
     letter = DeadLetter(arrival.payload, reason, detail, arrival.stream, arrival.subject, arrival.sequence, arrival.at)
     partition = arrival.sequence % partitions

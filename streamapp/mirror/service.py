@@ -39,6 +39,9 @@ DRAIN_S = 10.0
 
 _NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 _CONTIGUOUS = {subjects.EXECUTION_IN.name: True, subjects.ACCOUNT_SNAPSHOTS.name: False}
+SNAPSHOT_LINGER_S = 0.5
+"""How long snapshots wait for each other: those of many accounts are one write to Kafka then, and each is as old as the
+terminal's interval anyway."""
 
 
 class Mirror:
@@ -159,6 +162,7 @@ class Mirror:
             stream,
             subjects.mirror_durable(settings.deployment),
             is_contiguous=_CONTIGUOUS[stream],
+            linger_s=0.0 if _CONTIGUOUS[stream] else SNAPSHOT_LINGER_S,
             writer=lambda: KafkaWriter(
                 settings.kafka_bootstrap, f"{settings.deployment}-mirror", timeout_s=settings.kafka.send_timeout_s
             ),

@@ -2,8 +2,9 @@
 
 The server stores subjects of any bytes but spaces, and headers of any bytes. Of these, nats-py 2.16 drops the
 connection on a subject with a form feed or vertical tab, stops reading for good on one that is not UTF-8, and takes a
-message with a header ``Status`` for the server's own "no messages". Such a message stays in its stream and comes again
-after every reconnect, so any publisher could stop a consumer for ever (tests/nats/test_client.py publishes them).
+message with a header ``Status`` for the server's own "no messages". Such a message stays in its stream and is
+redelivered after every reconnect, so any publisher could stop a consumer for ever (tests/nats/test_client.py publishes
+them).
 """
 
 from __future__ import annotations

@@ -61,6 +61,9 @@ class _Watch:
 
     def __init__(self, client: Client, name: str, on_state: Callable[[ConnectionState], None] | None) -> None:
         self.state = ConnectionState()
+        self.refusal: str | None = None
+        """What the server said when it did not let us in. A later try may end in a reset instead: the server closes the
+        connection with its word, and what is not read by then is lost."""
         self._client = client
         self._name = name
         self._on_state = on_state
@@ -90,7 +93,10 @@ class _Watch:
         if "permissions violation" in text.lower():
             logger.error("%s: NATS forbids something: %s", self._name, text)
             self._now(error=text, denied=self.state.denied or text)
-        elif text != self.state.error:
+            return
+        if "authorization" in text.lower() or "authentication" in text.lower():
+            self.refusal = text
+        if text != self.state.error:
             logger.warning("%s: NATS: %s", self._name, text)
             self._now(error=text)
 
@@ -127,7 +133,7 @@ async def connect(
         raise
     except (OSError, nats.errors.Error) as error:
         await _close(client)
-        raise _reason(settings.nats_url, watch.state.error or str(error), wait_s) from None
+        raise _reason(settings.nats_url, watch, str(error), wait_s) from None
     watch.connected()
     await _check_version(client)
     return client
@@ -166,14 +172,15 @@ def _credentials(settings: NatsSettings) -> dict[str, Any]:
     return options
 
 
-def _reason(url: str, text: str, wait_s: float) -> Exception:
+def _reason(url: str, watch: _Watch, error: str, wait_s: float) -> Exception:
     address = ", ".join(server.rpartition("@")[2].removeprefix("nats://").strip() for server in url.split(","))
-    if "authorization" in text.lower() or "authentication" in text.lower():
+    if watch.refusal is not None:
         return ConfigurationError(
-            f"NATS at {address} refuses us: {text}. Check nats.user, nats.password_file and nats.credentials_file"
+            f"NATS at {address} refuses us: {watch.refusal}. "
+            "Check nats.user, nats.password_file and nats.credentials_file"
         )
     return Transient(
-        f"expected a connection to NATS at {address} within {wait_s:g} s, got: {text}. "
+        f"expected a connection to NATS at {address} within {wait_s:g} s, got: {watch.state.error or error}. "
         "Is it running, and nats.url right?"
     )
 

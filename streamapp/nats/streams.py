@@ -16,8 +16,8 @@ from streamapp.settings import Settings
 from streamapp.subjects import StreamSpec
 
 ACK_WAIT_S = 30.0
-"""An unacknowledged message comes again after so long. Longer than Kafka may take for a group, so that it never comes
-while it is written."""
+"""An unacknowledged message is redelivered after so long. Longer than Kafka may take for a group, so that none is
+redelivered while it is written."""
 MAX_ACK_PENDING = 1000
 LEASE_BYTES = 1024**2
 

@@ -6,3 +6,5 @@ standard library (and numpy, for ``copy_rates_*`` and ``copy_ticks_*`` only).
 
 The server is a process of its own and survives its clients, as a broker does: what a killed bot had sent stays sent.
 """
+
+from __future__ import annotations

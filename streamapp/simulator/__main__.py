@@ -1,5 +1,7 @@
 # ruff: noqa: T201  # a command prints
-"""Starts the simulated market: `python -m streamapp.simulator`."""
+"""Starts the simulated market: ``python -m streamapp.simulator``."""
+
+from __future__ import annotations
 
 import argparse
 import asyncio
@@ -8,13 +10,14 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from streamapp.simulator.accounts import read_accounts
-from streamapp.simulator.clock import Clock, VirtualClock
-from streamapp.simulator.market import Market, MarketSettings
-from streamapp.simulator.rpc import ADDRESS_VARIABLE
-from streamapp.simulator.server import Server
-from streamapp.simulator.storage import NoStore, SqliteStore
-from streamapp.simulator.symbols import read_profiles, read_symbols
+from streamapp.simulator.books.accounts import read_accounts
+from streamapp.simulator.books.store import NoStore, SqliteStore
+from streamapp.simulator.control.fault_script import set_faults
+from streamapp.simulator.listener import MarketServer
+from streamapp.simulator.prices.server_clock import Clock, VirtualClock
+from streamapp.simulator.prices.symbols import read_profiles, read_symbols
+from streamapp.simulator.server.market import Market, MarketSettings
+from streamapp.simulator.wire import ADDRESS_VARIABLE
 
 
 def _latency(text: str) -> tuple[float, float]:
@@ -23,7 +26,7 @@ def _latency(text: str) -> tuple[float, float]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     line = argparse.ArgumentParser(
         prog="python -m streamapp.simulator", description="A simulated MetaTrader 5 market for bots and tests."
     )
@@ -49,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build(options: argparse.Namespace) -> Market:
-    """The market that the command line asks for."""
+    """Return the market that the command line asks for."""
     clock = VirtualClock(options.offset) if options.virtual_clock else Clock(options.offset)
     market = Market(
         read_accounts(options.accounts),
@@ -69,22 +72,22 @@ def build(options: argparse.Namespace) -> Market:
         market.feed.replay(options.replay, clock.utc_ms())
     if options.faults:
         market.faults.clear()
-        market.faults.add(json.loads(options.faults.read_text("utf-8")))
+        set_faults(market, json.loads(options.faults.read_text("utf-8")))
     return market
 
 
 def _announce(market: Market, data: Path | None, host: str, port: int) -> None:
     print(f"Simulated MetaTrader 5 market on {host}:{port}, state {'in ' + str(data) if data else 'in memory only'}")
     print(f"  import streamapp.simulator.metatrader5 as mt5   with {ADDRESS_VARIABLE}={host}:{port}")
-    for account in market.accounts.values():
-        entry = account.settings
+    for account in market.books.accounts.values():
+        entry = account.entry
         password = "your password" if entry.password is not None else "any"
         print(f'  mt5.initialize(login={entry.login}, server="{entry.server}")  # {entry.name}, password: {password}')
     print(f"  http://{host}:{port}/health  /ledger?account=  /quotes  /faults", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the market until it is told to stop."""
+    """Run the market until it is told to stop."""
     options = parser().parse_args(arguments)
     try:
         market = build(options)
@@ -95,7 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The market can't start: a file lacks or misnames something: {error!r}", file=sys.stderr)
         return 2
     try:
-        asyncio.run(Server(market).run(options.host, options.port, lambda h, p: _announce(market, options.data, h, p)))
+        asyncio.run(
+            MarketServer(market).run(options.host, options.port, lambda h, p: _announce(market, options.data, h, p))
+        )
     except OSError as error:
         print(f"The market can't listen on {options.host}:{options.port}: {error}", file=sys.stderr)
         return 2

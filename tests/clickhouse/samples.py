@@ -16,13 +16,13 @@ from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, BrokerLogPlace, chained, encode_entries
-from streamapp.messages.order import Cost, OrderMessage, Quote, Slippage
+from streamapp.messages.order import MarketQuote, OrderCost, OrderMessage, Slippage
 from streamapp.messages.position import PositionMessage
 
 AT = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 SLIPPAGE = Slippage(
-    expected=Cost(points=Decimal(2), bps=Decimal("0.1843"), money=Decimal("2.00")),
-    touch=Cost(points=Decimal(-1), bps=Decimal("-0.0921"), money=None),
+    expected=OrderCost(points=Decimal(2), bps=Decimal("0.1843"), money=Decimal("2.00")),
+    touch=OrderCost(points=Decimal(-1), bps=Decimal("-0.0921"), money=None),
     currency="USD",
 )
 
@@ -45,7 +45,7 @@ def order(order_id: str = "o-1", rev: int = 3, **changes: Any) -> OrderMessage:
         "filled_volume": Decimal(0),
         "remaining_volume": Decimal("0.10"),
         "average_price": Decimal("1.0851233333333333333333"),
-        "quote": Quote(bid=Decimal("1.08510"), ask=Decimal("1.08514"), at=AT),
+        "quote": MarketQuote(bid=Decimal("1.08510"), ask=Decimal("1.08514"), at=AT),
         "slippage": SLIPPAGE,
         "expected_price": Decimal("1.08512"),
         "expected_price_source": "signal",

@@ -101,7 +101,7 @@ def test_adopting_a_changelog_is_said_for_each_partition_and_has_no_dry_run(
     settings = Settings(deployment="adopt-test", kafka=kafka, local=LocalSettings(data=tmp_path))
     asyncio.run(command._topics(settings, dry_run=False))
     monkeypatch.setattr(command, "load_settings", lambda: settings)
-    monkeypatch.setattr(command, "initialise", lambda *_, **__: command.Report(()))
+    monkeypatch.setattr(command, "initialise", lambda *_, **__: command.InitReport(()))
     app = typer.Typer()
     command.register(app)
     shown = CliRunner().invoke(app, ["--adopt-changelog"])

@@ -5,8 +5,8 @@ import threading
 from typing import Any
 
 from streamapp.simulator import metatrader5 as whole
-from streamapp.simulator.fields import FIELDS
-from streamapp.simulator.structs import Struct
+from streamapp.simulator.module.structs import Struct
+from streamapp.simulator.wire import FIELDS
 
 WRONG = os.environ.get("SABOTAGE", "")
 globals().update({name: getattr(whole, name) for name in dir(whole) if not name.startswith("__")})

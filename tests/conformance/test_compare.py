@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.conformance.compare import compare
-from streamapp.conformance.report import Check, Outcome, Report, Section
+from streamapp.conformance.report import Check, Outcome, Section, SuiteReport
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
 )
 
 
-def report(section: Section, observed: Any, outcome: Outcome = "passed", name: str = "x") -> Report:
+def report(section: Section, observed: Any, outcome: Outcome = "passed", name: str = "x") -> SuiteReport:
     check = Check(name=name, section=section, claim="§1 [BIN]", outcome=outcome, observed=observed)
-    return Report(about={}, checks=(check,))
+    return SuiteReport(about={}, checks=(check,))
 
 
 @given(section=st.sampled_from(["shape", "errors", "trading", "measured"]), observed=values)

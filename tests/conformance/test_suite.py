@@ -14,7 +14,7 @@ import pytest
 from streamapp.conformance.compare import compare
 from streamapp.conformance.desk import NotDemo
 from streamapp.conformance.market import LOGIN, market_at, own_market
-from streamapp.conformance.report import Report
+from streamapp.conformance.report import SuiteReport
 from streamapp.conformance.suite import Target, examine
 
 pytestmark = pytest.mark.stack  # each examination has a simulated market of its own
@@ -37,7 +37,7 @@ def ask(address: str, path: str) -> Any:
     return [json.loads(line) for line in text.splitlines()] if path.startswith("/ledger") else json.loads(text)
 
 
-def run(module: str = SIMULATED, **fields: Any) -> Report:
+def run(module: str = SIMULATED, **fields: Any) -> SuiteReport:
     return examine(Target(module, {"login": LOGIN}, **fields), lambda _: None)
 
 

@@ -17,8 +17,9 @@ from streamapp.kafka.admin import create_topics
 from streamapp.kafka.application import build_app
 from streamapp.local.ports import free_port
 from streamapp.topics import TopicSpec
-from tables import store as module
-from tables.store import COMMIT_BYTES, FencedStore, Store, size_of
+from tables import changelog as module
+from tables.changelog import FencedStore
+from tables.store import COMMIT_BYTES, Store, in_place, size_of
 from tests.kafka.workers import read
 from tests.tables.stores import CONTRACT, PARTITIONS, Listening
 
@@ -120,7 +121,7 @@ async def test_commits_that_are_wanted_while_a_batch_is_in_flight_are_the_next_b
     assert store.get(b"a", partition=0) == b"9"
     log = await read(str(store.app.conf.broker[0]).removeprefix("kafka://"), store.changelog_topic_name, PARTITIONS)
     assert [record.value[8:] for record in log if record.key == b"a"] == [b"%d" % number for number in range(1, 10)]
-    assert all(module.in_place(record) for record in log)
+    assert all(in_place(record) for record in log)
 
 
 async def test_a_batch_of_joined_commits_is_never_larger_than_one_commit_may_be(

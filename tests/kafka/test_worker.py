@@ -262,7 +262,7 @@ async def test_a_rebalance_waits_a_while_for_what_was_begun_and_then_lets_it_go(
     two.start()
     assert (await group.outcome("k"))["before"] is None
     assert (await group.outcome("l"))["before"] is None
-    assert "1 events were not finished in time: they come again" in one.log.read_text()
+    assert "1 events were not finished in time: they are redelivered" in one.log.read_text()
 
     async def committed() -> bool:
         return (await group.committed())[group.partition("acc")] == 2

@@ -131,6 +131,10 @@ class TradingHouse:
         except (aiohttp.ClientError, OSError):
             return 0, {}
 
+    async def complains(self, words: str) -> bool:
+        """Return whether a reason of ``/health`` holds the words."""
+        return any(words in reason for reason in (await self.health())[1].get("reasons", []))
+
     async def is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"the worker ended: {self._process.returncode}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
-from nats.errors import OutboundBufferLimitError
+from nats.aio.client import Client
+from nats.errors import AuthorizationError, OutboundBufferLimitError
 
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.ports import free_port
@@ -65,6 +68,20 @@ async def test_a_wrong_password_is_a_configuration_error_without_the_password(tm
             Settings(nats=NatsSettings(url=spec.address, user="trader", password_file=password)), "test", wait_s=1
         )
     assert "wrong word" not in str(raised.value)
+
+
+async def test_a_refusal_is_remembered_when_later_tries_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tried(_: Client, **options: Any) -> None:  # a real server's word is lost now and then, at no set time
+        await options["error_cb"](AuthorizationError())
+        await options["error_cb"](ConnectionResetError(104, "Connection reset by peer"))
+        await asyncio.Event().wait()
+
+    async def closed(_: Client) -> None: ...
+
+    monkeypatch.setattr(Client, "connect", tried)
+    monkeypatch.setattr(Client, "close", closed)
+    with pytest.raises(ConfigurationError, match="refuses us"):
+        await connect(Settings(), "test", wait_s=0.01)
 
 
 async def test_what_the_server_forbids_is_remembered_though_the_connection_stays_up(tmp_path: Path) -> None:

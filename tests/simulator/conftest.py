@@ -1,5 +1,7 @@
 """A real market in its own process, and the module connected to it."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 import streamapp.simulator.metatrader5 as mt5
-from streamapp.simulator.rpc import ADDRESS_VARIABLE
+from streamapp.simulator.wire import ADDRESS_VARIABLE
 
 HEDGING, NETTING = 50000001, 50000002
 
@@ -116,14 +118,14 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def hedging(market: MarketProcess, connect: Callable[..., None]) -> MarketProcess:
-    """The module, logged in to the hedging account of `market`."""
+    """The module, logged in to the hedging account of ``market``."""
     connect(market, HEDGING)
     return market
 
 
 @pytest.fixture
 def netting(market: MarketProcess, connect: Callable[..., None]) -> MarketProcess:
-    """The module, logged in to the netting account of `market`."""
+    """The module, logged in to the netting account of ``market``."""
     connect(market, NETTING)
     for position in mt5.positions_get():
         send(symbol=position.symbol, type=1 - position.type, volume=position.volume)

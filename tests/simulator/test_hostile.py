@@ -1,5 +1,7 @@
 """Input that nobody can use: it is refused by its name, and the market lives on for everybody else."""
 
+from __future__ import annotations
+
 import json
 import socket
 from typing import Any

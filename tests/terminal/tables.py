@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamapp.simulator.fields import FIELDS
-from streamapp.simulator.structs import STRUCTS
+from streamapp.simulator.module.structs import STRUCTS
+from streamapp.simulator.wire import FIELDS
 from streamapp.terminal.worker.mt5_client import Mt5Client
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from streamapp.simulator.faults import KINDS
+from streamapp.simulator.server.faults import KINDS
 from tests.terminal.desk import PROVEN
 
 MODULES = ("broker", "connection", "halting", "refusals", "replies")

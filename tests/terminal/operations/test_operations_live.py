@@ -133,7 +133,7 @@ async def test_a_part_of_a_position_is_closed_by_an_order_of_its_own(
     assert state == ("result" if executed else "absent")
     outs = [deal for deal in market.ledger("deal") if deal["entry"] == "out"]
     assert [deal["volume"] for deal in outs] == (["0.1"] if executed else [])
-    assert desk.terminal.kinds(order_id)[:2] == ["created", "started"]
+    await eventually(lambda: desk.terminal.kinds(order_id)[:2] == ["created", "started"], "its first reports")
     if executed:
         await eventually(lambda: "deal" in desk.terminal.kinds(order_id), "its deal")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.simulator.fields import FIELDS
+from streamapp.simulator.wire import FIELDS
 from streamapp.terminal.pipe import calls, frames
 from streamapp.terminal.pipe.answers import (
     Answered,

@@ -1,0 +1,1 @@
+"""What tests and people ask of the market, and do to it, over HTTP."""
