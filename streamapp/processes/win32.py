@@ -186,10 +186,9 @@ if sys.platform == "win32":
 
 def wine_version() -> str | None:
     """Return the version of the Wine that this process runs in; None on Windows itself and elsewhere."""
-    if sys.platform != "win32":
-        return None
-    version = getattr(ctypes.WinDLL("ntdll"), "wine_get_version", None)  # Windows' own has no such function
-    if version is None:
-        return None
-    version.restype = ctypes.c_char_p
-    return bytes(version()).decode("ascii", "replace")
+    if sys.platform == "win32":
+        version = getattr(ctypes.WinDLL("ntdll"), "wine_get_version", None)  # Windows' own has no such function
+        if version is not None:
+            version.restype = ctypes.c_char_p
+            return bytes(version()).decode("ascii", "replace")
+    return None

@@ -30,7 +30,8 @@ from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.orders import Execution, OrderLimits
+from streamapp.terminal.account.judging import OrderLimits
+from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.watch import Watch
 from streamapp.terminal.journal.database import Journal

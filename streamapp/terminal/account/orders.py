@@ -31,32 +31,26 @@ from typing import Any, TypeVar
 from streamapp import crashpoints
 from streamapp.clock import Clock
 from streamapp.domain.facts import (
-    BrokerRejected,
     Filled,
     OutcomeUnknown,
     RefusedReason,
     SubmitRefused,
     SubmitReturned,
-    SubmitStarted,
 )
-from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.messages.terminal import SubmitReply, SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import OpeningVerdict, classify_opening
-from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import filled
-from streamapp.terminal.account.pretrade import judge
-from streamapp.terminal.account.request import NotYetError, RefusedError, build, chosen, fillings, protection
-from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
+from streamapp.terminal.account.judging import Judge, Judged, OrderLimits, refuse_halted
+from streamapp.terminal.account.outcomes import TICKET_MISMATCH, WRONG_ACCOUNT, note, record, rejection, start_again
+from streamapp.terminal.account.request import NotYetError, RefusedError
+from streamapp.terminal.account.synchronisation import FUTURE
 from streamapp.terminal.account.worker_client import ORDER, NotHandedOverError, WorkerLostError
-from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.operations.close import in_the_way
-from streamapp.terminal.pipe.answers import Answered, Prepared, SendResult
-from streamapp.terminal.pipe.calls import DealWindow, Prepare, Search, Send, Wanted
-from streamapp.terminal.pipe.structs import TradeRequest, number
+from streamapp.terminal.pipe.answers import Answered, SendResult
+from streamapp.terminal.pipe.calls import DealWindow, Send
 
 logger = logging.getLogger(__name__)
 
@@ -69,51 +63,10 @@ more only has them looked for once more."""
 JUDGED_FOR_S = 5.0
 """Longer after it was judged, an order is not sent: the disk, or an operation in the worker's hands, held it up, and
 the market that it was judged by is gone. A thousand times what lies between the two otherwise."""
-QUOTE_WITHIN_S = 2.0
-"""How long an order waits for the first tick of a symbol that nobody looked at before, for one that moves, or for a
-position as its deals left it: a subscription takes a second. Others go on meanwhile."""
 LOOK_AGAIN_S = 0.05
 AGAIN_AFTER_S: dict[int | None, float] = {mt5.TRADE_RETCODE_TOO_MANY_REQUESTS: 1.0}
 PAUSE_S = 0.1
 """Before a new attempt: a price that moved has settled by then; too many requests need longer."""
-WRONG_ACCOUNT = "wrong_account"
-"""What an answer is called that may be another account's: the order was executed here, or there."""
-
-TICKET_MISMATCH = "anothers_ticket"
-"""What an answer is called that names the ticket of an order before this one."""
-
-
-@dataclass(frozen=True)
-class OrderLimits:
-    """What the orders of one account are judged by."""
-
-    account: AccountSettings
-    guards: GuardSettings
-    terminal: TerminalSettings
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """An order that may be sent: what the market showed, on which connection, and the request.
-
-    ``levels`` are stop loss and take profit that its position shall have, 0 for none; ``denied`` the filling modes that
-    the broker refused to earlier attempts.
-    """
-
-    order: SubmitRequest
-    started: SubmitStarted
-    request: TradeRequest
-    levels: tuple[Decimal, Decimal]
-    generation: int
-    denied: frozenset[int] = frozenset()
-
-
-@dataclass
-class _Aside:
-    """An order that waits for a quote: until when (of the loop), and the time of the last quote that it saw."""
-
-    until_s: float
-    quote_ms: int = 0
 
 
 @dataclass(eq=False)
@@ -136,13 +89,13 @@ class _Taken:
         self.is_ours = book.record(self.order) or self.is_ours
         return book.answer(self.order)
 
-    def start(self, book: Book, judged: _Judged) -> tuple[SubmitReply, bool]:
+    def start(self, book: Book, judged: Judged) -> tuple[SubmitReply, bool]:
         """Write STARTED, and INTENT if that is not there; return the answer, and whether it may be sent.
 
         Raises:
             RefusedError: the account is halted; nothing is written.
         """
-        _refuse_halted(book, self.order)  # once more: a duplicate may have been found while the order was judged
+        refuse_halted(book, self.order)  # once more: a duplicate may have been found while the order was judged
         self.is_ours = book.record(self.order) or self.is_ours
         may_send = self.is_ours and book.start(self.order.order_id, judged.started)
         if may_send:
@@ -203,7 +156,7 @@ class Execution:
         self._waiting: asyncio.Queue[_Taken | asyncio.Future[Any]] = asyncio.Queue()
         self._unrecorded: _Taken | None = None
         self._recording: set[asyncio.Future[Any]] = set()
-        self._asides: dict[str, _Aside] = {}
+        self._judge = Judge(journal, connection, limits, clock)
         self._busy = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -299,18 +252,15 @@ class Execution:
 
         It keeps its place among those that were submitted: whoever comes meanwhile has its INTENT written first.
         """
-        now_s, order_id = asyncio.get_running_loop().time(), taken.order.order_id
-        aside = self._asides.setdefault(order_id, _Aside(now_s + QUOTE_WITHIN_S))
-        if now_s >= aside.until_s:
-            del self._asides[order_id]
+        if not self._judge.may_wait(taken.order.order_id):
             return False
         asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._waiting.put_nowait, taken)
         return True
 
     async def _execute(self, taken: _Taken) -> None:
-        judged: _Judged | None = await self._judged(taken.order)
+        judged: Judged | None = await self._judge.judged(taken.order)
         assert judged is not None
-        self._asides.pop(taken.order.order_id, None)
+        self._judge.forget(taken.order.order_id)
         reply, may_send = await self._written(taken, partial(_Taken.start, taken, judged=judged))
         taken.reply(reply)
         if not may_send:
@@ -327,94 +277,7 @@ class Execution:
             self._unrecorded = None
         return self._journal.write(action)
 
-    async def _judged(self, order: SubmitRequest, denied: frozenset[int] = frozenset()) -> _Judged:
-        """Return what the market shows and the request, waiting for a connection as long as the order is valid.
-
-        Raises:
-            NotYetError: it may perhaps be sent in a moment.
-            RefusedError: it may not be sent.
-        """
-        while True:
-            await self._refuse_now(order)
-            generation = self._connection.generation
-            try:
-                prepared = (
-                    await self._connection.ask(Prepare(order.parameters.symbol, order.position_id), urgency=ORDER)
-                ).value
-                judge(
-                    order,
-                    prepared,
-                    self._limits.account,
-                    self._limits.guards,
-                    time=self._connection.time,
-                    now=self._clock(),
-                    quote_moved=self._has_moved(order, prepared),
-                )
-                request = await self._request(order, prepared, denied)
-                levels = protection(order, prepared)
-                return _Judged(order, self._started(order, prepared), request, levels, generation, denied)
-            except (NotHandedOverError, WorkerLostError) as error:
-                logger.warning("order %s: nothing was sent, judging it again: %s", order.order_id, error)
-            except (ArithmeticError, ValueError, TypeError) as error:
-                # Nothing was sent. Without this, one order that nobody foresaw ends the process in every life.
-                logger.exception("order %s can't be judged", order.order_id)
-                raise RefusedError("invalid", f"it can't be judged: {type(error).__name__}: {error}"[:500]) from None
-
-    async def _refuse_now(self, order: SubmitRequest) -> None:
-        """Return once the account may open or the order closes, in its time, and nothing before it is in its way.
-
-        Raises:
-            RefusedError: it never will be so; NotYetError: an order before it changes the same position.
-        """
-        _refuse_halted(self._journal.book, order)
-        if self._clock() >= order.not_after:
-            raise RefusedError("stale", f"not after {order.not_after.isoformat()}")
-        if not await self._connection.settled(order.not_after):
-            health = self._connection.health
-            raise RefusedError("stale", f"still {health.connection} at {order.not_after.isoformat()}: {health.detail}")
-        if self._connection.health.connection != "ready":
-            raise RefusedError(
-                "not_connected", f"{self._connection.health.connection}: {self._connection.health.detail}"
-            )
-        if order.position_id is not None:
-            before = partial(in_the_way, order=order, hedging=self._connection.hedging)
-            if (other := await self._journal.write(before)) is not None:
-                raise NotYetError("guard", f"order {other} may still change position {order.position_id}")
-
-    def _has_moved(self, order: SubmitRequest, prepared: Prepared) -> bool:
-        """Return whether the quote is another one than when the order was put aside."""
-        aside = self._asides.get(order.order_id)
-        if aside is None or prepared.tick is None:
-            return False
-        before, aside.quote_ms = aside.quote_ms, prepared.tick.time_msc
-        return before not in (0, aside.quote_ms)
-
-    async def _request(self, order: SubmitRequest, prepared: Prepared, denied: frozenset[int]) -> TradeRequest:
-        assert prepared.symbol is not None
-        choices, deviations = (
-            fillings(order.parameters, prepared.symbol, denied),
-            self._limits.terminal.deviation_points,
-        )
-        deviation, time = deviations.get(order.parameters.symbol), self._connection.time
-        requests = [build(order, prepared, filling, time, deviation) for filling in choices]
-        return await chosen(self._connection, requests, urgency=ORDER)
-
-    def _started(self, order: SubmitRequest, prepared: Prepared) -> SubmitStarted:
-        assert prepared.symbol is not None
-        assert prepared.tick is not None
-        return SubmitStarted(
-            attempt=order.attempt,
-            bid=prepared.bid,
-            ask=prepared.ask,
-            quote_at=self._connection.time.utc(prepared.tick.time_msc),
-            point=number(prepared.symbol.point),
-            contract_size=number(prepared.symbol.trade_contract_size),
-            account_rate=number(prepared.rate or 0),
-            currency=self._connection.currency,
-            sent_at=self._clock(),
-        )
-
-    async def _sent(self, taken: _Taken, judged: _Judged) -> _Judged | None:
+    async def _sent(self, taken: _Taken, judged: Judged) -> Judged | None:
         """Make the one ``order_send`` of an attempt that is STARTED; return the next attempt, if that is by now."""
         order = judged.order
         if self._connection.generation != judged.generation:  # while that was recorded, which a bad disk makes long
@@ -462,7 +325,7 @@ class Execution:
             logger.exception("a deal can't be read; it is looked for once more")  # and takes no RESULT with it
             return []
 
-    async def _settle(self, judged: _Judged, answer: Answered[SendResult]) -> _Judged | None:
+    async def _settle(self, judged: Judged, answer: Answered[SendResult]) -> Judged | None:
         order = judged.order
         result = answer.value
         verdict = classify_opening(result.retcode, result.order, result.comment, answer.error)
@@ -484,11 +347,11 @@ class Execution:
         # disk leaves a STARTED row, which the next life takes for the doubt that it is.
         deals = self._deals(answer, judged.generation)
 
-        def record(book: Book) -> tuple[OpeningVerdict, bool]:
-            _note(book, order, returned, answer)
-            return _record(book, order, returned, verdict, deals)
+        def write(book: Book) -> tuple[OpeningVerdict, bool]:
+            note(book, order, returned, answer)
+            return record(book, order, returned, verdict, deals)
 
-        recorded = self._journal.write(record)
+        recorded = self._journal.write(write)
         self._recording.add(recorded)
         recorded.add_done_callback(partial(self._on_recorded, order))
         if verdict.outcome == "doubt":
@@ -497,20 +360,20 @@ class Execution:
         return None
 
     async def _again(
-        self, judged: _Judged, returned: SubmitReturned, verdict: OpeningVerdict, answer: Answered[SendResult]
-    ) -> _Judged | None:
+        self, judged: Judged, returned: SubmitReturned, verdict: OpeningVerdict, answer: Answered[SendResult]
+    ) -> Judged | None:
         """Begin the next attempt after an answer that proves that this one came to nothing; None: it is rejected.
 
         The answer is on disk first. A kill until the next STARTED is leaves this attempt a doubt, which is looked for
         like any other.
         """
         order = judged.order
-        await self._journal.write(lambda book: _note(book, order, returned, answer))
-        rejected = _rejection(order, returned, verdict)
+        await self._journal.write(lambda book: note(book, order, returned, answer))
+        rejected = rejection(order, returned, verdict)
         try:
             await asyncio.sleep(AGAIN_AFTER_S.get(returned.retcode, PAUSE_S))
-            following = await self._judged_again(judged, returned)
-            begun = partial(_start_again, order=order, rejected=rejected, judged=following)
+            following = await self._judge.judged_again(judged, returned)
+            begun = partial(start_again, order=order, rejected=rejected, judged=following)
             if await self._journal.write(begun):
                 self._count("again")
                 return following
@@ -520,31 +383,6 @@ class Execution:
         await self._journal.write(lambda book: book.reject(order.order_id, rejected))
         self._count("rejected")
         return None
-
-    async def _judged_again(self, judged: _Judged, returned: SubmitReturned) -> _Judged:
-        """Return the next attempt, judged as things are now.
-
-        Raises:
-            RefusedError: it may not be sent; something of the order is at the broker after all.
-            NotHandedOverError, WorkerLostError: the broker could not be looked at.
-        """
-        order = judged.order
-        now, time = self._clock(), self._connection.time
-        ours = Wanted(
-            magic=magic_of(order.order_id),
-            tag=tag_of(order.order_id),
-            symbol=order.parameters.symbol,
-            side=order.parameters.side,
-            volume=float(order.parameters.volume),
-            alike_from=None,
-        )
-        since, until = time.server_s(now - OVERLAP), time.server_s(now + FUTURE)
-        look = (await self._connection.read_now(Search((ours,), since, until, settled_until=since))).value
-        if not look.read or look.matches:
-            raise RefusedError("guard", "the broker does not show that there is nothing of it")
-        is_denied = returned.retcode == mt5.TRADE_RETCODE_INVALID_FILL
-        denied = judged.denied | ({judged.request["type_filling"]} if is_denied else frozenset[int]())
-        return await self._judged(order.model_copy(update={"attempt": order.attempt + 1}), denied)
 
     def _on_recorded(self, order: SubmitRequest, recorded: asyncio.Future[tuple[OpeningVerdict, bool]]) -> None:
         self._recording.discard(recorded)
@@ -567,7 +405,7 @@ class Execution:
             self.idle.set()
 
     async def _refuse(self, taken: _Taken, attempt: int, reason: RefusedReason, message: str) -> None:
-        self._asides.pop(taken.order.order_id, None)
+        self._judge.forget(taken.order.order_id)
         body = SubmitRefused(attempt=attempt, reason=reason, message=message)
         taken.reply(await self._written(taken, lambda book: taken.refuse(book, body)))
         if taken.is_ours:
@@ -581,76 +419,3 @@ class Execution:
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
-
-
-def _refuse_halted(book: Book, order: SubmitRequest) -> None:
-    """Return if the account opens, or if the order closes.
-
-    Raises:
-        RefusedError: reason halted.
-    """
-    if order.position_id is None and (why := book.halted()) is not None:
-        raise RefusedError("halted", f"the account opens nothing more until it is resumed: {why}")
-
-
-def _start_again(book: Book, order: SubmitRequest, rejected: BrokerRejected, judged: _Judged) -> bool:
-    _refuse_halted(book, order)
-    book.expect_levels(order.order_id, *judged.levels)
-    return book.start_again(order.order_id, rejected, judged.started)
-
-
-def _note(book: Book, order: SubmitRequest, returned: SubmitReturned, answer: Answered[SendResult]) -> None:
-    broker_log.append(book, answer.log, order.order_id)
-    book.returned(order.order_id, returned)
-
-
-def _rejection(order: SubmitRequest, returned: SubmitReturned, verdict: OpeningVerdict) -> BrokerRejected:
-    return BrokerRejected(
-        attempt=order.attempt,
-        retcode=returned.retcode or 0,
-        retcode_name=verdict.name,
-        message=verdict.message,
-        ticket=verdict.ticket or None,
-    )
-
-
-def _record(
-    book: Book,
-    order: SubmitRequest,
-    returned: SubmitReturned,
-    verdict: OpeningVerdict,
-    deals: list[Filled],
-) -> tuple[OpeningVerdict, bool]:
-    """Write an answer, what it means, and the deals that came with it, in one transaction: no report without its row.
-
-    Return what it means, and whether it is accepted with more deals to come.
-
-    The ticket of another order is the answer to that one (reference mt5 §1.1: replies may be out of phase).
-    """
-    order_id, attempt = order.order_id, order.attempt
-    owner = book.owner(verdict.ticket) if verdict.outcome == "accepted" else None
-    if owner not in (None, order_id):
-        verdict = OpeningVerdict(
-            "doubt", TICKET_MISMATCH, f"{verdict.name} with ticket {verdict.ticket}, which is {owner}'s"
-        )
-    match verdict.outcome:
-        case "accepted":
-            book.accept(order_id, verdict.ticket)
-            for body in deals:
-                book.record_deal(body)
-        case "rejected":
-            book.reject(order_id, _rejection(order, returned, verdict))
-        case "not_sent":
-            reason: RefusedReason = "invalid" if verdict.name == "invalid_params" else "not_connected"
-            book.refuse(
-                order_id, SubmitRefused(attempt=attempt, reason=reason, message=f"{verdict.name}: {verdict.message}")
-            )
-        case "doubt":
-            logger.error("order %s is in doubt: %s %s", order_id, verdict.name, verdict.message)
-            if verdict.name == WRONG_ACCOUNT:  # whatever we find at ours: nobody watches a position at the other one
-                book.halt(f"{verdict.message}, which may hold order {order_id}: look for magic {magic_of(order_id)}")
-            book.doubt(
-                order_id,
-                OutcomeUnknown(attempt=attempt, why="ambiguous_answer", message=f"{verdict.name}: {verdict.message}"),
-            )
-    return verdict, verdict.outcome == "accepted" and book.is_live(verdict.ticket)

@@ -28,7 +28,8 @@ from streamapp.processes.locks import end_holder
 from streamapp.processes.stalls import notice_stalls
 from streamapp.settings import Settings, load_settings, secret
 from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
-from streamapp.terminal.account.orders import Execution, OrderLimits
+from streamapp.terminal.account.judging import OrderLimits
+from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.outbox import OutboxPublisher, log_of, replay, reports_of
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.service import Service

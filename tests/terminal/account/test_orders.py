@@ -19,6 +19,7 @@ from streamapp.domain.status import status_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.report import ConnectionChange
 from streamapp.messages.terminal import SubmitRequest
+from streamapp.terminal.account import judging
 from streamapp.terminal.account import orders as module
 from streamapp.terminal.account.deals import filled
 from streamapp.terminal.account.orders import JUDGED_FOR_S
@@ -712,7 +713,7 @@ async def test_a_quote_that_moves_while_an_order_waits_is_fresh_though_the_serve
 async def test_an_order_that_waits_for_a_quote_holds_no_other_one_up(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUOTE_WITHIN_S", 0.3)
+    monkeypatch.setattr(judging, "QUOTE_WITHIN_S", 0.3)
     good = account.worker.answers["prepare"]
     account.worker.answers["prepare"] = lambda asked: (
         good(asked) | ({"tick": None} if asked["symbol"] == "HIDDEN" else {})
@@ -727,7 +728,7 @@ async def test_an_order_that_waits_for_a_quote_holds_no_other_one_up(
         return (await state(account, hidden.order_id)) == ("refused", "guard")
 
     await eventually(refused)
-    assert account.execution._asides == {}
+    assert account.execution._judge._asides == {}
 
 
 async def test_an_order_that_adds_to_a_netting_position_says_its_levels_again(account: Account) -> None:
