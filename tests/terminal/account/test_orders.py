@@ -225,7 +225,7 @@ async def test_a_judging_that_fails_as_nobody_foresaw_leaves_no_intent_that_nobo
             raise KeyError("a field that nobody foresaw")
         good(order, *args, **named)
 
-    monkeypatch.setattr(module, "judge", failing)
+    monkeypatch.setattr(judging, "judge", failing)
     bad = order_of(account, "bad", symbol="GBPUSD")
     with pytest.raises(KeyError):
         await account.execution.submit(bad)
