@@ -117,15 +117,7 @@ def build(settings: Settings) -> Trading:
     app.add_dependency(messaging)
     app.add_dependency(Words(words, outbox.close))
     app.add_dependency(Opening(store, desk, messaging, (publisher.drop, broker.drop)))
-
-    def measure() -> None:
-        for account, size in outbox.unsaid().items():
-            metrics.unsaid_bytes.labels(account).set(size)
-        counts = desk.index.standings
-        for account in settings.accounts:
-            for standing in ("held", "unanswered"):
-                metrics.submissions.labels(account, standing).set(counts[account, standing])
-
+    measure = _measuring(settings, outbox, desk, metrics)
     app.add_dependency(Timers(broker, desk, readiness=readiness, settings=settings, measure=measure))
     register(
         app,
@@ -168,6 +160,18 @@ def _register(app: StreamApp, topic: str, run: Callable[[Any], Awaitable[None]])
 
     agent.__qualname__ = agent.__name__ = topic  # what Faust calls it in the log
     app.agent(app.raw_topic(topic), isolated_partitions=True, name=topic)(agent)
+
+
+def _measuring(settings: Settings, outbox: Outbox, desk: Desk, metrics: TradingMetrics) -> Callable[[], None]:
+    def measure() -> None:
+        for account, size in outbox.unsaid().items():
+            metrics.unsaid_bytes.labels(account).set(size)
+        counts = desk.index.standings
+        for account in settings.accounts:
+            for standing in ("held", "unanswered"):
+                metrics.submissions.labels(account, standing).set(counts[account, standing])
+
+    return measure
 
 
 def _burying(producer: ClientProducer) -> Callable[[DeadLetter, Unsaid], Awaitable[None]]:

@@ -204,8 +204,7 @@ class BrokerConnection:
         generation = self.generation
         self._refuse_unless_readable(call)
         answer = await self.ask(call)
-        if self.generation != generation:
-            raise NotHandedOverError(f"{call.name}: the connection was made again meanwhile")
+        self._refuse_if_made_again(call, generation)
         return answer
 
     async def ride(self, asked: Look) -> Looked:
@@ -225,6 +224,10 @@ class BrokerConnection:
     def _refuse_unless_readable(self, call: Call[Any]) -> None:
         if not self.is_readable:
             raise NotHandedOverError(f"{call.name}: {self.health.connection}: {self.health.detail}")
+
+    def _refuse_if_made_again(self, call: Call[Any], generation: int) -> None:
+        if self.generation != generation:
+            raise NotHandedOverError(f"{call.name}: the connection was made again meanwhile")
 
     @property
     def is_believed(self) -> bool:
@@ -345,8 +348,7 @@ class BrokerConnection:
             self._selected = seen.selected
             await self._learn(seen.terminal, seen.account, seen.tick)
             self._refuse_unless_readable(look)
-            if self.generation != generation:
-                raise NotHandedOverError("Look: the connection was made again meanwhile")
+            self._refuse_if_made_again(look, generation)
         except (NotHandedOverError, WorkerLostError) as error:
             logger.debug("looking again: %s", error)
             for rider in riders:

@@ -161,10 +161,8 @@ class Judge:
         if not await self._connection.settled(order.not_after):
             health = self._connection.health
             raise RefusedError("stale", f"still {health.connection} at {order.not_after.isoformat()}: {health.detail}")
-        if self._connection.health.connection != "ready":
-            raise RefusedError(
-                "not_connected", f"{self._connection.health.connection}: {self._connection.health.detail}"
-            )
+        if (health := self._connection.health).connection != "ready":
+            raise RefusedError("not_connected", f"{health.connection}: {health.detail}")
         if order.position_id is not None:
             before = partial(in_the_way, order=order, hedging=self._connection.hedging)
             if (other := await self._journal.write(before)) is not None:
@@ -180,11 +178,8 @@ class Judge:
 
     async def _request(self, order: SubmitRequest, prepared: Prepared, denied: frozenset[int]) -> TradeRequest:
         assert prepared.symbol is not None
-        choices, deviations = (
-            fillings(order.parameters, prepared.symbol, denied),
-            self._limits.terminal.deviation_points,
-        )
-        deviation, time = deviations.get(order.parameters.symbol), self._connection.time
+        deviation = self._limits.terminal.deviation_points.get(order.parameters.symbol)
+        choices, time = fillings(order.parameters, prepared.symbol, denied), self._connection.time
         requests = [build(order, prepared, filling, time, deviation) for filling in choices]
         return await chosen(self._connection, requests, urgency=ORDER)
 

@@ -86,7 +86,7 @@ class _Taken:
 
     def record(self, book: Book) -> SubmitReply:
         """Write INTENT, or whatever else a first submit becomes, if nobody has; return the answer."""
-        self.is_ours = book.record(self.order) or self.is_ours
+        self._make_row(book)
         return book.answer(self.order)
 
     def start(self, book: Book, judged: Judged) -> tuple[SubmitReply, bool]:
@@ -96,7 +96,7 @@ class _Taken:
             RefusedError: the account is halted; nothing is written.
         """
         refuse_halted(book, self.order)  # once more: a duplicate may have been found while the order was judged
-        self.is_ours = book.record(self.order) or self.is_ours
+        self._make_row(book)
         may_send = self.is_ours and book.start(self.order.order_id, judged.started)
         if may_send:
             book.expect_levels(self.order.order_id, *judged.levels)
@@ -104,10 +104,13 @@ class _Taken:
 
     def refuse(self, book: Book, body: SubmitRefused) -> SubmitReply:
         """Write REFUSED, and INTENT if that is not there."""
-        self.is_ours = book.record(self.order) or self.is_ours
+        self._make_row(book)
         if self.is_ours:
             book.refuse(self.order.order_id, body)
         return book.answer(self.order)
+
+    def _make_row(self, book: Book) -> None:
+        self.is_ours = book.record(self.order) or self.is_ours
 
     def reply(self, reply: SubmitReply) -> None:
         """Answer the submit by its row, unless it was answered before."""
@@ -188,8 +191,7 @@ class Execution:
         return is_ordinary and is_free and self._connection.is_readable
 
     def _record(self, taken: _Taken) -> None:
-        if self._unrecorded is taken:
-            self._unrecorded = None
+        self._leave_unrecorded(taken)
         recorded = self._journal.write(taken.record)
         recorded.add_done_callback(partial(self._on_intent, taken))
 
@@ -233,8 +235,7 @@ class Execution:
             try:
                 await self._carry_out(taken)
             except Exception as error:  # noqa: BLE001 - raised again, unless it concerns this submit alone
-                if self._unrecorded is taken:  # or the next submit would write an INTENT that nobody carries out
-                    self._unrecorded = None
+                self._leave_unrecorded(taken)  # or the next submit would write an INTENT that nobody carries out
                 taken.fail(error)
             finally:
                 self._busy = False
@@ -273,9 +274,12 @@ class Execution:
 
     def _written(self, taken: _Taken, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Write the next step of an order, INTENT with it: from here on nobody else need write that."""
+        self._leave_unrecorded(taken)
+        return self._journal.write(action)
+
+    def _leave_unrecorded(self, taken: _Taken) -> None:
         if self._unrecorded is taken:
             self._unrecorded = None
-        return self._journal.write(action)
 
     async def _sent(self, taken: _Taken, judged: Judged) -> Judged | None:
         """Make the one ``order_send`` of an attempt that is STARTED; return the next attempt, if that is by now."""
