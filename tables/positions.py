@@ -5,12 +5,13 @@ A row knows its own deals and judges one by itself: whether it is new is never a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
-from streamapp.domain.orders import Deal
+from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
 
@@ -88,6 +89,16 @@ class PositionRow(Row):
         row._states = self._states_after(added)
         return row
 
+    def owned(self, numbers: Iterable[int], owner: Owner) -> PositionRow:
+        """Return the row with deals that turned out to be an order's: its OrderCreated came after them."""
+        wanted = frozenset(numbers)
+        newest = tuple(
+            said.model_copy(update={"deal": replaced(said.deal, owner=owner)}) if said.number in wanted else said
+            for said in self.newest
+        )
+        # Built anew: a copy would keep the positions as they were remembered without an owner.
+        return PositionRow(**{**{name: getattr(self, name) for name in type(self).model_fields}, "newest": newest})
+
     def revisions(self, wanted: Iterable[str]) -> list[PositionRevision]:
         """Return the revisions that some facts made, ascending; those folded away are left out: they have been told."""
         ids = set(wanted)
@@ -130,6 +141,30 @@ class PositionRevision(NamedTuple):
     rev: int
     said: DealRecord
     state: PositionState
+
+
+class PositionIndex:
+    """The positions that are open, in memory: nobody iterates over the rows. Kept up by commits, as the orders' is."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+
+    def open(self, account: str, symbol: str) -> frozenset[int]:
+        """Return the ids of an account's open positions of a symbol."""
+        return frozenset(self._open.get((account, symbol), ()))
+
+    def put(self, row: PositionRow, partition: int) -> None:
+        """Replace what is known of a position by its durable row."""
+        state, place = row.state, (row.account, row.state.symbol)
+        if state.net:
+            self._open[place][row.position_id] = partition
+        elif place in self._open:
+            self._open[place].pop(row.position_id, None)
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the positions of ``partitions``: they belong to another worker."""
+        for place, known in self._open.items():
+            self._open[place] = {one: partition for one, partition in known.items() if partition not in partitions}
 
 
 def _moment(said: DealRecord) -> tuple[float, int]:

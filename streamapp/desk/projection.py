@@ -23,7 +23,7 @@ from streamapp.domain import facts
 from streamapp.domain.anomalies import is_allowed
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import apply, deal_of
-from streamapp.domain.orders import Deal, OrderState
+from streamapp.domain.orders import Deal, OrderState, Owner, replaced
 from streamapp.domain.status import status_of
 from streamapp.messages.fill import FillMessage
 from tables.orders import OrderRow
@@ -51,6 +51,8 @@ def add_fact(draft: Draft, fact: Fact, trace: str | None = None, *, journal_epoc
         state = _add_to_order(draft, row, fact, trace, journal_epoch)
         if state is None:
             return
+        if isinstance(fact.body, facts.OrderCreated) and state.deals:
+            _own_deals(draft, fact, state)
     elif isinstance(fact.body, DEALS):
         if not _is_new_deal(draft, fact):
             return
@@ -181,8 +183,28 @@ def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[
     if filled is None or filled.position_id == 0:
         return None, []
     name = fact.fact_id.removeprefix(f"{fact.account}:deal:")
-    records = [DealRecord(fact_id=name, number=number, deal=deal)]
+    records = [DealRecord(fact_id=name, number=number, deal=replaced(deal, owner=_owner_of(fact, state)))]
     if known.busted >= 0 and deal.busted < 0:
         taken_back = Deal(busted=known.busted)
         records.append(DealRecord(fact_id=f"{number}:busted:{known.busted}", number=number, deal=taken_back))
     return filled.position_id, records
+
+
+def _own_deals(draft: Draft, fact: Fact, state: OrderState) -> None:
+    """Name the owner of deals that came before their order's OrderCreated."""
+    owner = _owner_of(fact, state)
+    assert owner is not None
+    places: dict[int, set[int]] = {}
+    for number, deal in state.deals.items():
+        if deal.filled is not None:
+            places.setdefault(deal.filled.position_id, set()).add(number)
+    for position_id, numbers in places.items():
+        row = draft.position(position_id)
+        if row is not None:
+            draft.put_position(row.owned(numbers, owner))
+
+
+def _owner_of(fact: Fact, state: OrderState | None) -> Owner | None:
+    if fact.order_id is None or state is None or state.created is None:
+        return None
+    return Owner(fact.order_id, state.created.signal_id, state.created.strategy)
