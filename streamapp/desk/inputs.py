@@ -18,14 +18,16 @@ from streamapp import topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
+from streamapp.domain.vocabulary import LARGEST_INTEGER
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.error import ForeignError
 from streamapp.messages.fill import ForeignFill
+from streamapp.messages.operation import Outcome
 from streamapp.messages.report import BadReport, Report, read_batch
-from streamapp.messages.signal import Signal, account_of, read_signal, renamed, signal_id_of
+from streamapp.messages.signal import AnySignal, account_of, read_signal, renamed, signal_id_of
 from streamapp.messages.terminal import SubmitState
 
 COMPLETED = "streamapp-completed"
@@ -87,6 +89,7 @@ class NewSignal:
 
     ``id`` is what it is known by: the signal_id, or the order_id, and then ``order_id`` is set. ``signal`` is None
     where a field is bad; ``fault`` says which. ``approval`` is the second approval's verdict where one is asked for.
+    ``closes``: the position that a foreign order closes.
     """
 
     incoming: Incoming
@@ -95,11 +98,12 @@ class NewSignal:
     signal_id: str
     symbol: str
     strategy: str | None
-    signal: Signal | None
+    signal: AnySignal | None
     fault: str | None
     fingerprint: str
     order_id: str | None = None
     approval: Verdict | None = None
+    closes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +170,26 @@ class SubmitUnanswered:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationAnswered:
+    """The terminal answered what an exit asked of a position. ``outcome`` is final: ``unknown`` is asked for again."""
+
+    signal_id: str
+    position_id: int
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """Look again at orders that wait for their terminal: it came back, or time has passed."""
+    """Look again at orders that wait for their terminal, and at exits: it came back, or time has passed."""
 
     order_ids: tuple[str, ...]
 
 
 RecordInput = NewSignal | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
-Input = RecordInput | SubmitAnswered | SubmitUnanswered | Sweep
+Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep
+"""What comes from within the worker; it is not durable and repeats by itself."""
+Input = RecordInput | Internal
 
 
 _KINDS: dict[type, str] = {
@@ -184,6 +200,7 @@ _KINDS: dict[type, str] = {
     Broken: "broken",
     SubmitAnswered: "answer",
     SubmitUnanswered: "answer",
+    OperationAnswered: "answer",
     Sweep: "sweep",
 }
 
@@ -292,8 +309,11 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
     if account is None:
         raise Unusable("no_account", "account: expected a name")
     require_place(incoming, account, policy.partitions)
-    times = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after")}
-    signal, fault = _read(known_fields(named) | times | {"signal_id": order_id, "account": account})
+    # An order has decided already what it closes: it is read as one that opens is.
+    decided = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after"), "intent": None}
+    closes, fault = _closes(named)
+    said = known_fields(named) | decided | {"signal_id": order_id, "account": account, "position_id": None}
+    signal, fault = (None, fault) if fault else _read(said)
     return [
         NewSignal(
             incoming,
@@ -306,18 +326,29 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
             fault,
             _fingerprint(signal, incoming),
             order_id=order_id,
+            closes=closes,
         )
     ]
 
 
-def _read(named: dict[str, Any]) -> tuple[Signal | None, str | None]:
+def _closes(named: dict[str, Any]) -> tuple[int | None, str | None]:
+    """Return the position that a foreign order closes, None for one that opens, and what is wrong with it."""
+    value = named.get("position_id")
+    if named.get("intent") in (None, "open") or value is None:
+        return None, None
+    if isinstance(value, int) and 0 < value <= LARGEST_INTEGER:
+        return value, None
+    return None, f"position_id: expected a position's ticket, got {value!r:.40}"
+
+
+def _read(named: dict[str, Any]) -> tuple[AnySignal | None, str | None]:
     try:
         return read_signal(named), None
     except Unusable as error:
         return None, error.detail
 
 
-def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:
+def _fingerprint(signal: AnySignal | None, incoming: Incoming) -> str:
     return fingerprint_of(signal, "" if signal is not None else hashlib.sha256(incoming.payload).hexdigest())
 
 
