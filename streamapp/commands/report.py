@@ -33,14 +33,16 @@ def register(app: typer.Typer) -> None:
 
 def report(  # noqa: PLR0917 -- the arguments of a command line
     first: Annotated[
-        datetime | None, typer.Option("--from", help="First day, UTC; today if left out.", formats=_DAY)
+        datetime | None,
+        typer.Option("--from", help="First day (2026-11-20), UTC; today if left out.", formats=_DAY, metavar="DAY"),
     ] = None,
     last: Annotated[
-        datetime | None, typer.Option("--to", help="Last day, UTC, and in it; today if left out.", formats=_DAY)
+        datetime | None,
+        typer.Option("--to", help="Last day, UTC, and in it; today if left out.", formats=_DAY, metavar="DAY"),
     ] = None,
     account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one HTML file with plots instead.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one HTML file with plots, print nothing.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Show profit and loss by strategy, slippage, implementation shortfall, fill ratios and latency of some days."""

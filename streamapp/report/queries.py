@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.reader import message_of
 from streamapp.clickhouse.rows import columns
 from streamapp.domain.facts import SubmitStarted
+from streamapp.domain.parameters import plain
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
 from streamapp.report.records import LastPrice, OrderRecord, Profit, Records, Refusals
@@ -59,7 +61,10 @@ class PeriodReader:
             f"WHERE day BETWEEN {{first:Date}} AND {{last:Date}} AND {self._chosen()} "
             "GROUP BY account, strategy, symbol, currency ORDER BY account, strategy, symbol, currency"
         )
-        return [Profit.model_validate(row) for row in rows]
+        exact = (
+            {name: plain(cell) if isinstance(cell, Decimal) else cell for name, cell in row.items()} for row in rows
+        )
+        return [Profit.model_validate(row) for row in exact]
 
     async def _orders(self) -> list[OrderRecord]:
         chosen = f"{_OF_THE_PERIOD} AND {self._chosen()}"
