@@ -48,7 +48,7 @@ def report(  # noqa: PLR0917 -- the arguments of a command line
     """Show profit and loss by strategy, slippage, implementation shortfall, fill ratios and latency of some days."""
     from streamapp.report.figures import report_of
     from streamapp.report.page import page_of
-    from streamapp.report.tables import tables_of, title_of
+    from streamapp.report.tables import printable, tables_of, title_of
 
     today = datetime.now(UTC).date()
     days = (today if first is None else first.date(), today if last is None else last.date())
@@ -60,7 +60,7 @@ def report(  # noqa: PLR0917 -- the arguments of a command line
     if as_json or html is not None:
         return
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-    console.print(Text(title_of(figures), style="bold"))
+    console.print(Text(printable(title_of(figures)), style="bold"))
     for table in tables_of(figures, orders=_ORDERS):
         _show(console, table)
 
@@ -74,7 +74,8 @@ async def _read(settings: Settings, days: tuple[date, date], account: str | None
         raise StreamappError(f"--from, --to: expected a first day that is not after the last, got {first} and {last}")
     clickhouse = ClickHouse.of(settings)
     try:
-        records = await PeriodReader(clickhouse, first, last, account=account, strategy=strategy).records()
+        reader = PeriodReader(clickhouse, first, last, account=account, strategy=strategy)
+        records = await reader.records(deals_only=settings.role == "connector")
     except Transient as error:
         raise StreamappError(
             f"{error}. Expected ClickHouse with our tables at {settings.clickhouse_url}: start it (`make up`, or "
@@ -102,13 +103,15 @@ def _write(path: Path, page: str) -> None:
 
 
 def _show(console: Console, table: Table) -> None:
+    from streamapp.report.tables import printable
+
     shown = RichTable(title=Text(f"\n{table.title}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in table.texts:
         shown.add_column(Text(name), overflow="fold")
     for name in table.numbers:
         shown.add_column(Text(name), justify="right", overflow="fold")
     for row in table.rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(printable(cell)) for cell in row))
     console.print(shown)
     if table.note:
         console.print(Text(table.note, style="dim"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -12,7 +11,7 @@ from streamapp.domain.vocabulary import decimal_text
 from streamapp.report.charts import Bar, bar_chart, histogram
 from streamapp.report.figures import TradingReport
 from streamapp.report.shortfall import exact_sum
-from streamapp.report.tables import Table, tables_of, title_of
+from streamapp.report.tables import Table, printable, tables_of, title_of
 
 _ORDERS = 1000
 """Orders in the table of shortfalls: a browser shows so many rows at once; all of them are in the JSON."""
@@ -26,8 +25,6 @@ th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #d8dee
 p { color: #59636e; } svg { width: 100%; max-width: 46rem; display: block; }
 svg text { font-size: 12px; fill: #1b1f24; } .plus { fill: #2f6fb5; } .minus { fill: #c2571a; }
 """
-# No XML has these, escaped or not, and no reader shows them.
-_UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")
 
 
 def page_of(report: TradingReport) -> str:
@@ -44,7 +41,7 @@ def page_of(report: TradingReport) -> str:
     for table in tables_of(report, orders=_ORDERS):
         _add_table(body, table)
     for element in html.iter():
-        element.text = None if element.text is None else _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", element.text)
+        element.text = None if element.text is None else printable(element.text)
     # An end tag for every element: in HTML, `<td />` would be one that never ends.
     return "<!DOCTYPE html>\n" + tostring(html, encoding="unicode", short_empty_elements=False)
 

@@ -41,16 +41,20 @@ class PeriodReader:
         self._first, self._last = first, last
         self._account, self._strategy = account, strategy
 
-    async def records(self) -> Records:
-        """Return everything that the period shows. An order is of the day of its signal, whenever it was filled."""
+    async def records(self, *, deals_only: bool = False) -> Records:
+        """Return everything that the period shows. An order is of the day of its signal, whenever it was filled.
+
+        Args:
+            deals_only: Leave out orders and signals, which are somebody else's where we are a connector.
+        """
         return Records(
             first=self._first,
             last=self._last,
             account=self._account,
             strategy=self._strategy,
             profits=tuple(await self._profits()),
-            orders=tuple(await self._orders()),
-            refusals=tuple(await self._refusals()),
+            orders=() if deals_only else tuple(await self._orders()),
+            refusals=() if deals_only else tuple(await self._refusals()),
             deals=await self._last_deals(),
         )
 

@@ -47,7 +47,7 @@ def known_rows() -> Sequence[Message]:
         fill("1", "7", 13, busted=True),
         samples.position(2, **closed),
         order("o-2", status="rejected", detail="NO_MONEY", strategy="carry"),
-        samples.decision(1, decision="refused", reason="stale", order_id=None, at=samples.AT),
+        samples.decision(1, decision="refused", reason="\x1b[31mstale", order_id=None, at=samples.AT),
         order("o-3", account="other", signal_at=NEXT, created_at=NEXT),
     ]
 
@@ -104,7 +104,7 @@ def test_a_days_report_is_what_its_rows_come_to(environment: dict[str, str]) -> 
     assert Decimal(costs["o-2"]["opportunity"]) == -20
     assert {row["what"]: (row["reason"], row["count"]) for row in shown["reasons"]} == {
         "rejected": ("NO_MONEY", 1),
-        "signal refused": ("stale", 1),
+        "signal refused": ("\x1b[31mstale", 1),
     }
     assert [(row["strategy"], Decimal(row["fill_ratio"])) for row in shown["ratios"]] == [
         ("breakout", Decimal(1)),
@@ -126,10 +126,17 @@ def test_an_account_and_a_strategy_may_be_chosen_and_several_days(environment: d
     assert ([row["strategy"] for row in carry["ratios"]], carry["profits"]) == (["carry"], [])
 
 
+def test_a_connector_reports_profit_alone(environment: dict[str, str]) -> None:
+    shown = figures(environment | {"STREAMAPP_ROLE": "connector"}, "--from", DAY, "--to", DAY)
+    assert [row["strategy"] for row in shown["profits"]] == ["breakout"]
+    assert (shown["ratios"], shown["reasons"], shown["shortfall_by_order"]) == ([], [], [])
+
+
 def test_the_tables_are_printed_whole_into_a_pipe(environment: dict[str, str]) -> None:
     printed = report(environment, "--from", DAY, "--to", DAY).output
     for words in ("Trading of 2026-11-20 (UTC)", "Profit and loss by strategy", "-46.70", "o-1", "NO_MONEY", "p99"):
         assert words in printed
+    assert "\x1b" not in printed
 
 
 def test_the_page_is_one_file(environment: dict[str, str], tmp_path: Path) -> None:
