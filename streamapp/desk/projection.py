@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from streamapp import subjects
 from streamapp.desk.rendering import (
     Revision,
-    deal_said,
     error_message,
     fill_message,
     is_news,
     is_published_by_us,
+    known_deal,
     order_message,
     position_message,
 )
@@ -180,7 +180,7 @@ def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[
     """Return the position of a fact's deal and what it says of it: the deal, and a bust that came before the deal."""
     number, deal = deal_of(fact)
     known = Deal() if state is None else state.deals.get(number, Deal())
-    filled = deal_said(fact, state)
+    filled = known_deal(fact, state)
     if filled is None or filled.position_id == 0:
         return None, []
     name = fact.fact_id.removeprefix(f"{fact.account}:deal:")
@@ -193,7 +193,7 @@ def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[
 
 def _opening_of(draft: Draft, fact: Fact, state: OrderState | None) -> Owner | None:
     """Return whose order opened the position that a fact's deal closes; None where it closes none of ours."""
-    filled = deal_said(fact, state)
+    filled = known_deal(fact, state)
     row = None if filled is None else draft.position(filled.position_id)
     if filled is None or row is None:
         return None

@@ -102,7 +102,7 @@ def is_news(revision: Revision, fact: Fact) -> bool:
     )
 
 
-def deal_said(fact: Fact, order: OrderState | None) -> facts.Filled | None:
+def known_deal(fact: Fact, order: OrderState | None) -> facts.Filled | None:
     """Return the deal that a fact is about, as far as it or its order shows it; None for one that was never seen."""
     number, said = deal_of(fact)
     known = Deal() if order is None else order.deals.get(number, Deal())
@@ -119,7 +119,7 @@ def fill_message(account: str, fact: Fact, order: OrderState | None, opening: Ow
         opening: Whose order opened the position that the deal closes; None where it closes none of ours.
     """
     number, said = deal_of(fact)
-    filled = deal_said(fact, order)
+    filled = known_deal(fact, order)
     if filled is None:
         return None
     created = None if order is None else order.created
