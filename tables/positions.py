@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
+from streamapp.domain.facts import Filled
 from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
@@ -99,6 +100,13 @@ class PositionRow(Row):
         # Built anew: a copy would keep the positions as they were remembered without an owner.
         return PositionRow(**{**{name: getattr(self, name) for name in type(self).model_fields}, "newest": newest})
 
+    def before(self, filled: Filled) -> PositionState:
+        """Return the position just before a deal, which may be in it already; deals folded away count as earlier."""
+        deals = _merged(self.newest).values()
+        moment = (filled.time, filled.deal)
+        earlier = [deal for deal in deals if deal.filled is not None and (deal.filled.time, deal.filled.deal) < moment]
+        return self.state if len(earlier) == len(deals) else fold_deals(earlier, self.base)
+
     def revisions(self, wanted: Iterable[str]) -> list[PositionRevision]:
         """Return the revisions that some facts made, ascending; those folded away are left out: they have been told."""
         ids = set(wanted)
@@ -128,11 +136,7 @@ class PositionRow(Row):
         return self._after(self.newest[: place + 1]) if known is None else known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
-        deals: dict[int, Deal] = {}
-        for said in several:
-            known = deals.get(said.number)
-            deals[said.number] = said.deal if known is None else known.merged(said.deal)
-        return fold_deals(deals.values(), self.base)
+        return fold_deals(_merged(several).values(), self.base)
 
 
 class PositionRevision(NamedTuple):
@@ -165,6 +169,15 @@ class PositionIndex:
         """Forget the positions of ``partitions``: they belong to another worker."""
         for place, known in self._open.items():
             self._open[place] = {one: partition for one, partition in known.items() if partition not in partitions}
+
+
+def _merged(several: Iterable[DealRecord]) -> dict[int, Deal]:
+    """Return each deal, by its ticket, as all that is said of it."""
+    deals: dict[int, Deal] = {}
+    for said in several:
+        known = deals.get(said.number)
+        deals[said.number] = said.deal if known is None else known.merged(said.deal)
+    return deals
 
 
 def _moment(said: DealRecord) -> tuple[float, int]:

@@ -15,6 +15,7 @@ from streamapp.desk.rendering import (
     fill_message,
     is_news,
     is_published_by_us,
+    known_deal,
     order_message,
     position_message,
 )
@@ -56,7 +57,7 @@ def add_fact(draft: Draft, fact: Fact, trace: str | None = None, *, journal_epoc
     elif isinstance(fact.body, DEALS):
         if not _is_new_deal(draft, fact):
             return
-        message = fill_message(fact.account, fact, None)
+        message = fill_message(fact.account, fact, None, _opening_of(draft, fact, None))
         if message is not None:
             _publish_fill(draft, message, trace, ours=is_published_by_us(fact))
     moved = _add_to_positions(draft, fact, state, trace) if isinstance(fact.body, DEALS) else False
@@ -128,7 +129,7 @@ def _publish_revision(draft: Draft, row: OrderRow, revision: Revision, fact: Fac
         )
     ours = is_published_by_us(fact)
     if isinstance(fact.body, DEALS):
-        fill = fill_message(row.account, fact, revision.state)
+        fill = fill_message(row.account, fact, revision.state, _opening_of(draft, fact, revision.state))
         if fill is not None:
             _publish_fill(draft, fill, trace, ours=ours)
         return
@@ -179,7 +180,7 @@ def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[
     """Return the position of a fact's deal and what it says of it: the deal, and a bust that came before the deal."""
     number, deal = deal_of(fact)
     known = Deal() if state is None else state.deals.get(number, Deal())
-    filled = deal.filled or known.filled or (fact.body.was if isinstance(fact.body, facts.FillBusted) else None)
+    filled = known_deal(fact, state)
     if filled is None or filled.position_id == 0:
         return None, []
     name = fact.fact_id.removeprefix(f"{fact.account}:deal:")
@@ -188,6 +189,16 @@ def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[
         taken_back = Deal(busted=known.busted)
         records.append(DealRecord(fact_id=f"{number}:busted:{known.busted}", number=number, deal=taken_back))
     return filled.position_id, records
+
+
+def _opening_of(draft: Draft, fact: Fact, state: OrderState | None) -> Owner | None:
+    """Return whose order opened the position that a fact's deal closes; None where it closes none of ours."""
+    filled = known_deal(fact, state)
+    row = None if filled is None else draft.position(filled.position_id)
+    if filled is None or row is None:
+        return None
+    before = row.before(filled)
+    return None if before.side in {None, filled.side} else before.opened_by
 
 
 def _own_deals(draft: Draft, fact: Fact, state: OrderState) -> None:

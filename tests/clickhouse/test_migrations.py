@@ -12,7 +12,7 @@ from streamapp.errors import ConfigurationError
 from streamapp.messages.signal import NAMES
 from streamapp.settings import ExecutionSettings, Settings
 
-_OURS = ["0001_tables", "0002_trading_signals", "0003_commits", "0004_wrong_password"]
+_OURS = ["0001_tables", "0002_trading_signals", "0003_commits", "0004_wrong_password", "0005_attribution"]
 
 
 async def _columns(client: ClickHouse, table: str) -> set[str]:

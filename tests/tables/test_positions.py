@@ -129,3 +129,13 @@ def test_a_row_whose_deals_were_owned_later_is_the_one_that_knew_it_at_once() ->
     assert late.encode() == at_once.encode()
     assert (late.state, late.state.opened_by) == (at_once.state, owner)
     assert reread(late).state == at_once.state
+
+
+def test_a_position_before_a_deal_is_what_the_earlier_deals_make_whenever_they_came() -> None:
+    deals = [of(1), of(2), of(3, side="sell")]
+    row = EMPTY.extended([deals[2], deals[0]]).extended([corrected(1, 1, "0.5"), deals[1]])
+    third, fourth = deals[2].deal.filled, of(4).deal.filled
+    assert third is not None
+    assert fourth is not None
+    assert row.before(third) == EMPTY.extended([deals[0], corrected(1, 1, "0.5"), deals[1]]).state
+    assert row.before(fourth) == row.state
