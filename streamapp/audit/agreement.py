@@ -102,9 +102,14 @@ def _decisions_differ(evidence: Evidence) -> Iterator[str]:
     for order_id in sorted((accepted ^ of_signals) - {None}, key=str):
         side = "a decision but no order" if order_id in accepted else "an order but no decision"
         yield f"order {order_id}: there is {side}"
-    refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
-    if refused != evidence.refused:
-        yield f"refusals: {refused} decided, {evidence.refused} published on NATS"
+    # A duplicate is answered with what stands: it has the reason of the decision that it repeats.
+    refused = sum(decision.reason is not None for decision in evidence.decisions)
+    for answer, decided, told in (
+        ("accepted", len(evidence.decisions) - refused, evidence.accepted),
+        ("refused", refused, evidence.refused),
+    ):
+        if decided != told:
+            yield f"signals {answer}: {decided} decided, {told} answered on NATS"
 
 
 def _answers_differ(evidence: Evidence) -> Iterator[str]:

@@ -7,25 +7,26 @@ else. What can't be used raises :class:`streamapp.errors.Unusable`, with the wor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from streamapp import topics
+from streamapp import subjects, topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
+from streamapp.messages.dialect import read_signal, renamed, require_known_fields, translated
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.error import ForeignError
 from streamapp.messages.fill import ForeignFill
 from streamapp.messages.report import BadReport, Report, read_batch
-from streamapp.messages.signal import Signal, account_of, read_signal, renamed, signal_id_of
+from streamapp.messages.signal import Signal, account_of, no_signal_id, signal_id_of
 from streamapp.messages.terminal import SubmitState
 
 COMPLETED = "streamapp-completed"
@@ -249,31 +250,39 @@ def known_fields(named: Mapping[str, Any]) -> dict[str, Any]:
 def shown_symbol(named: Mapping[str, Any]) -> str:
     """Return the symbol as far as it can be shown, empty where there is none."""
     symbol = named.get("symbol")
-    return symbol[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
+    return symbol.strip()[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
 
 
 # --- signals and orders
 
 
 def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
-    named = renamed(json_object(incoming.payload), policy.execution)
-    if COMPLETED in incoming.headers:
-        named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
+    payload = json_object(incoming.payload)
+    named = renamed(payload, policy.execution)
     signal_id = signal_id_of(named)
     if signal_id is None:
-        raise Unusable("no_signal_id", "signal_id: expected 1 to 128 visible ASCII characters")
+        raise no_signal_id(named)
     account = account_of(named) if named.get("account") is not None else incoming.text(topics.ACCOUNT)
     if account is None:
         raise Unusable("no_account", "account: expected a name; send signals without one to topic incomplete")
     require_place(incoming, account, policy.partitions)
-    signal, fault = _read(named | {"account": named.get("account", account) or ""})
-    strategy = named.get("strategy")
+    found = json_object(incoming.headers[COMPLETED]) if COMPLETED in incoming.headers else {}
+
+    def read() -> Signal:
+        require_known_fields(payload, policy.execution)
+        whole = found | translated(named, policy.execution)
+        signal = read_signal(whole | {"account": whole.get("account", account)})
+        _require_subject(incoming, signal.symbol)
+        return signal
+
+    signal, fault = _read(read)
+    strategy = (found | named).get("strategy")
     return NewSignal(
         incoming,
         account,
         signal_id,
         signal_id,
-        shown_symbol(named),
+        _symbol_to_answer(incoming, found | named),
         strategy[:SHOWN_STRATEGY] if isinstance(strategy, str) else None,
         signal,
         fault,
@@ -293,7 +302,7 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
         raise Unusable("no_account", "account: expected a name")
     require_place(incoming, account, policy.partitions)
     times = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after")}
-    signal, fault = _read(known_fields(named) | times | {"signal_id": order_id, "account": account})
+    signal, fault = _read(lambda: read_signal(named | times | {"signal_id": order_id, "account": account}))
     return [
         NewSignal(
             incoming,
@@ -310,11 +319,25 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
     ]
 
 
-def _read(named: dict[str, Any]) -> tuple[Signal | None, str | None]:
+def _read(read: Callable[[], Signal]) -> tuple[Signal | None, str | None]:
     try:
-        return read_signal(named), None
+        return read(), None
     except Unusable as error:
         return None, error.detail
+
+
+def _require_subject(incoming: Incoming, symbol: str) -> None:
+    """Raise Unusable where a message names another symbol than its subject, on which NATS permits to publish."""
+    subject = incoming.text(topics.NATS_SUBJECT) or ""
+    permitted = subjects.approved_symbol(subject)
+    if permitted not in {None, symbol}:
+        raise Unusable("bad_field", f"symbol: expected {permitted!r} as in the subject {subject:.100}, got {symbol!r}")
+
+
+def _symbol_to_answer(incoming: Incoming, named: Mapping[str, Any]) -> str:
+    """Return the symbol to answer under: the subject's, for the sender may listen there; the message's without one."""
+    permitted = subjects.approved_symbol(incoming.text(topics.NATS_SUBJECT) or "")
+    return shown_symbol(named) if permitted is None else permitted[:SHOWN_SYMBOL]
 
 
 def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:

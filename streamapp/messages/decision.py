@@ -1,4 +1,4 @@
-"""signal/1, the decision on a signal, and refused/1, what the world hears of a refusal or a conflict."""
+"""signal/1, the decision on a signal, and what its sender is answered: accepted/1 or refused/1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from streamapp.messages.envelope import Message
 
 
 class DecisionMessage(Message):
-    """signal/1: one message of a signal and what was decided; ``payload`` is the text that came (at most 64 KiB)."""
+    """signal/1: one message of a signal and what was decided; ``payload`` is the text that came (at most 64 KiB).
+
+    ``signal_id`` is empty where none can be read, ``account`` where none is known.
+    """
 
     schema_: Literal["signal/1"] = Field("signal/1", alias="schema")
     account: str
@@ -28,14 +31,37 @@ class DecisionMessage(Message):
     payload: str
 
 
+class AcceptedMessage(Message):
+    """accepted/1, on ``signals.accepted.{symbol}``: the signal is this order, however often it is sent again.
+
+    ``stream_seq`` is the place in the stream of the message that is answered, as the sender's publish was acknowledged.
+    ``detail`` says by which message a signal that was sent again had been accepted.
+    """
+
+    schema_: Literal["accepted/1"] = Field("accepted/1", alias="schema")
+    signal_id: str
+    account: str
+    symbol: str
+    strategy: str | None = None
+    order_id: str
+    detail: str | None = None
+    stream_seq: int
+    at: UtcTime
+
+
 class RefusedMessage(Message):
-    """refused/1, on ``signals.refused.{symbol}``; ``order_id`` is the order that stands, for a conflict."""
+    """refused/1, on ``signals.refused.{symbol}``; ``order_id`` is the order that stands, for a conflict.
+
+    ``stream_seq`` is the place in the stream of the message that is answered. ``signal_id`` is null where none can be
+    read, and ``symbol`` is then the subject's. ``account`` is empty where none is known.
+    """
 
     schema_: Literal["refused/1"] = Field("refused/1", alias="schema")
-    signal_id: str
+    signal_id: str | None = None
     account: str
     symbol: str
     reason: str
     detail: str | None = None
     order_id: str | None = None
+    stream_seq: int | None = None
     at: UtcTime

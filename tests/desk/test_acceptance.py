@@ -90,8 +90,13 @@ async def test_a_signal_is_decided_created_and_claimed_in_one_commit_and_then_su
     assert (created.executor, created.strategy, created.signal_at) == ("streamapp", "x", NOW)
     assert (request.order_id, request.hash, request.attempt) == (order_id, row.parameters_hash, 1)
     assert request.not_after == created.not_after == NOW + timedelta(seconds=30)
-    assert [message.message["schema"] for message in commit.messages] == ["signal/1", "order/1", "order/1"]
-    assert world.subjects == ["orders.pending.EURUSD", "orders.submitted.EURUSD"]
+    assert [message.message["schema"] for message in commit.messages] == [
+        "signal/1",
+        "accepted/1",
+        "order/1",
+        "order/1",
+    ]
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"]
 
 
 async def test_an_order_whose_terminal_is_silent_is_created_and_held() -> None:
@@ -100,14 +105,14 @@ async def test_an_order_whose_terminal_is_silent_is_created_and_held() -> None:
     await world.start()
     row = world.order_row(await world.signal())
     assert (world.facts(), row.standing, row.status) == (["OrderCreated"], "held", "pending")
-    assert world.subjects == ["orders.pending.EURUSD"]
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD"]
     assert (world.effects, len(world.acked)) == ([], 1)
 
 
 async def test_everything_that_a_signal_causes_carries_its_trace(world: DeskWorld) -> None:
     await world.give(payload(), topics.SIGNALS_APPROVED, "signal", headers={"traceparent": TRACE.encode()})
     await world.settled()
-    assert [headers["traceparent"] for _, _, headers in world.outlet.stored] == [TRACE, TRACE]
+    assert [headers["traceparent"] for _, _, headers in world.outlet.stored] == [TRACE] * 3
     assert {message.trace for commit in world.commits for message in commit.messages} == {TRACE}
 
 
@@ -138,6 +143,36 @@ async def test_the_same_signal_in_another_message_is_a_duplicate_and_sends_nothi
     assert {answer["order_id"] for answer in answers} == {order_id}
     assert answers[2]["at"].startswith("2026-11-20T13:00:00")
     assert (len(world.terminals.submits), world.facts(), refusals(world)) == (1, ["OrderCreated", "SubmitClaimed"], [])
+
+
+async def test_a_sender_that_repeats_an_accepted_signal_hears_which_order_it_is_and_since_when(
+    world: DeskWorld,
+) -> None:
+    order_id = await world.signal(sequence=7, strategy="x")
+    world.later(5)
+    await world.signal(sequence=8, strategy="x")
+    await world.signal(sequence=8, strategy="x")
+    first, again = world.published("accepted/1")
+    told = {"signal_id": "s-1", "account": ACCOUNT, "symbol": "EURUSD", "strategy": "x", "order_id": order_id}
+    assert told.items() <= first.items()
+    assert told.items() <= again.items()
+    assert [(each["stream_seq"], each["detail"]) for each in (first, again)] == [
+        (7, None),
+        (8, "accepted at 2026-11-20T12:00:00.000000Z, message 7 of the stream"),
+    ]
+    ids = [headers["Nats-Msg-Id"] for subject, _, headers in world.outlet.stored if "accepted" in subject]
+    assert ids == ["streamapp:accepted:a:s-1:7", "streamapp:accepted:a:s-1:8"]
+
+
+async def test_a_sender_that_repeats_a_refused_signal_hears_the_recorded_reason(world: DeskWorld) -> None:
+    await world.signal(sequence=7, status="pending")
+    world.later(60)
+    await world.signal(sequence=8)
+    first, again = world.published("refused/1")
+    assert (first["stream_seq"], again["stream_seq"]) == (7, 8)
+    assert first["reason"] == again["reason"] == "not_approved"
+    assert first["detail"] == again["detail"] == "status: expected approved, got pending"
+    assert world.published("accepted/1") == []
 
 
 async def test_other_parameters_under_the_same_id_are_a_conflict_and_the_order_stands(world: DeskWorld) -> None:
@@ -203,9 +238,9 @@ BAD: dict[str, list[Any]] = {
     "order_type": ["stop_limit", "limit", None],
     "approved_at": ["0001-01-01T00:00:00+14:00", "yesterday", "2026-11-20T12:00:00", 1e30],
     "metadata": [5, json.loads('{"a":' * 300 + "1" + "}" * 300)],
-    "stop_loss": ["-1", "x"],
+    "stop_loss": ["x", "1_0", [0]],
     "expiration": ["2026-11-20T12:00:00Z"],
-    "account": [5, "", "q" * 200, {"x": 1}],
+    "account": [5.5, "", "q" * 200, {"x": 1}],
 }
 
 
@@ -240,6 +275,7 @@ async def test_in_role_execution_the_order_is_a_foreign_connectors() -> None:
     world = await DeskWorld(Settings(accounts=ACCOUNTS, role="execution")).start()
     row = world.order_row(await world.signal())
     assert (row.executor, row.claim_epoch, row.status) == ("foreign", HANDED_OVER, "submitted")
+    assert world.subjects[0] == "signals.accepted.EURUSD"
     assert world.subjects[-1] == "orders.submitted.EURUSD"
     assert (world.effects, world.terminals.submits) == ([], [])
 
@@ -325,7 +361,7 @@ async def test_a_signal_is_one_decision_one_order_and_one_journal_row_wherever_t
     assert len({request.model_dump_json() for request in world.terminals.submits}) == 1
     assert world.facts()[:2] == ["OrderCreated", "SubmitClaimed"]
     assert world.facts()[2:] == (["OutcomeUnknown"] if die is answer_lost else [])
-    assert world.subjects[:2] == ["orders.pending.EURUSD", "orders.submitted.EURUSD"]
+    assert world.subjects[:3] == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"]
     assert len({headers["Nats-Msg-Id"] for _, _, headers in world.outlet.stored}) == len(world.outlet.stored)
     assert len({commit.encode() for commit in world.commits}) == len({commit.number for commit in world.commits})
 
