@@ -22,7 +22,7 @@ from agents.lookups import OrderLookup, SignalRows
 from agents.outbox import Outbox
 from streamapp import subjects, topics
 from streamapp.clock import Clock
-from streamapp.desk.inputs import COMPLETED, SHOWN_SYMBOL, Incoming, shown_symbol
+from streamapp.desk.inputs import COMPLETED, Incoming, shown_symbol
 from streamapp.domain.identifiers import error_id_for, partition_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Transient, Unusable
@@ -30,7 +30,7 @@ from streamapp.kafka.producer import Producer, Record, dead_letter_record
 from streamapp.kafka.window import Unfinished, take_all
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DETAIL, REASON
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.decision import undecided
 from streamapp.messages.dialect import renamed, translated
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
@@ -263,8 +263,7 @@ class Completion:
     async def _answer(self, incoming: Incoming, error: Unusable) -> None:
         """Tell the sender of a signal that nobody can use, by its place in the stream, for it may have no id."""
         signal_id = self._readable_id(incoming)
-        symbol = subjects.approved_symbol(incoming.text(topics.NATS_SUBJECT) or "") or ""
-        publications = self._refusal(incoming, signal_id, symbol[:SHOWN_SYMBOL], error, incoming.at)
+        publications = self._refusal(incoming, signal_id, incoming.approved_symbol or "", error, incoming.at)
         await self._outbox.say_aside(incoming.partition, publications, incoming.at)
 
     def _readable_id(self, incoming: Incoming) -> str | None:
@@ -276,11 +275,15 @@ class Completion:
     def _refusal(
         self, incoming: Incoming, signal_id: str | None, symbol: str, error: Unusable, at: datetime
     ) -> list[Publication]:
-        what = {"account": "", "symbol": symbol, "reason": error.reason, "detail": error.detail}
-        place = {"stream_seq": incoming.sequence, "at": at}
-        payload = incoming.payload.decode("utf-8", "replace")
-        decision = DecisionMessage(signal_id=signal_id or "", decision="refused", payload=payload, **what, **place)
-        refused = RefusedMessage(signal_id=signal_id, **what, **place)
+        decision, refused = undecided(
+            error,
+            signal_id=signal_id,
+            account="",
+            symbol=symbol,
+            stream_seq=incoming.sequence,
+            at=at,
+            payload=incoming.payload,
+        )
         subject = subjects.signal_refused(symbol)
         return [
             Publication(decision.encode(), trace=incoming.trace),

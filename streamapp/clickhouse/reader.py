@@ -131,6 +131,9 @@ class Reader:
         Args:
             signal_id: The id.
             account: Only a row of this account, or of none; None: any.
+
+        Raises:
+            Unusable: The words of a row contradict each other.
         """
         rows = await self._signal_rows(signal_id)
         if account is not None:

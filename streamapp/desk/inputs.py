@@ -72,6 +72,12 @@ class Incoming:
         return None if value is None else value.decode("utf-8", "replace")
 
     @property
+    def approved_symbol(self) -> str | None:
+        """The symbol that the subject of a signal names, as far as it can be shown, None where it names none."""
+        symbol = subjects.approved_symbol(self.text(topics.NATS_SUBJECT) or "")
+        return None if symbol is None else symbol[:SHOWN_SYMBOL]
+
+    @property
     def trace(self) -> str | None:
         """The traceparent that everything caused by this record carries on."""
         return self.text(TRACE)
@@ -282,7 +288,8 @@ def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
         account,
         signal_id,
         signal_id,
-        _symbol_to_answer(incoming, found | named),
+        # The subject's first: its sender may listen there.
+        incoming.approved_symbol or shown_symbol(found | named),
         strategy[:SHOWN_STRATEGY] if isinstance(strategy, str) else None,
         signal,
         fault,
@@ -328,16 +335,12 @@ def _read(read: Callable[[], Signal]) -> tuple[Signal | None, str | None]:
 
 def _require_subject(incoming: Incoming, symbol: str) -> None:
     """Raise Unusable where a message names another symbol than its subject, on which NATS permits to publish."""
-    subject = incoming.text(topics.NATS_SUBJECT) or ""
-    permitted = subjects.approved_symbol(subject)
-    if permitted not in {None, symbol}:
-        raise Unusable("bad_field", f"symbol: expected {permitted!r} as in the subject {subject:.100}, got {symbol!r}")
-
-
-def _symbol_to_answer(incoming: Incoming, named: Mapping[str, Any]) -> str:
-    """Return the symbol to answer under: the subject's, for the sender may listen there; the message's without one."""
-    permitted = subjects.approved_symbol(incoming.text(topics.NATS_SUBJECT) or "")
-    return shown_symbol(named) if permitted is None else permitted[:SHOWN_SYMBOL]
+    if incoming.approved_symbol not in {None, symbol}:
+        raise Unusable(
+            "bad_field",
+            f"symbol: expected {incoming.approved_symbol!r} as in the subject "
+            f"{incoming.text(topics.NATS_SUBJECT):.100}, got {symbol!r}",
+        )
 
 
 def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import Field
 
 from streamapp.domain.vocabulary import Decision, UtcTime
+from streamapp.errors import Unusable
+from streamapp.messages.dead_letter import MAX_BYTES
 from streamapp.messages.envelope import Message
 
 
@@ -65,3 +68,14 @@ class RefusedMessage(Message):
     order_id: str | None = None
     stream_seq: int | None = None
     at: UtcTime
+
+
+def undecided(
+    error: Unusable, *, signal_id: str | None, account: str, symbol: str, stream_seq: int, at: datetime, payload: bytes
+) -> tuple[DecisionMessage, RefusedMessage]:
+    """Return what is kept, and what the sender is told, of a message on which no desk could decide."""
+    what: dict[str, Any] = {"account": account, "symbol": symbol, "reason": error.reason, "detail": error.detail}
+    place: dict[str, Any] = {"stream_seq": stream_seq, "at": at}
+    text = payload[:MAX_BYTES].decode("utf-8", "replace")
+    decision = DecisionMessage(signal_id=signal_id or "", decision="refused", payload=text, **what, **place)
+    return decision, RefusedMessage(signal_id=signal_id, **what, **place)

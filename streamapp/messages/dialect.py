@@ -126,29 +126,23 @@ def translated(named: Mapping[str, Any], execution: ExecutionSettings) -> dict[s
     Raises:
         Unusable: reason ``bad_field``: two fields say different things.
     """
-    whole = dict(named)
-    said: dict[str, tuple[str, str]] = {}
+    said: dict[str, tuple[Any, str]] = {}
     for field in get_args(WordField):
-        if (word := _word(whole.pop(field, None))) is None:
-            if field in named:
-                whole[field] = named[field]
-            continue
-        for name, meaning in _meanings(field, word, execution).items():
+        meanings = _meanings(field, named[field], execution) if field in named else {}
+        for name, meaning in meanings.items():
             known, by = said.setdefault(name, (meaning, field))
             if known != meaning:
                 raise Unusable(
                     "bad_field", f"{name}: expected one, got {_shown(known)} by {by} and {_shown(meaning)} by {field}"
                 )
-    return whole | {name: meaning for name, (meaning, _) in said.items()}
+    return {**named, **{name: meaning for name, (meaning, _) in said.items()}}
 
 
-def _word(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value.strip().casefold() if isinstance(value, str) else None
-
-
-def _meanings(field: str, word: str, execution: ExecutionSettings) -> dict[str, str]:
+def _meanings(field: str, value: Any, execution: ExecutionSettings) -> dict[str, Any]:
+    """Return what a value says, by field; what is no word says itself, for the field's type to refuse."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return {field: value}
+    word = str(value).strip().casefold()
     own, common = execution.value_names.get(field), execution.value_names.get(word)
     meaning = (own.get(word) if isinstance(own, dict) else None) or (common if isinstance(common, str) else word)
     plain = re.sub(r"[\s-]+", "_", meaning.casefold())
@@ -205,8 +199,9 @@ def _valued(named: Mapping[str, Any]) -> dict[str, Any]:
     if _number(values.get("expiration")) == 0:
         del values["expiration"]
     _read_slippage(values)
-    for name in _TIMES & values.keys():
-        values[name] = _time(name, values[name])
+    for name in _TIMES:
+        if name in values:
+            values[name] = _time(name, values[name])
     if isinstance(symbol := values.get("symbol"), str):
         values["symbol"] = _symbol(symbol)
     if values.get("order_type") == "market" and "price" in values:
@@ -274,7 +269,7 @@ def _shown(value: object) -> str:
 
 
 _PRICES = frozenset({"price", "stop_limit_price", "stop_loss", "take_profit", "expected_price"})
-_TIMES = frozenset({"expiration", "approved_at", "valid_until"})
+_TIMES = ("expiration", "approved_at", "valid_until")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 _EARLIEST_S, _LATEST_S = 10**9, 10**10

@@ -54,6 +54,9 @@ def reason_and_detail(error: ValidationError) -> tuple[str, str]:
 class KeyGivenTwice:
     """Stands in a JSON object for the values of a key that is given more than once: nobody knows which one holds."""
 
+    def __str__(self) -> str:
+        return "given more than once"
+
 
 REPEATED = KeyGivenTwice()
 

@@ -251,6 +251,11 @@ def test_a_side_and_a_type_that_disagree_are_refused(side: str, order_type: str,
     assert fault(LIMIT | {"side": side, "order_type": order_type}) == told
 
 
+def test_a_side_that_is_no_word_is_refused_also_beside_a_word_for_both() -> None:
+    told = fault(MARKET | {"side": True, "order_type": "ORDER_TYPE_BUY"})
+    assert told == "side: expected one, got True by side and 'buy' by order_type"
+
+
 @pytest.mark.parametrize("side", [0, 1, "1", "long", "b", True, ["buy"]])
 def test_a_side_that_others_may_mean_otherwise_is_refused(side: Any) -> None:
     assert fault(MARKET | {"side": side}).startswith("side: ")
