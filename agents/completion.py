@@ -1,4 +1,7 @@
-"""Completion: finds the account, and the fields, of signals and orders that came without (design: architecture).
+"""Completion: what a message lacks is found here, or its sender is told (design: architecture).
+
+Of signals and orders that came without, it finds the account, and the fields. Of signals that nobody can use, not even
+to see whose they are, mirror sends the dead letters this way: they are kept, and the sender is answered.
 
 The account is bound to the id, durably, before the message is forwarded: whatever ClickHouse or ``routing`` say later,
 the id keeps its account, so that it can't become two orders on two accounts.
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic_core import to_json
@@ -26,10 +29,12 @@ from streamapp.errors import Transient, Unusable
 from streamapp.kafka.producer import Producer, Record, dead_letter_record
 from streamapp.kafka.window import Unfinished, take_all
 from streamapp.messages.commit import Publication
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.dead_letter import DETAIL, REASON
+from streamapp.messages.decision import undecided
+from streamapp.messages.dialect import renamed, translated
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
-from streamapp.messages.signal import account_of, renamed, routed_account, signal_id_of
+from streamapp.messages.signal import account_of, routed_account, signal_id_of
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings
 from tables.bindings import BindingRow, binding_key
@@ -131,6 +136,8 @@ class Completion:
             message = self._read(incoming)
         except Unusable as error:
             await self._bury(incoming, error.reason, error.detail)
+            if not self._is_order(incoming):
+                await self._answer(incoming, error)
             return
         value = self._store.get(message.key, partition=incoming.partition)
         row = await self._resolve(message) if value is None else BindingRow.decode(value)
@@ -147,16 +154,24 @@ class Completion:
 
     async def _bury(self, incoming: Incoming, reason: str, detail: str) -> None:
         self._metrics.dead_letters.labels(incoming.topic, reason).inc()
-        letter = incoming.dead(reason, detail)
-        await self._producer.send_all([dead_letter_record(letter, incoming.key, incoming.partition)])
+        if REASON in incoming.headers:
+            letter = Record(
+                topics.DEAD_LETTERS, incoming.key, incoming.payload, dict(incoming.headers), incoming.partition
+            )
+        else:
+            letter = dead_letter_record(incoming.dead(reason, detail), incoming.key, incoming.partition)
+        await self._producer.send_all([letter])
 
     def _read(self, incoming: Incoming) -> _Incomplete:
+        if (reason := incoming.text(REASON)) is not None:
+            raise Unusable(reason, incoming.text(DETAIL) or "")
         payload = json_object(incoming.payload)
         if self._is_order(incoming):
             named, topic, name = payload, topics.ORDERS_SUBMITTED, payload.get("order_id")
             identifier = signal_id_of({"signal_id": name})
         else:
-            named, topic = renamed(payload, self._settings.execution), topics.SIGNALS_APPROVED
+            execution = self._settings.execution
+            named, topic = translated(renamed(payload, execution), execution), topics.SIGNALS_APPROVED
             identifier = signal_id_of(named)
         if identifier is None:
             raise Unusable("no_id", "expected a signal_id or order_id of 1 to 128 visible ASCII characters")
@@ -241,26 +256,38 @@ class Completion:
             await self._bury(incoming, "unresolved", row.detail)
             publications = [self._order_error(message, row)]
         else:
-            publications = self._refusal(message, row)
+            error = Unusable("unresolved", row.detail)
+            publications = self._refusal(incoming, row.id, message.symbol, error, row.bound_at)
         await self._outbox.say_aside(incoming.partition, publications, row.bound_at)
 
-    def _refusal(self, message: _Incomplete, row: BindingRow) -> list[Publication]:
-        incoming = message.incoming
-        what = {"signal_id": row.id, "account": "", "symbol": message.symbol, "reason": "unresolved"}
-        decision = DecisionMessage(
-            **what,
+    async def _answer(self, incoming: Incoming, error: Unusable) -> None:
+        """Tell the sender of a signal that nobody can use, by its place in the stream, for it may have no id."""
+        signal_id = self._readable_id(incoming)
+        publications = self._refusal(incoming, signal_id, incoming.approved_symbol or "", error, incoming.at)
+        await self._outbox.say_aside(incoming.partition, publications, incoming.at)
+
+    def _readable_id(self, incoming: Incoming) -> str | None:
+        try:
+            return signal_id_of(renamed(json_object(incoming.payload), self._settings.execution))
+        except Unusable:
+            return None
+
+    def _refusal(
+        self, incoming: Incoming, signal_id: str | None, symbol: str, error: Unusable, at: datetime
+    ) -> list[Publication]:
+        decision, refused = undecided(
+            error,
+            signal_id=signal_id,
+            account="",
+            symbol=symbol,
             stream_seq=incoming.sequence,
-            decision="refused",
-            detail=row.detail,
-            at=row.bound_at,
-            payload=incoming.payload.decode("utf-8", "replace"),
+            at=at,
+            payload=incoming.payload,
         )
-        refused = RefusedMessage(**what, detail=row.detail, at=row.bound_at)
+        subject = subjects.signal_refused(symbol)
         return [
             Publication(decision.encode(), trace=incoming.trace),
-            self._published(
-                incoming, refused, subjects.signal_refused(message.symbol), "refused", "", row.id, incoming.sequence
-            ),
+            self._published(incoming, refused, subject, "refused", "", signal_id or "", incoming.sequence),
         ]
 
     def _order_error(self, message: _Incomplete, row: BindingRow) -> Publication:

@@ -107,9 +107,14 @@ def _decisions_differ(evidence: Evidence) -> Iterator[str]:
     for order_id, order in sorted(of_signals.items()):
         if (order.account, order.signal_id) not in decided:
             yield f"order {order_id}: there is an order but no decision"
-    refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
-    if refused != evidence.refused:
-        yield f"refusals: {refused} decided, {evidence.refused} published on NATS"
+    # A duplicate is answered with what stands: it has the reason of the decision that it repeats.
+    refused = sum(decision.reason is not None for decision in evidence.decisions)
+    for answer, count, told in (
+        ("accepted", len(evidence.decisions) - refused, evidence.accepted),
+        ("refused", refused, evidence.refused),
+    ):
+        if count != told:
+            yield f"signals {answer}: {count} decided, {told} answered on NATS"
 
 
 def _answers_differ(evidence: Evidence) -> Iterator[str]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.errors import Unusable
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import AnySignal, read_signal
+from streamapp.messages.signal import AnySignal
 from streamapp.settings import Settings
 
 _COLUMNS = (

@@ -15,8 +15,10 @@ from streamapp.domain.facts import OrderCreated, make_fact
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import parameters_hash
 from streamapp.domain.signals import ACCEPTED, Verdict, judge, judge_again, not_after, signal_time
+from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
+from streamapp.messages.envelope import Message
 from streamapp.messages.signal import ExitSignal, Signal
 from tables.positions import PositionRow
 from tables.signals import SignalRow
@@ -154,27 +156,52 @@ def answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, at
         return
     draft.counts["decisions", verdict.decision, verdict.reason or ""] += 1
     draft.publish(_decision(new, row, verdict, at), trace=new.incoming.trace)
-    if verdict.decision in {"refused", "conflict"}:
-        _publish_refusal(
-            draft,
-            RefusedMessage(
-                signal_id=new.signal_id,
-                account=new.account,
-                symbol=new.symbol,
-                reason=verdict.reason or verdict.decision,
-                detail=verdict.detail,
-                order_id=row.order_id,
-                at=at,
-            ),
-            new.incoming.sequence,
-            new.incoming.trace,
-        )
+    if verdict.reason is None:
+        _confirm(draft, new, row, verdict, at)
+    else:
+        _refuse(draft, new, row, verdict, at)
 
 
-def _publish_refusal(draft: Draft, refused: RefusedMessage, sequence: int, trace: str | None) -> None:
-    """Publish a refusal once; the account is escaped in its id, for it is whatever was sent."""
-    parts = ("refused", subjects.token(refused.account), refused.signal_id, sequence)
-    draft.publish(refused, subject=subjects.signal_refused(refused.symbol), id_parts=parts, trace=trace)
+def _confirm(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:
+    """Tell the sender which order the signal is; sent again, it is the same one, and nothing more is sent."""
+    is_first = row.stream_seq == new.incoming.sequence
+    accepted = AcceptedMessage(
+        signal_id=new.signal_id,
+        account=new.account,
+        symbol=new.symbol,
+        strategy=new.strategy,
+        order_id=row.order_id,
+        detail=verdict.detail if is_first else _repeated(row),
+        stream_seq=new.incoming.sequence,
+        at=at,
+    )
+    _tell(draft, new, accepted, "accepted", subjects.signal_accepted(new.symbol))
+
+
+def _repeated(row: SignalRow) -> str:
+    since = f"accepted at {time_text(row.decided_at)}, message {row.stream_seq} of the stream"
+    return since if row.goal is None else f"{since}; what it closes is still being found out"
+
+
+def _refuse(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:
+    """Tell the sender why; a refused signal that is sent again is refused for the recorded reason."""
+    refused = RefusedMessage(
+        signal_id=new.signal_id,
+        account=new.account,
+        symbol=new.symbol,
+        reason=verdict.reason or verdict.decision,
+        detail=verdict.detail,
+        order_id=row.order_id,
+        stream_seq=new.incoming.sequence,
+        at=at,
+    )
+    _tell(draft, new, refused, "refused", subjects.signal_refused(new.symbol))
+
+
+def _tell(draft: Draft, new: NewSignal, answer: Message, word: str, subject: str) -> None:
+    # One answer to each message of the stream. The account is escaped in its id, for it is whatever was sent.
+    parts = (word, subjects.token(new.account), new.signal_id, new.incoming.sequence)
+    draft.publish(answer, subject=subject, id_parts=parts, trace=new.incoming.trace)
 
 
 def _decision(new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> DecisionMessage:

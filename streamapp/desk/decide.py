@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from streamapp import topics
 from streamapp.desk.acceptance import decide_signal
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
@@ -24,7 +25,7 @@ from streamapp.desk.inputs import (
     Sweep,
     TerminalReport,
 )
-from streamapp.desk.notices import notify_sender
+from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
 from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, take_report, take_snapshot
 from streamapp.desk.state import (
@@ -121,7 +122,8 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
 def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> Decided:
     """Return what becomes of inputs by which a rule of ours broke: dead letters, and an account that opens nothing.
 
-    The account goes on taking reports. Inputs that are no records of Kafka repeat by themselves.
+    The account goes on taking reports, and the sender of a signal is told. Inputs that are no records of Kafka repeat
+    by themselves.
     """
     draft = Draft(state.account, now, state.policy, state.rows, memory=state.memory)
     for each in inputs:
@@ -129,6 +131,8 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
         if incoming is not None:
             # A traceback ends with what broke, and a letter's detail has room for 1000 bytes.
             draft.bury(incoming.dead("internal", reason[-900:]), incoming.key, incoming.partition)
+            if incoming.topic == topics.SIGNALS_APPROVED:
+                refuse_undecided(draft, incoming, Unusable("internal", _last_line(reason)))
         if isinstance(each, TerminalReport):
             # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
             count_seen(draft, each)

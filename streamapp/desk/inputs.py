@@ -7,14 +7,14 @@ else. What can't be used raises :class:`streamapp.errors.Unusable`, with the wor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from streamapp import topics
+from streamapp import subjects, topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
@@ -22,12 +22,13 @@ from streamapp.domain.vocabulary import LARGEST_INTEGER
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
+from streamapp.messages.dialect import read_signal, renamed, require_known_fields, translated
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.error import ForeignError
 from streamapp.messages.fill import ForeignFill
 from streamapp.messages.operation import Outcome
 from streamapp.messages.report import BadReport, Report, read_batch
-from streamapp.messages.signal import AnySignal, account_of, read_signal, renamed, signal_id_of
+from streamapp.messages.signal import AnySignal, account_of, no_signal_id, signal_id_of
 from streamapp.messages.terminal import SubmitState
 
 COMPLETED = "streamapp-completed"
@@ -71,6 +72,12 @@ class Incoming:
         """Return a header as text, None if it is not there."""
         value = self.headers.get(header)
         return None if value is None else value.decode("utf-8", "replace")
+
+    @property
+    def approved_symbol(self) -> str | None:
+        """The symbol that the subject of a signal names, as far as it can be shown, None where it names none."""
+        symbol = subjects.approved_symbol(self.text(topics.NATS_SUBJECT) or "")
+        return None if symbol is None else symbol[:SHOWN_SYMBOL]
 
     @property
     def trace(self) -> str | None:
@@ -266,31 +273,40 @@ def known_fields(named: Mapping[str, Any]) -> dict[str, Any]:
 def shown_symbol(named: Mapping[str, Any]) -> str:
     """Return the symbol as far as it can be shown, empty where there is none."""
     symbol = named.get("symbol")
-    return symbol[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
+    return symbol.strip()[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
 
 
 # --- signals and orders
 
 
 def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
-    named = renamed(json_object(incoming.payload), policy.execution)
-    if COMPLETED in incoming.headers:
-        named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
+    payload = json_object(incoming.payload)
+    named = renamed(payload, policy.execution)
     signal_id = signal_id_of(named)
     if signal_id is None:
-        raise Unusable("no_signal_id", "signal_id: expected 1 to 128 visible ASCII characters")
+        raise no_signal_id(named)
     account = account_of(named) if named.get("account") is not None else incoming.text(topics.ACCOUNT)
     if account is None:
         raise Unusable("no_account", "account: expected a name; send signals without one to topic incomplete")
     require_place(incoming, account, policy.partitions)
-    signal, fault = _read(named | {"account": named.get("account", account) or ""})
-    strategy = named.get("strategy")
+    found = json_object(incoming.headers[COMPLETED]) if COMPLETED in incoming.headers else {}
+
+    def read() -> AnySignal:
+        require_known_fields(payload, policy.execution)
+        whole = found | translated(named, policy.execution)
+        signal = read_signal(whole | {"account": whole.get("account", account)})
+        _require_subject(incoming, signal.symbol)
+        return signal
+
+    signal, fault = _read(read)
+    strategy = (found | named).get("strategy")
     return NewSignal(
         incoming,
         account,
         signal_id,
         signal_id,
-        shown_symbol(named),
+        # The subject's first: its sender may listen there.
+        incoming.approved_symbol or shown_symbol(found | named),
         strategy[:SHOWN_STRATEGY] if isinstance(strategy, str) else None,
         signal,
         fault,
@@ -312,8 +328,8 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
     # An order has decided already what it closes: it is read as one that opens is.
     decided = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after"), "intent": None}
     closes, fault = _closes(named)
-    said = known_fields(named) | decided | {"signal_id": order_id, "account": account, "position_id": None}
-    signal, fault = (None, fault) if fault else _read(said)
+    said = named | decided | {"signal_id": order_id, "account": account, "position_id": None}
+    signal, fault = (None, fault) if fault else _read(lambda: read_signal(said))
     return [
         NewSignal(
             incoming,
@@ -341,11 +357,21 @@ def _closes(named: dict[str, Any]) -> tuple[int | None, str | None]:
     return None, f"position_id: expected a position's ticket, got {value!r:.40}"
 
 
-def _read(named: dict[str, Any]) -> tuple[AnySignal | None, str | None]:
+def _read(read: Callable[[], AnySignal]) -> tuple[AnySignal | None, str | None]:
     try:
-        return read_signal(named), None
+        return read(), None
     except Unusable as error:
         return None, error.detail
+
+
+def _require_subject(incoming: Incoming, symbol: str) -> None:
+    """Raise Unusable where a message names another symbol than its subject, on which NATS permits to publish."""
+    if incoming.approved_symbol not in {None, symbol}:
+        raise Unusable(
+            "bad_field",
+            f"symbol: expected {incoming.approved_symbol!r} as in the subject "
+            f"{incoming.text(topics.NATS_SUBJECT):.100}, got {symbol!r}",
+        )
 
 
 def _fingerprint(signal: AnySignal | None, incoming: Incoming) -> str:

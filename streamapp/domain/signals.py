@@ -105,7 +105,7 @@ def judge(
         ("not_approved", _approval(signal, rules)),
         (
             "unknown_account",
-            None if signal.account in rules.accounts else f"account: expected a configured one, got {signal.account}",
+            None if signal.account in rules.accounts else f"account: expected a configured one, got {signal.account!r}",
         ),
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),

@@ -1,19 +1,17 @@
-"""The approved signal, in on ``signals.approved.{symbol}``: read leniently by mirror, strictly by execution."""
+"""The approved signal, as :mod:`streamapp.messages.dialect` reads it from what comes on signals.approved.{symbol}."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import to_json
 
 from streamapp.domain.exits import ExitParameters, exit_hash
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.vocabulary import BoundedDecimal, Frozen, UtcTime
 from streamapp.errors import Unusable
-from streamapp.messages.envelope import reason_and_detail
-from streamapp.settings import ExecutionSettings
 
 _SIGNAL_ID = re.compile(r"[\x21-\x7e]{1,128}")
 NAMES = [
@@ -41,7 +39,6 @@ NAMES = [
     "valid_until",
     "metadata",
 ]
-_WORDS = ("status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy")
 
 
 class SignalHead(Frozen):
@@ -52,7 +49,7 @@ class SignalHead(Frozen):
     account: str = Field(min_length=1, max_length=128)
     strategy: str | None = Field(None, max_length=128)
     symbol: str = Field(min_length=1, max_length=64)
-    expected_price: BoundedDecimal | None = Field(None, gt=0)
+    expected_price: BoundedDecimal | None = None
     max_slippage_points: int | None = Field(None, ge=0, le=1_000_000)
     approved_at: UtcTime | None = None
     valid_until: UtcTime | None = None
@@ -71,12 +68,8 @@ class Signal(SignalHead, OrderParameters):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Signal:
-        for name in ("price", "stop_limit_price", "stop_loss", "take_profit"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}: expected a price above 0 or null, got {value}")
         if self.order_type != "market" and self.price is None:
-            raise ValueError(f"price: expected one for a {self.order_type} order, got null")
+            raise ValueError(f"price: expected one for a {self.order_type} order, got none")
         if (self.order_type == "stop_limit") != (self.stop_limit_price is not None):
             raise ValueError("stop_limit_price: expected for stop_limit orders and no others")
         if (self.time_in_force == "until") != (self.expiration is not None):
@@ -134,19 +127,17 @@ class ExitSignal(SignalHead, ExitParameters):
 AnySignal = Signal | ExitSignal
 
 
-def renamed(payload: dict[str, Any], settings: ExecutionSettings) -> dict[str, Any]:
-    """Return the payload in our names and words (``field_names``, ``value_names``); what we don't know is left out."""
-    ours = {name: payload[theirs] for name in NAMES if (theirs := settings.field_names.get(name, name)) in payload}
-    for name in _WORDS:
-        if isinstance(word := ours.get(name), str):
-            ours[name] = settings.value_names.get(word, word)
-    return ours
-
-
 def signal_id_of(named: dict[str, Any]) -> str | None:
     """Return the signal's id if it is 1 to 128 visible ASCII characters, otherwise None."""
     value = named.get("signal_id")
     return value if isinstance(value, str) and _SIGNAL_ID.fullmatch(value) else None
+
+
+def no_signal_id(named: dict[str, Any]) -> Unusable:
+    """Return why a signal without a readable id can't be used."""
+    value = named.get("signal_id")
+    got = "none" if value is None else f"{value!r:.80}" if isinstance(value, str) else f"a {type(value).__name__}"
+    return Unusable("no_signal_id", f"signal_id: expected 1 to 128 visible ASCII characters without spaces, got {got}")
 
 
 def account_of(named: dict[str, Any]) -> str | None:
@@ -169,24 +160,3 @@ def routed_account(strategy: str | None, symbol: str, routing: dict[str, str]) -
         if account := routing.get(key):
             return account
     return None
-
-
-def read_signal(named: dict[str, Any]) -> AnySignal:
-    """Return the signal in a renamed payload; ``intent`` says which kind it is.
-
-    Raises:
-        Unusable: reason ``bad_field``, naming the field and what was expected.
-    """
-    opens = named.get("intent") is None or named["intent"] == "open"
-    _refuse_strangers(named, ("position_id", "scope") if opens else ("price", "stop_limit_price", "expiration"))
-    try:
-        return (Signal if opens else ExitSignal).model_validate(named)
-    except ValidationError as error:
-        raise Unusable("bad_field", reason_and_detail(error)[1]) from None
-
-
-def _refuse_strangers(named: dict[str, Any], strangers: tuple[str, ...]) -> None:
-    """Return if none of the fields is set that mean nothing with this intent: what was asked for is never dropped."""
-    found = next((name for name in strangers if named.get(name) is not None), None)
-    if found is not None:
-        raise Unusable("bad_field", f"{found}: expected none with intent {named.get('intent') or 'open'!s:.40}")

@@ -10,8 +10,8 @@ from streamapp.clickhouse.migrations import migrate
 from streamapp.clickhouse.reader import Reader
 from streamapp.errors import Transient
 from streamapp.local.ports import free_port
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.order import OrderMessage
-from streamapp.messages.signal import read_signal
 from streamapp.settings import ClickHouseSettings, ExecutionSettings, Settings
 
 _ROW = {

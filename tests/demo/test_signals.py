@@ -7,8 +7,9 @@ from decimal import Decimal
 from streamapp.demo.signals import SYMBOLS, Script
 from streamapp.domain.signals import ACCEPTED, Rules, judge
 from streamapp.errors import Unusable
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import Signal, read_signal
+from streamapp.messages.signal import Signal
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 MIDS = {"EURUSD": "1.1", "GBPUSD": "1.3", "USDJPY": "150", "XAUUSD": "2400"}
