@@ -31,7 +31,7 @@ from streamapp.kafka.window import Unfinished, take_all
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DETAIL, REASON
 from streamapp.messages.decision import undecided
-from streamapp.messages.dialect import renamed, translated
+from streamapp.messages.dialect import renamed, translated, with_text_ids
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
 from streamapp.messages.signal import account_of, routed_account, signal_id_of
@@ -167,8 +167,8 @@ class Completion:
             raise Unusable(reason, incoming.text(DETAIL) or "")
         payload = json_object(incoming.payload)
         if self._is_order(incoming):
-            named, topic, name = payload, topics.ORDERS_SUBMITTED, payload.get("order_id")
-            identifier = signal_id_of({"signal_id": name})
+            named, topic = with_text_ids(payload), topics.ORDERS_SUBMITTED
+            identifier = signal_id_of({"signal_id": named.get("order_id")})
         else:
             execution = self._settings.execution
             named, topic = translated(renamed(payload, execution), execution), topics.SIGNALS_APPROVED
