@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
+from streamapp.domain.facts import AccountOperation
 from streamapp.domain.orders import Deal
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
@@ -24,18 +25,22 @@ then one day of history."""
 
 
 class DealRecord(Row):
-    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal."""
+    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal.
+
+    A deal that did not trade is an ``operation``, and ``deal`` says nothing.
+    """
 
     fact_id: str
     number: int
-    deal: Deal
+    deal: Deal = Deal()
+    operation: AccountOperation | None = None
 
 
 class PositionRow(Row):
     """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in their order.
 
-    ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away
-    already: their difference is not in the position, which is a break.
+    ``rev`` counts distinct deals, corrections and busts; operations are deals. ``missed`` counts corrections of deals
+    that were folded away already: their difference is not in the position, which is a break.
     """
 
     account: str
@@ -100,7 +105,7 @@ class PositionRow(Row):
 
     def _counting(self, said: DealRecord) -> DealRecord:
         """Return it as it counts: not at all if its deal was folded away, whose old content nobody knows any more."""
-        return said.model_copy(update={"deal": Deal()}) if str(said.number) in self._gone else said
+        return DealRecord(fact_id=said.fact_id, number=said.number) if str(said.number) in self._gone else said
 
     def _states_after(self, added: tuple[DealRecord, ...]) -> dict[str, PositionState]:
         """Return the position after each of ``added``: one step from the last where a deal is the latest of all."""
@@ -108,7 +113,7 @@ class PositionRow(Row):
         for said in added:
             latest = all(_moment(one) < _moment(said) and one.number != said.number for one in whole)
             whole.append(said)
-            state = fold_deals([said.deal], state) if latest else self._after(whole)
+            state = _folded([said], state) if latest else self._after(whole)
             states[said.fact_id] = state
         return states
 
@@ -117,11 +122,7 @@ class PositionRow(Row):
         return self._after(self.newest[: place + 1]) if known is None else known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
-        deals: dict[int, Deal] = {}
-        for said in several:
-            known = deals.get(said.number)
-            deals[said.number] = said.deal if known is None else known.merged(said.deal)
-        return fold_deals(deals.values(), self.base)
+        return _folded(several, self.base)
 
 
 class PositionRevision(NamedTuple):
@@ -132,10 +133,21 @@ class PositionRevision(NamedTuple):
     state: PositionState
 
 
+def _folded(several: Iterable[DealRecord], base: PositionState | None) -> PositionState:
+    deals: dict[int, Deal] = {}
+    operations: dict[int, AccountOperation] = {}
+    for said in several:
+        deals[said.number] = deals.get(said.number, Deal()).merged(said.deal)
+        if said.operation is not None:
+            known = operations.get(said.number, said.operation)
+            operations[said.number] = max(known, said.operation, key=lambda one: one.revision)
+    return fold_deals(deals.values(), base, operations.values())
+
+
 def _moment(said: DealRecord) -> tuple[float, int]:
     """Return what deals are ordered by; what is said of a deal again, or takes it back, is never the latest."""
-    filled = said.deal.filled
-    return (0.0 if filled is None else filled.time.timestamp(), said.number)
+    booked = said.deal.filled or said.operation
+    return (0.0 if booked is None else booked.time.timestamp(), said.number)
 
 
 def _foldable(newest: tuple[DealRecord, ...], most: int) -> int:

@@ -1,5 +1,8 @@
 """Positions: a fold of deals, ours or not, keyed by (account, position_id) (design: order-status, last paragraph).
 
+What the broker charges to a position by a deal of its own, a commission for one, is part of its profit and of nothing
+else.
+
 A deal's side alone decides what it does: with the position it adds, against it it reduces, beyond it it reverses.
 ``in``, ``out``, ``inout`` and ``out_by`` all come out right by that, and so does who knows only ``in``.
 """
@@ -10,7 +13,7 @@ import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 
-from streamapp.domain.facts import Filled
+from streamapp.domain.facts import AccountOperation, Filled
 from streamapp.domain.orders import EXACT, Deal
 from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
 
@@ -21,7 +24,8 @@ class PositionState(Frozen):
     """What deals add up to. ``net`` is signed lots, positive long; ``average_price`` is of what is open, None if flat.
 
     ``realized_profit`` is what the broker booked: profit, commission, swap and fee of every deal, those that opened
-    included, so it is what the position has done to the balance so far.
+    included, and the operations that name the position, so it is what the position has done to the balance so far.
+    ``at`` is the latest time of any of them, None before the first trade: without one, nobody knows what is open.
     """
 
     symbol: str = ""
@@ -42,13 +46,16 @@ class PositionState(Frozen):
         return abs(self.net)
 
 
-def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> PositionState:
+def fold_deals(
+    deals: Iterable[Deal], base: PositionState | None = None, operations: Iterable[AccountOperation] = ()
+) -> PositionState:
     """Return the position that ``deals`` make, in whatever order they are given: they count by time, then deal ticket.
 
     Args:
         deals: One for each deal ticket, merged with its corrections; what was taken back counts nothing. A position all
             of whose deals were taken back is flat, and still has its symbol and time: its readers must hear of it.
         base: A position to start from, made of deals that come before all of these.
+        operations: What was charged to the position without a trade, one for each deal ticket, as it is now.
     """
     known = sorted(
         ((deal.filled, deal.stands) for deal in deals if deal.filled is not None),
@@ -61,6 +68,8 @@ def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> Posi
     if state.at is None and known:
         last = known[-1][0]
         state = state.model_copy(update={"symbol": last.symbol, "currency": last.currency, "at": last.time})
+    for operation in operations:
+        state = _charged(state, operation)
     return state
 
 
@@ -85,6 +94,16 @@ def _booked(state: PositionState, filled: Filled) -> PositionState:
         realized_profit=money,
         currency=filled.currency or state.currency,
         at=filled.time if state.at is None else max(state.at, filled.time),
+    )
+
+
+def _charged(state: PositionState, operation: AccountOperation) -> PositionState:
+    return state.model_copy(
+        update={
+            "realized_profit": EXACT.add(state.realized_profit, operation.amount),
+            "currency": state.currency or operation.currency,
+            "at": None if state.at is None else max(state.at, operation.time),
+        }
     )
 
 

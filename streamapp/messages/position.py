@@ -1,4 +1,4 @@
-"""position/1: one position after a deal, on ``positions.{symbol}``."""
+"""position/1: one position after a deal or a charge to it, on ``positions.{symbol}``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from streamapp.messages.envelope import Message
 class PositionMessage(Message):
     """position/1.
 
-    ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded.
+    ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded, those
+    that only charge it (account_operation/1) included.
     """
 
     schema_: Literal["position/1"] = Field("position/1", alias="schema")
