@@ -23,7 +23,7 @@ from streamapp.subjects import RESERVED_ACCOUNTS
 
 Role = Literal["both", "execution", "connector"]
 Meaning = TypeVar("Meaning")
-WordField = Literal["status", "side", "order_type", "time_in_force", "fill_policy"]
+WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
 """The fields of a signal whose values are words."""
 
 

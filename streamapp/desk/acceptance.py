@@ -10,15 +10,25 @@ from streamapp.desk.notices import notify_sender
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import submit_new
+from streamapp.domain.exits import Goal
 from streamapp.domain.facts import OrderCreated, make_fact
 from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.parameters import parameters_hash
 from streamapp.domain.signals import ACCEPTED, Verdict, judge, judge_again, not_after, signal_time
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.envelope import Message
-from streamapp.messages.signal import Signal
+from streamapp.messages.signal import ExitSignal, Signal
+from tables.positions import PositionRow
 from tables.signals import SignalRow
+
+MOST_GOALS = 500
+"""Exits of one account that are not done: each is looked at after every input, and named in the account's row."""
+
+_NO_REVERSE = "intent: expected reverse on a netting account; on a hedging one send a close and an open"
+_NO_LEVELS = "intent: somebody else's connector can't be asked for the levels of a position"
+_TOO_MANY = f"expected at most {MOST_GOALS} exits of an account under way: its terminal answers none of them"
 
 
 def decide_signal(draft: Draft, new: NewSignal) -> None:
@@ -32,8 +42,9 @@ def decide_signal(draft: Draft, new: NewSignal) -> None:
 
 def _decide(draft: Draft, new: NewSignal) -> None:
     verdict = _judge(draft, new)
+    goal = _goal(draft, new, new.signal) if verdict == ACCEPTED and isinstance(new.signal, ExitSignal) else None
     order_id = None
-    if verdict == ACCEPTED:
+    if verdict == ACCEPTED and goal is None:
         order_id = new.order_id or order_id_for(draft.policy.deployment, new.account, new.id)
     row = SignalRow(
         stream_seq=new.incoming.sequence,
@@ -42,10 +53,15 @@ def _decide(draft: Draft, new: NewSignal) -> None:
         parameters_hash=None if new.signal is None else new.fingerprint,
         order_id=order_id,
         decided_at=draft.now,
+        goal=goal,
     )
     draft.put_signal(new.id, row)
-    _answer(draft, new, row, verdict, at=draft.now)
-    if order_id is not None and new.signal is not None:
+    if goal is not None:
+        account = draft.account_row()
+        draft.put_account(account.model_copy(update={"goals": (*account.goals, new.id)}))
+        return  # decided when all of its orders are made (exits.py)
+    answer(draft, new, row, verdict, at=draft.now)
+    if order_id is not None and isinstance(new.signal, Signal):
         _create(draft, new, new.signal, order_id)
 
 
@@ -58,18 +74,63 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
     verdict = judge(
         new.signal, draft.policy.rules, stream_time=new.incoming.at, now=draft.now, halted=draft.halted or draft.halting
     )
+    if verdict == ACCEPTED and isinstance(new.signal, ExitSignal):
+        verdict = _judge_exit(draft, new.signal)
     return verdict if verdict != ACCEPTED or new.approval is None else new.approval
+
+
+def _judge_exit(draft: Draft, exit_: ExitSignal) -> Verdict:
+    """Return whether an exit can mean anything at this account as it is now."""
+    checks = (
+        ("bad_field", exit_.intent == "reverse" and draft.margin_mode == "hedging", _NO_REVERSE),
+        ("unsupported", exit_.intent == "modify" and not draft.policy.executes, _NO_LEVELS),
+        ("too_many", len(draft.account_row().goals) >= MOST_GOALS, _TOO_MANY),
+    )
+    reason, detail = next(((reason, detail) for reason, holds, detail in checks if holds), (None, None))
+    if reason is not None:
+        return Verdict("refused", reason, detail)
+    return ACCEPTED if exit_.position_id is None else _judge_position(exit_, draft.position(exit_.position_id))
+
+
+def _judge_position(exit_: ExitSignal, row: PositionRow | None) -> Verdict:
+    name = f"position {exit_.position_id}"
+    if row is None:
+        return Verdict("refused", "unknown_position", f"position_id: no deal of {name} is known here")
+    if row.state.symbol != exit_.symbol:
+        detail = f"position_id: expected one of {exit_.symbol}, {name} is of {row.state.symbol}"
+        return Verdict("refused", "bad_field", detail)
+    if row.state.net and not row.state.shares:
+        detail = f"position_id: {name} was not opened by an order of ours, and is never touched"
+        return Verdict("refused", "foreign_position", detail)
+    return ACCEPTED
 
 
 def _answer_again(draft: Draft, new: NewSignal, row: SignalRow) -> None:
     # Of a message that made no row only the stream's time is the same every time it is delivered.
-    _answer(draft, new, row, judge_again(row.recorded, new.fingerprint), at=new.incoming.at)
+    answer(draft, new, row, judge_again(row.recorded, new.fingerprint), at=new.incoming.at)
+
+
+def _goal(draft: Draft, new: NewSignal, exit_: ExitSignal) -> Goal:
+    return Goal(
+        parameters=exit_.parameters,
+        strategy=exit_.strategy,
+        expected_price=exit_.expected_price,
+        max_slippage_points=exit_.max_slippage_points,
+        signal_at=signal_time(exit_, new.incoming.at),
+        not_after=not_after(exit_, draft.policy.rules, new.incoming.at),
+        metadata=exit_.metadata,
+        trace=new.incoming.trace,
+        payload=new.incoming.payload.decode("utf-8", "replace"),
+        left=None if exit_.intent == "reverse" else exit_.volume,
+    )
 
 
 def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None:
     created = OrderCreated(
         parameters=signal.parameters,
-        parameters_hash=new.fingerprint,
+        parameters_hash=new.fingerprint if new.closes is None else parameters_hash(signal.parameters, new.closes),
+        intent="open" if new.closes is None else "close",
+        position_id=new.closes,
         signal_id=new.signal_id,
         strategy=signal.strategy,
         expected_price=signal.expected_price,
@@ -88,21 +149,21 @@ def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None
 # --- answers
 
 
-def _answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, at: datetime) -> None:
+def answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, at: datetime) -> None:
+    """Say what was decided on a message: to the archive, and to whoever sent it."""
     if new.order_id is not None:
         _answer_order(draft, new, verdict)
         return
     draft.counts["decisions", verdict.decision, verdict.reason or ""] += 1
     draft.publish(_decision(new, row, verdict, at), trace=new.incoming.trace)
     if verdict.reason is None:
-        _confirm(draft, new, row, at)
+        _confirm(draft, new, row, verdict, at)
     else:
         _refuse(draft, new, row, verdict, at)
 
 
-def _confirm(draft: Draft, new: NewSignal, row: SignalRow, at: datetime) -> None:
+def _confirm(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:
     """Tell the sender which order the signal is; sent again, it is the same one, and nothing more is sent."""
-    assert row.order_id is not None
     is_first = row.stream_seq == new.incoming.sequence
     accepted = AcceptedMessage(
         signal_id=new.signal_id,
@@ -110,11 +171,16 @@ def _confirm(draft: Draft, new: NewSignal, row: SignalRow, at: datetime) -> None
         symbol=new.symbol,
         strategy=new.strategy,
         order_id=row.order_id,
-        detail=None if is_first else f"accepted at {time_text(row.decided_at)}, message {row.stream_seq} of the stream",
+        detail=verdict.detail if is_first else _repeated(row),
         stream_seq=new.incoming.sequence,
         at=at,
     )
     _tell(draft, new, accepted, "accepted", subjects.signal_accepted(new.symbol))
+
+
+def _repeated(row: SignalRow) -> str:
+    since = f"accepted at {time_text(row.decided_at)}, message {row.stream_seq} of the stream"
+    return since if row.goal is None else f"{since}; what it closes is still being found out"
 
 
 def _refuse(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:

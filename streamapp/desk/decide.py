@@ -10,12 +10,14 @@ from datetime import datetime
 from streamapp import topics
 from streamapp.desk.acceptance import decide_signal
 from streamapp.desk.effects import Effect
+from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
 from streamapp.desk.inputs import (
     Broken,
     ForeignReport,
     Input,
     NewSignal,
+    OperationAnswered,
     Snapshot,
     Spoiled,
     SubmitAnswered,
@@ -26,7 +28,18 @@ from streamapp.desk.inputs import (
 from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
 from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, take_report, take_snapshot
-from streamapp.desk.state import NO_MEMORY, NO_TERMINAL, Alarm, Draft, Letter, Memory, Rows, TerminalStatus
+from streamapp.desk.state import (
+    NO_MEMORY,
+    NO_TERMINAL,
+    NOTHING_OPEN,
+    Alarm,
+    Draft,
+    Letter,
+    Memory,
+    Open,
+    Rows,
+    TerminalStatus,
+)
 from streamapp.desk.submission import sweep, take_answer
 from streamapp.domain.facts import Fact
 from streamapp.errors import Unusable
@@ -49,6 +62,7 @@ class State:
         terminal: What is known of its terminal.
         memory: What its lane remembers.
         halted: Why the account must not open orders, by the orders' facts or by a person; None if it may.
+        open: What is open at the account.
     """
 
     account: str
@@ -57,6 +71,7 @@ class State:
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
     halted: str | None = None
+    open: Open = NOTHING_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +109,11 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         terminal=state.terminal,
         memory=state.memory,
         halted=state.halted or (None if row is None else row.halted),
+        open=state.open,
     )
     for each in inputs:
         _take(draft, each)
+        pursue(draft, asks_again=isinstance(each, Sweep))
     finish_reports(draft)
     finish_snapshot(draft)
     return _decided(draft)
@@ -158,6 +175,8 @@ def _take(draft: Draft, new: Input) -> None:
                 sweep(draft, new)
             case SubmitAnswered() | SubmitUnanswered():
                 take_answer(draft, new)
+            case OperationAnswered():
+                take_operation(draft, new)
             case Spoiled():
                 notify_sender(draft, new.incoming, new.error, final=new.final)
             case Broken():

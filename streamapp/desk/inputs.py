@@ -18,6 +18,7 @@ from streamapp import subjects, topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
+from streamapp.domain.vocabulary import LARGEST_INTEGER
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
@@ -32,8 +33,9 @@ from streamapp.messages.dialect import (
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.error import ForeignError
 from streamapp.messages.fill import BESIDE, ForeignFill
+from streamapp.messages.operation import Outcome
 from streamapp.messages.report import BadReport, Report, read_batch
-from streamapp.messages.signal import Signal, account_of, no_signal_id, signal_id_of
+from streamapp.messages.signal import AnySignal, account_of, no_signal_id, signal_id_of
 from streamapp.messages.terminal import SubmitState
 
 COMPLETED = "streamapp-completed"
@@ -101,6 +103,7 @@ class NewSignal:
 
     ``id`` is what it is known by: the signal_id, or the order_id, and then ``order_id`` is set. ``signal`` is None
     where a field is bad; ``fault`` says which. ``approval`` is the second approval's verdict where one is asked for.
+    ``closes``: the position that a foreign order closes.
     """
 
     incoming: Incoming
@@ -109,11 +112,12 @@ class NewSignal:
     signal_id: str
     symbol: str
     strategy: str | None
-    signal: Signal | None
+    signal: AnySignal | None
     fault: str | None
     fingerprint: str
     order_id: str | None = None
     approval: Verdict | None = None
+    closes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +184,26 @@ class SubmitUnanswered:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationAnswered:
+    """The terminal answered what an exit asked of a position. ``outcome`` is final: ``unknown`` is asked for again."""
+
+    signal_id: str
+    position_id: int
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """Look again at orders that wait for their terminal: it came back, or time has passed."""
+    """Look again at orders that wait for their terminal, and at exits: it came back, or time has passed."""
 
     order_ids: tuple[str, ...]
 
 
 RecordInput = NewSignal | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
-Input = RecordInput | SubmitAnswered | SubmitUnanswered | Sweep
+Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep
+"""What comes from within the worker; it is not durable and repeats by itself."""
+Input = RecordInput | Internal
 
 
 _KINDS: dict[type, str] = {
@@ -198,6 +214,7 @@ _KINDS: dict[type, str] = {
     Broken: "broken",
     SubmitAnswered: "answer",
     SubmitUnanswered: "answer",
+    OperationAnswered: "answer",
     Sweep: "sweep",
 }
 
@@ -281,7 +298,7 @@ def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
     require_place(incoming, account, policy.partitions)
     found = json_object(incoming.headers[COMPLETED]) if COMPLETED in incoming.headers else {}
 
-    def read() -> Signal:
+    def read() -> AnySignal:
         require_known_fields(payload, policy.execution)
         whole = found | translated(named, policy.execution)
         signal = read_signal(whole | {"account": whole.get("account", account)})
@@ -315,8 +332,11 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
     if account is None:
         raise Unusable("no_account", "account: expected a name")
     require_place(incoming, account, policy.partitions)
-    times = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after")}
-    signal, fault = _read(lambda: read_signal(named | times | {"signal_id": order_id, "account": account}))
+    # An order has decided already what it closes: it is read as one that opens is.
+    decided = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after"), "intent": None}
+    closes, fault = _closes(named)
+    said = named | decided | {"signal_id": order_id, "account": account, "position_id": None}
+    signal, fault = (None, fault) if fault else _read(lambda: read_signal(said))
     return [
         NewSignal(
             incoming,
@@ -329,11 +349,22 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
             fault,
             _fingerprint(signal, incoming),
             order_id=order_id,
+            closes=closes,
         )
     ]
 
 
-def _read(read: Callable[[], Signal]) -> tuple[Signal | None, str | None]:
+def _closes(named: dict[str, Any]) -> tuple[int | None, str | None]:
+    """Return the position that a foreign order closes, None for one that opens, and what is wrong with it."""
+    value = named.get("position_id")
+    if named.get("intent") in (None, "open") or value is None:
+        return None, None
+    if isinstance(value, int) and 0 < value <= LARGEST_INTEGER:
+        return value, None
+    return None, f"position_id: expected a position's ticket, got {value!r:.40}"
+
+
+def _read(read: Callable[[], AnySignal]) -> tuple[AnySignal | None, str | None]:
     try:
         return read(), None
     except Unusable as error:
@@ -350,7 +381,7 @@ def _require_subject(incoming: Incoming, symbol: str) -> None:
         )
 
 
-def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:
+def _fingerprint(signal: AnySignal | None, incoming: Incoming) -> str:
     return fingerprint_of(signal, "" if signal is not None else hashlib.sha256(incoming.payload).hexdigest())
 
 

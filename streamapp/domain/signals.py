@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
+from streamapp.domain.exits import ExitParameters
 from streamapp.domain.guards import Limits, broken_guard
-from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Decision, time_text
 
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
@@ -23,7 +24,9 @@ class ReadableSignal(Protocol):
     @property
     def account(self) -> str: ...  # noqa: D102
     @property
-    def parameters(self) -> OrderParameters: ...  # noqa: D102
+    def parameters(self) -> OrderParameters | ExitParameters: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
     @property
     def expected_price(self) -> Decimal | None: ...  # noqa: D102
     @property
@@ -81,7 +84,7 @@ def not_after(signal: ReadableSignal, rules: Rules, stream_time: datetime) -> da
 
 def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
     """Return what makes messages the same: the parameters' hash, or the payload's where no parameters can be read."""
-    return f"payload:{payload_hash}" if signal is None else parameters_hash(signal.parameters)
+    return f"payload:{payload_hash}" if signal is None else signal.fingerprint
 
 
 def judge(
@@ -94,10 +97,11 @@ def judge(
         rules: The settings.
         stream_time: When the message entered the stream.
         now: The clock's reading.
-        halted: Why the account must not open orders now, None if it may.
+        halted: Why the account must not open orders now, None if it may. An exit is not held back by it, nor by limits.
     """
+    opening = signal.parameters if isinstance(signal.parameters, OrderParameters) else None
     checks = (
-        ("bad_field", _wrong_side(signal)),
+        ("bad_field", None if opening is None else _wrong_side(opening, signal.expected_price)),
         ("not_approved", _approval(signal, rules)),
         (
             "unknown_account",
@@ -105,8 +109,8 @@ def judge(
         ),
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),
-        ("guard", broken_guard(signal.parameters, rules.limits)),
-        ("halted", halted),
+        ("guard", None if opening is None else broken_guard(opening, rules.limits)),
+        ("halted", None if opening is None else halted),
     )
     return next((Verdict("refused", reason, detail) for reason, detail in checks if detail), ACCEPTED)
 
@@ -138,14 +142,14 @@ def _future(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: da
 
 
 def _staleness(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
-    ends = (("valid_until", not_after(signal, rules, stream_time)), ("expiration", signal.parameters.expiration))
+    expiration = signal.parameters.expiration if isinstance(signal.parameters, OrderParameters) else None
+    ends = (("valid_until", not_after(signal, rules, stream_time)), ("expiration", expiration))
     name, end = next(((name, end) for name, end in ends if end is not None and end <= now), ("", None))
     return None if end is None else f"{name}: expected a time after {time_text(now)}, got {time_text(end)}"
 
 
-def _wrong_side(signal: ReadableSignal) -> str | None:
+def _wrong_side(order: OrderParameters, expected_price: Decimal | None) -> str | None:
     """Say which price is on the wrong side of another, as far as the signal tells; the terminal knows the market."""
-    order = signal.parameters
     if (limit := order.stop_limit_price) is not None and order.price is not None:
         side = "below" if order.side == "buy" else "above"
         if (limit > order.price) if order.side == "buy" else (limit < order.price):
@@ -155,7 +159,7 @@ def _wrong_side(signal: ReadableSignal) -> str | None:
     if order.order_type == "stop_limit":
         entry = order.stop_limit_price
     else:
-        entry = signal.expected_price if order.order_type == "market" else order.price
+        entry = expected_price if order.order_type == "market" else order.price
     if low is not None and high is not None and low >= high:
         return f"{low_name}: expected below {high_name} ({high}) for a {order.side}, got {low}"
     if entry is not None and low is not None and low >= entry:

@@ -14,12 +14,15 @@ TimeInForce = Literal["gtc", "day", "until"]
 FillPolicy = Literal["any", "fok", "ioc", "return"]
 Status = Literal["pending", "submitted", "partially_filled", "filled", "cancelled", "rejected", "failed"]
 FINAL_STATUSES: frozenset[str] = frozenset({"filled", "cancelled", "rejected", "failed"})
+Intent = Literal["open", "close", "reduce", "reverse", "modify"]
 Decision = Literal["accepted", "refused", "duplicate", "conflict"]
 DealEntry = Literal["in", "out", "inout", "out_by"]
 DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
 Connection = Literal[
     "connecting", "ready", "no_algo_trading", "wrong_account", "wrong_password", "disconnected", "hung"
 ]
+MarginMode = Literal["hedging", "netting"]
+"""hedging: a symbol may have many positions. netting: one, also on an exchange."""
 ExpectedPriceSource = Literal["signal", "arrival_mid"]
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from streamapp.domain.vocabulary import OrderType, Side, bounded, plain_digits
 from streamapp.errors import Unusable
 from streamapp.messages.envelope import REPEATED, reason_and_detail
-from streamapp.messages.signal import NAMES, Signal
+from streamapp.messages.signal import NAMES, AnySignal, ExitSignal, Signal
 from streamapp.settings import ExecutionSettings, WordField
 
 # --- names
@@ -201,24 +201,36 @@ def connector_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
 # --- values
 
 
-def read_signal(named: Mapping[str, Any]) -> Signal:
-    """Return the signal in renamed and translated fields.
+def read_signal(named: Mapping[str, Any]) -> AnySignal:
+    """Return the signal in renamed and translated fields; ``intent`` says which kind it is.
 
-    Of price fields 0 is none, and so are the expiration 0 and the max_slippage_points -1. The price of a market order,
-    a chart's, is the expected one. A time may be a number since 1970 whose size shows its unit.
+    Of price fields 0 is none, but of levels to be modified, where it takes one away; none as well are the expiration 0
+    and the max_slippage_points -1. The price of a market order or an exit, a chart's, is the expected one. A time may
+    be a number since 1970 whose size shows its unit.
 
     Raises:
         Unusable: reason ``bad_field``, naming the field and what was expected.
     """
+    opens = is_blank(named.get("intent")) or named["intent"] == "open"
+    values = _valued(named, opens=opens)
+    _refuse_strangers(values, ("position_id", "scope") if opens else ("stop_limit_price", "expiration"))
     try:
-        return Signal.model_validate(_valued(named))
+        return (Signal if opens else ExitSignal).model_validate(values)
     except ValidationError as error:
         raise Unusable("bad_field", reason_and_detail(error)[1]) from None
 
 
-def _valued(named: Mapping[str, Any]) -> dict[str, Any]:
+def _refuse_strangers(values: Mapping[str, Any], strangers: tuple[str, ...]) -> None:
+    """Return if no field is set that means nothing with this intent: what was asked for is never dropped."""
+    found = next((name for name in strangers if name in values), None)
+    if found is not None:
+        raise Unusable("bad_field", f"{found}: expected none with intent {values.get('intent', 'open')!s:.40}")
+
+
+def _valued(named: Mapping[str, Any], *, opens: bool) -> dict[str, Any]:
     values = {name: value for name, value in named.items() if name == "account" or not is_blank(value)}
-    for name in _PRICES & values.keys():
+    kept = {"stop_loss", "take_profit"} if named.get("intent") == "modify" else set()
+    for name in (_PRICES & values.keys()) - kept:
         if _number(values[name]) == 0:
             del values[name]
     if _number(values.get("expiration")) == 0:
@@ -229,7 +241,7 @@ def _valued(named: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = _time(name, values[name])
     if isinstance(symbol := values.get("symbol"), str):
         values["symbol"] = _symbol(symbol)
-    if values.get("order_type") == "market" and "price" in values:
+    if "price" in values and (values.get("order_type") == "market" or not opens):
         _take_chart_price(values)
     return values
 

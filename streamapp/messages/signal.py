@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import to_json
 
-from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import BoundedDecimal, UtcTime
+from streamapp.domain.exits import ExitParameters, exit_hash
+from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.vocabulary import BoundedDecimal, Frozen, UtcTime
 from streamapp.errors import Unusable
 
 _SIGNAL_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -19,6 +20,9 @@ NAMES = [
     "account",
     "strategy",
     "symbol",
+    "intent",
+    "position_id",
+    "scope",
     "side",
     "order_type",
     "volume",
@@ -37,8 +41,8 @@ NAMES = [
 ]
 
 
-class Signal(OrderParameters):
-    """A well-formed signal. ``approved_at`` absent: the stream's time."""
+class SignalHead(Frozen):
+    """What every signal says, whatever it means. ``approved_at`` absent: the stream's time."""
 
     signal_id: str
     status: str | None = None
@@ -58,6 +62,10 @@ class Signal(OrderParameters):
         to_json(metadata)
         return metadata
 
+
+class Signal(SignalHead, OrderParameters):
+    """A well-formed signal that opens: one order."""
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Signal:
         if self.order_type != "market" and self.price is None:
@@ -72,6 +80,51 @@ class Signal(OrderParameters):
     def parameters(self) -> OrderParameters:
         """What the order asks of the broker."""
         return OrderParameters.model_construct(**{name: getattr(self, name) for name in OrderParameters.model_fields})
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two of them the same request."""
+        return parameters_hash(self.parameters)
+
+
+class ExitSignal(SignalHead, ExitParameters):
+    """A well-formed signal that closes, reduces, reverses or modifies what is open; ``order_type`` is market."""
+
+    symbol: str = Field(min_length=1, max_length=64)
+    intent: Literal["close", "reduce", "reverse", "modify"]
+    order_type: Literal["market"] | None = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ExitSignal:
+        intent, levels = self.intent, self.stop_loss is not None or self.take_profit is not None
+        if self.position_id is not None and "scope" in self.model_fields_set:
+            raise ValueError("position_id, scope: expected one of them, got both")
+        if intent == "reduce" and self.volume is None:
+            raise ValueError("volume: expected the lots to reduce by, got none; close closes all")
+        if intent == "modify" and not levels:
+            raise ValueError("stop_loss, take_profit: expected one to set (0 takes it away), got none")
+        if intent == "modify" and (self.volume is not None or self.side is not None):
+            raise ValueError("volume, side: expected none with intent modify, which changes levels alone")
+        if intent in {"close", "reduce"} and levels:
+            raise ValueError(f"stop_loss, take_profit: expected none with intent {intent}; modify sets them")
+        for name in ("stop_loss", "take_profit"):
+            value = getattr(self, name)
+            if value is not None and (value < 0 or (value == 0 and intent != "modify")):
+                raise ValueError(f"{name}: expected a price above 0 or null, got {value}")
+        return self
+
+    @property
+    def parameters(self) -> ExitParameters:
+        """What is to be done with what is open."""
+        return ExitParameters.model_construct(**{name: getattr(self, name) for name in ExitParameters.model_fields})
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two of them the same request."""
+        return exit_hash(self.parameters)
+
+
+AnySignal = Signal | ExitSignal
 
 
 def signal_id_of(named: dict[str, Any]) -> str | None:

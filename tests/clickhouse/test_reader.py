@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ async def test_a_signals_row_reads_as_its_payload_would(clickhouse: ClickHouse) 
         "approved_at": "2026-11-20T12:00:00.123456Z",
         "metadata": {"a": 1},
     }
-    assert read_signal(row).parameters.volume > 0
+    assert read_signal(row).parameters.volume == Decimal("0.1")
 
 
 async def test_the_newest_row_of_a_signal_counts(clickhouse: ClickHouse) -> None:

@@ -35,7 +35,9 @@ def read(payload: dict[str, Any] | bytes, execution: ExecutionSettings = OURS) -
     """Return the signal that a payload means, as the desk reads it."""
     content = json_object(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
     require_known_fields(content, execution)
-    return read_signal(translated(renamed(content, execution), execution))
+    signal = read_signal(translated(renamed(content, execution), execution))
+    assert isinstance(signal, Signal)
+    return signal
 
 
 def fault(payload: dict[str, Any] | bytes, execution: ExecutionSettings = OURS) -> str:

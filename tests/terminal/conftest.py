@@ -137,6 +137,14 @@ class Market:
         """Hold a price."""
         self._ask(f"/quotes/{symbol}", {"bid": bid, "ask": ask})
 
+    def change(self, symbol: str, **values: Any) -> None:
+        """Change fields of a symbol."""
+        self._ask(f"/symbols/{symbol}", values)
+
+    def shift_clock(self, by_s: int) -> None:
+        """Put the server's clock forward or back."""
+        self._ask("/clock", {"shift_ms": by_s * 1000})
+
     def ledger(self, kind: str = "order", login: int = LOGIN) -> list[dict[str, Any]]:
         """Return what truly happened at an account."""
         lines = self._ask(f"/ledger?account={login}").decode().splitlines()
@@ -165,15 +173,23 @@ def netting_market(tmp_path: Path) -> Iterator[Market]:
         yield market
 
 
-def _accounts(margin_mode: str) -> list[dict[str, Any]]:
-    shared = {"server": SERVER, "balance": "1000000", "margin_mode": margin_mode, "password": "s3cret"}
+def _accounts(margin_mode: str, profile: str) -> list[dict[str, Any]]:
+    shared = {
+        "server": SERVER,
+        "balance": "1000000",
+        "margin_mode": margin_mode,
+        "password": "s3cret",
+        "profile": profile,
+    }
     return [{"name": ACCOUNT, "login": LOGIN, **shared}, {"name": "other", "login": OTHER_LOGIN, **shared}]
 
 
-def start_market(folder: Path, port: int, margin_mode: str = "hedging", *options: str) -> subprocess.Popen[bytes]:
+def start_market(
+    folder: Path, port: int, margin_mode: str = "hedging", *options: str, profile: str = "default"
+) -> subprocess.Popen[bytes]:
     """Start a market process on ``port`` and see it answer."""
     accounts = folder / "accounts.json"
-    accounts.write_text(json.dumps(_accounts(margin_mode)))
+    accounts.write_text(json.dumps(_accounts(margin_mode, profile)))
     command = [sys.executable, "-m", "streamapp.simulator", "--port", str(port), "--accounts", str(accounts), *options]
     with (folder / "market.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -187,10 +203,12 @@ def start_market(folder: Path, port: int, margin_mode: str = "hedging", *options
 
 
 @contextmanager
-def running_market(folder: Path, margin_mode: str = "hedging", *options: str) -> Iterator[Market]:
+def running_market(
+    folder: Path, margin_mode: str = "hedging", *options: str, profile: str = "default"
+) -> Iterator[Market]:
     """A market process for as long as the block."""
     port = free_port()
-    with start_market(folder, port, margin_mode, *options) as process:
+    with start_market(folder, port, margin_mode, *options, profile=profile) as process:
         yield Market(f"127.0.0.1:{port}")
         process.terminate()
 

@@ -24,7 +24,7 @@ OF_ORDERS = {
     "expire": mt5.ORDER_STATE_EXPIRED,
     "reject": mt5.ORDER_STATE_REJECTED,
 }
-OF_DEALS = ("bust", "correct")
+OF_DEALS = ("bust", "correct", "relabel")
 ACTIONS = (*OF_POSITIONS, *OF_ORDERS, *OF_DEALS)
 # Money that a broker books by itself: deals that do not trade.
 OPERATIONS = {
@@ -84,6 +84,12 @@ class DealCorrections:
             account.balance += change
         deal.price = price
         self._keep(account, deal, "correction", before)
+
+    def relabel(self, account: SimulatedAccount, deal: BrokerDeal, magic: int, comment: str) -> None:
+        """Give a deal another magic and comment: nothing of the trade changes, and the ledger has no line of it."""
+        self._books.snapshot_for_lag(account, "history_deals", deal.ticket)
+        deal.magic, deal.comment, deal.rendered = magic, comment, None
+        self._books.save("deal", account, deal)
 
     def _must_fit(self, account: SimulatedAccount, deal: BrokerDeal) -> None:
         side = deal.type if deal.entry == mt5.DEAL_ENTRY_IN else 1 - deal.type
@@ -170,6 +176,9 @@ class ThirdParty:
         for deal in _wanted(account.history_deals, params, "deal", request):
             if action == "bust":
                 self._corrections.bust(account, deal)
+            elif action == "relabel":
+                magic, comment = int(params.get("magic", deal.magic)), str(params.get("comment", deal.comment))
+                self._corrections.relabel(account, deal, magic, comment)
             else:
                 self._corrections.correct(account, deal, Decimal(str(params["price"])))
 

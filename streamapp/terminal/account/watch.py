@@ -45,6 +45,9 @@ SHOWN_WITHIN_S = 5.0
 """A position that is not to be seen so long after the deal that made it is closed by now: there is nothing to protect.
 """
 
+FILLED_UNSHOWN = "the broker calls it filled, and has not shown its deals"
+NOWHERE = "the broker has shown it neither at work nor in history, and no deals of it"
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -233,22 +236,25 @@ class Watch:
         self._looked_up = ended.looked[-1] if ended.looked else 0
         if ended.orders:
             await self._journal.write(lambda book: _record_ends(book, ended.orders, live))
-        await self._miss_deals({row.ticket for row in ended.orders if row.state == mt5.ORDER_STATE_FILLED}, live)
+        due = {row.ticket: FILLED_UNSHOWN for row in ended.orders if row.state == mt5.ORDER_STATE_FILLED}
+        due |= dict.fromkeys(set(ended.looked) - {row.ticket for row in ended.orders}, NOWHERE)
+        self._missing = {ticket: at for ticket, at in self._missing.items() if ticket not in ended.working}
+        await self._miss_deals(due, live)
 
     @property
     def problem(self) -> str:
         """What should have come and did not, in words; "" if nothing."""
         return "; ".join(self._told.values())
 
-    async def _miss_deals(self, done: set[int], live: dict[int, list[Any]]) -> None:
-        """Tell of tickets that the broker calls filled and whose deals do not show, once each."""
+    async def _miss_deals(self, due: dict[int, str], live: dict[int, list[Any]]) -> None:
+        """Tell of tickets whose deals are ``due``, and do not show, once each."""
         now_s = asyncio.get_running_loop().time()
-        self._missing |= dict.fromkeys(done - self._missing.keys(), now_s)
-        for ticket, since_s in self._missing.items():
-            if ticket in self._told or now_s - since_s < self._terminal.deals_within_s:
+        self._missing |= dict.fromkeys(due.keys() - self._missing.keys(), now_s)
+        for ticket in due.keys() - self._told.keys():
+            if now_s - self._missing[ticket] < self._terminal.deals_within_s:
                 continue
             order_id, _, attempt = live[ticket]
-            waited = f"the broker calls it filled, and has not shown its deals for {self._terminal.deals_within_s:g} s"
+            waited = f"{due[ticket]} for {self._terminal.deals_within_s:g} s"
             self._told[ticket] = f"order {order_id}, ticket {ticket}: {waited}"
             body = OutcomeUnknown(attempt=attempt, why="no_deals", message=f"ticket {ticket}: {waited}")
             # No doubt of the journal's: what the broker has is known, but not how much of it at which price.

@@ -138,6 +138,7 @@ class History:
             self._working = working
             self._calls.note_rows("orders_get", [_named(values) for values in working])
         at_work = {ticket for ticket, *_ in working}
+        shown = tuple(ticket for ticket in asked.tickets if ticket in at_work)
         looked = [ticket for ticket in asked.tickets if ticket not in at_work][:ENDS_AT_ONCE]
         orders = list[TradeOrder]()
         for ticket in looked:
@@ -145,7 +146,7 @@ class History:
                 order = _named(values)
                 self._calls.note_change("history_orders_get", {"ticket": ticket}, order)
                 orders.append(TradeOrder(**order))
-        return EndsSeen(read=True, orders=tuple(orders), looked=tuple(looked))
+        return EndsSeen(read=True, orders=tuple(orders), looked=tuple(looked), working=shown)
 
 
 _of_order = attrgetter(*ORDER_FIELDS)

@@ -145,6 +145,21 @@ def test_a_symbol_can_be_changed_while_the_market_runs(
     assert "expected" in market.http("POST", "/symbols/NOSUCH", {"volume_max": "1"})["error"]
 
 
+def test_a_whole_position_is_closed_whatever_the_grid_of_volumes_and_a_part_is_not(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None]
+) -> None:
+    market = start_market()
+    for login in (HEDGING, NETTING):
+        connect(market, login)
+        opened = send(volume=0.55)
+        market.http("POST", "/symbols/EURUSD", {"volume_min": "0.1", "volume_step": "0.1"})
+        out = {"type": 1, "position": opened.order}
+        assert send(**out, volume=0.35).retcode == mt5.TRADE_RETCODE_INVALID_VOLUME
+        assert send(**out, volume=0.55).retcode == mt5.TRADE_RETCODE_DONE
+        assert mt5.positions_get() == ()
+        market.http("POST", "/symbols/EURUSD", {"volume_min": "0.01", "volume_step": "0.01"})
+
+
 def test_filling_flags_can_lie(start_market: Callable[..., MarketProcess], connect: Callable[..., None]) -> None:
     market = start_market()
     connect(market)
@@ -175,6 +190,9 @@ def test_an_empty_market_watch_shows_a_symbol_some_time_after_its_selection(
     assert mt5.symbol_info_tick("EURUSD").bid > 0
     assert mt5.symbol_select("EURUSD")
     assert mt5.symbol_info_tick("EURUSD").bid > 0
+    assert mt5.symbol_select("GBPUSD")
+    market.http("POST", "/symbols/GBPUSD", {"first_tick_ms": 0})
+    assert mt5.symbol_info_tick("GBPUSD").bid > 0
 
 
 @pytest.mark.parametrize(

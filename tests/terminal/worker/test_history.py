@@ -192,6 +192,7 @@ def test_an_order_in_the_table_of_orders_lives_whatever_became_of_it(
     tables.orders = [order(5, state=state, type=type_, volume_initial=0.2, volume_current=0.1)]
     tables.done = [order(5, state=4)]  # the tables are not shown at the same moment
     assert ended(history, 5) == ([], [])
+    assert history.ended(ReadEnds((5,))).working == (5,)
 
 
 def test_an_order_ends_by_history_and_not_by_its_absence(tables: Tables, history: History) -> None:
