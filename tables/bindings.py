@@ -1,4 +1,4 @@
-"""Rows ``b/``: which account an incomplete signal or order was given. Written by completion alone."""
+"""Rows ``b/``: which account or accounts an incomplete signal or order was given. Written by completion alone."""
 
 from __future__ import annotations
 
@@ -6,22 +6,34 @@ from typing import Any
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import UtcTime
+from streamapp.domain.vocabulary import Lots, UtcTime
+from streamapp.messages.answer import CopyDecision
 from tables.row import Row
 
 
 class BindingRow(Row):
     """The account of an id, bound before the message is forwarded to it; ``account`` is empty where none was found.
 
-    ``fields`` are those that ClickHouse gave and the message did not, ``detail`` says what was missing.
+    Attributes:
+        weights: The accounts that get a copy of the signal each, with its weight, in place of one account.
+        fields: Those that ClickHouse gave and the message did not.
+        detail: What was missing.
+        decided: The first decision of each account on its copy, in the order they came.
     """
 
     kind: str
     id: str
     account: str
+    weights: dict[str, Lots] = Field(default_factory=dict)
     fields: dict[str, Any] = Field(default_factory=dict)
     detail: str = ""
     bound_at: UtcTime
+    decided: dict[str, CopyDecision] = Field(default_factory=dict)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether there is an account for it."""
+        return bool(self.account or self.weights)
 
 
 def binding_key(kind: str, identifier: str) -> bytes:

@@ -89,6 +89,8 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts
     "refused/1": (),  # and of this in signals
+    "copy/1": (),
+    "answer/1": (),
 }
 _SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
 _PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")

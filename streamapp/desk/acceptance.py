@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from streamapp import subjects
 from streamapp.desk.inputs import NewSignal
@@ -12,8 +13,10 @@ from streamapp.desk.state import Draft
 from streamapp.desk.submission import submit_new
 from streamapp.domain.facts import OrderCreated, make_fact
 from streamapp.domain.identifiers import order_id_for
-from streamapp.domain.signals import ACCEPTED, Verdict, judge, judge_again, not_after, signal_time
+from streamapp.domain.parameters import parameters_hash
+from streamapp.domain.signals import ACCEPTED, Verdict, judge, judge_again, not_after, signal_time, size_of
 from streamapp.errors import Unusable
+from streamapp.messages.answer import CopyDecision, CopyMessage
 from streamapp.messages.decision import DecisionMessage, RefusedMessage
 from streamapp.messages.signal import Signal
 from tables.signals import SignalRow
@@ -31,7 +34,7 @@ def decide_signal(draft: Draft, new: NewSignal) -> None:
 def _decide(draft: Draft, new: NewSignal) -> None:
     verdict = _judge(draft, new)
     order_id = None
-    if verdict == ACCEPTED:
+    if verdict.decision == "accepted":
         order_id = new.order_id or order_id_for(draft.policy.deployment, new.account, new.id)
     row = SignalRow(
         stream_seq=new.incoming.sequence,
@@ -54,9 +57,14 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
     if standing is not None and standing.account != new.account:
         return Verdict("refused", "bad_field", "order_id: expected one that no order of another account has")
     verdict = judge(
-        new.signal, draft.policy.rules, stream_time=new.incoming.at, now=draft.now, halted=draft.halted or draft.halting
+        new.signal,
+        draft.policy.rules,
+        stream_time=new.incoming.at,
+        now=draft.now,
+        halted=draft.halted or draft.halting,
+        weight=new.weight,
     )
-    return verdict if verdict != ACCEPTED or new.approval is None else new.approval
+    return verdict if verdict.decision != "accepted" or new.approval in {None, ACCEPTED} else new.approval
 
 
 def _answer_again(draft: Draft, new: NewSignal, row: SignalRow) -> None:
@@ -65,9 +73,12 @@ def _answer_again(draft: Draft, new: NewSignal, row: SignalRow) -> None:
 
 
 def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None:
+    asked, lots = signal.parameters, _lots(draft, new, signal)
+    parameters = asked if lots == asked.volume else asked.model_copy(update={"volume": lots})
     created = OrderCreated(
-        parameters=signal.parameters,
-        parameters_hash=new.fingerprint,
+        parameters=parameters,
+        # What the sender sent is known by its fingerprint, the order by what is sent on.
+        parameters_hash=new.fingerprint if parameters is asked else parameters_hash(parameters),
         signal_id=new.signal_id,
         strategy=signal.strategy,
         expected_price=signal.expected_price,
@@ -83,6 +94,10 @@ def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None
     submit_new(draft, order_id, trace)
 
 
+def _lots(draft: Draft, new: NewSignal, signal: Signal) -> Decimal:
+    return size_of(signal, draft.policy.rules, new.weight).volume
+
+
 # --- answers
 
 
@@ -92,6 +107,7 @@ def _answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, a
         return
     draft.counts["decisions", verdict.decision, verdict.reason or ""] += 1
     draft.publish(_decision(new, row, verdict, at), trace=new.incoming.trace)
+    answer_copy(draft, new, verdict, order_id=row.order_id, at=at)
     if verdict.decision in {"refused", "conflict"}:
         publish_refusal(
             draft,
@@ -107,6 +123,23 @@ def _answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, a
             new.incoming.sequence,
             new.incoming.trace,
         )
+
+
+def answer_copy(draft: Draft, new: NewSignal, verdict: Verdict, *, order_id: str | None, at: datetime) -> None:
+    """Tell completion what was decided, if this is one of a signal's copies: it answers when all of them are."""
+    if new.weight is None:
+        return
+    decision = CopyDecision(
+        account=new.account,
+        weight=new.weight,
+        decision=verdict.decision,
+        reason=verdict.reason,
+        detail=verdict.detail,
+        order_id=order_id,
+        volume=_lots(draft, new, new.signal) if verdict.decision == "accepted" and new.signal is not None else None,
+    )
+    message = CopyMessage(signal_id=new.signal_id, symbol=new.symbol, copy_=decision, at=at)
+    draft.publish(message, trace=new.incoming.trace, copy_of=new.signal_id)
 
 
 def publish_refusal(draft: Draft, refused: RefusedMessage, sequence: int, trace: str | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from streamapp.desk.acceptance import decide_signal
+from streamapp.desk.acceptance import answer_copy, decide_signal
 from streamapp.desk.effects import Effect
 from streamapp.desk.foreign import take_foreign
 from streamapp.desk.inputs import (
@@ -28,6 +28,7 @@ from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, 
 from streamapp.desk.state import NO_MEMORY, NO_TERMINAL, Alarm, Draft, Letter, Memory, Rows, TerminalStatus
 from streamapp.desk.submission import sweep, take_answer
 from streamapp.domain.facts import Fact
+from streamapp.domain.signals import Verdict
 from streamapp.errors import Unusable
 from streamapp.messages.commit import Publication
 from tables.accounts import AccountRow, account_key
@@ -112,6 +113,8 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
         if incoming is not None:
             # A traceback ends with what broke, and a letter's detail has room for 1000 bytes.
             draft.bury(incoming.dead("internal", reason[-900:]), incoming.key, incoming.partition)
+        if isinstance(each, NewSignal):
+            answer_copy(draft, each, Verdict("refused", "internal", _last_line(reason)), order_id=None, at=now)
         if isinstance(each, TerminalReport):
             # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
             count_seen(draft, each)

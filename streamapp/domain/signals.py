@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
 from streamapp.domain.guards import Limits, broken_guard
 from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.sizing import AS_ASKED, ONE, Sized, Sizing, sized
 from streamapp.domain.vocabulary import Decision, time_text
 
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
@@ -34,18 +36,22 @@ class ReadableSignal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings a decision depends on; times in seconds."""
+    """The settings a decision depends on; times in seconds, ``sizings`` by account."""
 
     accounts: frozenset[str]
     needs_approval: bool = True
     ttl_s: float = 30.0
     skew_s: float = 2.0
     limits: Limits = NO_LIMITS
+    sizings: Mapping[str, Sizing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence."""
+    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence.
+
+    The detail of an accepted one says how its volume came about, where it is not what was asked.
+    """
 
     decision: Decision
     reason: str | None = None
@@ -84,8 +90,20 @@ def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
     return f"payload:{payload_hash}" if signal is None else parameters_hash(signal.parameters)
 
 
+def size_of(signal: ReadableSignal, rules: Rules, weight: Decimal | None = None) -> Sized:
+    """Return the lots that the account trades of a signal; ``weight``: of its copy, None where it has only one."""
+    sizing = rules.sizings.get(signal.account, AS_ASKED)
+    return sized(signal.parameters.volume, sizing, ONE if weight is None else weight)
+
+
 def judge(
-    signal: ReadableSignal, rules: Rules, *, stream_time: datetime, now: datetime, halted: str | None = None
+    signal: ReadableSignal,
+    rules: Rules,
+    *,
+    stream_time: datetime,
+    now: datetime,
+    halted: str | None = None,
+    weight: Decimal | None = None,
 ) -> Verdict:
     """Return the decision on the first message of a signal: accepted or refused.
 
@@ -95,7 +113,10 @@ def judge(
         stream_time: When the message entered the stream.
         now: The clock's reading.
         halted: Why the account must not open orders now, None if it may.
+        weight: Of its copy, where it has several.
     """
+    size = size_of(signal, rules, weight)
+    order = signal.parameters.model_copy(update={"volume": size.volume})
     checks = (
         ("bad_field", _wrong_side(signal)),
         ("not_approved", _approval(signal, rules)),
@@ -105,10 +126,13 @@ def judge(
         ),
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),
-        ("guard", broken_guard(signal.parameters, rules.limits)),
+        ("guard", size.refusal or broken_guard(order, rules.limits)),
         ("halted", halted),
     )
-    return next((Verdict("refused", reason, detail) for reason, detail in checks if detail), ACCEPTED)
+    return next(
+        (Verdict("refused", reason, detail) for reason, detail in checks if detail),
+        Verdict("accepted", detail=size.how),
+    )
 
 
 def judge_again(recorded: Recorded, fingerprint: str) -> Verdict:

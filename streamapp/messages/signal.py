@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -107,15 +109,13 @@ def account_of(named: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) and value else str(value)[:128]
 
 
-def routed_account(strategy: str | None, symbol: str, routing: dict[str, str]) -> str | None:
-    """Return the account for a strategy and symbol.
+def route_of(strategy: str | None, symbol: str, routing: Mapping[str, Mapping[str, Decimal]]) -> Mapping[str, Decimal]:
+    """Return the accounts for a strategy and symbol, each with its weight; none where no route is set.
 
     The most particular of strategy/symbol, strategy/*, */symbol, */* wins.
     """
-    for key in (f"{strategy}/{symbol}", f"{strategy}/*", f"*/{symbol}", "*/*"):
-        if account := routing.get(key):
-            return account
-    return None
+    keys = (f"{strategy}/{symbol}", f"{strategy}/*", f"*/{symbol}", "*/*")
+    return next((routing[key] for key in keys if key in routing), {})
 
 
 def read_signal(named: dict[str, Any]) -> Signal:

@@ -62,8 +62,9 @@ class House:
 
     @staticmethod
     def _settings(routing: dict[str, str] | None, role: Any) -> Settings:
-        execution = ExecutionSettings(routing=routing or {})
-        return Settings(accounts={ACCOUNT: AccountSettings(login=1)}, execution=execution, role=role)
+        execution = ExecutionSettings.model_validate({"routing": routing or {}})
+        accounts = {ACCOUNT: AccountSettings(login=1), "b": AccountSettings(login=2)}
+        return Settings(accounts=accounts, execution=execution, role=role)
 
     def _build(self, settings: Settings) -> Completion:
         world = self.world

@@ -165,15 +165,18 @@ def netting_market(tmp_path: Path) -> Iterator[Market]:
         yield market
 
 
-def _accounts(margin_mode: str) -> list[dict[str, Any]]:
+def _accounts(margin_mode: str, profile: str) -> list[dict[str, Any]]:
     shared = {"server": SERVER, "balance": "1000000", "margin_mode": margin_mode, "password": "s3cret"}
+    shared["profile"] = profile
     return [{"name": ACCOUNT, "login": LOGIN, **shared}, {"name": "other", "login": OTHER_LOGIN, **shared}]
 
 
-def start_market(folder: Path, port: int, margin_mode: str = "hedging", *options: str) -> subprocess.Popen[bytes]:
+def start_market(
+    folder: Path, port: int, margin_mode: str = "hedging", *options: str, profile: str = "default"
+) -> subprocess.Popen[bytes]:
     """Start a market process on ``port`` and see it answer."""
     accounts = folder / "accounts.json"
-    accounts.write_text(json.dumps(_accounts(margin_mode)))
+    accounts.write_text(json.dumps(_accounts(margin_mode, profile)))
     command = [sys.executable, "-m", "streamapp.simulator", "--port", str(port), "--accounts", str(accounts), *options]
     with (folder / "market.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -187,10 +190,12 @@ def start_market(folder: Path, port: int, margin_mode: str = "hedging", *options
 
 
 @contextmanager
-def running_market(folder: Path, margin_mode: str = "hedging", *options: str) -> Iterator[Market]:
+def running_market(
+    folder: Path, margin_mode: str = "hedging", *options: str, profile: str = "default"
+) -> Iterator[Market]:
     """A market process for as long as the block."""
     port = free_port()
-    with start_market(folder, port, margin_mode, *options) as process:
+    with start_market(folder, port, margin_mode, *options, profile=profile) as process:
         yield Market(f"127.0.0.1:{port}")
         process.terminate()
 
@@ -220,7 +225,10 @@ async def client(nats_url: str) -> AsyncIterator[Client]:
 class TerminalProcess:
     """Lives of the real terminal process of one account, and what it says on NATS under a name of its own."""
 
-    def __init__(self, folder: Path, nats_url: str, market: Market, client: Client, account: str) -> None:
+    def __init__(
+        self, folder: Path, nats_url: str, market: Market, client: Client, account: str, *, own: str = ""
+    ) -> None:
+        """``own``: further settings of the account, as TOML."""
         self.account = account
         self.log, self.said = folder / "terminal.log", folder / "status.jsonl"
         self.reports: list[Report] = []
@@ -235,7 +243,7 @@ class TerminalProcess:
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
             f"[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = {SETTLE_WINDOW_S}\n"
             "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\nread_deadline_s = 3.0\n"
-            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
+            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n{own}\n'
         )
         self.environment = {
             **os.environ,
