@@ -271,7 +271,7 @@ def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
     if account is None:
         raise Unusable("no_account", "account: expected a name; send signals without one to topic incomplete")
     require_place(incoming, account, policy.partitions)
-    signal, fault = _read(named | {"account": named.get("account", account) or ""})
+    signal, fault = _read(named if named.get("account") is not None else named | {"account": account})
     strategy = named.get("strategy")
     return NewSignal(
         incoming,

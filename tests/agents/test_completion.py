@@ -144,6 +144,16 @@ async def test_routing_gives_a_signal_its_account_without_asking_clickhouse() ->
     assert rows.asked == 0
 
 
+@pytest.mark.parametrize("payload", [WHOLE, WHOLE | {"account": None}])
+async def test_a_signal_without_an_account_or_with_a_null_one_is_traded_by_its_routes(payload: dict[str, Any]) -> None:
+    house = House(routing={"*/EURUSD": ACCOUNT})
+    await house.world.start()
+    await house.give(payload)
+    await house.forward()
+    [decision] = house.world.archived("signal/1")
+    assert (decision["decision"], decision["account"]) == ("accepted", ACCOUNT)
+
+
 async def test_a_bound_account_holds_in_every_life_whatever_routing_says_later() -> None:
     house = House(routing={"*/*": ACCOUNT})
     await house.give(WHOLE)
