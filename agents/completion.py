@@ -282,10 +282,10 @@ class Completion:
             await self._bury(incoming, "wrong_account", detail)
             return
         if decision.account not in row.decided:
-            row = row.model_copy(update={"decided": row.decided | {decision.account: decision}})
+            row = row.with_decision(decision, said.at)
             await self._store.commit(incoming.partition, {key: row.encode()})
-        *_, last = row.decided.values()
-        if len(row.decided) == len(row.weights) and decision == last:
+        # The last one alone is answered, also when it is redelivered: not another message's by the same account.
+        if row.answered_at == said.at and [*row.decided.values()][-1] == decision:
             copies = tuple(row.decided[account] for account in row.weights)
             answer = AnswerMessage(signal_id=said.signal_id, symbol=said.symbol, copies=copies, at=said.at)
             subject = subjects.signal_answered(said.symbol)

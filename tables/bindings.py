@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field
@@ -19,6 +20,7 @@ class BindingRow(Row):
         fields: Those that ClickHouse gave and the message did not.
         detail: What was missing.
         decided: The first decision of each account on its copy, in the order they came.
+        answered_at: When the last of them was made, None while there are some to come.
     """
 
     kind: str
@@ -29,11 +31,18 @@ class BindingRow(Row):
     detail: str = ""
     bound_at: UtcTime
     decided: dict[str, CopyDecision] = Field(default_factory=dict)
+    answered_at: UtcTime | None = None
 
     @property
     def is_bound(self) -> bool:
         """Whether there is an account for it."""
         return bool(self.account or self.weights)
+
+    def with_decision(self, decision: CopyDecision, at: datetime) -> BindingRow:
+        """Return the row with the first decision of one more account."""
+        decided = self.decided | {decision.account: decision}
+        changes = {"decided": decided, "answered_at": at if len(decided) == len(self.weights) else None}
+        return self.model_copy(update=changes)
 
 
 def binding_key(kind: str, identifier: str) -> bytes:

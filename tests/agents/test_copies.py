@@ -71,8 +71,9 @@ class House:
     async def send(self, *, sequence: int = 5, **changes: Any) -> None:
         """Give completion a signal without an account."""
         value = json.dumps(WHOLE | changes).encode()
+        place: dict[str, Any] = {"sequence": sequence, "at": self.world.clock.now}
         headers = {topics.FAMILY: b"signal"}
-        given = event(value, topic=topics.INCOMPLETE, account="s-1", sequence=sequence, headers=headers)
+        given = event(value, topic=topics.INCOMPLETE, account="s-1", headers=headers, **place)
         await self.completion.handle(Incoming.of(given))
 
     def copies(self) -> list[Record]:
@@ -272,6 +273,21 @@ async def test_an_account_that_knows_the_signal_already_answers_its_copy_as_a_du
         order_id,
         None,
     )
+
+
+async def test_a_duplicate_that_was_the_last_decision_is_answered_once_whatever_is_sent_later() -> None:
+    house = await House({"a": "1", "b": "1"}).start()
+    await house.world.signal(account="a", sequence=1)
+    await house.send()
+    await house.decide()
+    known, first = sorted(house.decided(), key=lambda record: b"accepted" in record.value)
+    await house.collect(first, known)
+    house.world.later(1)
+    await house.send(sequence=6)
+    await house.decide()
+    before = house.world.outlet.calls
+    await house.collect()
+    assert (house.world.outlet.calls, len(house.answers())) == (before, 1)
 
 
 async def test_a_copy_that_can_not_be_read_is_refused_and_answered_at_every_account() -> None:
