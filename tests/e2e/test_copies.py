@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
@@ -92,6 +94,20 @@ async def test_each_account_trades_its_copy_and_one_answer_says_what_became_of_a
         assert {one["symbol"] for one in fills} == {"EURUSD"}
     refused = await eventually(lambda: desk.refusals.get(desk.signal_id("three")), "the refusal")
     assert (refused["account"], refused["reason"]) == ("careful", "guard")
+
+
+async def test_the_command_line_follows_a_signal_to_its_end_at_every_account(stack: OwnStack, desk: Desk) -> None:
+    await desk.pin("EURUSD", "1.10000", "1.10010")
+    command = [sys.executable, "-m", "streamapp.cli", "signal", "EURUSD", "sell", "0.10", "--strategy", "spread"]
+    process = await asyncio.create_subprocess_exec(*command, env=stack.environment, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    lines = output.decode().splitlines()
+    assert process.returncode == 1, "one of the three refuses"
+    assert sum("answered" in line for line in lines) == 1, lines
+    assert {account for line in lines for account in ("plain", "suffixed") if "filled" in line and account in line} == {
+        "plain",
+        "suffixed",
+    }
 
 
 async def test_a_broker_with_names_of_its_own_is_sent_them_and_what_a_person_does_there_has_ours(desk: Desk) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from streamapp import subjects
 from streamapp.domain import facts
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.reading import QuoteReply, SymbolsReply
+from streamapp.terminal.account.house_names import NAMES
+from streamapp.terminal.pipe import answers, calls, structs
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.asking import Desk
 from tests.terminal.conftest import Market, TerminalProcess, running_market
@@ -42,6 +45,21 @@ async def desk(tmp_path: Path, nats_url: str, suffixed: Market, client: Client) 
     await desk.open()
     yield desk
     terminal.end()
+
+
+def texts() -> set[str]:
+    """Return the names of all fields that cross the pipe as text."""
+    crossing = (kind for module in (answers, calls, structs) for kind in vars(module).values() if is_dataclass(kind))
+    return {field.name for kind in crossing for field in fields(kind) if "str" in str(field.type)}
+
+
+def test_a_text_that_crosses_the_pipe_is_known_for_a_name_of_a_symbol_or_for_none() -> None:
+    translated = NAMES | {"name", "after"}  # of SymbolDetails and ListSymbols
+    of_the_account = {"server", "company", "currency", "currency_base", "currency_profit", "currency_margin"}
+    words = {"comment", "description", "group", "raw", "counts", "table", "tag", "lacking", "logged_in_as"}
+    of_the_worker = {"path", "password", "module", "lock", "crash_at", "function"}
+    of_the_answer = {"last_error", "failure", "away", "broken", "error"}
+    assert texts() == translated | of_the_account | words | of_the_worker | of_the_answer
 
 
 def filled(desk: Desk, order_id: str | None) -> list[facts.Filled]:
