@@ -1,4 +1,7 @@
-"""Completion: finds the account, and the fields, of signals and orders that came without (design: architecture).
+"""Completion: what a message lacks is found here, or its sender is told (design: architecture).
+
+Of signals and orders that came without, it finds the account, and the fields. Of signals that nobody can use, not even
+to see whose they are, mirror sends the dead letters this way: they are kept, and the sender is answered.
 
 The account is bound to the id, durably, before the message is forwarded: whatever ClickHouse or ``routing`` say later,
 the id keeps its account, so that it can't become two orders on two accounts.
@@ -12,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -32,17 +35,20 @@ from streamapp.kafka.producer import Producer, Record, dead_letter_record
 from streamapp.kafka.window import Unfinished, take_all
 from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.commit import Publication
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.dead_letter import DETAIL, REASON
+from streamapp.messages.decision import undecided
+from streamapp.messages.dialect import renamed, translated
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
-from streamapp.messages.signal import account_of, renamed, route_of, signal_id_of
+from streamapp.messages.signal import account_of, route_of, signal_id_of
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings
 from tables.bindings import BindingRow, binding_key
 from tables.store import Store
 
-REQUIRED = ("symbol", "side", "order_type", "volume")
-"""What an order needs beside its id and account; without one of them routing alone is not enough."""
+REQUIRED, OF_AN_EXIT = ("symbol", "side", "order_type", "volume"), ("symbol",)
+"""What an order needs beside its id and account, and an exit beside its intent; without one of them routing alone is
+not enough."""
 LOOK_S = 2.0
 """How long one delivery waits, for it holds back acknowledgements and rebalances; then it goes to its topic's end."""
 FIRST_PAUSE_S = 0.1
@@ -142,6 +148,8 @@ class Completion:
             message = self._read(incoming)
         except Unusable as error:
             await self._bury(incoming, error.reason, error.detail)
+            if not self._is_order(incoming):
+                await self._answer(incoming, error)
             return
         known = self._bound(message.key, incoming.partition)
         row = await self._resolve(message) if known is None else known
@@ -162,16 +170,24 @@ class Completion:
 
     async def _bury(self, incoming: Incoming, reason: str, detail: str) -> None:
         self._metrics.dead_letters.labels(incoming.topic, reason).inc()
-        letter = incoming.dead(reason, detail)
-        await self._producer.send_all([dead_letter_record(letter, incoming.key, incoming.partition)])
+        if REASON in incoming.headers:
+            letter = Record(
+                topics.DEAD_LETTERS, incoming.key, incoming.payload, dict(incoming.headers), incoming.partition
+            )
+        else:
+            letter = dead_letter_record(incoming.dead(reason, detail), incoming.key, incoming.partition)
+        await self._producer.send_all([letter])
 
     def _read(self, incoming: Incoming) -> _Incomplete:
+        if (reason := incoming.text(REASON)) is not None:
+            raise Unusable(reason, incoming.text(DETAIL) or "")
         payload = json_object(incoming.payload)
         if self._is_order(incoming):
             named, topic, name = payload, topics.ORDERS_SUBMITTED, payload.get("order_id")
             identifier = signal_id_of({"signal_id": name})
         else:
-            named, topic = renamed(payload, self._settings.execution), topics.SIGNALS_APPROVED
+            execution = self._settings.execution
+            named, topic = translated(renamed(payload, execution), execution), topics.SIGNALS_APPROVED
             identifier = signal_id_of(named)
         if identifier is None:
             raise Unusable("no_id", "expected a signal_id or order_id of 1 to 128 visible ASCII characters")
@@ -201,7 +217,8 @@ class Completion:
     async def _look(self, message: _Incomplete) -> BindingRow | str:
         """Return the binding, or a sentence about what is missing."""
         said = {name: value for name, value in message.named.items() if value is not None}
-        if all(name in said for name in REQUIRED) and (route := self._route(said)):
+        required = REQUIRED if said.get("intent", "open") == "open" else OF_AN_EXIT
+        if all(name in said for name in required) and (route := self._route(said)):
             return self._binding(message, route, {})
         try:
             row = await self._row(message)
@@ -299,26 +316,38 @@ class Completion:
             await self._bury(incoming, "unresolved", row.detail)
             publications = [self._order_error(message, row)]
         else:
-            publications = self._refusal(message, row)
+            error = Unusable("unresolved", row.detail)
+            publications = self._refusal(incoming, row.id, message.symbol, error, row.bound_at)
         await self._outbox.say_aside(incoming.partition, publications, row.bound_at)
 
-    def _refusal(self, message: _Incomplete, row: BindingRow) -> list[Publication]:
-        incoming = message.incoming
-        what = {"signal_id": row.id, "account": "", "symbol": message.symbol, "reason": "unresolved"}
-        decision = DecisionMessage(
-            **what,
+    async def _answer(self, incoming: Incoming, error: Unusable) -> None:
+        """Tell the sender of a signal that nobody can use, by its place in the stream, for it may have no id."""
+        signal_id = self._readable_id(incoming)
+        publications = self._refusal(incoming, signal_id, incoming.approved_symbol or "", error, incoming.at)
+        await self._outbox.say_aside(incoming.partition, publications, incoming.at)
+
+    def _readable_id(self, incoming: Incoming) -> str | None:
+        try:
+            return signal_id_of(renamed(json_object(incoming.payload), self._settings.execution))
+        except Unusable:
+            return None
+
+    def _refusal(
+        self, incoming: Incoming, signal_id: str | None, symbol: str, error: Unusable, at: datetime
+    ) -> list[Publication]:
+        decision, refused = undecided(
+            error,
+            signal_id=signal_id,
+            account="",
+            symbol=symbol,
             stream_seq=incoming.sequence,
-            decision="refused",
-            detail=row.detail,
-            at=row.bound_at,
-            payload=incoming.payload.decode("utf-8", "replace"),
+            at=at,
+            payload=incoming.payload,
         )
-        refused = RefusedMessage(**what, detail=row.detail, at=row.bound_at)
+        subject = subjects.signal_refused(symbol)
         return [
             Publication(decision.encode(), trace=incoming.trace),
-            self._published(
-                incoming, refused, subjects.signal_refused(message.symbol), "refused", "", row.id, incoming.sequence
-            ),
+            self._published(incoming, refused, subject, "refused", "", signal_id or "", incoming.sequence),
         ]
 
     def _order_error(self, message: _Incomplete, row: BindingRow) -> Publication:

@@ -12,7 +12,7 @@ import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -34,6 +34,9 @@ from streamapp.ports import Ports
 from streamapp.subjects import RESERVED_ACCOUNTS
 
 Role = Literal["both", "execution", "connector"]
+Meaning = TypeVar("Meaning")
+WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
+"""The fields of a signal whose values are words."""
 SymbolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Route = Annotated[dict[str, Lots], BeforeValidator(lambda value: {value: 1} if isinstance(value, str) else value)]
 """Accounts, each with the weight that a signal's volume is multiplied by for it; one account alone has weight 1."""
@@ -116,9 +119,28 @@ class ExecutionSettings(Section):
     field_names: dict[str, str] = Field(
         default_factory=dict, description="Our field name = the name in the risk engine's messages and rows."
     )
-    value_names: dict[str, str] = Field(
-        default_factory=dict, description="The risk engine's word = ours, e.g. LONG = buy."
+    value_names: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict,
+        description="The risk engine's word = ours, e.g. LONG = buy, in any field; or by field, e.g. side = {1 = buy}. "
+        "Without regard to case; `buy_limit` says side and order_type.",
     )
+
+    @field_validator("value_names")
+    @classmethod
+    def _in_lower_case(cls, names: dict[str, str | dict[str, str]]) -> dict[str, str | dict[str, str]]:
+        for field, words in names.items():
+            if isinstance(words, dict) and field not in get_args(WordField):
+                raise ValueError(f"expected words of {', '.join(get_args(WordField))}, got a table for {field}")
+        return {
+            name: _folded(meaning) if isinstance(meaning, dict) else meaning for name, meaning in _folded(names).items()
+        }
+
+
+def _folded(words: dict[str, Meaning]) -> dict[str, Meaning]:
+    folded = {word.casefold(): meaning for word, meaning in words.items()}
+    if len(folded) < len(words):
+        raise ValueError("expected each word once, without regard to case")
+    return folded
 
 
 class GuardSettings(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 ORIGIN_HEADER = "Streamapp-Origin"
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
@@ -58,6 +59,7 @@ EXECUTION_OUT = StreamSpec(
         ),
         "positions.>",
         "accounts.>",
+        "signals.accepted.>",
         "signals.refused.>",
         "signals.answered.>",
         "reconciliation.>",
@@ -87,6 +89,18 @@ def token(text: str) -> str:
 def signal_approved(symbol: str) -> str:
     """Return the subject on which a risk engine publishes an approved signal."""
     return f"{SIGNALS_APPROVED}.{token(symbol)}"
+
+
+def approved_symbol(subject: str) -> str | None:
+    """Return the symbol that a subject of approved signals names; None for ``-``, and for any other subject."""
+    prefix = f"{SIGNALS_APPROVED}."
+    name = subject.removeprefix(prefix) if subject.startswith(prefix) else "-"
+    return None if name == "-" else unquote(name)
+
+
+def signal_accepted(symbol: str) -> str:
+    """Return the subject of the answer to a signal that is an order."""
+    return f"signals.accepted.{token(symbol)}"
 
 
 def signal_refused(symbol: str) -> str:

@@ -5,12 +5,14 @@ A row knows its own deals and judges one by itself: whether it is new is never a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
-from streamapp.domain.orders import Deal
+from streamapp.domain.facts import Filled
+from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
 
@@ -88,6 +90,23 @@ class PositionRow(Row):
         row._states = self._states_after(added)
         return row
 
+    def owned(self, numbers: Iterable[int], owner: Owner) -> PositionRow:
+        """Return the row with deals that turned out to be an order's: its OrderCreated came after them."""
+        wanted = frozenset(numbers)
+        newest = tuple(
+            said.model_copy(update={"deal": replaced(said.deal, owner=owner)}) if said.number in wanted else said
+            for said in self.newest
+        )
+        # Built anew: a copy would keep the positions as they were remembered without an owner.
+        return PositionRow(**{**{name: getattr(self, name) for name in type(self).model_fields}, "newest": newest})
+
+    def before(self, filled: Filled) -> PositionState:
+        """Return the position just before a deal, which may be in it already; deals folded away count as earlier."""
+        deals = _merged(self.newest).values()
+        moment = (filled.time, filled.deal)
+        earlier = [deal for deal in deals if deal.filled is not None and (deal.filled.time, deal.filled.deal) < moment]
+        return self.state if len(earlier) == len(deals) else fold_deals(earlier, self.base)
+
     def revisions(self, wanted: Iterable[str]) -> list[PositionRevision]:
         """Return the revisions that some facts made, ascending; those folded away are left out: they have been told."""
         ids = set(wanted)
@@ -117,11 +136,7 @@ class PositionRow(Row):
         return self._after(self.newest[: place + 1]) if known is None else known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
-        deals: dict[int, Deal] = {}
-        for said in several:
-            known = deals.get(said.number)
-            deals[said.number] = said.deal if known is None else known.merged(said.deal)
-        return fold_deals(deals.values(), self.base)
+        return fold_deals(_merged(several).values(), self.base)
 
 
 class PositionRevision(NamedTuple):
@@ -130,6 +145,39 @@ class PositionRevision(NamedTuple):
     rev: int
     said: DealRecord
     state: PositionState
+
+
+class PositionIndex:
+    """The positions that are open, in memory: nobody iterates over the rows. Kept up by commits, as the orders' is."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+
+    def open(self, account: str, symbol: str) -> frozenset[int]:
+        """Return the ids of an account's open positions of a symbol."""
+        return frozenset(self._open.get((account, symbol), ()))
+
+    def put(self, row: PositionRow, partition: int) -> None:
+        """Replace what is known of a position by its durable row."""
+        state, place = row.state, (row.account, row.state.symbol)
+        if state.net:
+            self._open[place][row.position_id] = partition
+        elif place in self._open:
+            self._open[place].pop(row.position_id, None)
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the positions of ``partitions``: they belong to another worker."""
+        for place, known in self._open.items():
+            self._open[place] = {one: partition for one, partition in known.items() if partition not in partitions}
+
+
+def _merged(several: Iterable[DealRecord]) -> dict[int, Deal]:
+    """Return each deal, by its ticket, as all that is said of it."""
+    deals: dict[int, Deal] = {}
+    for said in several:
+        known = deals.get(said.number)
+        deals[said.number] = said.deal if known is None else known.merged(said.deal)
+    return deals
 
 
 def _moment(said: DealRecord) -> tuple[float, int]:

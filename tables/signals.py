@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamapp.domain.exits import Goal
 from streamapp.domain.signals import Recorded, Verdict
 from streamapp.domain.vocabulary import UtcTime
 from tables.row import Row
@@ -10,7 +11,8 @@ from tables.row import Row
 class SignalRow(Row):
     """A decision, accepted or refused: duplicates and conflicts follow from it and are not kept.
 
-    ``stream_seq`` is the message that was decided on: the same one again is a redelivery.
+    ``stream_seq`` is the message that was decided on: the same one again is a redelivery. ``goal``: an accepted exit
+    that is not done yet; ``order_id`` is then its first order's, as it stays.
     """
 
     stream_seq: int
@@ -19,6 +21,7 @@ class SignalRow(Row):
     parameters_hash: str | None = None
     order_id: str | None = None
     decided_at: UtcTime
+    goal: Goal | None = None
 
     @property
     def recorded(self) -> Recorded:

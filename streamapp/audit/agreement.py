@@ -96,15 +96,25 @@ def _positions_differ(truth: Witness, other: Witness) -> Iterator[str]:
 
 
 def _decisions_differ(evidence: Evidence) -> Iterator[str]:
-    accepted = {decision.order_id for decision in evidence.decisions if decision.decision == "accepted"}
-    # An order that closes a position is somebody's request to the terminal, and no signal's.
-    of_signals = {key for key, order in evidence.archive.orders.items() if not order.signal_id.startswith(CLOSING)}
-    for order_id in sorted((accepted ^ of_signals) - {None}, key=str):
-        side = "a decision but no order" if order_id in accepted else "an order but no decision"
-        yield f"order {order_id}: there is {side}"
-    refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
-    if refused != evidence.refused:
-        yield f"refusals: {refused} decided, {evidence.refused} published on NATS"
+    # An order that closes a position by itself is somebody's request to the terminal, and no signal's.
+    of_signals = {
+        key: order for key, order in evidence.archive.orders.items() if not order.signal_id.startswith(CLOSING)
+    }
+    decided = {(each.account, each.signal_id) for each in evidence.decisions if each.order_id is not None}
+    accepted = {each.order_id for each in evidence.decisions if each.decision == "accepted"} - {None}
+    for order_id in sorted(accepted - of_signals.keys(), key=str):
+        yield f"order {order_id}: there is a decision but no order"
+    for order_id, order in sorted(of_signals.items()):
+        if (order.account, order.signal_id) not in decided:
+            yield f"order {order_id}: there is an order but no decision"
+    # A duplicate is answered with what stands: it has the reason of the decision that it repeats.
+    refused = sum(decision.reason is not None for decision in evidence.decisions)
+    for answer, count, told in (
+        ("accepted", len(evidence.decisions) - refused, evidence.accepted),
+        ("refused", refused, evidence.refused),
+    ):
+        if count != told:
+            yield f"signals {answer}: {count} decided, {told} answered on NATS"
 
 
 def _answers_differ(evidence: Evidence) -> Iterator[str]:

@@ -117,7 +117,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All witnesses of one run.
+    """All witnesses of one run; ``accepted`` and ``refused`` are the answers to senders on NATS.
 
     ``ledger`` is None where the broker is no simulated one. ``sent`` is the word of those who sent the signals: without
     it a signal that was lost on its way to the first decision is in nobody's story. It need not be complete.
@@ -128,6 +128,7 @@ class Evidence:
     archive: Witness
     tables: Witness
     decisions: tuple[DecisionView, ...]
+    accepted: int
     refused: int
     dead_letters: tuple[DeadLetterView, ...]
     ledger: tuple[LedgerEntry, ...] | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -57,7 +58,7 @@ async def gather_evidence(settings: Settings, nats: Client, sent: Sequence[SentV
     Reads everything from the start: for demonstrations and tests.
     """
     archive = await archive_witness(settings)
-    nats_witness, refused = await nats_witness_of(nats)
+    nats_witness, answers = await nats_witness_of(nats)
     warehouse, decisions = await warehouse_witness(settings)
     return Evidence(
         nats=nats_witness,
@@ -65,7 +66,8 @@ async def gather_evidence(settings: Settings, nats: Client, sent: Sequence[SentV
         archive=archive,
         tables=await tables_witness(settings, archive.orders),
         decisions=decisions,
-        refused=refused,
+        accepted=answers["accepted/1"],
+        refused=answers["refused/1"],
         dead_letters=tuple(map(_dead_letter_view, await read_topic(settings, topics.DEAD_LETTERS))),
         ledger=await ledger_of(settings),
         sent=tuple(sent),
@@ -185,16 +187,16 @@ def _view_of(account: str, order_id: str, state: OrderState) -> OrderView:
     )
 
 
-async def nats_witness_of(nats: Client) -> tuple[Witness, int]:
-    """Return what NATS was told, and how many refusals."""
+async def nats_witness_of(nats: Client) -> tuple[Witness, Counter[str]]:
+    """Return what NATS was told, and how many answers to senders of signals, by schema."""
     orders: dict[str, OrderView] = {}
     fills: dict[str, FillView] = {}
     positions: dict[tuple[str, int], PositionView] = {}
     revs: dict[tuple[str, int], int] = {}
     fill_revs: dict[str, int] = {}
-    refused: set[tuple[str, str, str]] = set()
+    answers: set[tuple[str, str]] = set()
     for stream in (EXECUTION_IN.name, EXECUTION_OUT.name):
-        async for subject, message in read_stream(nats, stream):
+        async for _, message in read_stream(nats, stream):
             schema = message.get("schema")
             if schema == "order/1" and message["rev"] > getattr(orders.get(message["order_id"]), "rev", 0):
                 orders[message["order_id"]] = order_view(message)
@@ -205,9 +207,10 @@ async def nats_witness_of(nats: Client) -> tuple[Witness, int]:
                 key = (message["account"], message["position_id"])
                 if message["rev"] > revs.get(key, 0):
                     revs[key], positions[key] = message["rev"], position_view(message)
-            elif schema == "refused/1":
-                refused.add((subject, message["signal_id"], json.dumps(message, sort_keys=True)))
-    return Witness("NATS", orders, fills, _open_only(positions.values())), len(refused)
+            elif schema in {"accepted/1", "refused/1"}:
+                answers.add((schema, json.dumps(message, sort_keys=True)))
+    witness = Witness("NATS", orders, fills, _open_only(positions.values()))
+    return witness, Counter(schema for schema, _ in answers)
 
 
 async def read_stream(nats: Client, stream: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:

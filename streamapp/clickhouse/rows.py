@@ -88,7 +88,8 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "account/1": ("accounts",),
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts
-    "refused/1": (),  # and of this in signals
+    "accepted/1": (),  # and of these in signals
+    "refused/1": (),
     "copy/1": (),
     "answer/1": (),
 }

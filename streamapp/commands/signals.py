@@ -19,7 +19,7 @@ from streamapp.settings import Settings, load_settings
 if TYPE_CHECKING:
     pass
 
-HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.refused.>", "signals.answered.>")
+HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.accepted.>", "signals.refused.>", "signals.answered.>")
 """The subjects on which the life of a signal is told."""
 EXPIRATION_FORMATS = ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"]
 

@@ -33,7 +33,7 @@ _ANSWERS: dict[Kind, str] = {
     "conflicting": "conflict",
     "refused": "refused",
     "rejected": "accepted",
-    "broken": "dead_letter",
+    "broken": "refused",
 }
 _UNFILLED = frozenset({"rejected", "failed"})
 """How an order ends that the broker rejects, or that the terminal knows it would."""

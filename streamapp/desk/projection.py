@@ -15,6 +15,7 @@ from streamapp.desk.rendering import (
     fill_message,
     is_news,
     is_published_by_us,
+    known_deal,
     order_message,
     position_message,
 )
@@ -23,7 +24,7 @@ from streamapp.domain import facts
 from streamapp.domain.anomalies import is_allowed
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import apply, deal_of
-from streamapp.domain.orders import Deal, OrderState
+from streamapp.domain.orders import Deal, OrderState, Owner, replaced
 from streamapp.domain.status import status_of
 from streamapp.messages.fill import FillMessage
 from tables.orders import OrderRow
@@ -51,10 +52,12 @@ def add_fact(draft: Draft, fact: Fact, trace: str | None = None, *, journal_epoc
         state = _add_to_order(draft, row, fact, trace, journal_epoch)
         if state is None:
             return
+        if isinstance(fact.body, facts.OrderCreated) and state.deals:
+            _own_deals(draft, fact, state)
     elif isinstance(fact.body, DEALS):
         if not _is_new_deal(draft, fact):
             return
-        message = fill_message(fact.account, fact, None)
+        message = fill_message(fact.account, fact, None, _opening_of(draft, fact, None))
         if message is not None:
             _publish_fill(draft, message, trace, ours=is_published_by_us(fact))
     moved = _add_to_positions(draft, fact, state, trace) if isinstance(fact.body, DEALS) else False
@@ -126,7 +129,7 @@ def _publish_revision(draft: Draft, row: OrderRow, revision: Revision, fact: Fac
         )
     ours = is_published_by_us(fact)
     if isinstance(fact.body, DEALS):
-        fill = fill_message(row.account, fact, revision.state)
+        fill = fill_message(row.account, fact, revision.state, _opening_of(draft, fact, revision.state))
         if fill is not None:
             _publish_fill(draft, fill, trace, ours=ours)
         return
@@ -177,12 +180,42 @@ def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[
     """Return the position of a fact's deal and what it says of it: the deal, and a bust that came before the deal."""
     number, deal = deal_of(fact)
     known = Deal() if state is None else state.deals.get(number, Deal())
-    filled = deal.filled or known.filled or (fact.body.was if isinstance(fact.body, facts.FillBusted) else None)
+    filled = known_deal(fact, state)
     if filled is None or filled.position_id == 0:
         return None, []
     name = fact.fact_id.removeprefix(f"{fact.account}:deal:")
-    records = [DealRecord(fact_id=name, number=number, deal=deal)]
+    records = [DealRecord(fact_id=name, number=number, deal=replaced(deal, owner=_owner_of(fact, state)))]
     if known.busted >= 0 and deal.busted < 0:
         taken_back = Deal(busted=known.busted)
         records.append(DealRecord(fact_id=f"{number}:busted:{known.busted}", number=number, deal=taken_back))
     return filled.position_id, records
+
+
+def _opening_of(draft: Draft, fact: Fact, state: OrderState | None) -> Owner | None:
+    """Return whose order opened the position that a fact's deal closes; None where it closes none of ours."""
+    filled = known_deal(fact, state)
+    row = None if filled is None else draft.position(filled.position_id)
+    if filled is None or row is None:
+        return None
+    before = row.before(filled)
+    return None if before.side in {None, filled.side} else before.opened_by
+
+
+def _own_deals(draft: Draft, fact: Fact, state: OrderState) -> None:
+    """Name the owner of deals that came before their order's OrderCreated."""
+    owner = _owner_of(fact, state)
+    assert owner is not None
+    places: dict[int, set[int]] = {}
+    for number, deal in state.deals.items():
+        if deal.filled is not None:
+            places.setdefault(deal.filled.position_id, set()).add(number)
+    for position_id, numbers in places.items():
+        row = draft.position(position_id)
+        if row is not None:
+            draft.put_position(row.owned(numbers, owner))
+
+
+def _owner_of(fact: Fact, state: OrderState | None) -> Owner | None:
+    if fact.order_id is None or state is None or state.created is None:
+        return None
+    return Owner(fact.order_id, state.created.signal_id, state.created.strategy)

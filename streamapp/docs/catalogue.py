@@ -14,7 +14,7 @@ from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.command import CommandRequest
 from streamapp.messages.commit import CommitMessage
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
 from streamapp.messages.fill import FillMessage, ForeignFill
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
@@ -115,7 +115,14 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
-    Channel("NATS", "signals.refused.{symbol}", "refusals and conflicts", (RefusedMessage,), sends=True),
+    Channel("NATS", "signals.accepted.{symbol}", "answers to signals that are orders", (AcceptedMessage,), sends=True),
+    Channel(
+        "NATS",
+        "signals.refused.{symbol}",
+        "answers to all other signals: refusals and conflicts",
+        (RefusedMessage,),
+        sends=True,
+    ),
     Channel(
         "NATS",
         "signals.answered.{symbol}",

@@ -19,6 +19,7 @@ from streamapp.domain.vocabulary import (
     DealEntry,
     DealReason,
     Frozen,
+    Intent,
     Lots,
     Magic,
     Money,
@@ -31,12 +32,17 @@ CancelReason = Literal["user", "broker", "ioc_remainder", "fok", "kill_switch"]
 
 
 class OrderCreated(Frozen):
-    """We mean to send this order. Said by execution, once for each accepted signal."""
+    """We mean to send this order. Said by execution, once for each accepted signal; of an exit once a position.
+
+    ``position_id``: it closes (a part of) that position.
+    """
 
     parameters: OrderParameters
     parameters_hash: str
     signal_id: str
     strategy: str | None = None
+    intent: Intent = "open"
+    position_id: int | None = None
     expected_price: BoundedDecimal | None = None
     max_slippage_points: int | None = None
     signal_at: UtcTime

@@ -10,8 +10,10 @@ import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 
+from pydantic import Field
+
 from streamapp.domain.facts import Filled
-from streamapp.domain.orders import EXACT, Deal
+from streamapp.domain.orders import EXACT, Deal, Owner
 from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
@@ -22,6 +24,10 @@ class PositionState(Frozen):
 
     ``realized_profit`` is what the broker booked: profit, commission, swap and fee of every deal, those that opened
     included, so it is what the position has done to the balance so far.
+
+    ``opened_by`` is whose deal opened what is open, or was open last; None for somebody else's. ``shares`` are the
+    signed lots that each strategy's own orders ("" for those without one) have made of it since it was flat: they do
+    not add up to ``net`` where others, the broker's stops among them, have traded on it too.
     """
 
     symbol: str = ""
@@ -30,6 +36,9 @@ class PositionState(Frozen):
     realized_profit: Money = Decimal(0)
     currency: str = ""
     at: UtcTime | None = None
+    opened_at: UtcTime | None = None
+    opened_by: Owner | None = None
+    shares: dict[str, Money] = Field(default_factory=dict)
 
     @property
     def side(self) -> Side | None:
@@ -41,6 +50,14 @@ class PositionState(Frozen):
         """The open lots."""
         return abs(self.net)
 
+    def share_of(self, strategies: Iterable[str] | None) -> Decimal:
+        """Return the open lots that are these strategies' own, of all of ours for None; never more than is open."""
+        own = self.shares.values() if strategies is None else (self.shares.get(name, Decimal(0)) for name in strategies)
+        lots = Decimal(0)
+        for each in own:
+            lots = EXACT.add(lots, each)
+        return min(abs(lots), self.volume) if (lots > 0) == (self.net > 0) else Decimal(0)
+
 
 def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> PositionState:
     """Return the position that ``deals`` make, in whatever order they are given: they count by time, then deal ticket.
@@ -51,13 +68,13 @@ def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> Posi
         base: A position to start from, made of deals that come before all of these.
     """
     known = sorted(
-        ((deal.filled, deal.stands) for deal in deals if deal.filled is not None),
+        ((deal.filled, deal) for deal in deals if deal.filled is not None),
         key=lambda one: (one[0].time, one[0].deal),
     )
     state = base or PositionState()
-    for filled, stands in known:
-        if stands:
-            state = _booked(state, filled)
+    for filled, deal in known:
+        if deal.stands:
+            state = _booked(state, filled, deal.owner)
     if state.at is None and known:
         last = known[-1][0]
         state = state.model_copy(update={"symbol": last.symbol, "currency": last.currency, "at": last.time})
@@ -73,8 +90,10 @@ def symbol_position_id(account: str, symbol: str) -> int:
     return 1 << 51 | int.from_bytes(digest[:6], "big")
 
 
-def _booked(state: PositionState, filled: Filled) -> PositionState:
-    net = EXACT.add(state.net, filled.volume if filled.side == "buy" else EXACT.minus(filled.volume))
+def _booked(state: PositionState, filled: Filled, owner: Owner | None) -> PositionState:
+    signed = filled.volume if filled.side == "buy" else EXACT.minus(filled.volume)
+    net = EXACT.add(state.net, signed)
+    opens = net != 0 and (state.net == 0 or (net > 0) != (state.net > 0))
     money = state.realized_profit
     for amount in (filled.profit, filled.commission, filled.swap, filled.fee):
         money = EXACT.add(money, amount)
@@ -85,7 +104,17 @@ def _booked(state: PositionState, filled: Filled) -> PositionState:
         realized_profit=money,
         currency=filled.currency or state.currency,
         at=filled.time if state.at is None else max(state.at, filled.time),
+        opened_at=filled.time if opens else state.opened_at,
+        opened_by=owner if opens else state.opened_by,
+        shares=_shares({} if opens or net == 0 else state.shares, net if opens else signed, owner, net),
     )
+
+
+def _shares(before: dict[str, Decimal], signed: Decimal, owner: Owner | None, net: Decimal) -> dict[str, Decimal]:
+    if owner is None or net == 0:
+        return before
+    name = owner.strategy or ""
+    return {**before, name: EXACT.add(before.get(name, Decimal(0)), signed)}
 
 
 def _average(state: PositionState, filled: Filled, net: Decimal) -> Decimal | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import Connection, Frozen, Magic, Money, Side, UtcTime
+from streamapp.domain.vocabulary import Connection, Frozen, Magic, MarginMode, Money, Side, UtcTime
 from streamapp.messages.envelope import Message
 
 
@@ -28,6 +28,7 @@ class AccountMessage(Message):
     margin_level: Money | None = None
     currency: str | None = None
     leverage: int | None = None
+    margin_mode: MarginMode | None = None
     epoch: str | None = None
     at: UtcTime
 

@@ -7,20 +7,28 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import BoundedDecimal, DealEntry, DealReason, Frozen, Lots, Money, Side, UtcTime
+from streamapp.domain.vocabulary import BoundedDecimal, DealEntry, DealReason, Frozen, Lots, Magic, Money, Side, UtcTime
 from streamapp.messages.envelope import Message
 from streamapp.messages.order import Slippage
 
 
 class FillMessage(Message):
-    """fill/1 as we publish it. ``order_id`` is None for a deal that is no order's of ours."""
+    """fill/1 as we publish it. ``order_id`` is None for a deal that is no order's of ours.
+
+    Of a deal that closes, wholly or in part, ``opening_…`` are the order and the signal that opened the position, also
+    where a stop loss, a take profit, a stop-out or a person closed it; None where no order of ours opened it.
+    ``strategy`` is the order's, or else that of the opening. ``magic`` is the deal's, as the broker shows it.
+    """
 
     schema_: Literal["fill/1"] = Field("fill/1", alias="schema")
     fill_id: str
     revision: int = 0
     order_id: str | None
     signal_id: str | None = None
+    opening_order_id: str | None = None
+    opening_signal_id: str | None = None
     account: str
+    strategy: str | None = None
     symbol: str
     side: Side
     entry: DealEntry
@@ -28,6 +36,7 @@ class FillMessage(Message):
     deal: int
     ticket: int
     position_id: int
+    magic: Magic = 0
     volume: Lots
     price: Money
     commission: Money = Decimal(0)

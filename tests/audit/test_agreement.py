@@ -34,6 +34,7 @@ def agreeing() -> Evidence:
         archive=witness("archive"),
         tables=witness("tables"),
         decisions=(DecisionView("a", "s1", 1, "accepted", None, "o1"),),
+        accepted=1,
         refused=0,
         dead_letters=(),
         ledger=(LEDGER_ORDER, LEDGER_DEAL),

@@ -7,8 +7,9 @@ from decimal import Decimal
 from streamapp.demo.signals import SYMBOLS, Script
 from streamapp.domain.signals import ACCEPTED, Rules, judge
 from streamapp.errors import Unusable
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import read_signal
+from streamapp.messages.signal import Signal
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 MIDS = {"EURUSD": "1.1", "GBPUSD": "1.3", "USDJPY": "150", "XAUUSD": "2400"}
@@ -61,7 +62,9 @@ def test_broken_ones_can_not_be_executed() -> None:
 
 
 def test_pending_orders_of_every_type_and_lifetime_are_good_signals() -> None:
-    signals = [read_signal(json_object(payload)) for kind, _, payload in played(1, pending=1.0) if kind == "good"]
+    read = [read_signal(json_object(payload)) for kind, _, payload in played(1, pending=1.0) if kind == "good"]
+    signals = [signal for signal in read if isinstance(signal, Signal)]
+    assert len(signals) == len(read)
     rules = Rules(accounts=frozenset({"a", "b"}))
     assert all(judge(signal, rules, stream_time=NOW, now=NOW) == ACCEPTED for signal in signals)
     assert {(signal.order_type, signal.time_in_force) for signal in signals} == {

@@ -467,6 +467,7 @@ async def test_reports_move_an_order_of_ours_from_claimed_to_its_end() -> None:
     await world.report(said(deal(9, "0.4"), order_id), said(cancelled().body, order_id), first_seq=4)
     assert (world.order_row(order_id).status, str(world.order_row(order_id).state.filled)) == ("cancelled", "0.4")
     assert world.subjects == [
+        "signals.accepted.EURUSD",
         "orders.pending.EURUSD",
         "orders.submitted.EURUSD",
         "orders.partially_filled.EURUSD",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamapp.domain.facts import Fact, Filled
 from streamapp.domain.fold import deal_of
-from streamapp.domain.orders import Deal
+from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals, symbol_position_id
 from tests.kit.examples import at, busted, corrected, deal, filled
 
@@ -157,3 +157,50 @@ def test_a_foreign_fill_without_a_position_gets_one_for_its_symbol() -> None:
     assert one == symbol_position_id("demo", "EURUSD")
     assert len({one, symbol_position_id("demo", "GBPUSD"), symbol_position_id("other", "EURUSD")}) == 3
     assert 2**51 <= one < 2**52
+
+
+OURS = Owner("o-1", "s-1", "breakout")
+
+
+def test_a_position_is_whose_deal_opened_it_also_when_others_closed_it() -> None:
+    opened = replaced(booked(1, "1", "1.10"), owner=OURS)
+    stopped = booked(2, "1", "1.05", "sell", reason="sl")
+    state = fold_deals([opened, stopped])
+    assert (state.opened_by, state.opened_at, state.shares, state.net) == (OURS, at(1), {}, Decimal(0))
+    again = fold_deals([booked(3, "1", "1.10")], state)
+    assert (again.opened_by, again.opened_at, again.shares) == (None, at(3), {})
+
+
+def test_each_strategy_has_its_share_of_one_net_position() -> None:
+    # +1 by breakout, +2 without a strategy, -0.5 by breakout, -2 by hand: 0.5 are open.
+    other = Owner("o-2", "s-2")
+    state = fold_deals(
+        [
+            replaced(booked(1, "1", "1.10"), owner=OURS),
+            replaced(booked(2, "2", "1.10"), owner=other),
+            replaced(booked(3, "0.5", "1.10", "sell"), owner=OURS),
+        ]
+    )
+    assert state.shares == {"breakout": Decimal("0.5"), "": Decimal(2)}
+    assert [state.share_of([name]) for name in ("breakout", "", "x")] == [Decimal("0.5"), Decimal(2), Decimal(0)]
+    assert state.share_of(None) == Decimal("2.5")
+    less = fold_deals([booked(4, "2.2", "1.10", "sell")], state)
+    # Nobody's share is more than what is open.
+    assert {less.net, less.share_of([""]), less.share_of(["breakout"])} == {Decimal("0.3")}
+
+
+def test_a_reversal_leaves_what_is_open_to_who_reversed() -> None:
+    state = fold_deals(
+        [
+            replaced(booked(1, "1", "1.10"), owner=OURS),
+            replaced(booked(2, "3", "1.2", "sell"), owner=Owner("o-2", "s-2")),
+        ]
+    )
+    assert (state.shares, state.opened_by) == ({"": Decimal(-2)}, Owner("o-2", "s-2"))
+    assert (state.share_of([""]), state.share_of(["breakout"])) == (Decimal(2), Decimal(0))
+
+
+def test_a_share_on_the_other_side_of_what_is_open_is_none() -> None:
+    state = fold_deals([replaced(booked(1, "1", "1.10"), owner=OURS), booked(2, "3", "1.2", "sell")])
+    more = fold_deals([replaced(booked(3, "1", "1.10"), owner=OURS)], state)
+    assert (more.net, more.share_of(["breakout"])) == (Decimal(-1), Decimal(0))

@@ -132,11 +132,11 @@ async def test_a_worker_that_is_killed_among_copies_sends_none_twice_and_answers
     await eventually(lambda: any(desk.statuses(name) for name in names), "an order on its way")
     os.kill(stack.pid_of("trading"), signal.SIGKILL)
     for name in names:
-        copies = (await eventually(lambda: desk.answers.get(desk.signal_id(name)), name))[0]["copies"]  # noqa: B023
+        copies = (await eventually(lambda: desk.split.get(desk.signal_id(name)), name))[0]["copies"]  # noqa: B023
         assert [copy["decision"] for copy in copies] == ["accepted", "accepted", "refused"], copies
         for order_id in of_two(desk, name):
             await filled(desk, order_id)
-        answers = {json.dumps(answer) for answer in desk.answers[desk.signal_id(name)]}
+        answers = {json.dumps(answer) for answer in desk.split[desk.signal_id(name)]}
         assert len(answers) == 1, "a repeated answer says the same"
 
 
