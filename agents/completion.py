@@ -37,7 +37,7 @@ from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DETAIL, REASON
 from streamapp.messages.decision import undecided
-from streamapp.messages.dialect import renamed, translated
+from streamapp.messages.dialect import renamed, translated, with_text_ids
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
 from streamapp.messages.signal import account_of, route_of, signal_id_of
@@ -183,8 +183,8 @@ class Completion:
             raise Unusable(reason, incoming.text(DETAIL) or "")
         payload = json_object(incoming.payload)
         if self._is_order(incoming):
-            named, topic, name = payload, topics.ORDERS_SUBMITTED, payload.get("order_id")
-            identifier = signal_id_of({"signal_id": name})
+            named, topic = with_text_ids(payload), topics.ORDERS_SUBMITTED
+            identifier = signal_id_of({"signal_id": named.get("order_id")})
         else:
             execution = self._settings.execution
             named, topic = translated(renamed(payload, execution), execution), topics.SIGNALS_APPROVED

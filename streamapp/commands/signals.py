@@ -14,6 +14,7 @@ from rich.console import Console
 from streamapp.commands.life import Life
 from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
 from streamapp.errors import StreamappError
+from streamapp.messages.signal import no_signal_id, signal_id_of
 from streamapp.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def signal(  # noqa: PLR0917 -- the arguments of a command line
         "take_profit": take_profit,
         "approved_at": time_text(datetime.now(UTC)),
     }
+    if signal_id_of(payload) is None:
+        raise no_signal_id(payload)  # its answer would name no id to know it by
     status = asyncio.run(_send_and_follow(load_settings(), payload, wait_s))
     raise typer.Exit(0 if status == "filled" else 1)
 

@@ -23,10 +23,17 @@ from streamapp.domain.vocabulary import LARGEST_INTEGER, Lots
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
-from streamapp.messages.dialect import read_signal, renamed, require_known_fields, translated
+from streamapp.messages.dialect import (
+    connector_fields,
+    read_signal,
+    renamed,
+    require_known_fields,
+    translated,
+    with_text_ids,
+)
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.error import ForeignError
-from streamapp.messages.fill import ForeignFill
+from streamapp.messages.fill import BESIDE, ForeignFill
 from streamapp.messages.operation import Outcome
 from streamapp.messages.report import BadReport, Report, read_batch
 from streamapp.messages.signal import AnySignal, account_of, no_signal_id, signal_id_of
@@ -261,7 +268,7 @@ def read_order(incoming: Incoming) -> dict[str, Any]:
     Raises:
         Unusable: it is no JSON object.
     """
-    named = json_object(incoming.payload)
+    named = with_text_ids(json_object(incoming.payload))
     if COMPLETED in incoming.headers:
         named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
     if named.get("account") is None and (account := incoming.text(topics.ACCOUNT)) is not None:
@@ -397,16 +404,31 @@ def _fingerprint(signal: AnySignal | None, incoming: Incoming) -> str:
 def _broker_answer(incoming: Incoming) -> list[RecordInput]:
     match incoming.text(topics.FAMILY):
         case "fill":
-            return [ForeignReport(incoming, _foreign(ForeignFill, incoming))]
+            return _fill(incoming)
         case "error":
-            return [ForeignReport(incoming, _foreign(ForeignError, incoming))]
+            return [_error(incoming)]
         case _:
             return _reports(incoming)
 
 
-def _foreign(model: type[Any], incoming: Incoming) -> Any:
+def _fill(incoming: Incoming) -> list[RecordInput]:
+    """Return a fill, and beside it what of it can't be used: no executed volume is lost for a field beside it."""
+    fields = connector_fields(json_object(incoming.payload))
     try:
-        return model.model_validate_json(incoming.payload)
+        return [ForeignReport(incoming, ForeignFill.model_validate(fields))]
+    except ValidationError as error:
+        wrong = {each["loc"][0] for each in error.errors()}
+        reason, detail = reason_and_detail(error)
+        if not wrong <= BESIDE:
+            raise Unusable(reason, detail) from None
+    usable = {name: value for name, value in fields.items() if name not in wrong}
+    told = Spoiled(incoming, Unusable(reason, f"{detail}; booked without {', '.join(sorted(map(str, wrong)))}"))
+    return [ForeignReport(incoming, ForeignFill.model_validate(usable)), told]
+
+
+def _error(incoming: Incoming) -> ForeignReport:
+    try:
+        return ForeignReport(incoming, ForeignError.model_validate(connector_fields(json_object(incoming.payload))))
     except ValidationError as error:
         raise Unusable(*reason_and_detail(error)) from None
 

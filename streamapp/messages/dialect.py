@@ -33,11 +33,19 @@ def renamed(payload: Mapping[str, Any], execution: ExecutionSettings) -> dict[st
     ours: dict[str, Any] = {}
     for name in NAMES:
         value = payload.get(execution.field_names.get(name, name))
-        if name in _TEXTS and isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
         if not is_blank(value) or (name == "account" and value is not None):
             ours[name] = value
-    return ours
+    return with_text_ids(ours)
+
+
+def with_text_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of any message, its ids, account and strategy as text where they are whole numbers."""
+    texts = {
+        name: str(fields[name])
+        for name in _TEXTS
+        if isinstance(fields.get(name), int) and not isinstance(fields[name], bool)
+    }
+    return {**fields, **texts}
 
 
 def is_blank(value: object) -> bool:
@@ -96,7 +104,7 @@ def _is_slip(word: str, name: str) -> bool:
     return is_swapped or rest[1:] in {expected, expected[1:]} or rest == expected[1:]
 
 
-_TEXTS = frozenset({"signal_id", "account", "strategy"})
+_TEXTS = ("signal_id", "order_id", "fill_id", "error_id", "account", "strategy")
 _LONG_NAME = 7
 """Letters of a name from which on a slip is told from another word: "size" is no slip of "side"."""
 # How other platforms call what we have; by the letters alone. Of a required field the loss is seen anyway, but volume:
@@ -171,6 +179,18 @@ _WORDS: dict[str, dict[str, str]] = {
     },
     "fill_policy": {f"order_filling_{word}": word for word in ("fok", "ioc", "return")},
 }
+
+
+# --- connectors
+
+
+def connector_fields(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a foreign connector's fill or error that have a value: ids as text, words in lower case."""
+    fields = with_text_ids({name: value for name, value in payload.items() if not is_blank(value)})
+    for name in ("side", "entry", "reason", "kind"):
+        if isinstance(word := fields.get(name), str):
+            fields[name] = word.strip().casefold()
+    return fields
 
 
 # --- values

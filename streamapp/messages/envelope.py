@@ -64,14 +64,17 @@ REPEATED = KeyGivenTwice()
 def json_object(payload: bytes, *, parse_float: Callable[[str], Any] = Decimal) -> dict[str, Any]:
     """Return the JSON object in ``payload``, its fractions as exact Decimals, or what ``parse_float`` makes of them.
 
-    A key that is given more than once has the value ``REPEATED``.
+    A key that is given more than once has the value ``REPEATED``. A byte order mark, as Windows writes it, is skipped.
 
     Raises:
         Unusable: reason ``not_json`` or ``not_an_object``.
     """
     try:
         value = json.loads(
-            payload.decode(), parse_float=parse_float, parse_constant=_refuse_constant, object_pairs_hook=_object
+            payload.decode("utf-8-sig"),
+            parse_float=parse_float,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
         )
         if b"\\ud" in payload or b"\\uD" in payload:
             json.dumps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -51,10 +51,16 @@ class FillMessage(Message):
     busted: bool = False
 
 
+MOST_MONEY = 10**15
+"""No market is so large. The sum over all deals of a position still fits what the warehouse keeps (28 digits before the
+point), and so no stranger's number can stop the ledger or a sink."""
+_Amount = Annotated[BoundedDecimal, Field(ge=-MOST_MONEY, le=MOST_MONEY)]
+
+
 class ForeignFill(Frozen):
     """What we need of a fill from someone else's connector: order_id, fill_id (or deal), volume and price.
 
-    The rest if it is there.
+    The rest if it is there; what of ``BESIDE`` can't be used is left out, for the fill counts all the same.
     """
 
     order_id: str = Field(min_length=1, max_length=128)
@@ -70,9 +76,13 @@ class ForeignFill(Frozen):
     position_id: int | None = None
     volume: Lots
     price: BoundedDecimal
-    commission: BoundedDecimal = Decimal(0)
-    swap: BoundedDecimal = Decimal(0)
-    fee: BoundedDecimal = Decimal(0)
-    profit: BoundedDecimal = Decimal(0)
+    commission: _Amount = Decimal(0)
+    swap: _Amount = Decimal(0)
+    fee: _Amount = Decimal(0)
+    profit: _Amount = Decimal(0)
     currency: str = ""
     at: UtcTime | None = None
+
+
+BESIDE = frozenset({"reason", "ticket", "commission", "swap", "fee", "profit", "currency", "at"})
+"""The fields of a foreign fill on which neither the executed volume nor the position depends."""

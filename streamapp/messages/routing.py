@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamapp.errors import Unusable
-from streamapp.messages.dialect import renamed
+from streamapp.messages.dialect import renamed, with_text_ids
 from streamapp.messages.signal import account_of, no_signal_id, signal_id_of
 from streamapp.settings import ExecutionSettings
 
@@ -49,9 +49,9 @@ def addressee(family: Family, payload: dict[str, Any], execution: ExecutionSetti
         case "signal":
             return _of_signal(renamed(payload, execution))
         case "order":
-            return _of_order(payload)
+            return _of_order(with_text_ids(payload))
         case "fill" | "error":
-            return _of_broker_answer(family, payload)
+            return _of_broker_answer(family, with_text_ids(payload))
         case "reports" | "log" | "snapshot":
             account = _text(payload, "account")
             if account is None:

@@ -145,6 +145,12 @@ async def test_routing_gives_a_signal_its_account_without_asking_clickhouse() ->
     assert rows.asked == 0
 
 
+async def test_an_exit_needs_no_more_than_its_symbol_to_be_routed() -> None:
+    house = House(Rows(down=True), routing={"*/EURUSD": ACCOUNT})
+    await house.give({"signal_id": "s-1", "status": "approved", "symbol": "EURUSD", "intent": "close"})
+    assert house.forwarded().headers[topics.ACCOUNT] == b"a"
+
+
 @pytest.mark.parametrize("payload", [WHOLE, WHOLE | {"account": None}])
 async def test_a_signal_without_an_account_or_with_a_null_one_is_traded_by_its_routes(payload: dict[str, Any]) -> None:
     house = House(routing={"*/EURUSD": ACCOUNT})

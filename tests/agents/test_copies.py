@@ -30,6 +30,7 @@ ACCOUNTS: dict[str, Any] = {
 }
 WEIGHTS = {"a": "1", "b": "0.5", "c": "0.01"}
 """Of 0.1 lots ``a`` trades 0.1, ``b`` 0.15, and what is left for ``c`` is nothing."""
+EXIT: dict[str, Any] = {"intent": "close", "side": None, "order_type": None, "volume": None}
 PARTITION = partition_of("s-1", 8)
 
 
@@ -70,10 +71,10 @@ class House:
 
     async def send(self, *, sequence: int = 5, **changes: Any) -> None:
         """Give completion a signal without an account."""
-        value = json.dumps(WHOLE | changes).encode()
-        place: dict[str, Any] = {"sequence": sequence, "at": self.world.clock.now}
+        said = WHOLE | changes
+        place: dict[str, Any] = {"account": said["signal_id"], "sequence": sequence, "at": self.world.clock.now}
         headers = {topics.FAMILY: b"signal"}
-        given = event(value, topic=topics.INCOMPLETE, account="s-1", headers=headers, **place)
+        given = event(json.dumps(said).encode(), topic=topics.INCOMPLETE, headers=headers, **place)
         await self.completion.handle(Incoming.of(given))
 
     def copies(self) -> list[Record]:
@@ -99,7 +100,9 @@ class House:
     async def collect(self, *records: Record) -> None:
         """Give completion the decisions, all that are new if none is named."""
         for record in records or self.decided():
-            given = event(record.value, topic=record.topic, account="s-1", headers=dict(record.headers))
+            assert record.key is not None
+            account, headers = record.key.decode(), dict(record.headers)
+            given = event(record.value, topic=record.topic, account=account, headers=headers)
             await self.completion.handle(Incoming.of(given))
 
     def _new(self, topic: str) -> list[Record]:
@@ -288,6 +291,37 @@ async def test_a_duplicate_that_was_the_last_decision_is_answered_once_whatever_
     before = house.world.outlet.calls
     await house.collect()
     assert (house.world.outlet.calls, len(house.answers())) == (before, 1)
+
+
+async def test_an_exit_for_nothing_is_answered_for_at_every_account_of_its_route() -> None:
+    house = await House().start()
+    await house.send(**EXIT)
+    await house.decide()
+    await house.collect()
+    [answer] = house.answers()
+    said = [(one["account"], one["decision"], one["order_id"], one["volume"]) for one in answer["copies"]]
+    assert said == [(account, "accepted", None, None) for account in WEIGHTS]
+    assert {one["detail"] for one in answer["copies"]} == {
+        "nothing to close: no lots of EURUSD of the strategy are open"
+    }
+
+
+async def test_an_exit_is_answered_for_when_it_is_done_and_by_no_duplicate_before() -> None:
+    house = await House({"a": "0.5"}).start()
+    await house.send()
+    await house.send(signal_id="x-1", sequence=6, **EXIT)
+    await house.send(signal_id="x-1", sequence=7, **EXIT)
+    await house.decide()
+    await house.collect()
+    assert [one["signal_id"] for one in house.answers()] == ["s-1"], "the order that it waits for is under way"
+    house.world.later(30)
+    await house.world.tick()
+    await house.collect()
+    [_, answer] = house.answers()
+    assert (answer["signal_id"], [(one["decision"], one["reason"]) for one in answer["copies"]]) == (
+        "x-1",
+        [("refused", "stale")],
+    )
 
 
 async def test_a_copy_that_can_not_be_read_is_refused_and_answered_at_every_account() -> None:

@@ -16,6 +16,7 @@ from streamapp.domain.parameters import parameters_hash
 from streamapp.domain.sizing import Sizing, sized
 from streamapp.settings import AccountSettings, GuardSettings, Settings
 from tests.kit.desk import ACCOUNT, SIGNAL, DeskWorld
+from tests.kit.market import Market
 
 HALF: dict[str, Any] = {"volume_factor": Decimal("0.5"), "volume_step": Decimal("0.01")}
 SMALL = st.decimals(min_value=Decimal("0.001"), max_value=50, places=3)
@@ -78,6 +79,28 @@ async def test_a_volume_that_comes_to_less_than_the_smallest_is_refused_with_all
     [refused] = world.published("refused/1")
     assert (refused["reason"], refused["detail"]) == ("guard", detail)
     assert (world.facts(), world.terminals.submits) == ([], [])
+
+
+async def test_an_exit_that_names_lots_closes_the_accounts_share_of_them_and_one_that_names_none_all() -> None:
+    world = await house(**HALF).start()
+    market = Market(world)
+    await world.signal("s-1", volume="2")
+    await market.run()
+    await world.signal("x-1", intent="reduce", volume="0.5", side=None, order_type=None)
+    await market.run()
+    assert list(market.open.values()) == [Decimal("0.75")]
+    row = world.signal_row("x-1")
+    assert row is not None
+    assert row.verdict.detail == "volume 0.25: 0.5 asked, weight 1, volume_factor 0.5, volume_step 0.01"
+    await world.signal("x-2", intent="close", volume=None, side=None, order_type=None)
+    await market.run()
+    assert market.open == {}
+
+
+async def test_an_exit_that_rounds_to_nothing_is_refused() -> None:
+    world = await house(**HALF).start()
+    await world.signal("x-1", intent="reduce", volume="0.01", side=None, order_type=None)
+    assert decided(world) == [("refused", "guard")]
 
 
 async def test_the_guard_looks_at_the_volume_that_is_traded() -> None:

@@ -119,6 +119,13 @@ def test_a_charts_price_at_a_market_order_is_the_expected_one() -> None:
     assert told == "price: expected none at a market order beside expected_price 1.085, got 1.0851"
 
 
+# --- bytes
+
+
+def test_a_byte_order_mark_says_nothing() -> None:
+    assert read(b"\xef\xbb\xbf" + json.dumps(MARKET).encode()) == read(MARKET)
+
+
 # --- ids and names
 
 

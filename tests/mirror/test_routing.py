@@ -221,11 +221,14 @@ def test_a_foreign_fill_without_an_account_goes_where_its_order_is() -> None:
 
 
 WHO = [
+    ("both", "signals.approved.X", {"signal_id": 7, "account": 77}, (b"signal", b"7", b"77")),
+    ("connector", "orders.submitted.X", {"order_id": 7, "account": 77}, (b"order", b"7", b"77")),
+    ("both", "broker.fill.X", {"order_id": "o", "account": 77}, (b"fill", b"o", b"77")),
     ("both", "signals.approved.X", {"signal_id": "s"}, (b"signal", b"s", None)),
     ("both", "signals.approved.X", {"signal_id": "s", "account": ""}, (b"signal", b"s", b"")),
     ("connector", "orders.submitted.X", {"order_id": "o", "account": "ä"}, (b"order", b"o", "ä".encode())),
     ("both", "broker.fill.X", {"order_id": "o"}, (b"fill", b"o", None)),
-    ("both", "broker.fill.X", {"account": "a", "order_id": 7}, (b"fill", None, b"a")),
+    ("both", "broker.fill.X", {"account": "a", "order_id": [7]}, (b"fill", None, b"a")),
     ("both", "broker.error.X", {"order_id": "o", "account": "a"}, (b"error", b"o", b"a")),
     ("both", "mt5.report.a", {"account": "a", "order_id": "o"}, (b"reports", None, b"a")),
     ("both", "mt5.log.a", {"account": "a"}, (b"log", None, b"a")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 from typing import Any
 
@@ -34,43 +35,54 @@ def test_a_number_that_no_market_has_is_refused(hedging: MarketProcess, fields: 
 
 def test_reckoning_with_such_a_number_harms_nobody(hedging: MarketProcess) -> None:
     for largest in (1e300, 9.9e8, float("nan")):
-        assert mt5.order_calc_margin(0, "EURUSD", largest, largest) is not None
-        assert mt5.order_calc_profit(0, "EURUSD", largest, 1.1, largest) is not None
+        assert math.isfinite(mt5.order_calc_margin(0, "EURUSD", largest, largest))
+        assert math.isfinite(mt5.order_calc_profit(0, "EURUSD", largest, 1.1, largest))
     assert hedging.http("GET", "/health")["status"] == "ok"
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "words"),
     [
-        ("/faults", "[[]]"),
-        ("/faults", '[""]'),
-        ("/faults", "[" * 100_000),
-        ("/faults", '{"kind": "hang", "params": 5}'),
-        ("/faults", '{"kind": "hang", "for_ms": Infinity}'),
-        ("/faults", '{"kind": "hang", "on": "order_sent"}'),
-        ("/faults", '{"kind": "timeout_late", "nth": 1, "params": {"ms": "soon"}}'),
-        ("/faults", '{"kind": "partial", "nth": 1, "params": {"share": "half"}}'),
-        ("/faults", '{"kind": "partial", "nth": 1, "params": {"share": 2}}'),
-        ("/faults", '{"kind": "visibility_lag", "params": {"orders": "late"}}'),
-        ("/faults", '{"kind": "comment_rewrite", "params": {"how": "twice"}}'),
-        ("/faults", '{"kind": "foreign_activity", "nth": 1, "params": {"action": "correct", "price": "x"}}'),
-        ("/faults", '{"kind": "foreign_activity", "params": {"action": "close", "volume": "-5"}}'),
-        ("/quotes/EURUSD", '{"bid": "NaN", "ask": "NaN"}'),
-        ("/quotes/EURUSD", '{"bid": "1e50", "ask": "1e50"}'),
-        ("/quotes/EURUSD", "[]"),
+        ("/faults", "[[]]", "a fault to be an object"),
+        ("/faults", '[""]', "a fault to be an object"),
+        ("/faults", "[" * 100_000, "RecursionError"),
+        ("/faults", '{"kind": "hang", "params": 5}', "params to be an object"),
+        ("/faults", '{"kind": "hang", "for_ms": Infinity}', "OverflowError"),
+        ("/faults", '{"kind": "hang", "on": "order_sent"}', "on to be one of"),
+        ("/faults", '{"kind": "timeout_late", "nth": 1, "params": {"ms": "soon"}}', "params.ms to be a number"),
+        ("/faults", '{"kind": "partial", "nth": 1, "params": {"share": "half"}}', "params.share"),
+        ("/faults", '{"kind": "partial", "nth": 1, "params": {"share": 2}}', "params.share"),
+        ("/faults", '{"kind": "visibility_lag", "params": {"orders": "late"}}', "params.orders"),
+        ("/faults", '{"kind": "comment_rewrite", "params": {"how": "twice"}}', "params.how"),
+        (
+            "/faults",
+            '{"kind": "foreign_activity", "nth": 1, "params": {"action": "correct", "price": "x"}}',
+            "params.price",
+        ),
+        ("/faults", '{"kind": "foreign_activity", "params": {"action": "close", "volume": "-5"}}', "params.volume"),
+        ("/quotes/EURUSD", '{"bid": "NaN", "ask": "NaN"}', "InvalidOperation"),
+        ("/quotes/EURUSD", '{"bid": "1e50", "ask": "1e50"}', "0 < bid <= ask"),
+        ("/quotes/EURUSD", "[]", "TypeError"),
     ],
 )
-def test_a_control_request_that_makes_no_sense_is_refused(hedging: MarketProcess, path: str, body: str) -> None:
+def test_a_control_request_that_makes_no_sense_is_refused(
+    hedging: MarketProcess, path: str, body: str, words: str
+) -> None:
     answer = _http(hedging, f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}")
     assert b" 400 " in answer.splitlines()[0]
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].startswith("expected ")
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert error.startswith("expected ")
+    assert words in error
     assert not hedging.http("GET", "/faults")
     assert send().retcode == mt5.TRADE_RETCODE_DONE
 
 
-@pytest.mark.parametrize("head", ["GET http://[x HTTP/1.1", "POST /faults HTTP/1.1\r\nContent-Length: \xb2"])
-def test_a_head_that_makes_no_sense_is_refused(hedging: MarketProcess, head: str) -> None:
-    assert _http(hedging, f"{head}\r\n\r\n").split(b" ")[1] in {b"400", b"413"}
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [("GET http://[x HTTP/1.1", b"400"), ("POST /faults HTTP/1.1\r\nContent-Length: \xb2", b"413")],
+)
+def test_a_head_that_makes_no_sense_is_refused(hedging: MarketProcess, head: str, status: bytes) -> None:
+    assert _http(hedging, f"{head}\r\n\r\n").split(b" ")[1] == status
     assert hedging.http("GET", "/health")["status"] == "ok"
 
 

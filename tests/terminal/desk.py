@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,12 +187,23 @@ class Desk:
 
 
 @asynccontextmanager
-async def desks(folder: Path, nats_url: str, *options: str, mode: str = "hedging") -> AsyncIterator[TerminalProcess]:
-    """A market, a terminal that runs, and a client that listens, for as long as the block."""
-    with running_market(folder, mode, *options) as market:
+async def desks(
+    folder: Path,
+    nats_url: str,
+    *options: str,
+    mode: str = "hedging",
+    profile: str = "default",
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[TerminalProcess]:
+    """A market, a terminal that runs, and a client that listens, for as long as the block.
+
+    ``options`` are the market's; ``settings`` are the terminal's, by their names in the environment.
+    """
+    with running_market(folder, mode, *options, profile=profile) as market:
         async with connected(nats_url) as client:
             account = f"d{folder.name.encode().hex()[-20:]}{os.getpid()}"
             terminal = TerminalProcess(folder, nats_url, market, client, account)
+            terminal.environment |= {f"STREAMAPP_{name}": value for name, value in (settings or {}).items()}
             await terminal.listen()
             terminal.start()
             try:

@@ -318,7 +318,8 @@ def deals_seen(shown: dict[str, Any]) -> DealsSeen:
 
 
 def ends_seen(shown: dict[str, Any]) -> EndsSeen:
-    return EndsSeen(shown["read"], structs(TradeOrder, shown["orders"]), tuple(shown["looked"]))
+    orders, looked, working = structs(TradeOrder, shown["orders"]), shown["looked"], shown.get("working", ())
+    return EndsSeen(shown["read"], orders, tuple(looked), tuple(working))
 
 
 def positions_page(shown: list[dict[str, Any]] | None) -> Page[TradePosition]:

@@ -175,11 +175,12 @@ async def test_a_journal_that_can_not_be_written_ends_the_process_and_nothing_wa
     await eventually(lambda: first.poll() is not None, "its end")
     assert first.returncode == 2  # its sentence has no disk either
     await desk.terminal.client.flush()
-    assert inbox.pending_msgs == 0 or b'"row":{' not in (await inbox.next_msg(timeout=1)).data
+    answers = [(await inbox.next_msg(timeout=1)).data for _ in range(inbox.pending_msgs)]
+    assert not [answer for answer in answers if b'"row":{' in answer]
     assert desk.orders_of(order) == []
     desk.terminal.start()
     assert (await desk.terminal.ready()).epoch == desk.epoch
-    assert (await desk.terminal.submit(order)).state in {"recorded", "started"}
+    await desk.terminal.submit(order)
     await desk.says(order, *ACCEPTED)
     desk.orders.append(order)
     await desk.close()

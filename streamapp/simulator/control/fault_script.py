@@ -18,7 +18,7 @@ _FIELDS = {"kind", "account", "on", "nth", "probability", "times", "for_ms", "pa
 # Whole numbers, and amounts. What else there is are words.
 _WHOLE = (
     "ms", "after_ms", "after_login_ms", "steps", "extra", "retcode", "code", "length", "position", "order", "deal",
-    "orders", "positions", "hist_orders", "hist_deals", "history_orders", "history_deals",
+    "orders", "positions", "hist_orders", "hist_deals", "history_orders", "history_deals", "magic",
 )  # fmt: skip
 _AMOUNTS = ("price", "volume", "share", "sl", "tp", "ratio")
 _REWRITINGS = ("truncate", "append", "replace", "empty")
@@ -82,6 +82,8 @@ def _params(kind: str, given: Any) -> dict[str, Any]:
         raise ValueError(f"expected params.action of foreign_activity to be one of {ACTIONS}, got {action!r}")
     if action == "correct" and "price" not in params:
         raise ValueError(f"expected params.price, the price to correct a deal to, got {params}")
+    if action == "relabel" and not {"magic", "comment"} & params.keys():
+        raise ValueError(f"expected params.magic or params.comment, what a deal is to be called, got {params}")
     if action == "split" and not Decimal(str(params.get("ratio", 0))):
         raise ValueError(f"expected params.ratio, how many there are for one, got {params}")
     return params

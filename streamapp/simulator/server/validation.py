@@ -73,10 +73,12 @@ def check_order_type(ctx: RequestContext) -> int:
 
 
 def check_volume(ctx: RequestContext) -> int:
-    """The volume is within its limits and on its step."""
+    """The volume is within its limits and on its step, or is a whole position, which another step may have left."""
     if ctx.request.action not in PLACING:
         return 0
     symbol, volume = ctx.known, ctx.request.volume
+    if not ctx.opens and ctx.position is not None and volume == ctx.position.volume <= symbol.volume_max:
+        return 0
     if not symbol.volume_min <= volume <= symbol.volume_max:
         return mt5.TRADE_RETCODE_INVALID_VOLUME
     rest = (volume - symbol.volume_min) % symbol.volume_step

@@ -31,14 +31,14 @@ class SymbolQuotes:
         self._state = state
         self._infos = infos
         self._hidden: set[str] = set()
-        self._quoted_from_ms: dict[str, int] = {}
+        self._selected_ms: dict[str, int] = {}
         self._books: set[str] = set()
 
     def begin(self, account: SimulatedAccount) -> None:
         """A login: the Market Watch is what the broker's profile puts into it, all symbols unless it says which."""
         shown = account.profile.market_watch
         traded = {position.symbol for position in account.positions.live.values()} | set(account.pending)
-        self._quoted_from_ms = {}
+        self._selected_ms = {}
         self._hidden = set() if shown is None else set(account.symbols) - shown - traded
         self._books = set()
 
@@ -65,7 +65,8 @@ class SymbolQuotes:
 
     def _not_the_present(self, symbol: SymbolSpec) -> Tick | None:
         """What is shown in place of the present quote: none yet, or the last one before the connection was lost."""
-        if self._state.now() < self._quoted_from_ms.get(symbol.name, 0):
+        selected_ms = self._selected_ms.get(symbol.name)
+        if selected_ms is not None and self._state.now() < selected_ms + symbol.first_tick_ms:
             return NO_TICK
         off = self._state.standing("disconnect")
         return off.quotes.get(symbol.feed) if off else None
@@ -81,7 +82,7 @@ class SymbolQuotes:
         account = self._state.account
         if enable:
             if name in self._hidden:
-                self._quoted_from_ms[name] = self._state.now() + account.symbols[name].first_tick_ms
+                self._selected_ms[name] = self._state.now()
             self._hidden.discard(name)
             return "true"
         held = account.exposures.get(name)

@@ -374,11 +374,19 @@ class BrokerConnection:
         self.hedging = account.margin_mode == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
         now = self._as_if_never_set_back(self._clock())
         if tick and tick.time_msc and self.time.observe(tick.time_msc, now):
-            offset = str(self.time.offset_s)
-            logger.info("the broker's server clock is %s s ahead of UTC", offset)
-            await self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
+            await self._keep_offset()
         if await self._synchronised(tick):
             await self._become(*self._permitted(terminal, account))
+
+    def learn_deal_time(self, deal_ms: int, at: datetime) -> None:
+        """Take the server's time of a deal that was made just now, ``at`` by our clock, as what its clock shows."""
+        if self.time.observe_deal(deal_ms, at):
+            self._keep_offset()
+
+    def _keep_offset(self) -> asyncio.Future[None]:
+        offset = str(self.time.offset_s)
+        logger.info("the broker's server clock is %s s ahead of UTC", offset)
+        return self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
 
     def _not_our_account(
         self, terminal: TerminalInfo | None, account: AccountInfo | None

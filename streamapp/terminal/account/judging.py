@@ -32,8 +32,9 @@ from streamapp.terminal.pipe.structs import TradeRequest, number
 logger = logging.getLogger(__name__)
 
 QUOTE_WITHIN_S = 2.0
-"""How long an order waits for the first tick of a symbol that nobody looked at before, for one that moves, or for a
-position as its deals left it: a subscription takes a second. Others go on meanwhile."""
+"""How long an order waits for the first tick of a symbol that nobody looked at before, for a server's clock that has
+changed to be learned, or for a position as its deals left it: a subscription takes a second, a clock two looks. Others
+go on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,19 @@ class Judged:
 
 @dataclass
 class _Aside:
-    """An order that waits for a quote: until when (of the loop), and the time of the last quote that it saw."""
+    """An order that waits for a quote.
+
+    Attributes:
+        until_s: Until when, by the loop's time.
+        why: What it waits for, in the words of a refusal.
+        quote_ms: The time of the last quote that it saw.
+        has_moved: Whether that was another one than before.
+    """
 
     until_s: float
+    why: str
     quote_ms: int = 0
+    has_moved: bool = False
 
 
 class Judge:
@@ -136,14 +146,12 @@ class Judge:
         denied = judged.denied | ({judged.request["type_filling"]} if is_denied else frozenset[int]())
         return await self.judged(order.model_copy(update={"attempt": order.attempt + 1}), denied)
 
-    def may_wait(self, order_id: str) -> bool:
+    def may_wait(self, order_id: str, why: str) -> bool:
         """Return whether an order that can't be judged yet may come again in a moment; False: it has, long enough."""
         now_s = asyncio.get_running_loop().time()
-        aside = self._asides.setdefault(order_id, _Aside(now_s + QUOTE_WITHIN_S))
-        if now_s >= aside.until_s:
-            self.forget(order_id)
-            return False
-        return True
+        aside = self._asides.setdefault(order_id, _Aside(now_s + QUOTE_WITHIN_S, why))
+        aside.why = why
+        return now_s < aside.until_s
 
     def forget(self, order_id: str) -> None:
         """Remember no longer since when an order waits."""
@@ -157,7 +165,9 @@ class Judge:
         """
         refuse_halted(self._journal.book, order)
         if self._clock() >= order.not_after:
-            raise RefusedError("stale", f"not after {order.not_after.isoformat()}")
+            aside = self._asides.get(order.order_id)
+            why = f": {aside.why}" if aside is not None else ""
+            raise RefusedError("stale", f"not after {order.not_after.isoformat()}{why}")
         if not await self._connection.settled(order.not_after):
             health = self._connection.health
             raise RefusedError("stale", f"still {health.connection} at {order.not_after.isoformat()}: {health.detail}")
@@ -169,12 +179,17 @@ class Judge:
                 raise NotYetError("guard", f"order {other} may still change position {order.position_id}")
 
     def _has_moved(self, order: SubmitRequest, prepared: Prepared) -> bool:
-        """Return whether the quote is another one than when the order was put aside."""
+        """Return whether the quote has become another one since the order was put aside: it is fresh, then.
+
+        Not before the end of its wait: most likely the server's clock has changed, and once that is known the facts of
+        the order have the right times.
+        """
         aside = self._asides.get(order.order_id)
         if aside is None or prepared.tick is None:
             return False
         before, aside.quote_ms = aside.quote_ms, prepared.tick.time_msc
-        return before not in (0, aside.quote_ms)
+        aside.has_moved = aside.has_moved or before not in (0, aside.quote_ms)
+        return aside.has_moved and asyncio.get_running_loop().time() >= aside.until_s
 
     async def _request(self, order: SubmitRequest, prepared: Prepared, denied: frozenset[int]) -> TradeRequest:
         assert prepared.symbol is not None

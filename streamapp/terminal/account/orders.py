@@ -245,15 +245,15 @@ class Execution:
         try:
             await self._execute(taken)
         except RefusedError as refused:
-            if not (isinstance(refused, NotYetError) and self._put_aside(taken)):
+            if not (isinstance(refused, NotYetError) and self._put_aside(taken, refused.message)):
                 await self._refuse(taken, taken.order.attempt, refused.reason, refused.message)
 
-    def _put_aside(self, taken: _Taken) -> bool:
+    def _put_aside(self, taken: _Taken, why: str) -> bool:
         """Let an order come again in a moment; False if it has waited long enough.
 
         It keeps its place among those that were submitted: whoever comes meanwhile has its INTENT written first.
         """
-        if not self._judge.may_wait(taken.order.order_id):
+        if not self._judge.may_wait(taken.order.order_id, why):
             return False
         asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._waiting.put_nowait, taken)
         return True
@@ -318,11 +318,14 @@ class Execution:
             until=time.server_s(now + FUTURE),
         )
 
-    def _deals(self, answer: Answered[SendResult], generation: int) -> list[Filled]:
+    def _deals(self, answer: Answered[SendResult], judged: Judged) -> list[Filled]:
         """Return the deals that came with an answer, if what this connection shows is believed."""
-        if self._connection.generation != generation:
+        if self._connection.generation != judged.generation:
             return []
         rows = [row for row in answer.value.deals or () if row.volume > 0]
+        for row in rows:
+            if row.magic == judged.request["magic"]:  # surely of this order, and so made since it was sent
+                self._connection.learn_deal_time(row.time_msc, datetime.fromtimestamp(answer.value.at, UTC))
         try:
             return [filled(row, self._connection.currency, self._connection.time) for row in rows]
         except (ArithmeticError, ValueError, TypeError):
@@ -349,7 +352,7 @@ class Execution:
             return await self._again(judged, returned, verdict, answer)
         # Not awaited: the next order is judged meanwhile, and its STARTED shares this commit. A kill before it is on
         # disk leaves a STARTED row, which the next life takes for the doubt that it is.
-        deals = self._deals(answer, judged.generation)
+        deals = self._deals(answer, judged)
 
         def write(book: Book) -> tuple[OpeningVerdict, bool]:
             note(book, order, returned, answer)

@@ -47,7 +47,7 @@ def judge(
         guards: The limits.
         time: The server's clock.
         now: The time.
-        quote_moved: The quote is another one than at the look before: it is fresh, whatever the server's clock says.
+        quote_moved: The quote has moved while the order waited: it is fresh, whatever the server's clock says.
 
     Raises:
         NotYetError: it may hold in a moment.

@@ -33,7 +33,7 @@ class ServerTime:
         such tick in a row on; at once if it is near to a whole half hour ahead: no tick is from its own server's
         future.
         """
-        moved = self._last_ms not in (0, tick_ms)
+        moved, known = self._last_ms not in (0, tick_ms), self._last_ms == tick_ms
         self._last_ms = tick_ms
         self._newest_ms = max(self._newest_ms, tick_ms)
         ahead_s = tick_ms / 1000 - now.timestamp()
@@ -42,11 +42,27 @@ class ServerTime:
             return False
         offset_s, other, self._other = _nearest(ahead_s), self._other, ahead_s
         is_told_twice = moved and other is not None and abs(ahead_s - other) <= _AGREE_S
-        if not (is_told_twice or self._is_told_at_once(ahead_s, offset_s)):
+        # One that was seen before says no more than it did then: a deal may have shown a clock that went back since.
+        if not (is_told_twice or (not known and self._is_told_at_once(ahead_s, offset_s))):
             return False
-        # Where the clock went back, the newest tick was of another time.
-        self.offset_s, self._other, self._newest_ms = offset_s, None, tick_ms
+        self._change(offset_s, tick_ms)
         return True
+
+    def observe_deal(self, deal_ms: int, now: datetime) -> bool:
+        """Learn from a deal of an order that was sent just now; True if the offset changed.
+
+        There is no fresher time of the server's: where the clock changes while an order is on its way, the deal shows
+        it before any tick does.
+        """
+        ahead_s = deal_ms / 1000 - now.timestamp()
+        if self.offset_s is None or abs(ahead_s - self.offset_s) <= _PLAUSIBLE_S:
+            return False
+        self._change(_nearest(ahead_s), deal_ms)
+        return True
+
+    def _change(self, offset_s: int, newest_ms: int) -> None:
+        # Where the clock went back, the newest tick was of another time.
+        self.offset_s, self._other, self._newest_ms = offset_s, None, newest_ms
 
     def _is_told_at_once(self, ahead_s: float, offset_s: int) -> bool:
         is_zone = (

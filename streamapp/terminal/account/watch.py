@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from streamapp.clock import Clock
-from streamapp.domain.facts import BrokerCancelled, Filled, OutcomeUnknown, Unprotected
+from streamapp.domain.facts import AccountOperation, BrokerCancelled, Filled, OutcomeUnknown, Unprotected
 from streamapp.domain.vocabulary import time_text
 from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS
+from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS, TRADES
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.deals import end_of, filled, unprotected
+from streamapp.terminal.account.deals import account_operation, end_of, filled, unprotected
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP, watermark
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
@@ -45,6 +45,9 @@ SHOWN_WITHIN_S = 5.0
 """A position that is not to be seen so long after the deal that made it is closed by now: there is nothing to protect.
 """
 
+FILLED_UNSHOWN = "the broker calls it filled, and has not shown its deals"
+NOWHERE = "the broker has shown it neither at work nor in history, and no deals of it"
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -57,10 +60,11 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Deals that were read: those that traded, oldest first, and the tickets of those that were taken back."""
+    """Deals that were read, oldest first: those that traded, the tickets of those that were taken back, the others."""
 
     trades: list[Filled]
     busted: list[int]
+    operations: list[AccountOperation]
 
 
 class Watch:
@@ -140,13 +144,18 @@ class Watch:
         return await self._journal.write(record) or works
 
     def _seen(self, deals: Sequence[TradeDeal]) -> _Seen:
-        busted = [deal.ticket for deal in deals if deal.type in BUSTED_TRADES]
-        traded = [deal for deal in deals if deal.type not in BUSTED_TRADES and deal.volume > 0]
-        trades = [
-            filled(deal, self._connection.currency, self._connection.time) for deal in sorted(traded, key=_in_time)
-        ]
-        self._newest = max([self._newest, *(body.time for body in trades)])
-        return _Seen(trades, busted)
+        currency, time = self._connection.currency, self._connection.time
+        seen = _Seen([], [], [])
+        for deal in sorted(deals, key=_in_time):
+            if deal.type in BUSTED_TRADES:
+                seen.busted.append(deal.ticket)
+            elif deal.type in TRADES and deal.volume > 0:
+                seen.trades.append(filled(deal, currency, time))
+            else:
+                seen.operations.append(account_operation(deal, currency, time))
+        times = [*(body.time for body in seen.trades), *(body.time for body in seen.operations)]
+        self._newest = max([self._newest, *times])
+        return seen
 
     # -- everything
 
@@ -196,7 +205,7 @@ class Watch:
     async def _record_all(self, part: DealsSeen) -> None:
         while True:
             seen = self._seen(part.deals)
-            if seen.trades or seen.busted:
+            if part.deals:
                 await self._journal.write(partial(_record, seen=seen))
             if not part.more:
                 return
@@ -233,22 +242,25 @@ class Watch:
         self._looked_up = ended.looked[-1] if ended.looked else 0
         if ended.orders:
             await self._journal.write(lambda book: _record_ends(book, ended.orders, live))
-        await self._miss_deals({row.ticket for row in ended.orders if row.state == mt5.ORDER_STATE_FILLED}, live)
+        due = {row.ticket: FILLED_UNSHOWN for row in ended.orders if row.state == mt5.ORDER_STATE_FILLED}
+        due |= dict.fromkeys(set(ended.looked) - {row.ticket for row in ended.orders}, NOWHERE)
+        self._missing = {ticket: at for ticket, at in self._missing.items() if ticket not in ended.working}
+        await self._miss_deals(due, live)
 
     @property
     def problem(self) -> str:
         """What should have come and did not, in words; "" if nothing."""
         return "; ".join(self._told.values())
 
-    async def _miss_deals(self, done: set[int], live: dict[int, list[Any]]) -> None:
-        """Tell of tickets that the broker calls filled and whose deals do not show, once each."""
+    async def _miss_deals(self, due: dict[int, str], live: dict[int, list[Any]]) -> None:
+        """Tell of tickets whose deals are ``due``, and do not show, once each."""
         now_s = asyncio.get_running_loop().time()
-        self._missing |= dict.fromkeys(done - self._missing.keys(), now_s)
-        for ticket, since_s in self._missing.items():
-            if ticket in self._told or now_s - since_s < self._terminal.deals_within_s:
+        self._missing |= dict.fromkeys(due.keys() - self._missing.keys(), now_s)
+        for ticket in due.keys() - self._told.keys():
+            if now_s - self._missing[ticket] < self._terminal.deals_within_s:
                 continue
             order_id, _, attempt = live[ticket]
-            waited = f"the broker calls it filled, and has not shown its deals for {self._terminal.deals_within_s:g} s"
+            waited = f"{due[ticket]} for {self._terminal.deals_within_s:g} s"
             self._told[ticket] = f"order {order_id}, ticket {ticket}: {waited}"
             body = OutcomeUnknown(attempt=attempt, why="no_deals", message=f"ticket {ticket}: {waited}")
             # No doubt of the journal's: what the broker has is known, but not how much of it at which price.
@@ -273,6 +285,8 @@ def _record(book: Book, seen: _Seen) -> None:
         book.record_deal(body)
     for deal in seen.busted:
         book.bust_deal(deal)
+    for operation in seen.operations:
+        book.record_operation(operation)
 
 
 def _report_unknown(book: Book, order_id: str, body: OutcomeUnknown) -> None:

@@ -37,6 +37,7 @@ from streamapp.terminal.pipe.answers import OrderSeen, PositionSeen, Prepared
 from streamapp.terminal.pipe.structs import SymbolInfo, TradeOrder, TradePosition, TradeRequest, number
 
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
+CLOSING = (mt5.DEAL_ENTRY_OUT, mt5.DEAL_ENTRY_OUT_BY)
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
 MOST_PARTS = 50
 """Orders that one close becomes at most: more would be a wrong volume_max, and too many requests for a broker."""
@@ -299,7 +300,7 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
         symbol=live.symbol, side=OTHER_SIDE[enums.SIDES[live.type]], order_type="market", volume=volume
     )
     assert prepared.symbol is not None
-    largest = number(prepared.symbol.volume_max)
+    largest = _largest(prepared.symbol)
     if not context.hedging or (not whole and volume < open_now) or volume > largest:
         if is_stale(live, seen.deals) or (context.within_grace and not agrees(live, seen.deals)):
             return Unknown("the position and its deals do not agree yet")
@@ -316,6 +317,12 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
     modes = fillings(wanted, prepared.symbol, context.denied)
     deviation = context.deviations.get(wanted.symbol)
     return Ask(tuple(build(order, prepared, mode, context.time, deviation) for mode in modes), live.ticket)
+
+
+def _largest(symbol: SymbolInfo) -> Decimal:
+    """Return the most lots that one order may have: ``volume_max``, or less where that is off the grid of volumes."""
+    smallest, largest, step = (number(getattr(symbol, f"volume_{name}")) for name in ("min", "max", "step"))
+    return largest - (largest - smallest) % step if step > 0 and largest > smallest else largest
 
 
 def close_by(request: CloseByRequest, seen: PositionSeen, other: PositionSeen, context: Context) -> Step:
@@ -358,9 +365,11 @@ def _closed(seen: PositionSeen) -> Done | Unknown:
     """Return how a position that is not open ended: history must show it, its absence proves nothing."""
     if not seen.deals:
         return Unknown("the position is neither open nor in history")
-    if net_volume(seen.deals):
+    last, left = max(seen.deals, key=lambda deal: (deal.time_msc, deal.ticket)), net_volume(seen.deals)
+    # One that closed more than the deals say was open closed all of it: a split had changed it without a deal.
+    is_all = last.entry in CLOSING and (left > 0) == (last.type == mt5.DEAL_TYPE_BUY)
+    if left and not is_all:
         return Unknown("the position is not open, and its deals do not show its end yet")
-    last = max(seen.deals, key=lambda deal: (deal.time_msc, deal.ticket))
     return Done(f"the position is closed (the last deal's reason: {enums.REASONS.get(last.reason, 'other')})")
 
 

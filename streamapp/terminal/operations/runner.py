@@ -163,7 +163,8 @@ class Operations:
             try:
                 step: Step | Blocked | None = await self._steps.next_for(work)
             except (NotHandedOverError, WorkerLostError, TimeoutError) as error:
-                work.why = str(error) or f"the account is {self._connection.health.connection}"
+                health = self._connection.health.connection
+                work.why = str(error) or f"nothing could be read in time; the account is {health}"
                 step = work.first_look = None
             except NotYetError as refused:
                 step = Unknown(refused.message)
@@ -231,7 +232,8 @@ class Operations:
         if work.barred or isinstance(step, Blocked):
             return await self._finish(work, "refused", work.barred or work.why)
         if late and isinstance(step, Ask | AsOrder):
-            return await self._finish(work, "refused", f"not after {work.request.not_after.isoformat()}")
+            waited = f": {work.why}" if work.why else ""
+            return await self._finish(work, "refused", f"not after {work.request.not_after.isoformat()}{waited}")
         if late or (isinstance(step, Unknown) and not work.is_within_grace(self._patience_s)):
             return await self._finish(work, "refused", work.why)
         return None

@@ -148,11 +148,15 @@ class TicketSeen(Model):
 
 @dataclass(frozen=True, slots=True)
 class EndsSeen(Model):
-    """Orders that work no more, as history shows them; ``looked``: the tickets that were looked up for it."""
+    """Orders that work no more, as history shows them.
+
+    ``looked`` are the tickets that were looked up for it, ``working`` those that were asked for and are at work.
+    """
 
     read: bool
     orders: tuple[TradeOrder, ...] = ()
     looked: tuple[int, ...] = ()
+    working: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

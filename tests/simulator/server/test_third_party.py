@@ -68,6 +68,17 @@ def test_a_corrected_deal_keeps_its_ticket(hedging: MarketProcess) -> None:
     assert expected < balance
 
 
+def test_a_deal_is_called_otherwise_and_nothing_of_the_trade_changes(hedging: MarketProcess) -> None:
+    opened, lines = send(magic=next(MAGICS), comment="ours"), hedging.ledger()
+    (before,), account = deals_of(opened.order), mt5.account_info()
+    foreign(hedging, "relabel", deal=opened.deal, magic=7)
+    foreign(hedging, "relabel", deal=opened.deal, comment="[partner]")
+    (after,) = deals_of(opened.order)
+    assert after._asdict() == before._asdict() | {"magic": 7, "comment": "[partner]"}
+    assert (mt5.account_info(), hedging.ledger()) == (account, lines)
+    assert "expected params.magic or params.comment" in foreign(hedging, "relabel", deal=opened.deal)["error"]
+
+
 @pytest.mark.parametrize(("action", "state"), [("cancel", 2), ("reject", 5), ("expire", 6)])
 def test_a_broker_ends_a_pending_order(hedging: MarketProcess, action: str, state: int) -> None:
     placed = send(action=mt5.TRADE_ACTION_PENDING, type=2, price=1.05)

@@ -81,3 +81,23 @@ def test_times_go_there_and_back() -> None:
     time = ServerTime(10800)
     assert time.utc(milliseconds(10800)) == NOW
     assert time.server_s(NOW) == int(NOW.timestamp()) + 10800
+
+
+@pytest.mark.parametrize("change_s", [-3600, 3600, -1234, 1234])
+def test_a_deal_made_just_now_shows_a_clock_that_changed_and_the_last_tick_before_does_not_take_it_back(
+    change_s: int,
+) -> None:
+    time = ServerTime(7200)
+    last = milliseconds(7200)
+    assert not time.observe(last, NOW)
+    assert not time.observe_deal(milliseconds(7200 - 1), NOW)
+    assert time.observe_deal(milliseconds(7200 + change_s), NOW)
+    assert time.offset_s == 7200 + change_s
+    assert not time.observe(last, NOW + timedelta(seconds=1))
+    assert time.utc(milliseconds(7200 + change_s)) == NOW
+
+
+def test_a_deal_shows_no_clock_before_a_tick_has() -> None:
+    time = ServerTime()
+    assert not time.observe_deal(milliseconds(7200), NOW)
+    assert time.offset_s is None

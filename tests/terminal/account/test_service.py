@@ -26,11 +26,13 @@ async def test_an_order_becomes_one_broker_order_and_its_reports_in_order(
 ) -> None:
     terminal.start()
     hello = await terminal.ready()
+    market.fault("hang", nth=1, params={"ms": 500})
     order = terminal.order("s-1", hello.epoch, stop_loss=Decimal("1.05"), take_profit=Decimal("1.2"))
     first, second = await terminal.submit(order), await terminal.submit(order)
-    assert first.state == "started"  # nothing was before it: INTENT and STARTED were one commit
-    assert second.state in {"started", "result"}
+    # Nothing was before it: INTENT and STARTED were one commit.
+    assert (first.state, second.state) == ("started", "started")
     await eventually(lambda: terminal.kinds(order.order_id) == ACCEPTED, "the four reports")
+    assert (await terminal.submit(order)).state == "result"
     (server_order,) = market.ledger()
     assert server_order["magic"] == magic_of(order.order_id)
     assert server_order["comment"].startswith(tag_of(order.order_id))

@@ -70,16 +70,6 @@ async def test_a_refusal_that_does_not_pass_is_a_rejection_after_a_few_attempts(
     await desk.close(sends=3)
 
 
-async def test_a_filling_mode_that_is_denied_gives_way_to_the_next(desk: Desk) -> None:
-    desk.fault("reject", nth=1, params={"retcode": 10030})
-    order = await desk.submit()
-    await eventually(lambda: len(desk.logged(order)) > 1)
-    modes = [entry.request["type_filling"] for entry in desk.logged(order) if entry.request]
-    assert len(set(modes)) == len(modes)
-    await desk.comes_to(order, "deal", "rejected")
-    await desk.close(sends=len(desk.logged(order)))
-
-
 @pytest.mark.parametrize("retcode", [10007, 10013, 10014, 10015, 10016, 10019, 10022, 10033, 10034, 10040, 10046])
 async def test_every_other_definite_code_is_a_rejection_too(desk: Desk, retcode: int) -> None:
     desk.fault("reject", nth=1, params={"retcode": retcode})

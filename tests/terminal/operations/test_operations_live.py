@@ -39,6 +39,11 @@ def lose(market: Market, fault: str | None) -> None:
         market.fault(fault, nth=1)
 
 
+def outs_of(market: Market) -> list[tuple[str, str]]:
+    """Return entry and volume of every deal that did not open, by the market's own ledger."""
+    return [(deal["entry"], deal["volume"]) for deal in market.ledger("deal") if deal["entry"] != "in"]
+
+
 def bodies(desk: Desk, kind: type) -> list[Any]:
     return [report.body for report in desk.terminal.reports if isinstance(report.body, kind)]
 
@@ -131,8 +136,7 @@ async def test_a_part_of_a_position_is_closed_by_an_order_of_its_own(
     state = await eventually(over, "the row's end")
     executed = fault != "timeout_lost"
     assert state == ("result" if executed else "absent")
-    outs = [deal for deal in market.ledger("deal") if deal["entry"] == "out"]
-    assert [deal["volume"] for deal in outs] == (["0.1"] if executed else [])
+    assert outs_of(market) == ([("out", "0.1")] if executed else [])
     await eventually(lambda: desk.terminal.kinds(order_id)[:2] == ["created", "started"], "its first reports")
     if executed:
         await eventually(lambda: "deal" in desk.terminal.kinds(order_id), "its deal")
@@ -147,11 +151,28 @@ async def test_a_netting_position_is_closed_by_one_order_and_never_turned_round(
     lose(netting_market, fault)
     for _ in range(3):
         assert (await desk.ask("close", position_id=position.position_id)).outcome == "recorded"
-    second = await desk.ask("close", "r-2", position_id=position.position_id)
     executed = fault != "timeout_lost"
-    assert second.outcome in ({"refused", "done"} if executed else {"refused", "recorded"}), second
-    outs = [deal for deal in netting_market.ledger("deal") if deal["entry"] != "in"]
-    assert [(deal["entry"], deal["volume"]) for deal in outs] == ([("out", "0.3")] if executed else [])
+    first = order_id_for("streamapp", desk.terminal.account, "close:r-1")
+    await eventually(lambda: desk.terminal.kinds(first)[-1:] == ["deal" if executed else "absent"], "its end")
+    second = await desk.ask("close", "r-2", position_id=position.position_id)
+    assert second.outcome == ("done" if executed else "recorded"), second
+    await eventually(lambda: outs_of(netting_market) == [("out", "0.3")], "the close")
+    assert (await desk.ask("close", "r-3", position_id=position.position_id)).outcome == "done"
+
+
+async def test_a_netting_position_is_not_closed_again_while_an_order_that_closes_it_is_on_its_way(
+    netting_desk: Desk, netting_market: Market
+) -> None:
+    desk = netting_desk
+    position = await desk.position("s-1", volume=Decimal("0.3"))
+    netting_market.fault("placed_then_fill", nth=1, params={"ms": 2500})
+    assert (await desk.ask("close", position_id=position.position_id)).outcome == "recorded"
+    second = await desk.ask("close", "r-2", position_id=position.position_id, valid_s=1.0)
+    assert second.outcome == "refused"
+    first = order_id_for("streamapp", desk.terminal.account, "close:r-1")
+    assert f"order {first} may still change this position" in second.message
+    await eventually(lambda: desk.terminal.kinds(first)[-1:] == ["deal"], "its deal")
+    assert outs_of(netting_market) == [("out", "0.3")]
 
 
 async def test_a_netting_position_that_is_still_shown_although_it_is_closed_is_not_turned_round(
@@ -165,8 +186,7 @@ async def test_a_netting_position_that_is_still_shown_although_it_is_closed_is_n
     await eventually(lambda: "deal" in desk.terminal.kinds(order_id), "its deal")
     assert len(await desk.positions()) == 1  # an older view
     assert (await desk.ask("close", "r-2", position_id=position.position_id)).outcome == "refused"
-    outs = [deal for deal in netting_market.ledger("deal") if deal["entry"] != "in"]
-    assert [(deal["entry"], deal["volume"]) for deal in outs] == [("out", "0.3")]
+    assert outs_of(netting_market) == [("out", "0.3")]
 
 
 @pytest.mark.parametrize("fault", [None, "drop_after", "timeout_executed", "timeout_lost", "drop_before"])

@@ -284,6 +284,15 @@ def test_a_position_is_closed_only_when_history_shows_its_end() -> None:
     assert isinstance(step("protect", Seen(deals=[BOUGHT]), asked={"stop_loss": 1}), Unknown)
 
 
+def test_a_position_that_closed_more_than_its_deals_say_was_open_is_closed_after_a_split() -> None:
+    out = deal(2, 78, 9, 1.2, type=1, entry=1)
+    assert isinstance(step("close", Seen(deals=[BOUGHT, out])), Done)
+    turned = deal(2, 78, 9, 0.5, type=1, entry=2)
+    part = deal(3, 79, 9, 0.1, entry=1, time_msc=turned["time_msc"] + 1)
+    for deals in ([BOUGHT, turned], [BOUGHT, turned, part]):
+        assert isinstance(step("close", Seen(deals=deals), hedging=False), Unknown)
+
+
 OPPOSITE = Seen(live=POSITION | {"ticket": 88, "identifier": 88, "type": 1, "volume": 0.1}, prepared=market())
 
 
@@ -331,6 +340,9 @@ def test_a_whole_position_above_the_largest_order_is_several_orders_and_not_too_
     assert isinstance(whole, AsOrder)
     assert (whole.parameters.volume, whole.largest) == (Decimal("0.3"), Decimal("0.1"))
     assert "at most 50 orders" in refusal("close", a_position({"volume_max": 0.001}))
+    off_the_grid = step("close", a_position({"volume_min": 0.01, "volume_step": 0.04, "volume_max": 0.1}))
+    assert isinstance(off_the_grid, AsOrder)
+    assert off_the_grid.largest == Decimal("0.09")
 
 
 def test_close_by_names_both_positions_by_their_tickets() -> None:

@@ -408,6 +408,16 @@ async def test_what_nobody_knows_is_refused_after_a_while(desk: Desk) -> None:
     assert desk.sends == []
 
 
+async def test_what_could_not_look_in_its_time_is_refused_for_that(desk: Desk) -> None:
+    async def hang(*args: Any, **named: Any) -> Any:
+        await asyncio.Event().wait()
+
+    desk.parts.worker.call = hang  # type: ignore[method-assign]
+    reply = await desk.ask("cancel", ticket=1001, valid_s=0.1)
+    assert reply.outcome == "refused"
+    assert reply.message.startswith("nothing could be read in time; the account is ")
+
+
 async def test_everything_is_answered_while_the_broker_hangs(desk: Desk) -> None:
     released = asyncio.Event()
     call = desk.parts.worker.call

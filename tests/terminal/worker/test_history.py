@@ -69,10 +69,15 @@ def test_a_deal_that_is_shown_late_under_an_old_time_is_found_by_its_number(tabl
 
 
 def test_a_corrected_deal_and_one_that_was_taken_back_are_told_again(tables: Tables, history: History) -> None:
-    tables.deals = [deal(1, NOW), deal(2, NOW), deal(3, NOW, type=2)]
-    assert tickets(read(history, wide=True)) == [1, 2]
-    tables.deals = [deal(1, NOW, price=1.5), deal(2, NOW, type=13), deal(3, NOW, type=2)]
-    assert [(row.ticket, row.type) for row in read(history, wide=True).deals] == [(1, 0), (2, 13)]
+    tables.deals = [deal(1, NOW), deal(2, NOW), deal(3, NOW, type=2), deal(4, NOW, type=4, profit=-5.0)]
+    assert tickets(read(history, wide=True)) == [1, 2, 3, 4]
+    tables.deals = [
+        deal(1, NOW, price=1.5),
+        deal(2, NOW, type=13),
+        deal(3, NOW, type=2),
+        deal(4, NOW, type=4, profit=-4.0),
+    ]
+    assert [(row.ticket, row.type) for row in read(history, wide=True).deals] == [(1, 0), (2, 13), (4, 4)]
 
 
 def test_many_deals_come_in_parts(tables: Tables, history: History) -> None:
@@ -192,6 +197,7 @@ def test_an_order_in_the_table_of_orders_lives_whatever_became_of_it(
     tables.orders = [order(5, state=state, type=type_, volume_initial=0.2, volume_current=0.1)]
     tables.done = [order(5, state=4)]  # the tables are not shown at the same moment
     assert ended(history, 5) == ([], [])
+    assert history.ended(ReadEnds((5,))).working == (5,)
 
 
 def test_an_order_ends_by_history_and_not_by_its_absence(tables: Tables, history: History) -> None:
