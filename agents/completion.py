@@ -40,7 +40,7 @@ from streamapp.messages.decision import undecided
 from streamapp.messages.dialect import renamed, translated, with_text_ids
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
-from streamapp.messages.signal import account_of, route_of, signal_id_of
+from streamapp.messages.signal import account_of, is_split, route_of, signal_id_of
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings
 from tables.bindings import BindingRow, binding_key
@@ -242,13 +242,12 @@ class Completion:
         return None if self._signals is None else await self._signals.signal(message.id)
 
     def _binding(self, message: _Incomplete, route: Mapping[str, Decimal], fields: dict[str, Any]) -> BindingRow:
-        (account, weight), *others = route.items()
-        is_split = bool(others) or weight != ONE
+        split = is_split(route)
         return BindingRow(
             kind=message.topic,
             id=message.id,
-            account="" if is_split else account,
-            weights=dict(route) if is_split else {},
+            account="" if split else next(iter(route)),
+            weights=dict(route) if split else {},
             fields=fields,
             bound_at=self._clock(),
         )

@@ -84,7 +84,7 @@ def watch(
 
 
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
-    from streamapp.messages.signal import route_of
+    from streamapp.messages.signal import is_split, route_of
     from streamapp.nats.connection import connect
     from streamapp.nats.outlet import advised_message_id, publish_signal
 
@@ -93,8 +93,9 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
     nats = await connect(settings, "streamapp-signal")
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     route = route_of(payload["strategy"], payload["symbol"], settings.execution.routing)
-    copies = max(1, len(route)) if payload["account"] is None else 1
+    copies = len(route) if payload["account"] is None and is_split(route) else 0
     ends: dict[str, str] = {}
+    answers: list[dict[str, Any]] = []
 
     async def heard(message: Any) -> None:
         content = json.loads(message.data)
@@ -106,7 +107,9 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
             over = "refused"
         if over:
             ends[content["account"]] = over
-        if len(ends) >= copies and not ended.done():
+        if content.get("schema") == "answer/1":
+            answers.append(content)
+        if ends and len(ends) >= copies and (answers or not copies) and not ended.done():
             ended.set_result(next((end for end in ends.values() if end != "filled"), "filled"))
 
     try:

@@ -160,3 +160,8 @@ def route_of(strategy: str | None, symbol: str, routing: Mapping[str, Mapping[st
     """
     keys = (f"{strategy}/{symbol}", f"{strategy}/*", f"*/{symbol}", "*/*")
     return next((routing[key] for key in keys if key in routing), {})
+
+
+def is_split(route: Mapping[str, Decimal]) -> bool:
+    """Return whether each account of a route gets a copy with its weight, and one answer says what became of all."""
+    return len(route) > 1 or any(weight != 1 for weight in route.values())
