@@ -61,6 +61,7 @@ EXECUTION_OUT = StreamSpec(
         "accounts.>",
         "signals.accepted.>",
         "signals.refused.>",
+        "signals.answered.>",
         "reconciliation.>",
         "command_results.>",
     ),
@@ -105,6 +106,11 @@ def signal_accepted(symbol: str) -> str:
 def signal_refused(symbol: str) -> str:
     """Return the subject of a refusal; ``-`` stands for a symbol that is not known."""
     return f"signals.refused.{token(symbol) or '-'}"
+
+
+def signal_answered(symbol: str) -> str:
+    """Return the subject of what became of all copies of a signal; ``-`` stands for a symbol that is not known."""
+    return f"signals.answered.{token(symbol) or '-'}"
 
 
 def order_status(status: str, symbol: str) -> str:

@@ -90,8 +90,10 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "account_operation/1": ("account_operations",),
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts
-    "accepted/1": (),  # and of these two in signals
+    "accepted/1": (),  # and of these in signals
     "refused/1": (),
+    "copy/1": (),
+    "answer/1": (),
 }
 _SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
 _PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")

@@ -20,7 +20,7 @@ from streamapp.settings import Settings, load_settings
 if TYPE_CHECKING:
     pass
 
-HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.accepted.>", "signals.refused.>")
+HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.accepted.>", "signals.refused.>", "signals.answered.>")
 """The subjects on which the life of a signal is told."""
 EXPIRATION_FORMATS = ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"]
 
@@ -51,7 +51,7 @@ def signal(  # noqa: PLR0917 -- the arguments of a command line
     signal_id: Annotated[str | None, typer.Option(help="Idempotency key; made up if left out.")] = None,
     wait_s: Annotated[float, typer.Option(help="How long to follow it.")] = 60.0,
 ) -> None:
-    """Send one approved signal and follow it to its end. Exit 0 only if it was filled."""
+    """Send one approved signal and follow it to its end at each of its accounts. Exit 0 only if it was filled."""
     payload: dict[str, Any] = {
         "signal_id": signal_id or f"cli-{secrets.token_hex(6)}",
         "status": "approved",
@@ -84,6 +84,7 @@ def watch(
 
 
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
+    from streamapp.messages.signal import is_split, route_of
     from streamapp.nats.connection import connect
     from streamapp.nats.outlet import advised_message_id, publish_signal
 
@@ -91,6 +92,10 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
     life = Life(console)
     nats = await connect(settings, "streamapp-signal")
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    route = route_of(payload["strategy"], payload["symbol"], settings.execution.routing)
+    copies = len(route) if payload["account"] is None and is_split(route) else 0
+    ends: dict[str, str] = {}
+    answers: list[dict[str, Any]] = []
 
     async def heard(message: Any) -> None:
         content = json.loads(message.data)
@@ -100,8 +105,12 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
         over = content.get("status") if content.get("status") in FINAL_STATUSES else None
         if content.get("schema") == "refused/1":
             over = "refused"
-        if over and not ended.done():
-            ended.set_result(over)
+        if over:
+            ends[content["account"]] = over
+        if content.get("schema") == "answer/1":
+            answers.append(content)
+        if ends and len(ends) >= copies and (answers or not copies) and not ended.done():
+            ended.set_result(next((end for end in ends.values() if end != "filled"), "filled"))
 
     try:
         for subject in HEARD:

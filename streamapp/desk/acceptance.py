@@ -13,10 +13,20 @@ from streamapp.desk.submission import submit_new
 from streamapp.domain.exits import Goal
 from streamapp.domain.facts import OrderCreated, make_fact
 from streamapp.domain.identifiers import order_id_for
-from streamapp.domain.parameters import parameters_hash
-from streamapp.domain.signals import ACCEPTED, Verdict, judge, judge_again, not_after, signal_time
+from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.signals import (
+    ACCEPTED,
+    Verdict,
+    judge,
+    judge_again,
+    not_after,
+    signal_time,
+    size_of,
+    traded,
+)
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
+from streamapp.messages.answer import CopyDecision, CopyMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.signal import ExitSignal, Signal
@@ -42,9 +52,9 @@ def decide_signal(draft: Draft, new: NewSignal) -> None:
 
 def _decide(draft: Draft, new: NewSignal) -> None:
     verdict = _judge(draft, new)
-    goal = _goal(draft, new, new.signal) if verdict == ACCEPTED and isinstance(new.signal, ExitSignal) else None
-    order_id = None
-    if verdict == ACCEPTED and goal is None:
+    is_accepted, order_id = verdict.decision == "accepted", None
+    goal = _goal(draft, new, new.signal, verdict) if is_accepted and isinstance(new.signal, ExitSignal) else None
+    if is_accepted and goal is None:
         order_id = new.order_id or order_id_for(draft.policy.deployment, new.account, new.id)
     row = SignalRow(
         stream_seq=new.incoming.sequence,
@@ -72,11 +82,20 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
     if standing is not None and standing.account != new.account:
         return Verdict("refused", "bad_field", "order_id: expected one that no order of another account has")
     verdict = judge(
-        new.signal, draft.policy.rules, stream_time=new.incoming.at, now=draft.now, halted=draft.halted or draft.halting
+        new.signal,
+        draft.policy.rules,
+        stream_time=new.incoming.at,
+        now=draft.now,
+        halted=draft.halted or draft.halting,
+        weight=new.weight,
     )
-    if verdict == ACCEPTED and isinstance(new.signal, ExitSignal):
-        verdict = _judge_exit(draft, new.signal)
-    return verdict if verdict != ACCEPTED or new.approval is None else new.approval
+    if verdict.decision != "accepted":
+        return verdict
+    refusals = (
+        ACCEPTED if not isinstance(new.signal, ExitSignal) else _judge_exit(draft, new.signal),
+        new.approval or ACCEPTED,
+    )
+    return next((refusal for refusal in refusals if refusal != ACCEPTED), verdict)
 
 
 def _judge_exit(draft: Draft, exit_: ExitSignal) -> Verdict:
@@ -110,9 +129,10 @@ def _answer_again(draft: Draft, new: NewSignal, row: SignalRow) -> None:
     answer(draft, new, row, judge_again(row.recorded, new.fingerprint), at=new.incoming.at)
 
 
-def _goal(draft: Draft, new: NewSignal, exit_: ExitSignal) -> Goal:
+def _goal(draft: Draft, new: NewSignal, exit_: ExitSignal, verdict: Verdict) -> Goal:
+    parameters = traded(exit_.parameters, size_of(exit_, draft.policy.rules, new.weight))
     return Goal(
-        parameters=exit_.parameters,
+        parameters=parameters,
         strategy=exit_.strategy,
         expected_price=exit_.expected_price,
         max_slippage_points=exit_.max_slippage_points,
@@ -121,14 +141,19 @@ def _goal(draft: Draft, new: NewSignal, exit_: ExitSignal) -> Goal:
         metadata=exit_.metadata,
         trace=new.incoming.trace,
         payload=new.incoming.payload.decode("utf-8", "replace"),
-        left=None if exit_.intent == "reverse" else exit_.volume,
+        left=None if exit_.intent == "reverse" else parameters.volume,
+        weight=new.weight,
+        how=verdict.detail,
     )
 
 
 def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None:
+    parameters = _traded(draft, new, signal)
+    is_as_sent = new.closes is None and parameters.volume == signal.volume
     created = OrderCreated(
-        parameters=signal.parameters,
-        parameters_hash=new.fingerprint if new.closes is None else parameters_hash(signal.parameters, new.closes),
+        parameters=parameters,
+        # What the sender sent is known by its fingerprint, the order by what is sent on.
+        parameters_hash=new.fingerprint if is_as_sent else parameters_hash(parameters, new.closes),
         intent="open" if new.closes is None else "close",
         position_id=new.closes,
         signal_id=new.signal_id,
@@ -146,6 +171,10 @@ def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None
     submit_new(draft, order_id, trace)
 
 
+def _traded(draft: Draft, new: NewSignal, signal: Signal) -> OrderParameters:
+    return traded(signal.parameters, size_of(signal, draft.policy.rules, new.weight))
+
+
 # --- answers
 
 
@@ -156,10 +185,31 @@ def answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, at
         return
     draft.counts["decisions", verdict.decision, verdict.reason or ""] += 1
     draft.publish(_decision(new, row, verdict, at), trace=new.incoming.trace)
+    if row.goal is None or row.goal.weight is None:  # else it is told when the exit is done
+        answer_copy(draft, new, verdict, order_id=row.order_id, at=at)
     if verdict.reason is None:
         _confirm(draft, new, row, verdict, at)
     else:
         _refuse(draft, new, row, verdict, at)
+
+
+def answer_copy(draft: Draft, new: NewSignal, verdict: Verdict, *, order_id: str | None, at: datetime) -> None:
+    """Tell completion what was decided, if this is one of a signal's copies: it answers when all of them are."""
+    if new.weight is None:
+        return
+    decision = CopyDecision(
+        account=new.account,
+        weight=new.weight,
+        decision=verdict.decision,
+        reason=verdict.reason,
+        detail=verdict.detail,
+        order_id=order_id,
+        volume=_traded(draft, new, new.signal).volume
+        if verdict.decision == "accepted" and isinstance(new.signal, Signal)
+        else None,
+    )
+    message = CopyMessage(signal_id=new.signal_id, symbol=new.symbol, copy_=decision, at=at)
+    draft.publish(message, trace=new.incoming.trace, copy_of=new.signal_id)
 
 
 def _confirm(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:

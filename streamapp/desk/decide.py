@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streamapp import topics
-from streamapp.desk.acceptance import decide_signal
+from streamapp.desk.acceptance import answer_copy, decide_signal
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
@@ -42,6 +42,7 @@ from streamapp.desk.state import (
 )
 from streamapp.desk.submission import sweep, take_answer
 from streamapp.domain.facts import Fact
+from streamapp.domain.signals import Verdict
 from streamapp.errors import Unusable
 from streamapp.messages.commit import Publication
 from tables.accounts import AccountRow, account_key
@@ -133,6 +134,8 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
             draft.bury(incoming.dead("internal", reason[-900:]), incoming.key, incoming.partition)
             if incoming.topic == topics.SIGNALS_APPROVED:
                 refuse_undecided(draft, incoming, Unusable("internal", _last_line(reason)))
+        if isinstance(each, NewSignal):
+            answer_copy(draft, each, Verdict("refused", "internal", _last_line(reason)), order_id=None, at=now)
         if isinstance(each, TerminalReport):
             # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
             count_seen(draft, each)

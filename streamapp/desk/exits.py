@@ -9,6 +9,7 @@ its position no longer holds, so an exit never opens. The sender is answered onc
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from decimal import Decimal
 
 from streamapp.desk.acceptance import answer
@@ -66,6 +67,8 @@ def take_operation(draft: Draft, answer: OperationAnswered) -> None:
 def _end(draft: Draft, signal_id: str, row: SignalRow, goal: Goal, verdict: Verdict) -> None:
     """Decide on the signal, once, and forget the goal."""
     order_id = goal.orders[0] if goal.orders else None
+    if goal.how is not None:
+        verdict = replace(verdict, detail="; ".join(text for text in (verdict.detail, goal.how) if text))
     ended = row.model_copy(update={"goal": None, "order_id": order_id, "verdict": verdict})
     draft.put_signal(signal_id, ended)
     account = draft.account_row()
@@ -79,7 +82,16 @@ def _message_of(draft: Draft, signal_id: str, row: SignalRow, goal: Goal) -> New
     payload, account = goal.payload.encode(), draft.account
     incoming = Incoming(payload, account.encode(), headers, SIGNALS_APPROVED, 0, row.stream_seq, goal.signal_at)
     return NewSignal(
-        incoming, account, signal_id, signal_id, goal.parameters.symbol, goal.strategy, None, None, row.fingerprint
+        incoming,
+        account,
+        signal_id,
+        signal_id,
+        goal.parameters.symbol,
+        goal.strategy,
+        None,
+        None,
+        row.fingerprint,
+        weight=goal.weight,
     )
 
 

@@ -10,15 +10,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from streamapp import subjects, topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
-from streamapp.domain.vocabulary import LARGEST_INTEGER
+from streamapp.domain.vocabulary import LARGEST_INTEGER, Lots
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
@@ -46,6 +47,7 @@ SHOWN_SYMBOL = 64
 SHOWN_STRATEGY = 128
 ANY_CONNECTOR = "foreign"
 """The executor that an execution service names when it means somebody else's connector: here, us."""
+_WEIGHT = TypeAdapter[Decimal](Lots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class NewSignal:
 
     ``id`` is what it is known by: the signal_id, or the order_id, and then ``order_id`` is set. ``signal`` is None
     where a field is bad; ``fault`` says which. ``approval`` is the second approval's verdict where one is asked for.
-    ``closes``: the position that a foreign order closes.
+    ``closes``: the position that a foreign order closes. ``weight`` is set where this is the account's copy of a signal
+    that completion sent to several.
     """
 
     incoming: Incoming
@@ -118,6 +121,7 @@ class NewSignal:
     order_id: str | None = None
     approval: Verdict | None = None
     closes: int | None = None
+    weight: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +322,16 @@ def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
         signal,
         fault,
         _fingerprint(signal, incoming),
+        weight=_weight(incoming),
     )
+
+
+def _weight(incoming: Incoming) -> Decimal | None:
+    text = incoming.text(topics.WEIGHT)
+    try:
+        return None if text is None else _WEIGHT.validate_python(text)
+    except ValidationError:
+        raise Unusable("bad_weight", f"{topics.WEIGHT}: expected a number above 0, got {text!r:.80}") from None
 
 
 def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:

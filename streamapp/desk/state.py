@@ -209,8 +209,11 @@ class Draft:
         id_parts: tuple[object, ...] = (),
         trace: str | None = None,
         not_after: datetime | None = None,
+        copy_of: str | None = None,
     ) -> None:
         """Add a message. Without a subject, or where it is not our role's to publish, it is for the archive alone.
+
+        ``copy_of``: completion is told as well; it is the decision on a copy of this signal.
 
         A connector publishes only fills and errors. An execution service leaves the fills to the foreign connector that
         published them itself: a second time they would look like a second fill to whoever sums up messages.
@@ -218,7 +221,7 @@ class Draft:
         if subject is not None and not self._is_ours(subject):
             subject = None
         name = None if subject is None else subjects.message_id(self.policy.deployment, *id_parts)
-        self.publications.append(Publication(message.encode(), subject, name, trace, not_after))
+        self.publications.append(Publication(message.encode(), subject, name, trace, not_after, copy_of))
 
     def _is_ours(self, subject: str) -> bool:
         is_fill = subject.startswith(f"{subjects.BROKER_FILL}.")

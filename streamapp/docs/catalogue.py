@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from streamapp import subjects, topics
 from streamapp.messages.account import AccountMessage, AccountOperationMessage, SnapshotMessage
+from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.command import CommandRequest
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
@@ -123,6 +124,13 @@ CHANNELS = (
         sends=True,
     ),
     Channel(
+        "NATS",
+        "signals.answered.{symbol}",
+        "what became of every copy of a signal that went to several accounts",
+        (AnswerMessage,),
+        sends=True,
+    ),
+    Channel(
         "NATS", "positions.{symbol}", "each position after a deal, or a charge to it", (PositionMessage,), sends=True
     ),
     Channel("NATS", "accounts.{account}", "an account as its terminal sees it", (AccountMessage,), sends=True),
@@ -189,7 +197,14 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
-    Channel("Kafka", topics.INCOMPLETE, "signals and orders without an account", (Signal,), receives=True, sends=True),
+    Channel(
+        "Kafka",
+        topics.INCOMPLETE,
+        "signals and orders without an account; decisions on the copies of a signal",
+        (Signal, CopyMessage),
+        receives=True,
+        sends=True,
+    ),
     Channel("Kafka", topics.ORDER_COMMANDS, "commands (not carried out yet)", (CommandRequest,), receives=True),
     Channel(
         "Kafka",

@@ -60,6 +60,8 @@ class Goal(Frozen):
         left: The lots that are still to be closed, None for all there are.
         orders: The ids of the orders it has made, in their order.
         targets: The positions whose levels it changes, and what the terminal answered, None where it has not.
+        weight: Set where it is the account's copy of a signal that went to several.
+        how: How its lots came about, where they are not what was asked.
     """
 
     parameters: ExitParameters
@@ -74,6 +76,8 @@ class Goal(Frozen):
     left: Money | None = None
     orders: tuple[str, ...] = ()
     targets: dict[int, str | None] = Field(default_factory=dict)
+    weight: Lots | None = None
+    how: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

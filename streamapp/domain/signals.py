@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from streamapp.domain.exits import ExitParameters
 from streamapp.domain.guards import Limits, broken_guard
 from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.sizing import AS_ASKED, ONE, Sized, Sizing, sized
 from streamapp.domain.vocabulary import Decision, time_text
+
+Parameters = TypeVar("Parameters", OrderParameters, ExitParameters)
 
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 NO_LIMITS = Limits()
@@ -37,18 +41,22 @@ class ReadableSignal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings a decision depends on; times in seconds."""
+    """The settings a decision depends on; times in seconds, ``sizings`` by account."""
 
     accounts: frozenset[str]
     needs_approval: bool = True
     ttl_s: float = 30.0
     skew_s: float = 2.0
     limits: Limits = NO_LIMITS
+    sizings: Mapping[str, Sizing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence."""
+    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence.
+
+    The detail of an accepted one says how its volume came about, where it is not what was asked.
+    """
 
     decision: Decision
     reason: str | None = None
@@ -87,8 +95,32 @@ def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
     return f"payload:{payload_hash}" if signal is None else signal.fingerprint
 
 
+def size_of(signal: ReadableSignal, rules: Rules, weight: Decimal | None = None) -> Sized | None:
+    """Return the lots that the account trades of a signal, None for an exit that names none.
+
+    ``weight``: of its copy, None where it has only one.
+    """
+    asked = signal.parameters.volume
+    if asked is None:
+        return None
+    return sized(asked, rules.sizings.get(signal.account, AS_ASKED), ONE if weight is None else weight)
+
+
+def traded(asked: Parameters, size: Sized | None) -> Parameters:
+    """Return what was asked for with the lots that are traded."""
+    if size is None or size.volume == asked.volume:
+        return asked
+    return asked.model_copy(update={"volume": size.volume})
+
+
 def judge(
-    signal: ReadableSignal, rules: Rules, *, stream_time: datetime, now: datetime, halted: str | None = None
+    signal: ReadableSignal,
+    rules: Rules,
+    *,
+    stream_time: datetime,
+    now: datetime,
+    halted: str | None = None,
+    weight: Decimal | None = None,
 ) -> Verdict:
     """Return the decision on the first message of a signal: accepted or refused.
 
@@ -98,8 +130,11 @@ def judge(
         stream_time: When the message entered the stream.
         now: The clock's reading.
         halted: Why the account must not open orders now, None if it may. An exit is not held back by it, nor by limits.
+        weight: Of its copy, where it has several.
     """
-    opening = signal.parameters if isinstance(signal.parameters, OrderParameters) else None
+    size = size_of(signal, rules, weight)
+    asked = signal.parameters
+    opening = traded(asked, size) if isinstance(asked, OrderParameters) else None
     checks = (
         ("bad_field", None if opening is None else _wrong_side(opening, signal.expected_price)),
         ("not_approved", _approval(signal, rules)),
@@ -109,10 +144,14 @@ def judge(
         ),
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),
+        ("guard", None if size is None else size.refusal),
         ("guard", None if opening is None else broken_guard(opening, rules.limits)),
         ("halted", None if opening is None else halted),
     )
-    return next((Verdict("refused", reason, detail) for reason, detail in checks if detail), ACCEPTED)
+    return next(
+        (Verdict("refused", reason, detail) for reason, detail in checks if detail),
+        ACCEPTED if size is None else Verdict("accepted", detail=size.how),
+    )
 
 
 def judge_again(recorded: Recorded, fingerprint: str) -> Verdict:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -151,12 +153,15 @@ def account_of(named: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) and value else str(value)[:128]
 
 
-def routed_account(strategy: str | None, symbol: str, routing: dict[str, str]) -> str | None:
-    """Return the account for a strategy and symbol.
+def route_of(strategy: str | None, symbol: str, routing: Mapping[str, Mapping[str, Decimal]]) -> Mapping[str, Decimal]:
+    """Return the accounts for a strategy and symbol, each with its weight; none where no route is set.
 
     The most particular of strategy/symbol, strategy/*, */symbol, */* wins.
     """
-    for key in (f"{strategy}/{symbol}", f"{strategy}/*", f"*/{symbol}", "*/*"):
-        if account := routing.get(key):
-            return account
-    return None
+    keys = (f"{strategy}/{symbol}", f"{strategy}/*", f"*/{symbol}", "*/*")
+    return next((routing[key] for key in keys if key in routing), {})
+
+
+def is_split(route: Mapping[str, Decimal]) -> bool:
+    """Return whether each account of a route gets a copy with its weight, and one answer says what became of all."""
+    return len(route) > 1 or any(weight != 1 for weight in route.values())

@@ -63,8 +63,9 @@ class House:
 
     @staticmethod
     def _settings(routing: dict[str, str] | None, role: Any) -> Settings:
-        execution = ExecutionSettings(routing=routing or {})
-        return Settings(accounts={ACCOUNT: AccountSettings(login=1)}, execution=execution, role=role)
+        execution = ExecutionSettings.model_validate({"routing": routing or {}})
+        accounts = {ACCOUNT: AccountSettings(login=1), "b": AccountSettings(login=2)}
+        return Settings(accounts=accounts, execution=execution, role=role)
 
     def _build(self, settings: Settings) -> Completion:
         world = self.world
@@ -142,6 +143,22 @@ async def test_routing_gives_a_signal_its_account_without_asking_clickhouse() ->
     assert record.headers[topics.FAMILY] == b"signal"
     assert COMPLETED not in record.headers
     assert rows.asked == 0
+
+
+async def test_an_exit_needs_no_more_than_its_symbol_to_be_routed() -> None:
+    house = House(Rows(down=True), routing={"*/EURUSD": ACCOUNT})
+    await house.give({"signal_id": "s-1", "status": "approved", "symbol": "EURUSD", "intent": "close"})
+    assert house.forwarded().headers[topics.ACCOUNT] == b"a"
+
+
+@pytest.mark.parametrize("payload", [WHOLE, WHOLE | {"account": None}])
+async def test_a_signal_without_an_account_or_with_a_null_one_is_traded_by_its_routes(payload: dict[str, Any]) -> None:
+    house = House(routing={"*/EURUSD": ACCOUNT})
+    await house.world.start()
+    await house.give(payload)
+    await house.forward()
+    [decision] = house.world.archived("signal/1")
+    assert (decision["decision"], decision["account"]) == ("accepted", ACCOUNT)
 
 
 async def test_a_bound_account_holds_in_every_life_whatever_routing_says_later() -> None:

@@ -191,7 +191,7 @@ async def test_an_archive_that_refuses_ends_the_worker_and_the_next_one_says_it(
     await world.give_signal()
     await world.desk.drain()
     await eventually(lambda: world.failures)
-    assert world.failures == [f"the archive did not take a commit of account {ACCOUNT}: {error!r}"]
+    assert world.failures == [f"{topics.ARCHIVE} did not take a commit of account {ACCOUNT}: {error!r}"]
     world.producer.refuse = None
     await world.restart()
     assert [commit.number for commit in world.commits] == [1]

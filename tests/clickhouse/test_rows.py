@@ -254,7 +254,7 @@ def test_what_is_no_message_is_refused_alone(archived: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("schema", ["accepted/1", "refused/1", "error/1"])
+@pytest.mark.parametrize("schema", ["accepted/1", "refused/1", "error/1", "copy/1", "answer/1"])
 def test_what_other_tables_hold_already_has_no_table(schema: str) -> None:
     value = samples.commit().replace(b'"messages":[', b'"messages":[{"message":{"schema":"%b"}}' % schema.encode())
     assert rows_of(SourceRecord(topics.ARCHIVE, 0, 0, None, value), "both") == ([], [])

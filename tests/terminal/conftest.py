@@ -247,7 +247,10 @@ async def client(nats_url: str) -> AsyncIterator[Client]:
 class TerminalProcess:
     """Lives of the real terminal process of one account, and what it says on NATS under a name of its own."""
 
-    def __init__(self, folder: Path, nats_url: str, market: Market, client: Client, account: str) -> None:
+    def __init__(
+        self, folder: Path, nats_url: str, market: Market, client: Client, account: str, *, own: str = ""
+    ) -> None:
+        """``own``: further settings of the account, as TOML."""
         self.account = account
         self.log, self.said = folder / "terminal.log", folder / "status.jsonl"
         self.reports: list[Report] = []
@@ -262,7 +265,7 @@ class TerminalProcess:
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
             f"[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = {SETTLE_WINDOW_S}\n"
             "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\nread_deadline_s = 3.0\n"
-            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
+            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n{own}\n'
         )
         self.environment = {
             **os.environ,
