@@ -69,7 +69,7 @@ def _end(draft: Draft, signal_id: str, row: SignalRow, goal: Goal, verdict: Verd
     order_id = goal.orders[0] if goal.orders else None
     if goal.how is not None:
         verdict = replace(verdict, detail="; ".join(text for text in (verdict.detail, goal.how) if text))
-    ended = row.model_copy(update={"goal": None, "order_id": order_id, "verdict": verdict})
+    ended = row.model_copy(update={"goal": None, "order_id": order_id, "order_ids": goal.orders, "verdict": verdict})
     draft.put_signal(signal_id, ended)
     account = draft.account_row()
     draft.put_account(account.model_copy(update={"goals": tuple(one for one in account.goals if one != signal_id)}))
