@@ -132,6 +132,11 @@ def account_state(account: str) -> str:
     return f"accounts.{token(account)}"
 
 
+def account_operation(account: str) -> str:
+    """Return the subject of money that was booked on an account without a trade."""
+    return f"accounts.operations.{token(account)}"
+
+
 def terminal(account: str, operation: str) -> str:
     """Return the request subject of one account's terminal (submit, hello, replay, ack, ...).
 

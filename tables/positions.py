@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
-from streamapp.domain.facts import Filled
+from streamapp.domain.facts import AccountOperation, Filled
 from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
@@ -26,18 +26,22 @@ then one day of history."""
 
 
 class DealRecord(Row):
-    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal."""
+    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal.
+
+    A deal that did not trade is an ``operation``, and ``deal`` says nothing.
+    """
 
     fact_id: str
     number: int
-    deal: Deal
+    deal: Deal = Deal()
+    operation: AccountOperation | None = None
 
 
 class PositionRow(Row):
     """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in their order.
 
-    ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away
-    already: their difference is not in the position, which is a break.
+    ``rev`` counts distinct deals, corrections and busts; operations are deals. ``missed`` counts corrections of deals
+    that were folded away already: their difference is not in the position, which is a break.
     """
 
     account: str
@@ -119,7 +123,7 @@ class PositionRow(Row):
 
     def _counting(self, said: DealRecord) -> DealRecord:
         """Return it as it counts: not at all if its deal was folded away, whose old content nobody knows any more."""
-        return said.model_copy(update={"deal": Deal()}) if str(said.number) in self._gone else said
+        return DealRecord(fact_id=said.fact_id, number=said.number) if str(said.number) in self._gone else said
 
     def _states_after(self, added: tuple[DealRecord, ...]) -> dict[str, PositionState]:
         """Return the position after each of ``added``: one step from the last where a deal is the latest of all."""
@@ -127,7 +131,7 @@ class PositionRow(Row):
         for said in added:
             latest = all(_moment(one) < _moment(said) and one.number != said.number for one in whole)
             whole.append(said)
-            state = fold_deals([said.deal], state) if latest else self._after(whole)
+            state = _folded([said], state) if latest else self._after(whole)
             states[said.fact_id] = state
         return states
 
@@ -136,7 +140,7 @@ class PositionRow(Row):
         return self._after(self.newest[: place + 1]) if known is None else known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
-        return fold_deals(_merged(several).values(), self.base)
+        return _folded(several, self.base)
 
 
 class PositionRevision(NamedTuple):
@@ -171,6 +175,15 @@ class PositionIndex:
             self._open[place] = {one: partition for one, partition in known.items() if partition not in partitions}
 
 
+def _folded(several: Iterable[DealRecord], base: PositionState | None) -> PositionState:
+    operations: dict[int, AccountOperation] = {}
+    for said in several:
+        if said.operation is not None:
+            known = operations.get(said.number, said.operation)
+            operations[said.number] = max(known, said.operation, key=lambda one: one.revision)
+    return fold_deals(_merged(several).values(), base, operations.values())
+
+
 def _merged(several: Iterable[DealRecord]) -> dict[int, Deal]:
     """Return each deal, by its ticket, as all that is said of it."""
     deals: dict[int, Deal] = {}
@@ -182,8 +195,8 @@ def _merged(several: Iterable[DealRecord]) -> dict[int, Deal]:
 
 def _moment(said: DealRecord) -> tuple[float, int]:
     """Return what deals are ordered by; what is said of a deal again, or takes it back, is never the latest."""
-    filled = said.deal.filled
-    return (0.0 if filled is None else filled.time.timestamp(), said.number)
+    booked = said.deal.filled or said.operation
+    return (0.0 if booked is None else booked.time.timestamp(), said.number)
 
 
 def _foldable(newest: tuple[DealRecord, ...], most: int) -> int:

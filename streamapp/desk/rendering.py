@@ -1,4 +1,4 @@
-"""Rows and revisions as the messages that the world reads, order/1, fill/1, error/1 and position/1; web uses it too."""
+"""Rows, revisions and facts as the messages that the world reads; web uses it too."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from streamapp.domain.status import (
 )
 from streamapp.domain.vocabulary import FINAL_STATUSES, decimal_text
 from streamapp.messages import order as wire
+from streamapp.messages.account import AccountOperationMessage
 from streamapp.messages.error import ENDING, ErrorKind, ErrorMessage
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
@@ -143,6 +144,12 @@ def fill_message(account: str, fact: Fact, order: OrderState | None, opening: Ow
     )
 
 
+def account_operation_message(account: str, operation: facts.AccountOperation) -> AccountOperationMessage:
+    """Return account_operation/1 of money that was booked without a trade."""
+    said = {name: getattr(operation, name) for name in type(operation).model_fields if name != "time"}
+    return AccountOperationMessage.model_construct(account=account, at=operation.time, **said)
+
+
 def error_message(order: OrderRow, revision: Revision, fact: Fact) -> ErrorMessage | None:
     """Return error/1 of a revision whose fact is bad news, otherwise None; ``final``: the order is over by it."""
     kind, attempt, suffix = _bad_news(revision.state, fact)
@@ -169,7 +176,7 @@ def error_message(order: OrderRow, revision: Revision, fact: Fact) -> ErrorMessa
 
 
 def position_message(row: PositionRow, revision: PositionRevision) -> PositionMessage | None:
-    """Return position/1 after one deal, ``at`` the latest deal's time; None while no deal of it was seen."""
+    """Return position/1 after one deal, ``at`` the latest deal's time; None while no trade of it was seen."""
     state, opened = revision.state, revision.state.opened_by
     if state.at is None:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from streamapp import subjects, topics
-from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.account import AccountMessage, AccountOperationMessage, SnapshotMessage
 from streamapp.messages.command import CommandRequest
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
@@ -122,8 +122,17 @@ CHANNELS = (
         (RefusedMessage,),
         sends=True,
     ),
-    Channel("NATS", "positions.{symbol}", "each position after a deal", (PositionMessage,), sends=True),
+    Channel(
+        "NATS", "positions.{symbol}", "each position after a deal, or a charge to it", (PositionMessage,), sends=True
+    ),
     Channel("NATS", "accounts.{account}", "an account as its terminal sees it", (AccountMessage,), sends=True),
+    Channel(
+        "NATS",
+        "accounts.operations.{account}",
+        "money that the broker booked without a trade",
+        (AccountOperationMessage,),
+        sends=True,
+    ),
     Channel(
         "NATS",
         "commands.{command}.{target}",

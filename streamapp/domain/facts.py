@@ -15,6 +15,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import (
+    AccountOperationType,
     BoundedDecimal,
     DealEntry,
     DealReason,
@@ -198,6 +199,26 @@ class FillCorrected(Frozen):
     deal: Filled
 
 
+class AccountOperation(Frozen):
+    """Money that the broker booked without a trade: a deal of its history that neither bought nor sold.
+
+    ``amount``, in ``currency``, the account's, is all that the deal booked; it changes the balance, but of type credit
+    the credit alone. ``revision`` counts the deal's corrections; each says the whole deal as it is now.
+    ``position_id``, ``symbol`` and ``ticket``, an order's, are None where the broker names none.
+    """
+
+    deal: int
+    revision: int = 0
+    type: AccountOperationType
+    amount: Money
+    currency: str = ""
+    position_id: int | None = None
+    symbol: str | None = None
+    ticket: int | None = None
+    comment: str = ""
+    time: UtcTime
+
+
 class CancelRequested(Frozen):
     """Somebody asked to cancel the order."""
 
@@ -250,6 +271,7 @@ Body = (
     | Filled
     | FillBusted
     | FillCorrected
+    | AccountOperation
     | CancelRequested
     | CancelRejected
     | ModifyRequested
@@ -260,7 +282,7 @@ BODIES: dict[str, type[Frozen]] = {body.__name__: body for body in Body.__args__
 
 
 class Fact(Frozen):
-    """One fact with its envelope. ``order_id`` is None only for a deal that is no order's of ours.
+    """One fact with its envelope. ``order_id`` is None only for a deal that is no order's of ours, trade or not.
 
     ``fact_id`` comes from :func:`fact_id_of` and never from chance; ``causation_id`` names what made us say it.
     """
@@ -296,6 +318,8 @@ def fact_id_of(account: str, order_id: str | None, body: Body) -> str:  # noqa: 
             return f"{account}:deal:{body.deal}:busted:{body.revision}"
         case FillCorrected():
             return f"{account}:deal:{body.deal.deal}:corrected:{body.revision}"
+        case AccountOperation():
+            return f"{account}:operation:{body.deal}" + (f":corrected:{body.revision}" if body.revision else "")
         case OrderCreated():
             return f"{order_id}:created"
         case OutcomeUnknown():

@@ -1,5 +1,8 @@
 """Positions: a fold of deals, ours or not, keyed by (account, position_id) (design: order-status, last paragraph).
 
+What the broker charges to a position by a deal of its own, a commission for one, is part of its profit and of nothing
+else.
+
 A deal's side alone decides what it does: with the position it adds, against it it reduces, beyond it it reverses.
 ``in``, ``out``, ``inout`` and ``out_by`` all come out right by that, and so does who knows only ``in``.
 """
@@ -12,7 +15,7 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from streamapp.domain.facts import Filled
+from streamapp.domain.facts import AccountOperation, Filled
 from streamapp.domain.orders import EXACT, Deal, Owner
 from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
 
@@ -23,7 +26,8 @@ class PositionState(Frozen):
     """What deals add up to. ``net`` is signed lots, positive long; ``average_price`` is of what is open, None if flat.
 
     ``realized_profit`` is what the broker booked: profit, commission, swap and fee of every deal, those that opened
-    included, so it is what the position has done to the balance so far.
+    included, and the operations that name the position, so it is what the position has done to the balance so far.
+    ``at`` is the latest time of any of them, None before the first trade: without one, nobody knows what is open.
 
     ``opened_by`` is whose deal opened what is open, or was open last; None for somebody else's. ``shares`` are the
     signed lots that each strategy's own orders ("" for those without one) have made of it since it was flat: they do
@@ -59,13 +63,16 @@ class PositionState(Frozen):
         return min(abs(lots), self.volume) if (lots > 0) == (self.net > 0) else Decimal(0)
 
 
-def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> PositionState:
+def fold_deals(
+    deals: Iterable[Deal], base: PositionState | None = None, operations: Iterable[AccountOperation] = ()
+) -> PositionState:
     """Return the position that ``deals`` make, in whatever order they are given: they count by time, then deal ticket.
 
     Args:
         deals: One for each deal ticket, merged with its corrections; what was taken back counts nothing. A position all
             of whose deals were taken back is flat, and still has its symbol and time: its readers must hear of it.
         base: A position to start from, made of deals that come before all of these.
+        operations: What was charged to the position without a trade, one for each deal ticket, as it is now.
     """
     known = sorted(
         ((deal.filled, deal) for deal in deals if deal.filled is not None),
@@ -78,6 +85,8 @@ def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> Posi
     if state.at is None and known:
         last = known[-1][0]
         state = state.model_copy(update={"symbol": last.symbol, "currency": last.currency, "at": last.time})
+    for operation in operations:
+        state = _charged(state, operation)
     return state
 
 
@@ -115,6 +124,16 @@ def _shares(before: dict[str, Decimal], signed: Decimal, owner: Owner | None, ne
         return before
     name = owner.strategy or ""
     return {**before, name: EXACT.add(before.get(name, Decimal(0)), signed)}
+
+
+def _charged(state: PositionState, operation: AccountOperation) -> PositionState:
+    return state.model_copy(
+        update={
+            "realized_profit": EXACT.add(state.realized_profit, operation.amount),
+            "currency": state.currency or operation.currency,
+            "at": None if state.at is None else max(state.at, operation.time),
+        }
+    )
 
 
 def _average(state: PositionState, filled: Filled, net: Decimal) -> Decimal | None:

@@ -18,6 +18,23 @@ Intent = Literal["open", "close", "reduce", "reverse", "modify"]
 Decision = Literal["accepted", "refused", "duplicate", "conflict"]
 DealEntry = Literal["in", "out", "inout", "out_by"]
 DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
+AccountOperationType = Literal[
+    "balance",
+    "credit",
+    "charge",
+    "correction",
+    "bonus",
+    "commission",
+    "commission_daily",
+    "commission_monthly",
+    "commission_agent_daily",
+    "commission_agent_monthly",
+    "interest",
+    "dividend",
+    "dividend_franked",
+    "tax",
+    "other",
+]
 Connection = Literal[
     "connecting", "ready", "no_algo_trading", "wrong_account", "wrong_password", "disconnected", "hung"
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from streamapp import topics
 from streamapp.clickhouse.rows import SourceRecord
 from streamapp.domain.facts import BrokerAccepted, make_fact
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, AccountOperationMessage
 from streamapp.messages.commit import Publication, encode_commit
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message
@@ -132,6 +132,22 @@ def account(**changes: Any) -> AccountMessage:
         "at": AT,
     }
     return AccountMessage(**(fields | changes))
+
+
+def operation(deal: int = 21, **changes: Any) -> AccountOperationMessage:
+    fields: dict[str, Any] = {
+        "account": "demo-hedging",
+        "deal": deal,
+        "type": "commission",
+        "amount": Decimal("-0.35"),
+        "currency": "USD",
+        "position_id": 5,
+        "symbol": "EURUSD",
+        "ticket": 5,
+        "comment": "commission #11",
+        "at": AT,
+    }
+    return AccountOperationMessage(**(fields | changes))
 
 
 def decision(stream_seq: int = 1, **changes: Any) -> DecisionMessage:

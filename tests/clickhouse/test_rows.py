@@ -281,7 +281,13 @@ def test_an_entry_that_fits_no_table_disturbs_no_neighbour() -> None:
 
 def test_a_connector_writes_executions_and_its_broker_log_alone() -> None:
     everything = samples.record(
-        samples.fact(), samples.order(), samples.fill(), samples.position(), samples.account(), samples.decision()
+        samples.fact(),
+        samples.order(),
+        samples.fill(),
+        samples.position(),
+        samples.account(),
+        samples.operation(),
+        samples.decision(),
     )
     assert [row.table for row in rows_of(everything, "connector")[0]] == ["executions"]
     assert [row.table for row in rows_of(samples.record(samples.log_entry()), "connector")[0]] == ["broker_log"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from streamapp.desk.projection import MOST_WAITING
 from streamapp.desk.rendering import current_order
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
+from streamapp.messages.account import AccountOperationMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
@@ -33,6 +35,7 @@ from tests.kit.examples import (
     doubt,
     fact_sets,
     filled,
+    operation,
     refused,
     returned,
     says,
@@ -330,6 +333,51 @@ def test_whose_a_fill_is_is_the_same_in_any_grouping_and_with_any_repetition(dat
     one.add(*several)
     assert (one.rows, one.facts, one.publications) == (other.rows, other.facts, other.publications)
     assert_each_id_has_one_content(one.publications)
+
+
+# --- money that was booked without a trade
+
+
+def test_money_without_a_position_is_a_message_and_a_fact_and_puts_no_row() -> None:
+    book = Book()
+    (message,) = book.add(says(operation(5, "1000", None, type="balance", comment="deposit"), order_id=None))
+    assert isinstance(message, AccountOperationMessage)
+    assert (message.deal, message.type, message.amount, message.comment) == (
+        5,
+        "balance",
+        Decimal(1000),
+        "deposit",
+    )
+    (publication,) = book.publications
+    assert (publication.subject, publication.id) == (f"accounts.operations.{ACCOUNT}", f"test:operation:{ACCOUNT}:5:0")
+    assert (book.commits, [fact.fact_id for fact in book.facts]) == ([0], [f"{ACCOUNT}:operation:5"])
+
+
+def test_what_is_charged_to_a_position_is_in_its_profit_and_counts_once() -> None:
+    book = Book()
+    book.add(*LIFE)
+    charge, less = (says(operation(15, amount, revision=rev), order_id=None) for rev, amount in enumerate(["-5", "-4"]))
+    said, position = book.add(charge)
+    assert (said.amount, position.realized_profit, position.volume, position.rev) == (-5, -5, 1, 2)
+    said, position = book.add(less)
+    assert (said.amount, said.revision, position.realized_profit, position.rev) == (-4, 1, -4, 3)
+    assert book.published[-2:] == [f"accounts.operations.{ACCOUNT}", "positions.EURUSD"]
+    facts_before = list(book.facts)
+    assert (book.add(charge, less), book.facts) == ([], facts_before)
+    assert book.order.status == "filled"
+
+
+def test_a_position_that_was_never_seen_to_trade_is_published_with_its_charges_once_it_does() -> None:
+    book = Book()
+    assert [type(one) for one in book.add(says(operation(5), order_id=None))] == [AccountOperationMessage]
+    _, position = book.add(says(deal(6, "0.3"), order_id=None))
+    assert (str(position.realized_profit), position.rev) == ("-3.5", 2)
+
+
+def test_a_connector_keeps_money_without_a_trade_in_the_archive() -> None:
+    book = Book("connector")
+    book.add(says(operation(5), order_id=None))
+    assert (book.published, len(book.facts), len(book.publications)) == ([], 1, 1)
 
 
 # --- what a person must hear of

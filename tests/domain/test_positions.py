@@ -10,7 +10,7 @@ from streamapp.domain.facts import Fact, Filled
 from streamapp.domain.fold import deal_of
 from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals, symbol_position_id
-from tests.kit.examples import at, busted, corrected, deal, filled
+from tests.kit.examples import at, busted, corrected, deal, filled, operation
 
 
 def booked(number: int, volume: str, price: str, side: str = "buy", **more: Any) -> Deal:
@@ -53,6 +53,20 @@ def test_a_busted_deal_counts_nothing_and_a_corrected_one_as_corrected() -> None
     state = fold_deals([first.merged(Deal(busted=1)), corrected])
     assert (state.volume, state.average_price) == (Decimal("0.5"), Decimal("1.30"))
     assert fold_deals([Deal(busted=1)]) == PositionState()
+
+
+def test_what_is_charged_to_a_position_is_part_of_its_profit_and_of_nothing_else() -> None:
+    deals = [booked(1, "1", "1.10", currency="USD"), booked(9, "1", "1.20", "sell", profit=Decimal(100))]
+    charges = [operation(4, "-3.5", time=at(4)), operation(10, "-0.25", time=at(10))]
+    charged, plain = fold_deals(deals, operations=charges), fold_deals(deals)
+    assert (charged.realized_profit, charged.at) == (Decimal("96.25"), at(10))
+    assert charged.model_copy(update={"realized_profit": Decimal(100), "at": plain.at}) == plain
+
+
+def test_of_a_position_that_was_charged_and_never_seen_to_trade_nobody_knows_what_is_open() -> None:
+    state = fold_deals([], operations=[operation(4)])
+    assert (state.realized_profit, state.currency, state.at) == (Decimal("-3.5"), "USD", None)
+    assert fold_deals([booked(5, "1", "1.10")], state).realized_profit == Decimal("-3.5")
 
 
 def test_a_currency_once_known_is_kept() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
+from itertools import permutations
 from typing import Any
 
 from streamapp.domain.orders import Deal, Owner, replaced
 from tables.positions import POSITION, REMEMBERED, WHOLE, DealRecord, PositionIndex, PositionRow, position_key
-from tests.kit.examples import deal
+from tests.kit.examples import at, deal, operation
 
 EMPTY = PositionRow(account="demo", position_id=7)
 
@@ -22,6 +24,13 @@ def corrected(number: int, revision: int, volume: str) -> DealRecord:
 
 def busted(number: int, revision: int) -> DealRecord:
     return DealRecord(fact_id=f"{number}:busted:{revision}", number=number, deal=Deal(busted=revision))
+
+
+def charged(number: int, amount: str, revision: int = 0) -> DealRecord:
+    name = f"{number}:corrected:{revision}" if revision else str(number)
+    return DealRecord(
+        fact_id=name, number=number, operation=operation(number, amount, revision=revision, time=at(number))
+    )
 
 
 def reread(row: PositionRow) -> PositionRow:
@@ -88,6 +97,28 @@ def test_a_deal_is_never_parted_from_its_correction() -> None:
     for number in range(2, 80):
         row = row.extended([of(number), corrected(1, number, "0.5")])
     assert str(row.state.volume) == str(reread(row).state.volume) == "8.3"
+
+
+def test_charges_and_deals_in_any_order_make_the_same_position() -> None:
+    several = [of(1), charged(2, "-3.5"), of(3, side="sell"), charged(2, "-3", 1), charged(2, "-4", 2), charged(4, "1")]
+    states = set()
+    for order in permutations(several):
+        single = EMPTY
+        for one in order:
+            single = reread(single).extended([one])
+        assert single.state == EMPTY.extended(order).state == reread(single).state
+        states.add(single.state.model_dump_json())
+    assert len(states) == 1
+    assert (single.state.realized_profit, single.rev, single.missed) == (Decimal(-3), 6, 0)
+
+
+def test_a_charge_that_was_folded_away_counts_and_its_correction_is_a_miss() -> None:
+    row = EMPTY.extended([charged(1, "-3.5")])
+    for number in range(2, 2 + 2 * WHOLE):
+        row = reread(row).extended([of(number)])
+    assert (row.state.realized_profit, "1" in row.known) == (Decimal("-3.5"), True)
+    row = reread(row).extended([charged(1, "-9", 1)])
+    assert (row.state.realized_profit, row.missed) == (Decimal("-3.5"), 1)
 
 
 def test_a_bust_before_its_deal_takes_it_back() -> None:

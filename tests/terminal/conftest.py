@@ -145,6 +145,11 @@ class Market:
         """Put the server's clock forward or back."""
         self._ask("/clock", {"shift_ms": by_s * 1000})
 
+    def operate(self, kind: str, amount: str, **more: Any) -> int:
+        """Book money without a trade; return its deal."""
+        body = {"account": LOGIN, "type": kind, "amount": amount, "comment": f"by hand, {kind}", **more}
+        return int(json.loads(self._ask("/operations", body))["deal"])
+
     def ledger(self, kind: str = "order", login: int = LOGIN) -> list[dict[str, Any]]:
         """Return what truly happened at an account."""
         lines = self._ask(f"/ledger?account={login}").decode().splitlines()
@@ -152,7 +157,11 @@ class Market:
 
     def violations(self) -> list[int]:
         """Return the magics of which the market took more than one order."""
-        return [row["magic"] for row in json.loads(self._ask("/health"))["invariants"]["violations"]]
+        return [row["magic"] for row in self.health()["invariants"]["violations"]]
+
+    def health(self) -> dict[str, Any]:
+        """Return what it says of itself and its accounts."""
+        return dict(json.loads(self._ask("/health")))
 
     def is_up(self) -> bool:
         """Return whether it answers."""
