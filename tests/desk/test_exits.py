@@ -406,6 +406,7 @@ async def test_levels_that_no_position_took_are_a_refusal_in_the_brokers_words(
         ({"intent": "modify"}, "bad_field", "stop_loss, take_profit: expected one to set"),
         ({"intent": "modify", "stop_loss": "1", "volume": "1"}, "bad_field", "volume, side: expected none"),
         ({"stop_loss": "1.07"}, "bad_field", "expected none with intent close; modify sets them"),
+        ({"position_id": "90_0"}, "bad_field", "position_id: expected digits without separators"),
         ({"stop_limit_price": "1.07"}, "bad_field", "stop_limit_price: expected none with intent close"),
         ({"volume": "0"}, "bad_field", "volume"),
         ({"intent": "flat"}, "bad_field", "intent"),

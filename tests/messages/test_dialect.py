@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from streamapp.errors import Unusable
 from streamapp.messages.dialect import read_signal, renamed, require_known_fields, translated
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import NAMES, Signal, account_of, signal_id_of
+from streamapp.messages.signal import NAMES, ExitSignal, Signal, account_of, signal_id_of
 from streamapp.settings import ExecutionSettings
 
 OURS = ExecutionSettings()
@@ -119,6 +119,14 @@ def test_a_limit_order_with_the_price_zero_has_no_price() -> None:
 def test_an_account_that_is_an_empty_text_is_no_account_to_be_routed() -> None:
     assert account_of(renamed({"account": ""}, OURS)) == ""
     assert account_of(renamed({"account": None}, OURS)) is None
+
+
+def test_a_level_of_zero_is_none_where_a_signal_reverses_and_taken_away_where_it_modifies() -> None:
+    reverse = {"signal_id": "s-1", "account": "a", "symbol": "EURUSD", "intent": "reverse"}
+    assert read_signal(reverse | {"stop_loss": 0, "take_profit": -30}) == read_signal(reverse | {"take_profit": "-30"})
+    modified = read_signal(reverse | {"intent": "modify", "stop_loss": 0})
+    assert isinstance(modified, ExitSignal)
+    assert modified.stop_loss == 0
 
 
 # --- numbers
