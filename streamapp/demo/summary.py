@@ -53,17 +53,17 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
 
 
 def _exits(evidence: Evidence) -> Counter[str]:
-    """Return what the exits came to: closed something, found nothing open, or were refused, by reason."""
+    """Return what the exits came to: orders, or none (nothing was open, or levels were set), or a refusal's reason."""
     sent = {view.stream_seq for view in evidence.sent if view.kind == "exit"}
     decided = [decision for decision in evidence.decisions if decision.stream_seq in sent]
     return Counter(
-        decision.reason or ("carried out" if decision.order_id is not None else "nothing to close, or levels set")
-        for decision in decided
+        decision.reason or ("with orders" if decision.order_id is not None else "without") for decision in decided
     )
 
 
 def _counts(console: Console, title: str, counts: Mapping[str, int]) -> None:
-    console.print(f"{title:<20} {'  '.join(f'{name} {count}' for name, count in sorted(counts.items())) or '0'}")
+    line = f"{title:<20} {'  '.join(f'{name} {count}' for name, count in sorted(counts.items())) or '0'}"
+    console.print(line, soft_wrap=True)
 
 
 def _figures(console: Console, orders: Sequence[Mapping[str, Any]]) -> None:

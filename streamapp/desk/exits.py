@@ -210,7 +210,9 @@ class _Pursuit:
         failed = [f"position {position_id} {said}" for position_id, said in self.goal.targets.items() if said]
         if len(failed) == len(self.goal.targets):
             return Verdict("refused", "not_modified", "; ".join(failed)[:1000])
-        return Verdict("accepted", None, "; ".join(failed)[:1000] or None)
+        done = [str(position_id) for position_id, said in self.goal.targets.items() if not said]
+        detail = "; ".join((f"levels set at position {', '.join(done)}", *failed))
+        return Verdict("accepted", None, detail[:1000])
 
     def _protect(self, position_id: int) -> Protect:
         draft, asked = self._draft, self.goal.parameters

@@ -366,6 +366,8 @@ async def test_a_modify_sets_the_levels_of_every_position_and_is_answered_when_a
     asked = [(each.position_id, each.stop_loss, each.take_profit) for each in world.terminals.protects]
     assert asked == [(each, Decimal("1.07"), Decimal(0)) for each in positions]
     assert answer(world) == ("accepted", None)
+    last = world.published("accepted/1")[-1]
+    assert (last["order_id"], last["detail"]) == (None, "levels set at position {}, {}".format(*positions))
 
 
 async def test_a_modify_is_asked_again_until_the_terminal_knows(world: DeskWorld, market: Market) -> None:
