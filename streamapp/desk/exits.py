@@ -33,6 +33,8 @@ from tables.positions import PositionRow
 from tables.signals import SignalRow
 
 REVERSED = "reverse"
+MOST_PARTS = 50
+"""Orders that one closing order may become, as in the terminal's own closing."""
 
 
 def pursue(draft: Draft, *, asks_again: bool = False) -> None:
@@ -52,6 +54,37 @@ def pursue(draft: Draft, *, asks_again: bool = False) -> None:
             _end(draft, signal_id, row, pursuit.goal, verdict)
         elif pursuit.goal is not row.goal:
             draft.put_signal(signal_id, row.model_copy(update={"goal": pursuit.goal}))
+
+
+def close_in_parts(draft: Draft, order_id: str) -> None:
+    """Make the orders that close what the terminal refused to close in one, because a symbol takes less in one order.
+
+    Getting out is always possible: as many orders as it takes, :data:`MOST_PARTS` at most, each with an id derived from
+    the refused one's. Nothing happens to an order that opens, is no exit's, or has been replaced already.
+    """
+    row = draft.order(order_id)
+    created = None if row is None else row.state.created
+    refused = None if row is None else row.state.attempts[row.state.last_attempt].refused
+    if created is None or created.position_id is None or refused is None or refused.largest is None:
+        return
+    left, largest = created.parameters.volume, refused.largest
+    if created.intent == "open" or left > largest * MOST_PARTS or draft.order(_part_id(draft, order_id, 1)) is not None:
+        return
+    number = 0
+    while left > 0:
+        number += 1
+        parameters = created.parameters.model_copy(update={"volume": min(left, largest)})
+        body = created.model_copy(
+            update={"parameters": parameters, "parameters_hash": parameters_hash(parameters, created.position_id)}
+        )
+        part_id = _part_id(draft, order_id, number)
+        add_fact(draft, make_fact(draft.account, part_id, body, at=draft.now, causation_id=f"order:{order_id}"))
+        submit_new(draft, part_id, None)
+        left = EXACT.subtract(left, parameters.volume)
+
+
+def _part_id(draft: Draft, order_id: str, number: int) -> str:
+    return order_id_for(draft.policy.deployment, draft.account, f"{order_id}\x00part\x00{number}")
 
 
 def take_operation(draft: Draft, answer: OperationAnswered) -> None:

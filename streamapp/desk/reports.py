@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from streamapp import subjects
 from streamapp.desk.effects import AckReports
+from streamapp.desk.exits import close_in_parts
 from streamapp.desk.inputs import Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
 from streamapp.desk.state import Draft, Memory
-from streamapp.domain.facts import AccountOperation, make_fact
+from streamapp.domain.facts import AccountOperation, SubmitRefused, make_fact
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
@@ -121,6 +122,8 @@ def _apply(draft: Draft, new: TerminalReport, report: Report, *, is_current: boo
     cause = f"report:{new.account}:{new.epoch}:{new.seq}"
     fact = make_fact(new.account, report.order_id, body, at=report.at, causation_id=cause)
     add_fact(draft, fact, new.incoming.trace, journal_epoch=new.epoch if is_current else None)
+    if isinstance(body, SubmitRefused) and body.largest is not None and report.order_id is not None:
+        close_in_parts(draft, report.order_id)
 
 
 def _publish_connection(draft: Draft, new: TerminalReport, report: Report, change: ConnectionChange) -> None:

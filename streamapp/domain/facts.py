@@ -61,11 +61,16 @@ class SubmitClaimed(Frozen):
 
 
 class SubmitRefused(Frozen):
-    """The request never left and never will."""
+    """The request never left and never will.
+
+    ``largest``: it was more than the symbol takes in one order, which is so many lots, and nothing else was wrong with
+    its volume.
+    """
 
     attempt: int
     reason: RefusedReason
     message: str = ""
+    largest: Lots | None = None
 
 
 class SubmitStarted(Frozen):

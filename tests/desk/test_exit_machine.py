@@ -91,6 +91,8 @@ class Exits(RuleBasedStateMachine):
     @rule()
     def resolve(self) -> None:
         if self.doubtful:
+            # On a net position an opening order may be what takes away what an exit was to close.
+            self.touched |= self.market.netting
             self.run(self.market.execute(self.doubtful.pop(0)))
 
     @rule(data=st.data())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamapp.domain import facts
 from streamapp.domain.identifiers import order_id_for
 from streamapp.messages.account import AccountMessage
 from streamapp.settings import AccountSettings, GuardSettings, Settings
@@ -279,6 +280,39 @@ async def test_a_halted_account_lets_an_exit_pass(world: DeskWorld, market: Mark
     await leave(world)
     await market.run()
     assert market.open == {}
+
+
+async def test_what_is_more_than_one_order_may_have_is_closed_by_several(world: DeskWorld, market: Market) -> None:
+    position = await hold(market, "s-1", "2.5")
+    market.largest = Decimal(1)
+    await leave(world)
+    await market.run()
+    assert [volume for _, _, volume in closed(world)] == [Decimal("2.5"), Decimal(1), Decimal(1), Decimal("0.5")]
+    assert (market.open, {each[0] for each in closed(world)}) == ({}, {position})
+    orders = {each["order_id"]: each for each in world.published("order/1") if each["intent"] == "close"}
+    assert sorted(each["status"] for each in orders.values()) == ["failed", "filled", "filled", "filled"]
+    assert {each["signal_id"] for each in orders.values()} == {"x-1"}
+
+
+async def test_an_order_that_opens_is_not_sent_in_parts(world: DeskWorld, market: Market) -> None:
+    market.largest = Decimal(1)
+    await world.signal("s-1", volume="2.5")
+    await market.run()
+    assert (len(world.terminals.submits), market.open) == (1, {})
+
+
+async def test_a_refusal_that_is_reported_again_closes_no_second_time(world: DeskWorld, market: Market) -> None:
+    await hold(market, "s-1", "2")
+    market.largest = Decimal(1)
+    await leave(world)
+    seq = market._seq
+    await market.execute(market.waiting[0])
+    order_id = world.terminals.submits[1].order_id
+    again = facts.SubmitRefused(attempt=1, reason="invalid", message="too large", largest=Decimal(1))
+    await world.report(("refused", order_id, again), first_seq=seq)
+    await world.restart()
+    await market.run()
+    assert (len(closed(world)), market.open) == (3, {})
 
 
 # --- reverse

@@ -19,6 +19,7 @@ class Market:
 
     Attributes:
         open: The signed lots of each open position.
+        largest: The lots of one order, at most.
         netting: Whether a symbol has one position.
         done: The ids of the orders that were executed, in order: each once.
         impossible: The orders that were to close what their position did not hold.
@@ -28,6 +29,7 @@ class Market:
         self.world = world
         self.netting = netting
         self.open: dict[int, Decimal] = {}
+        self.largest: Decimal | None = None
         self.done: list[str] = []
         self.impossible: list[SubmitRequest] = []
         self._taken: set[str] = set()
@@ -51,6 +53,10 @@ class Market:
         self._taken.add(request.order_id)
         if fate == "doubt":
             await self.report(("unknown", request.order_id, facts.OutcomeUnknown(attempt=1, why="deadline")))
+            return
+        if self.largest is not None and request.parameters.volume > self.largest:
+            body = facts.SubmitRefused(attempt=1, reason="invalid", message="too large", largest=self.largest)
+            await self.report(("refused", request.order_id, body))
             return
         if not self._may(request):
             self.impossible.append(request)

@@ -246,7 +246,7 @@ class Execution:
             await self._execute(taken)
         except RefusedError as refused:
             if not (isinstance(refused, NotYetError) and self._put_aside(taken, refused.message)):
-                await self._refuse(taken, taken.order.attempt, refused.reason, refused.message)
+                await self._refuse(taken, taken.order.attempt, refused.reason, refused.message, refused.largest)
 
     def _put_aside(self, taken: _Taken, why: str) -> bool:
         """Let an order come again in a moment; False if it has waited long enough.
@@ -411,9 +411,11 @@ class Execution:
         if not self._busy and not self._recording:
             self.idle.set()
 
-    async def _refuse(self, taken: _Taken, attempt: int, reason: RefusedReason, message: str) -> None:
+    async def _refuse(
+        self, taken: _Taken, attempt: int, reason: RefusedReason, message: str, largest: Decimal | None = None
+    ) -> None:
         self._judge.forget(taken.order.order_id)
-        body = SubmitRefused(attempt=attempt, reason=reason, message=message)
+        body = SubmitRefused(attempt=attempt, reason=reason, message=message, largest=largest)
         taken.reply(await self._written(taken, lambda book: taken.refuse(book, body)))
         if taken.is_ours:
             self._count("refused")

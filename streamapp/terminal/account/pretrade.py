@@ -172,7 +172,9 @@ def _refuse_volume(volume: Decimal, symbol: SymbolInfo, *, closes_all: bool) -> 
     if closes_all and volume <= largest:  # what a split or another step left: brokers take it whole
         return
     if not smallest <= volume <= largest:
-        raise RefusedError("invalid", f"expected {smallest} to {largest} lots, got {volume}")
+        # Only of a largest order that is on the grid itself can a volume be made up.
+        parts = largest if volume > largest >= smallest else None
+        raise RefusedError("invalid", f"expected {smallest} to {largest} lots, got {volume}", parts)
     # Never rounded: another volume than the one approved is another order.
     if step > 0 and (volume - smallest) % step:
         raise RefusedError("invalid", f"expected a volume of {smallest} and whole steps of {step} lots, got {volume}")

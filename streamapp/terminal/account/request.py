@@ -39,12 +39,13 @@ thousands of points of a coin, an ordinary tick is so too. Market and exchange e
 
 
 class RefusedError(Definite):
-    """The order is not sent, and never will be: proof that nothing was."""
+    """The order is not sent, and never will be: proof that nothing was. ``largest``: as in SubmitRefused."""
 
-    def __init__(self, reason: RefusedReason, message: str) -> None:
+    def __init__(self, reason: RefusedReason, message: str, largest: Decimal | None = None) -> None:
         super().__init__(message)
         self.reason: RefusedReason = reason
         self.message = message
+        self.largest = largest
 
 
 class NotYetError(RefusedError):
