@@ -37,6 +37,10 @@ def ask(address: str, path: str) -> Any:
     return [json.loads(line) for line in text.splitlines()] if path.startswith("/ledger") else json.loads(text)
 
 
+def orders(address: str) -> list[Any]:
+    return [row for row in ask(address, "/ledger") if row["kind"] == "order"]
+
+
 def run(module: str = SIMULATED, **fields: Any) -> SuiteReport:
     return examine(Target(module, {"login": LOGIN}, **fields), lambda _: None)
 
@@ -93,14 +97,14 @@ def test_nothing_is_sent_to_a_real_account(monkeypatch: pytest.MonkeyPatch) -> N
     with market() as address:
         with pytest.raises(NotDemo, match="expected a demo account"):
             run(SABOTAGED)
-        assert ask(address, "/ledger") == []
+        assert orders(address) == []
 
 
 def test_it_stops_when_the_account_is_no_demo_account_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SABOTAGE", "becomes real")
     with market() as address:
         report = run(SABOTAGED)
-        opened = [row for row in ask(address, "/ledger") if row["kind"] == "order"]
+        opened = orders(address)
     assert "expected a demo account" in report.stopped
     assert not report.conformant
     assert len(opened) == 1
@@ -162,7 +166,7 @@ def test_a_closed_market_is_no_fault_of_the_module() -> None:
         fault = json.dumps({"kind": "market_closed"}).encode()
         urllib.request.urlopen(urllib.request.Request(f"http://{address}/faults", data=fault), timeout=30).close()
         report = run()
-        assert ask(address, "/ledger") == []
+        assert orders(address) == []
     assert "expected an open market" in report.stopped
     assert not any(report.of("failed"))
 
