@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
-from streamapp.desk.effects import AckReports, Effect, Terminals
-from streamapp.desk.inputs import SubmitAnswered, SubmitUnanswered, Sweep
+from streamapp.desk.effects import AckReports, Effect, Protect, Submit, Terminals
+from streamapp.desk.inputs import Internal, OperationAnswered, SubmitAnswered, SubmitUnanswered, Sweep
 from streamapp.desk.state import TerminalStatus
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.vocabulary import Connection
@@ -46,6 +46,8 @@ each way, and thousands of them may be on their way."""
 ACK_PAUSE_S = 1.0
 """Between two acks to one terminal, each of which is a commit of its journal: the newest says all, and what a terminal
 keeps for a second longer costs it nothing."""
+PROTECT_DEADLINE_S = 6.0
+"""For a position's levels: a terminal says within five seconds that it does not know yet."""
 ASK_DEADLINE_S = 2.0
 """For an ack or a replay: a healthy terminal answers within a few milliseconds."""
 
@@ -55,8 +57,11 @@ class DeskInputs(Protocol):
 
     index: OrderIndex
 
-    def put(self, account: str, new: SubmitAnswered | SubmitUnanswered | Sweep) -> None:
+    def put(self, account: str, new: Internal) -> None:
         """Let something happen at an account; forgotten if the account is another worker's."""
+
+    def is_pursuing(self, account: str) -> bool:
+        """Return whether an exit of the account is not done."""
 
     def reported(self, account: str) -> tuple[str, int] | None:
         """Return the epoch and number up to which an account's reports are durable; None: another worker's account."""
@@ -87,6 +92,7 @@ class Link:
 class _Dealings:
     submits: deque[SubmitRequest] = field(default_factory=deque)
     submitting: set[asyncio.Task[None]] = field(default_factory=set)
+    protecting: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     on_the_way: set[str] = field(default_factory=set)
     ack: AckReports | None = None
     acked_s: float | None = None
@@ -101,7 +107,11 @@ class _Dealings:
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What is on its way to the terminal."""
-        return [*self.submitting, *(task for task in (self.acking, self.replaying) if task is not None)]
+        return [
+            *self.submitting,
+            *self.protecting.values(),
+            *(task for task in (self.acking, self.replaying) if task is not None),
+        ]
 
     def begin_nothing_more(self) -> None:
         """Forget what waits; what is on its way goes on."""
@@ -170,9 +180,15 @@ class Broker:
 
     def carry_out(self, effect: Effect) -> None:
         """Begin to carry out an effect of a commit that is durable; submits of an account leave in their order."""
-        if isinstance(effect, AckReports):
-            self._ack(effect)
-            return
+        match effect:
+            case AckReports():
+                self._ack(effect)
+            case Protect():
+                self._protect(effect)
+            case Submit():
+                self._submit_in_turn(effect)
+
+    def _submit_in_turn(self, effect: Submit) -> None:
         known = self._account(effect.request.account)
         if effect.request.order_id in known.on_the_way or self._is_needless(effect.request):
             return
@@ -237,6 +253,24 @@ class Broker:
         else:
             self._note_answer(request.account, reply.epoch, reply.clock, asked_at)
         return reply
+
+    # --- levels of positions
+
+    def _protect(self, effect: Protect) -> None:
+        request = effect.request
+        known = self._account(request.account)
+        if request.request_id in known.protecting or not self.link(request.account).ready:
+            return  # asked for again by the timer
+        task = known.protecting[request.request_id] = self._spawn(self._ask_protection(effect))
+        task.add_done_callback(lambda _: known.protecting.pop(request.request_id, None))
+
+    async def _ask_protection(self, effect: Protect) -> None:
+        assert self._terminals is not None
+        request = effect.request
+        reply = await self._terminals.protect(request, timeout_s=PROTECT_DEADLINE_S)
+        if reply is not None and reply.outcome != "unknown":
+            answer = OperationAnswered(effect.signal_id, request.position_id, reply.outcome, reply.message)
+            self.desk.put(request.account, answer)
 
     # --- reports: acknowledged to the terminal, asked for where they are missing
 
@@ -349,7 +383,7 @@ class Broker:
         if link.epoch is not None and not link.silent:
             due += index.recorded_elsewhere(account, link.epoch, SWEPT_AT_ONCE)
         due = [name for name in due if name not in known.swept and name not in known.on_the_way][:SWEPT_AT_ONCE]
-        if due:
+        if due or self.desk.is_pursuing(account):
             known.swept |= dict.fromkeys(due, now)
             self.desk.put(account, Sweep(tuple(due)))
 

@@ -31,9 +31,8 @@ from streamapp.desk.inputs import (
     ForeignReport,
     Incoming,
     Input,
+    Internal,
     NewSignal,
-    SubmitAnswered,
-    SubmitUnanswered,
     Sweep,
     kind_of,
     parse,
@@ -54,7 +53,7 @@ from streamapp.metrics import TradingMetrics
 from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
 from tables.cache import RowCache, RowT, decode_row
 from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
-from tables.positions import POSITION, PositionRow
+from tables.positions import POSITION, PositionIndex, PositionRow
 from tables.row import Row
 from tables.store import COMMIT_BYTES, Store, size_of
 
@@ -134,6 +133,8 @@ class Desk:
         on_failure: Callable[[BaseException], None] = end_worker,
     ) -> None:
         self.index = OrderIndex()
+        self._positions = PositionIndex()
+        self._pursuing: dict[str, int] = {}
         self.recovered = asyncio.Event()
         self.ready = asyncio.Event()
         self._store = store
@@ -172,7 +173,7 @@ class Desk:
             else:
                 self._lanes.put(account, item)
 
-    def put(self, account: str, new: SubmitAnswered | SubmitUnanswered | Sweep) -> None:
+    def put(self, account: str, new: Internal) -> None:
         """Let something from within the worker happen at an account; dropped if it is another worker's by now."""
         partition = self._partition_of(account)
         if partition in self._store.owned:
@@ -287,6 +288,7 @@ class Desk:
             self._terminal(account),
             self._memory(account, partition),
             self.index.halted(account),
+            _Open(account, self.index, self._positions),
         )
 
     async def _commit(self, account: str, partition: int, items: list[Item], decided: Decided) -> None:
@@ -366,6 +368,10 @@ class Desk:
             return None
         return ("", 0) if row is None else (row.epoch, row.watermark)
 
+    def is_pursuing(self, account: str) -> bool:
+        """Return whether an exit of the account is not done."""
+        return self._pursuing.get(account, 0) > 0
+
     def states(self) -> dict[str, AccountMessage]:
         """Return the accounts of this worker as they were published last."""
         return {account: known.state for account, known in self._memories.items() if known.state is not None}
@@ -388,8 +394,13 @@ class Desk:
             watcher.said(decided.facts)
 
     def _tell(self, row: Row, partition: int) -> None:
-        if isinstance(row, OrderRow):
-            self.index.put(row, partition)
+        match row:
+            case OrderRow():
+                self.index.put(row, partition)
+            case PositionRow():
+                self._positions.put(row, partition)
+            case AccountRow():
+                self._pursuing[row.account] = len(row.goals)
         for watcher in self._watchers:
             watcher.put(row, partition)
 
@@ -408,6 +419,8 @@ class Desk:
         for partition in lost:
             self._rows.forget(partition)
         self.index.drop(lost)
+        self._positions.drop(lost)
+        self._pursuing = {name: many for name, many in self._pursuing.items() if self._partition_of(name) not in lost}
         self._outbox.drop(lost)
         for watcher in self._watchers:
             watcher.drop(lost)
@@ -452,6 +465,21 @@ class Desk:
             self._metrics.alarms.labels(alarm.name).inc()
         for (name, *labels), count in decided.counts.items():
             self._metrics.count(name, labels, count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What is open at an account (:class:`streamapp.desk.state.Open`)."""
+
+    account: str
+    index: OrderIndex
+    held: PositionIndex
+
+    def orders(self, symbol: str) -> frozenset[str]:
+        return self.index.of(self.account, symbol)
+
+    def positions(self, symbol: str) -> frozenset[int]:
+        return self.held.open(self.account, symbol)
 
 
 def _inputs(items: Iterable[Item]) -> list[Input]:

@@ -1,5 +1,7 @@
 """The outbox: what a commit says goes to the archive and to NATS, side by side, and is forgotten when both have it.
 
+So do the decisions on copies of a signal that goes to several accounts: to completion, which answers for all of them.
+
 What is not known to be said is part of the account's next commit (:mod:`tables.accounts`), and is said
 again at recovery: under the same ids, in the same bytes.
 """
@@ -16,6 +18,7 @@ from typing import Any
 
 from streamapp import topics
 from streamapp.crashpoints import reach
+from streamapp.desk.inputs import TRACE
 from streamapp.errors import Transient
 from streamapp.kafka.exits import leave
 from streamapp.kafka.producer import Producer, Record
@@ -31,14 +34,17 @@ IDLE_S = 1.0
 
 @dataclass(eq=False, slots=True)
 class Unsaid:
-    """A commit on its way to the archive and to NATS; ``number`` 0 is news that no row keeps."""
+    """A commit on its way to the archive and to NATS; ``number`` 0 is news that no row keeps.
+
+    ``left``: how many still have to take it, or a part of it.
+    """
 
     account: str
     partition: int
     number: int
     commit: bytes
     publications: Sequence[Publication]
-    left: int = 2
+    left: int = 0
     done: asyncio.Future[None] | None = None
 
 
@@ -205,26 +211,30 @@ class Outbox:
         self._done(unsaid)
 
     def _send(self, unsaid: Unsaid) -> None:
-        key = unsaid.account.encode()
-        receipt = self._producer.begin(Record(topics.ARCHIVE, key, unsaid.commit, {}, unsaid.partition))
-        late = asyncio.get_running_loop().call_later(self._timeout_s, self._late)
-        receipt.add_done_callback(partial(self._archived, unsaid, late))
-        if any(publication.subject is not None for publication in unsaid.publications):
+        is_published = any(publication.subject is not None for publication in unsaid.publications)
+        records = [
+            Record(topics.ARCHIVE, unsaid.account.encode(), unsaid.commit, {}, unsaid.partition),
+            *(_copy_record(each) for each in unsaid.publications if each.copy_of is not None),
+        ]
+        unsaid.left = len(records) + is_published
+        for record in records:
+            receipt = self._producer.begin(record)
+            late = asyncio.get_running_loop().call_later(self._timeout_s, self._late, record.topic)
+            receipt.add_done_callback(partial(self._stored, unsaid, record.topic, late))
+        if is_published:
             self._publish(unsaid)
-        else:
-            unsaid.left -= 1
 
-    def _late(self) -> None:
+    def _late(self, topic: str) -> None:
         if not self._is_closed:
-            self._on_failure(f"the archive did not acknowledge a commit within {self._timeout_s} s")
+            self._on_failure(f"{topic} did not acknowledge a commit within {self._timeout_s} s")
 
-    def _archived(self, unsaid: Unsaid, late: asyncio.TimerHandle, receipt: asyncio.Future[Any]) -> None:
+    def _stored(self, unsaid: Unsaid, topic: str, late: asyncio.TimerHandle, receipt: asyncio.Future[Any]) -> None:
         late.cancel()
         if self._is_closed:
             return
         if receipt.cancelled() or (error := receipt.exception()) is not None:
             cause = "cancelled" if receipt.cancelled() else repr(error)
-            self._on_failure(f"the archive did not take a commit of account {unsaid.account}: {cause}")
+            self._on_failure(f"{topic} did not take a commit of account {unsaid.account}: {cause}")
             return
         self._done(unsaid)
 
@@ -246,3 +256,12 @@ class Outbox:
         if not known.unsaid:
             known.stop_tidying()
             known.tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy, unsaid.account)
+
+
+def _copy_record(publication: Publication) -> Record:
+    """Return the decision on a copy for completion, which has the binding of its signal in the id's partition."""
+    assert publication.copy_of is not None
+    trace = {} if publication.trace is None else {TRACE: publication.trace.encode()}
+    return Record(
+        topics.INCOMPLETE, publication.copy_of.encode(), publication.message, {topics.FAMILY: topics.COPY} | trace
+    )

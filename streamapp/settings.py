@@ -12,16 +12,34 @@ import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from streamapp.domain.sizing import Sizing
+from streamapp.domain.symbol_names import SymbolNames
+from streamapp.domain.vocabulary import Lots
 from streamapp.errors import ConfigurationError
 from streamapp.ports import Ports
 from streamapp.subjects import RESERVED_ACCOUNTS
 
 Role = Literal["both", "execution", "connector"]
+Meaning = TypeVar("Meaning")
+WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
+"""The fields of a signal whose values are words."""
+SymbolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Route = Annotated[dict[str, Lots], BeforeValidator(lambda value: {value: 1} if isinstance(value, str) else value)]
+"""Accounts, each with the weight that a signal's volume is multiplied by for it; one account alone has weight 1."""
 
 
 class Section(BaseModel):
@@ -93,16 +111,36 @@ class ExecutionSettings(Section):
         description="Signals from further ahead are refused; a terminal whose clock is off by more is not ready.",
     )
     max_payload_bytes: int = Field(65536, ge=1024, description="A longer payload is a dead letter.")
-    routing: dict[str, str] = Field(
+    routing: dict[str, Route] = Field(
         default_factory=dict,
-        description="Account of signals without one: `strategy/symbol`, `strategy/*`, `*/symbol`, `*/*`, in turn.",
+        description="Account of signals without one: `strategy/symbol`, `strategy/*`, `*/symbol`, `*/*`, in turn; or "
+        "a table of accounts with weights, each of which gets a copy of the signal (docs/accounts.md).",
     )
     field_names: dict[str, str] = Field(
         default_factory=dict, description="Our field name = the name in the risk engine's messages and rows."
     )
-    value_names: dict[str, str] = Field(
-        default_factory=dict, description="The risk engine's word = ours, e.g. LONG = buy."
+    value_names: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict,
+        description="The risk engine's word = ours, e.g. LONG = buy, in any field; or by field, e.g. side = {1 = buy}. "
+        "Without regard to case; `buy_limit` says side and order_type.",
     )
+
+    @field_validator("value_names")
+    @classmethod
+    def _in_lower_case(cls, names: dict[str, str | dict[str, str]]) -> dict[str, str | dict[str, str]]:
+        for field, words in names.items():
+            if isinstance(words, dict) and field not in get_args(WordField):
+                raise ValueError(f"expected words of {', '.join(get_args(WordField))}, got a table for {field}")
+        return {
+            name: _folded(meaning) if isinstance(meaning, dict) else meaning for name, meaning in _folded(names).items()
+        }
+
+
+def _folded(words: dict[str, Meaning]) -> dict[str, Meaning]:
+    folded = {word.casefold(): meaning for word, meaning in words.items()}
+    if len(folded) < len(words):
+        raise ValueError("expected each word once, without regard to case")
+    return folded
 
 
 class GuardSettings(Section):
@@ -213,6 +251,34 @@ class AccountSettings(Section):
     currency: str = Field("USD", description="Simulated only: the account's currency.")
     leverage: int = Field(500, ge=1, description="Simulated only.")
     margin_mode: Literal["hedging", "netting", "exchange"] = Field("hedging", description="Simulated only.")
+    symbols: dict[SymbolName, SymbolName] = Field(
+        default_factory=dict, description="Our name of a symbol = the broker's; goes before prefix and suffix."
+    )
+    symbol_prefix: str = Field("", max_length=32, description="Stands before each of our names at the broker.")
+    symbol_suffix: str = Field("", max_length=32, description="Stands behind each of our names at the broker.")
+    volume_factor: Lots = Field(Decimal(1), description="What the volume of every signal is multiplied by.")
+    volume_step: Lots | None = Field(
+        None, description="The volume of every signal is rounded down to a multiple of it. Not set: no rounding."
+    )
+    volume_min: Lots | None = Field(
+        None, description="A signal that comes to fewer lots is refused. Not set: volume_step."
+    )
+
+    @property
+    def symbol_names(self) -> SymbolNames:
+        """What its symbols are called in the house and at its broker."""
+        return SymbolNames(self.symbols, self.symbol_prefix, self.symbol_suffix)
+
+    @property
+    def sizing(self) -> Sizing:
+        """How it changes the volumes of signals."""
+        return Sizing(self.volume_factor, self.volume_step, self.volume_min)
+
+    @model_validator(mode="after")
+    def _one_symbol_for_each_name(self) -> AccountSettings:
+        if clashes := list(self.symbol_names.clashes()):
+            raise ValueError("; ".join(clashes))
+        return self
 
 
 DEMO_ACCOUNTS = {
@@ -281,6 +347,20 @@ class Settings(BaseSettings):
             raise ValueError(
                 "expected a server and login of its own for each account, got one twice: one journal owns one account"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _routes_lead_to_accounts(self) -> Settings:
+        for key, route in self.execution.routing.items():
+            place = f"execution.routing.{key}"
+            if not route:
+                raise ValueError(f"{place}: expected at least one account, got an empty table")
+            if unknown := [name for name in route if name not in self.accounts]:
+                raise ValueError(f"{place}: expected one of the accounts {', '.join(self.accounts)}, got {unknown[0]}")
+            if self.role == "connector" and list(route.values()) != [1]:
+                raise ValueError(
+                    f"{place}: expected one account and no weight in role connector: its orders have a volume"
+                )
         return self
 
     @classmethod

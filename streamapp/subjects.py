@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 ORIGIN_HEADER = "Streamapp-Origin"
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
@@ -58,7 +59,9 @@ EXECUTION_OUT = StreamSpec(
         ),
         "positions.>",
         "accounts.>",
+        "signals.accepted.>",
         "signals.refused.>",
+        "signals.answered.>",
         "reconciliation.>",
         "command_results.>",
     ),
@@ -88,9 +91,26 @@ def signal_approved(symbol: str) -> str:
     return f"{SIGNALS_APPROVED}.{token(symbol)}"
 
 
+def approved_symbol(subject: str) -> str | None:
+    """Return the symbol that a subject of approved signals names; None for ``-``, and for any other subject."""
+    prefix = f"{SIGNALS_APPROVED}."
+    name = subject.removeprefix(prefix) if subject.startswith(prefix) else "-"
+    return None if name == "-" else unquote(name)
+
+
+def signal_accepted(symbol: str) -> str:
+    """Return the subject of the answer to a signal that is an order."""
+    return f"signals.accepted.{token(symbol)}"
+
+
 def signal_refused(symbol: str) -> str:
     """Return the subject of a refusal; ``-`` stands for a symbol that is not known."""
     return f"signals.refused.{token(symbol) or '-'}"
+
+
+def signal_answered(symbol: str) -> str:
+    """Return the subject of what became of all copies of a signal; ``-`` stands for a symbol that is not known."""
+    return f"signals.answered.{token(symbol) or '-'}"
 
 
 def order_status(status: str, symbol: str) -> str:
@@ -116,6 +136,11 @@ def position(symbol: str) -> str:
 def account_state(account: str) -> str:
     """Return the subject of an account's state."""
     return f"accounts.{token(account)}"
+
+
+def account_operation(account: str) -> str:
+    """Return the subject of money that was booked on an account without a trade."""
+    return f"accounts.operations.{token(account)}"
 
 
 def terminal(account: str, operation: str) -> str:

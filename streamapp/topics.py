@@ -32,6 +32,10 @@ MESSAGE_OF = "streamapp-id"
 """The id of the signal or order that it is about, where the message names one."""
 ACCOUNT = "streamapp-account"
 """The account that it is for: the one that the message names, or that completion pinned for one that names none."""
+WEIGHT = "streamapp-weight"
+"""On a copy of a signal that goes to several accounts: what its volume is multiplied by for this one."""
+COPY = b"copy"
+"""The family of a decision on such a copy, on its way from the desk to completion."""
 
 _DAY_MS = 86_400_000
 

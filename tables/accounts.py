@@ -25,7 +25,8 @@ class AccountRow(Row):
 
     ``number`` is that of its last commit. Every report of ``epoch`` up to ``watermark`` is in the rows; ``earlier``
     journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``halted``:
-    why a rule of ours stopped it; it opens nothing until a person lifts that.
+    why a rule of ours stopped it; it opens nothing until a person lifts that. ``goals`` are the signal_ids of its exits
+    that are not done (``tables/signals.py`` has them).
     """
 
     account: str
@@ -36,6 +37,7 @@ class AccountRow(Row):
     state: AccountMessage | None = None
     state_at: UtcTime | None = None
     halted: str | None = None
+    goals: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the row with an empty outbox."""

@@ -120,6 +120,11 @@ class OrderIndex:
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._recorded: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._answered: dict[str, str] = {}
+        self._of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+
+    def of(self, account: str, symbol: str) -> frozenset[str]:
+        """Return the ids of an account's orders of a symbol that are not over."""
+        return frozenset(self._of.get((account, symbol), ()))
 
     @property
     def open(self) -> Mapping[str, OpenOrder]:
@@ -186,6 +191,8 @@ class OrderIndex:
                 None if created is None else created.not_after,
                 row.journal_epoch,
             )
+            if created is not None:
+                self._of[account, created.parameters.symbol].add(order_id)
             if standing in {"held", "unanswered", "handed_over"}:
                 self._waiting[account].add(order_id)
             elif standing == "recorded" and row.journal_epoch is not None:
@@ -201,6 +208,8 @@ class OrderIndex:
         known = self._open.pop(order_id, None)
         if known is not None:
             self._waiting[known.account].discard(order_id)
+            if known.symbol is not None:
+                self._of[known.account, known.symbol].discard(order_id)
             if known.journal_epoch is not None:
                 self._recorded[known.account, known.journal_epoch].discard(order_id)
 

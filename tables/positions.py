@@ -5,12 +5,14 @@ A row knows its own deals and judges one by itself: whether it is new is never a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
-from streamapp.domain.orders import Deal
+from streamapp.domain.facts import AccountOperation, Filled
+from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
 
@@ -24,18 +26,22 @@ then one day of history."""
 
 
 class DealRecord(Row):
-    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal."""
+    """One fact about a deal: the fact's id within the account, the deal's ticket, and what it says of the deal.
+
+    A deal that did not trade is an ``operation``, and ``deal`` says nothing.
+    """
 
     fact_id: str
     number: int
-    deal: Deal
+    deal: Deal = Deal()
+    operation: AccountOperation | None = None
 
 
 class PositionRow(Row):
     """A position: ``base``, the fold of its older deals (fact ids in ``older``), and the newest whole, in their order.
 
-    ``rev`` counts distinct deals, corrections and busts. ``missed`` counts corrections of deals that were folded away
-    already: their difference is not in the position, which is a break.
+    ``rev`` counts distinct deals, corrections and busts; operations are deals. ``missed`` counts corrections of deals
+    that were folded away already: their difference is not in the position, which is a break.
     """
 
     account: str
@@ -88,6 +94,23 @@ class PositionRow(Row):
         row._states = self._states_after(added)
         return row
 
+    def owned(self, numbers: Iterable[int], owner: Owner) -> PositionRow:
+        """Return the row with deals that turned out to be an order's: its OrderCreated came after them."""
+        wanted = frozenset(numbers)
+        newest = tuple(
+            said.model_copy(update={"deal": replaced(said.deal, owner=owner)}) if said.number in wanted else said
+            for said in self.newest
+        )
+        # Built anew: a copy would keep the positions as they were remembered without an owner.
+        return PositionRow(**{**{name: getattr(self, name) for name in type(self).model_fields}, "newest": newest})
+
+    def before(self, filled: Filled) -> PositionState:
+        """Return the position just before a deal, which may be in it already; deals folded away count as earlier."""
+        deals = _merged(self.newest).values()
+        moment = (filled.time, filled.deal)
+        earlier = [deal for deal in deals if deal.filled is not None and (deal.filled.time, deal.filled.deal) < moment]
+        return self.state if len(earlier) == len(deals) else fold_deals(earlier, self.base)
+
     def revisions(self, wanted: Iterable[str]) -> list[PositionRevision]:
         """Return the revisions that some facts made, ascending; those folded away are left out: they have been told."""
         ids = set(wanted)
@@ -100,7 +123,7 @@ class PositionRow(Row):
 
     def _counting(self, said: DealRecord) -> DealRecord:
         """Return it as it counts: not at all if its deal was folded away, whose old content nobody knows any more."""
-        return said.model_copy(update={"deal": Deal()}) if str(said.number) in self._gone else said
+        return DealRecord(fact_id=said.fact_id, number=said.number) if str(said.number) in self._gone else said
 
     def _states_after(self, added: tuple[DealRecord, ...]) -> dict[str, PositionState]:
         """Return the position after each of ``added``: one step from the last where a deal is the latest of all."""
@@ -108,7 +131,7 @@ class PositionRow(Row):
         for said in added:
             latest = all(_moment(one) < _moment(said) and one.number != said.number for one in whole)
             whole.append(said)
-            state = fold_deals([said.deal], state) if latest else self._after(whole)
+            state = _folded([said], state) if latest else self._after(whole)
             states[said.fact_id] = state
         return states
 
@@ -117,11 +140,7 @@ class PositionRow(Row):
         return self._after(self.newest[: place + 1]) if known is None else known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
-        deals: dict[int, Deal] = {}
-        for said in several:
-            known = deals.get(said.number)
-            deals[said.number] = said.deal if known is None else known.merged(said.deal)
-        return fold_deals(deals.values(), self.base)
+        return _folded(several, self.base)
 
 
 class PositionRevision(NamedTuple):
@@ -132,10 +151,52 @@ class PositionRevision(NamedTuple):
     state: PositionState
 
 
+class PositionIndex:
+    """The positions that are open, in memory: nobody iterates over the rows. Kept up by commits, as the orders' is."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+
+    def open(self, account: str, symbol: str) -> frozenset[int]:
+        """Return the ids of an account's open positions of a symbol."""
+        return frozenset(self._open.get((account, symbol), ()))
+
+    def put(self, row: PositionRow, partition: int) -> None:
+        """Replace what is known of a position by its durable row."""
+        state, place = row.state, (row.account, row.state.symbol)
+        if state.net:
+            self._open[place][row.position_id] = partition
+        elif place in self._open:
+            self._open[place].pop(row.position_id, None)
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the positions of ``partitions``: they belong to another worker."""
+        for place, known in self._open.items():
+            self._open[place] = {one: partition for one, partition in known.items() if partition not in partitions}
+
+
+def _folded(several: Iterable[DealRecord], base: PositionState | None) -> PositionState:
+    operations: dict[int, AccountOperation] = {}
+    for said in several:
+        if said.operation is not None:
+            known = operations.get(said.number, said.operation)
+            operations[said.number] = max(known, said.operation, key=lambda one: one.revision)
+    return fold_deals(_merged(several).values(), base, operations.values())
+
+
+def _merged(several: Iterable[DealRecord]) -> dict[int, Deal]:
+    """Return each deal, by its ticket, as all that is said of it."""
+    deals: dict[int, Deal] = {}
+    for said in several:
+        known = deals.get(said.number)
+        deals[said.number] = said.deal if known is None else known.merged(said.deal)
+    return deals
+
+
 def _moment(said: DealRecord) -> tuple[float, int]:
     """Return what deals are ordered by; what is said of a deal again, or takes it back, is never the latest."""
-    filled = said.deal.filled
-    return (0.0 if filled is None else filled.time.timestamp(), said.number)
+    at = said.deal.filled.time if said.deal.filled else said.operation.at if said.operation else None
+    return (0.0 if at is None else at.timestamp(), said.number)
 
 
 def _foldable(newest: tuple[DealRecord, ...], most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamapp.domain.exits import Goal
 from streamapp.domain.signals import Recorded, Verdict
 from streamapp.domain.vocabulary import UtcTime
 from tables.row import Row
@@ -10,7 +11,8 @@ from tables.row import Row
 class SignalRow(Row):
     """A decision, accepted or refused: duplicates and conflicts follow from it and are not kept.
 
-    ``stream_seq`` is the message that was decided on: the same one again is a redelivery.
+    ``stream_seq`` is the message that was decided on: the same one again is a redelivery. ``goal``: an accepted exit
+    that is not done yet. ``order_ids`` are an exit's orders, once it is done, and ``order_id`` is then the first.
     """
 
     stream_seq: int
@@ -18,7 +20,9 @@ class SignalRow(Row):
     fingerprint: str
     parameters_hash: str | None = None
     order_id: str | None = None
+    order_ids: tuple[str, ...] = ()
     decided_at: UtcTime
+    goal: Goal | None = None
 
     @property
     def recorded(self) -> Recorded:

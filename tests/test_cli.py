@@ -25,7 +25,7 @@ def streamapp(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 def test_every_command_says_what_it_does() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    for command in ("up", "down", "demo", "status", "signal", "watch", "orders", "order", "account", "check"):
+    for command in ("up", "down", "demo", "status", "signal", "watch", "orders", "order", "report", "account", "check"):
         assert f"│ {command} " in shown
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from operator import attrgetter
+from typing import Any
 
 from streamapp import subjects
 from streamapp.audit.evidence import Evidence, OrderView, PositionView, SentView, Witness
@@ -27,10 +29,12 @@ def disagreements(evidence: Evidence) -> list[str]:
         # A revision that changed neither status nor volume is not published, so the newest one on NATS may be an older
         # one.
         *_orders_differ(evidence.archive, evidence.nats, with_rev=False),
-        *_fills_differ(evidence.archive, evidence.warehouse),
-        *_fills_differ(evidence.archive, evidence.nats),
-        *_positions_differ(evidence.warehouse, evidence.tables),
-        *_positions_differ(evidence.warehouse, evidence.nats),
+        *_differ("fill", evidence.archive, evidence.warehouse, attrgetter("fills")),
+        *_differ("fill", evidence.archive, evidence.nats, attrgetter("fills")),
+        *_differ("operation", evidence.archive, evidence.warehouse, attrgetter("operations")),
+        *_differ("operation", evidence.archive, evidence.nats, attrgetter("operations")),
+        *_differ("position", evidence.warehouse, evidence.tables, attrgetter("positions")),
+        *_differ("position", evidence.warehouse, evidence.nats, attrgetter("positions")),
         *_decisions_differ(evidence),
         *_answers_differ(evidence),
     ]
@@ -39,6 +43,12 @@ def disagreements(evidence: Evidence) -> list[str]:
             *_ledger_orders_differ(evidence),
             *_ledger_deals_differ(evidence),
             *_ledger_positions_differ(evidence),
+            *_differ(
+                "operation",
+                Witness("ledger", operations=evidence.ledger_operations),
+                evidence.archive,
+                attrgetter("operations"),
+            ),
         ]
     return found
 
@@ -81,30 +91,33 @@ def _order_difference(ours: OrderView, theirs: OrderView, *, with_rev: bool) -> 
     return ", ".join(differ) or None
 
 
-def _fills_differ(truth: Witness, other: Witness) -> Iterator[str]:
-    for fill_id in sorted(truth.fills.keys() | other.fills.keys()):
-        ours, theirs = truth.fills.get(fill_id), other.fills.get(fill_id)
+def _differ(what: str, truth: Witness, other: Witness, known: Callable[[Witness], dict[Any, Any]]) -> Iterator[str]:
+    for key in sorted(known(truth).keys() | known(other).keys()):
+        ours, theirs = known(truth).get(key), known(other).get(key)
         if ours != theirs:
-            yield f"fill {fill_id}: {truth.name} {ours}, {other.name} {theirs}"
-
-
-def _positions_differ(truth: Witness, other: Witness) -> Iterator[str]:
-    for key in sorted(truth.positions.keys() | other.positions.keys()):
-        ours, theirs = truth.positions.get(key), other.positions.get(key)
-        if ours != theirs:
-            yield f"position {key}: {truth.name} {ours}, {other.name} {theirs}"
+            yield f"{what} {key}: {truth.name} {ours}, {other.name} {theirs}"
 
 
 def _decisions_differ(evidence: Evidence) -> Iterator[str]:
-    accepted = {decision.order_id for decision in evidence.decisions if decision.decision == "accepted"}
-    # An order that closes a position is somebody's request to the terminal, and no signal's.
-    of_signals = {key for key, order in evidence.archive.orders.items() if not order.signal_id.startswith(CLOSING)}
-    for order_id in sorted((accepted ^ of_signals) - {None}, key=str):
-        side = "a decision but no order" if order_id in accepted else "an order but no decision"
-        yield f"order {order_id}: there is {side}"
-    refused = sum(decision.decision in {"refused", "conflict"} for decision in evidence.decisions)
-    if refused != evidence.refused:
-        yield f"refusals: {refused} decided, {evidence.refused} published on NATS"
+    # An order that closes a position by itself is somebody's request to the terminal, and no signal's.
+    of_signals = {
+        key: order for key, order in evidence.archive.orders.items() if not order.signal_id.startswith(CLOSING)
+    }
+    decided = {(each.account, each.signal_id) for each in evidence.decisions if each.order_id is not None}
+    accepted = {each.order_id for each in evidence.decisions if each.decision == "accepted"} - {None}
+    for order_id in sorted(accepted - of_signals.keys(), key=str):
+        yield f"order {order_id}: there is a decision but no order"
+    for order_id, order in sorted(of_signals.items()):
+        if (order.account, order.signal_id) not in decided:
+            yield f"order {order_id}: there is an order but no decision"
+    # A duplicate is answered with what stands: it has the reason of the decision that it repeats.
+    refused = sum(decision.reason is not None for decision in evidence.decisions)
+    for answer, count, told in (
+        ("accepted", len(evidence.decisions) - refused, evidence.accepted),
+        ("refused", refused, evidence.refused),
+    ):
+        if count != told:
+            yield f"signals {answer}: {count} decided, {told} answered on NATS"
 
 
 def _answers_differ(evidence: Evidence) -> Iterator[str]:

@@ -48,6 +48,15 @@ class PositionView:
 
 
 @dataclass(frozen=True)
+class OperationView:
+    """Money that was booked without a trade as one witness knows it; ``position_id`` 0: it names none."""
+
+    type: str
+    position_id: int
+    amount: Decimal
+
+
+@dataclass(frozen=True)
 class DecisionView:
     """A decision on one message of a signal."""
 
@@ -91,6 +100,7 @@ class Witness:
     orders: dict[str, OrderView] = field(default_factory=dict)
     fills: dict[str, FillView] = field(default_factory=dict)
     positions: dict[tuple[str, int], PositionView] = field(default_factory=dict)
+    operations: dict[str, OperationView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,10 +127,11 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All witnesses of one run.
+    """All witnesses of one run; ``accepted`` and ``refused`` are the answers to senders on NATS.
 
-    ``ledger`` is None where the broker is no simulated one. ``sent`` is the word of those who sent the signals: without
-    it a signal that was lost on its way to the first decision is in nobody's story. It need not be complete.
+    Operations go by account and deal, as fills do. ``ledger`` is None where the broker is no simulated one. ``sent`` is
+    the word of those who sent the signals: without it a signal that was lost on its way to the first decision is in
+    nobody's story. It need not be complete.
     """
 
     nats: Witness
@@ -128,9 +139,11 @@ class Evidence:
     archive: Witness
     tables: Witness
     decisions: tuple[DecisionView, ...]
+    accepted: int
     refused: int
     dead_letters: tuple[DeadLetterView, ...]
     ledger: tuple[LedgerEntry, ...] | None
+    ledger_operations: dict[str, OperationView] = field(default_factory=dict)
     sent: tuple[SentView, ...] = ()
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,6 +30,7 @@ from streamapp.audit.evidence import (
     Evidence,
     FillView,
     LedgerEntry,
+    OperationView,
     OrderView,
     PositionView,
     SentView,
@@ -57,17 +59,20 @@ async def gather_evidence(settings: Settings, nats: Client, sent: Sequence[SentV
     Reads everything from the start: for demonstrations and tests.
     """
     archive = await archive_witness(settings)
-    nats_witness, refused = await nats_witness_of(nats)
+    nats_witness, answers = await nats_witness_of(nats)
     warehouse, decisions = await warehouse_witness(settings)
+    ledger, operations = await ledger_of(settings)
     return Evidence(
         nats=nats_witness,
         warehouse=warehouse,
         archive=archive,
         tables=await tables_witness(settings, archive.orders),
         decisions=decisions,
-        refused=refused,
+        accepted=answers["accepted/1"],
+        refused=answers["refused/1"],
         dead_letters=tuple(map(_dead_letter_view, await read_topic(settings, topics.DEAD_LETTERS))),
-        ledger=await ledger_of(settings),
+        ledger=ledger,
+        ledger_operations=operations,
         sent=tuple(sent),
     )
 
@@ -136,10 +141,11 @@ def _dead_letter_view(record: ConsumerRecord) -> DeadLetterView:
 
 
 async def archive_witness(settings: Settings) -> Witness:
-    """Return the orders and fills that the archive makes, by our own fold."""
+    """Return the orders, fills and operations that the archive makes, by our own fold."""
     states: dict[tuple[str, str], OrderState] = {}
     owners: dict[str, str | None] = {}
     deals: dict[str, Deal] = {}
+    operations: dict[str, f.AccountOperation] = {}
     seen: set[str] = set()
     commits = [CommitMessage.decode(record.value) for record in await read_topic(settings, topics.ARCHIVE)]
     for fact in (fact for commit in commits for fact in commit.facts):
@@ -148,15 +154,19 @@ async def archive_witness(settings: Settings) -> Witness:
             fill_id = fill_id_for(fact.account, number)
             owners[fill_id] = fact.order_id
             deals[fill_id] = deals.get(fill_id, Deal()).merged(said)
+        if isinstance(fact.body, f.AccountOperation):
+            key = fill_id_for(fact.account, fact.body.deal)
+            operations[key] = max(operations.get(key, fact.body), fact.body, key=lambda body: body.revision)
         if fact.order_id is not None and fact.fact_id not in seen:
-            key = (fact.account, fact.order_id)
-            states[key] = apply(states.get(key, OrderState()), fact)
+            place = (fact.account, fact.order_id)
+            states[place] = apply(states.get(place, OrderState()), fact)
         seen.add(fact.fact_id)
     fills = (deal_view(fill_id, owners[fill_id], deal) for fill_id, deal in deals.items())
     return Witness(
         "archive",
         {key[1]: _view_of(*key, state) for key, state in states.items()},
         {fill.fill_id: fill for fill in fills if fill is not None},
+        operations={key: operation_view(body.model_dump()) for key, body in operations.items()},
     )
 
 
@@ -185,29 +195,35 @@ def _view_of(account: str, order_id: str, state: OrderState) -> OrderView:
     )
 
 
-async def nats_witness_of(nats: Client) -> tuple[Witness, int]:
-    """Return what NATS was told, and how many refusals."""
+async def nats_witness_of(nats: Client) -> tuple[Witness, Counter[str]]:
+    """Return what NATS was told, and how many answers to senders of signals, by schema."""
     orders: dict[str, OrderView] = {}
     fills: dict[str, FillView] = {}
     positions: dict[tuple[str, int], PositionView] = {}
+    operations: dict[str, OperationView] = {}
     revs: dict[tuple[str, int], int] = {}
-    fill_revs: dict[str, int] = {}
-    refused: set[tuple[str, str, str]] = set()
+    deal_revs: dict[str, int] = {}
+    answers: set[tuple[str, str]] = set()
     for stream in (EXECUTION_IN.name, EXECUTION_OUT.name):
-        async for subject, message in read_stream(nats, stream):
+        async for _, message in read_stream(nats, stream):
             schema = message.get("schema")
             if schema == "order/1" and message["rev"] > getattr(orders.get(message["order_id"]), "rev", 0):
                 orders[message["order_id"]] = order_view(message)
             elif schema == "fill/1":
-                if (revision := message.get("revision", 0)) >= fill_revs.get(message["fill_id"], 0):
-                    fill_revs[message["fill_id"]], fills[message["fill_id"]] = revision, fill_view(message)
+                if (revision := message.get("revision", 0)) >= deal_revs.get(message["fill_id"], 0):
+                    deal_revs[message["fill_id"]], fills[message["fill_id"]] = revision, fill_view(message)
+            elif schema == "account_operation/1":
+                deal = fill_id_for(message["account"], message["deal"])
+                if message["revision"] >= deal_revs.get(deal, 0):
+                    deal_revs[deal], operations[deal] = message["revision"], operation_view(message)
             elif schema == "position/1":
                 key = (message["account"], message["position_id"])
                 if message["rev"] > revs.get(key, 0):
                     revs[key], positions[key] = message["rev"], position_view(message)
-            elif schema == "refused/1":
-                refused.add((subject, message["signal_id"], json.dumps(message, sort_keys=True)))
-    return Witness("NATS", orders, fills, _open_only(positions.values())), len(refused)
+            elif schema in {"accepted/1", "refused/1"}:
+                answers.add((schema, json.dumps(message, sort_keys=True)))
+    witness = Witness("NATS", orders, fills, _open_only(positions.values()), operations)
+    return witness, Counter(schema for schema, _ in answers)
 
 
 async def read_stream(nats: Client, stream: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
@@ -238,6 +254,7 @@ async def warehouse_witness(settings: Settings) -> tuple[Witness, tuple[Decision
         orders = await _rows(client, "SELECT * FROM {db}.orders FINAL", settings)
         fills = await _rows(client, "SELECT * FROM {db}.executions FINAL", settings)
         positions = await _rows(client, "SELECT * FROM {db}.positions FINAL", settings)
+        operations = await _rows(client, "SELECT * FROM {db}.account_operations FINAL", settings)
         decisions = await _rows(client, "SELECT * FROM {db}.signals FINAL", settings)
     finally:
         await client.close()
@@ -247,6 +264,7 @@ async def warehouse_witness(settings: Settings) -> tuple[Witness, tuple[Decision
             {row["order_id"]: order_view(row) for row in orders},
             {row["fill_id"]: fill_view(row) for row in fills},
             _open_only(position_view(row) for row in positions),
+            {fill_id_for(row["account"], row["deal"]): operation_view(row) for row in operations},
         ),
         tuple(
             DecisionView(
@@ -288,13 +306,13 @@ async def tables_witness(settings: Settings, order_ids: Iterable[str]) -> Witnes
     )
 
 
-async def ledger_of(settings: Settings) -> tuple[LedgerEntry, ...] | None:
-    """Return the simulated broker's ledger; None where no account is simulated."""
+async def ledger_of(settings: Settings) -> tuple[tuple[LedgerEntry, ...] | None, dict[str, OperationView]]:
+    """Return orders and deals of the simulated broker's ledger, and its operations; None where nothing is simulated."""
     if not any(account.module == "simulated" for account in settings.accounts.values()):
-        return None
+        return None, {}
     async with aiohttp.ClientSession() as http, http.get(f"http://{settings.market_address}/ledger") as answer:
-        lines = (await answer.text()).splitlines()
-    return tuple(
+        rows = [json.loads(line) for line in (await answer.text()).splitlines()]
+    entries = tuple(
         LedgerEntry(
             account=row["account"],
             kind=row["kind"],
@@ -308,9 +326,11 @@ async def ledger_of(settings: Settings) -> tuple[LedgerEntry, ...] | None:
             volume=Decimal(row["volume"]).normalize(),
             price=Decimal(row["price"]).normalize(),
         )
-        for row in map(json.loads, lines)
-        if row["symbol"]  # a balance operation is a deal without a symbol
+        for row in rows
+        if row["kind"] != "operation"
     )
+    operations = (row for row in rows if row["kind"] == "operation")  # the last line of a deal is what it is now
+    return entries, {fill_id_for(row["account"], row["ticket"]): operation_view(row) for row in operations}
 
 
 def order_view(row: dict[str, Any]) -> OrderView:
@@ -345,6 +365,11 @@ def fill_view(row: dict[str, Any]) -> FillView:
         Decimal(0) if row.get("busted") else Decimal(row["volume"]).normalize(),
         Decimal(row["price"]).normalize(),
     )
+
+
+def operation_view(row: dict[str, Any]) -> OperationView:
+    """Return the view of an account_operation/1 message or row, of such a fact's body, or of the ledger's line."""
+    return OperationView(row["type"], row["position_id"] or 0, Decimal(row["amount"]).normalize())
 
 
 def position_view(row: dict[str, Any]) -> PositionView:

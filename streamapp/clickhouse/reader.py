@@ -19,12 +19,12 @@ from streamapp.clickhouse.rows import columns
 from streamapp.domain.parameters import plain
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 from streamapp.messages.account import AccountMessage
+from streamapp.messages.dialect import renamed, translated
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
 from streamapp.messages.signal import NAMES as SIGNAL_NAMES
-from streamapp.messages.signal import renamed
 from streamapp.settings import ExecutionSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Reader:
         """Return the risk engine's newest row of a signal, in our names and words; None if there is none.
 
         Empty texts and NULLs are left out: they mean that nothing was said. What comes can be read as a payload is
-        (:func:`streamapp.messages.signal.read_signal`). Whether the row is approved is the caller's question.
+        (:func:`streamapp.messages.dialect.read_signal`). Whether the row is approved is the caller's question.
 
         Several rows that differ (of several accounts and none was asked for, or in a table that does not replace) are
         no row: nobody knows which of them holds.
@@ -131,6 +131,9 @@ class Reader:
         Args:
             signal_id: The id.
             account: Only a row of this account, or of none; None: any.
+
+        Raises:
+            Unusable: The words of a row contradict each other.
         """
         rows = await self._signal_rows(signal_id)
         if account is not None:
@@ -164,7 +167,7 @@ class Reader:
         said = ({name: value for name, value in row.items() if value is not None and value != ""} for row in rows)
         # The names are ours already; what is left is the words.
         words = self._execution.model_copy(update={"field_names": {}})
-        return [renamed(_signal_of(row), words) for row in said]
+        return [translated(renamed(_signal_of(row), words), words) for row in said]
 
     async def _shape(self, table: str, ours: tuple[str, ...] | list[str]) -> _Shape:
         if table not in self._shapes:

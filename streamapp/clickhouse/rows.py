@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from streamapp import topics
 from streamapp.clickhouse.columns import columns_of, json_text, values_of
 from streamapp.errors import Unusable
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, AccountOperationMessage
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.fact import FactMessage
@@ -76,6 +76,7 @@ MODELS: dict[str, type[Message]] = {
     "executions": FillMessage,
     "positions": PositionMessage,
     "accounts": AccountMessage,
+    "account_operations": AccountOperationMessage,
     "signals": DecisionMessage,
     "facts": FactMessage,
     "broker_log": BrokerLogEntry,
@@ -86,9 +87,13 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "fill/1": ("executions",),
     "position/1": ("positions",),
     "account/1": ("accounts",),
+    "account_operation/1": ("account_operations",),
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts
-    "refused/1": (),  # and of this in signals
+    "accepted/1": (),  # and of these in signals
+    "refused/1": (),
+    "copy/1": (),
+    "answer/1": (),
 }
 _SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
 _PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")

@@ -15,6 +15,7 @@ COLOURS = {
     "rejected": "red",
     "failed": "red",
     "cancelled": "yellow",
+    "accepted": "dim",
     "refused": "magenta",
 }
 CLOSED = {"sl": "by stop-loss", "tp": "by take-profit", "so": "by stop-out"}
@@ -27,7 +28,7 @@ class Life:
         self._console = console
 
     def show(self, message: dict[str, Any]) -> None:
-        """Print one line for an order/1, fill/1, error/1 or refused/1."""
+        """Print one line for an order/1, fill/1, error/1, accepted/1, refused/1 or answer/1."""
         line = _LINES.get(message.get("schema", ""))
         if line is not None:
             self._console.print(line(message), soft_wrap=True)
@@ -70,12 +71,36 @@ def _error(message: dict[str, Any]) -> Text:
     return text.append(f"  {message['kind']}: {message['retcode_name'] or ''} {message['message']}", style="dim")
 
 
+def _accepted(message: dict[str, Any]) -> Text:
+    text = _head(message, "at", "accepted")
+    orders = ", ".join(message["order_ids"])
+    return text.append(
+        f"  {message['symbol']}  {f'order {orders}' if orders else 'no order'}  {message['detail'] or ''}".rstrip()
+    )
+
+
 def _refused(message: dict[str, Any]) -> Text:
     text = _head(message, "at", "refused")
     return text.append(f"  {message['symbol']}  {message['reason']}: {message.get('detail') or ''}")
 
 
-_LINES = {"order/1": _order, "fill/1": _fill, "error/1": _error, "refused/1": _refused}
+def _answer(message: dict[str, Any]) -> Text:
+    copies = (
+        f"{one['account']} {one['decision']} {one['volume'] or one['reason'] or ''}".rstrip()
+        for one in message["copies"]
+    )
+    text = _head(message | {"account": f"{len(message['copies'])} accounts"}, "at", "answered")
+    return text.append(f"  {message['symbol']}  {', '.join(copies)}")
+
+
+_LINES = {
+    "order/1": _order,
+    "fill/1": _fill,
+    "error/1": _error,
+    "accepted/1": _accepted,
+    "refused/1": _refused,
+    "answer/1": _answer,
+}
 
 
 def _head(message: dict[str, Any], time_field: str, word: str) -> Text:

@@ -7,8 +7,9 @@ from typing import Any
 
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.errors import Unusable
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import Signal, read_signal
+from streamapp.messages.signal import AnySignal
 from streamapp.settings import Settings
 
 _COLUMNS = (
@@ -30,6 +31,10 @@ _COLUMNS = (
     "expected_price",
     "approved_at",
 )
+
+
+_UNSAID: dict[str, Any] = {"strategy": "", "side": "", "order_type": "market", "volume": 0, "time_in_force": "gtc"}
+"""What a column that can't be empty holds of a signal that says nothing of it."""
 
 
 class RiskEngineRows:
@@ -55,5 +60,6 @@ class RiskEngineRows:
         await self._clickhouse.close()
 
 
-def _row(signal: Signal) -> list[Any]:
-    return [*(getattr(signal, name) for name in _COLUMNS), json.dumps(signal.metadata)]
+def _row(signal: AnySignal) -> list[Any]:
+    said = _UNSAID | {name: value for name, value in signal if value is not None}
+    return [*(said.get(name) for name in _COLUMNS), json.dumps(signal.metadata)]

@@ -36,6 +36,8 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
     console.print(f"{'dead letters':<20} {len(evidence.dead_letters)}")
     _counts(console, "orders", Counter(order.status for order in evidence.archive.orders.values()))
     _counts(console, "of type", Counter(order["order_type"] for order in orders))
+    _counts(console, "of intent", Counter(order["intent"] for order in orders))
+    _counts(console, "exits", _exits(evidence))
     closings = Counter(
         entry.reason for entry in evidence.ledger or () if entry.kind == "deal" and entry.reason in CLOSED
     )
@@ -48,6 +50,16 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
     ]
     _verdict(console, evidence, found)
     return found
+
+
+def _exits(evidence: Evidence) -> Counter[str]:
+    """Return what the exits came to: closed something, found nothing open, or were refused, by reason."""
+    sent = {view.stream_seq for view in evidence.sent if view.kind == "exit"}
+    decided = [decision for decision in evidence.decisions if decision.stream_seq in sent]
+    return Counter(
+        decision.reason or ("carried out" if decision.order_id is not None else "nothing to close, or levels set")
+        for decision in decided
+    )
 
 
 def _counts(console: Console, title: str, counts: Mapping[str, int]) -> None:

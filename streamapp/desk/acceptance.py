@@ -10,13 +10,35 @@ from streamapp.desk.notices import notify_sender
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import submit_new
+from streamapp.domain.exits import Goal
 from streamapp.domain.facts import OrderCreated, make_fact
 from streamapp.domain.identifiers import order_id_for
-from streamapp.domain.signals import ACCEPTED, Verdict, judge, judge_again, not_after, signal_time
+from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.signals import (
+    ACCEPTED,
+    Verdict,
+    judge,
+    judge_again,
+    not_after,
+    signal_time,
+    size_of,
+    traded,
+)
+from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
-from streamapp.messages.signal import Signal
+from streamapp.messages.answer import CopyDecision, CopyMessage
+from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
+from streamapp.messages.envelope import Message
+from streamapp.messages.signal import ExitSignal, Signal
+from tables.positions import PositionRow
 from tables.signals import SignalRow
+
+MOST_GOALS = 500
+"""Exits of one account that are not done: each is looked at after every input, and named in the account's row."""
+
+_NO_REVERSE = "intent: expected reverse on a netting account; on a hedging one send a close and an open"
+_NO_LEVELS = "intent: somebody else's connector can't be asked for the levels of a position"
+_TOO_MANY = f"expected at most {MOST_GOALS} exits of an account under way: its terminal answers none of them"
 
 
 def decide_signal(draft: Draft, new: NewSignal) -> None:
@@ -30,8 +52,9 @@ def decide_signal(draft: Draft, new: NewSignal) -> None:
 
 def _decide(draft: Draft, new: NewSignal) -> None:
     verdict = _judge(draft, new)
-    order_id = None
-    if verdict == ACCEPTED:
+    is_accepted, order_id = verdict.decision == "accepted", None
+    goal = _goal(draft, new, new.signal, verdict) if is_accepted and isinstance(new.signal, ExitSignal) else None
+    if is_accepted and goal is None:
         order_id = new.order_id or order_id_for(draft.policy.deployment, new.account, new.id)
     row = SignalRow(
         stream_seq=new.incoming.sequence,
@@ -40,10 +63,15 @@ def _decide(draft: Draft, new: NewSignal) -> None:
         parameters_hash=None if new.signal is None else new.fingerprint,
         order_id=order_id,
         decided_at=draft.now,
+        goal=goal,
     )
     draft.put_signal(new.id, row)
-    _answer(draft, new, row, verdict, at=draft.now)
-    if order_id is not None and new.signal is not None:
+    if goal is not None:
+        account = draft.account_row()
+        draft.put_account(account.model_copy(update={"goals": (*account.goals, new.id)}))
+        return  # decided when all of its orders are made (exits.py)
+    answer(draft, new, row, verdict, at=draft.now)
+    if order_id is not None and isinstance(new.signal, Signal):
         _create(draft, new, new.signal, order_id)
 
 
@@ -54,20 +82,80 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
     if standing is not None and standing.account != new.account:
         return Verdict("refused", "bad_field", "order_id: expected one that no order of another account has")
     verdict = judge(
-        new.signal, draft.policy.rules, stream_time=new.incoming.at, now=draft.now, halted=draft.halted or draft.halting
+        new.signal,
+        draft.policy.rules,
+        stream_time=new.incoming.at,
+        now=draft.now,
+        halted=draft.halted or draft.halting,
+        weight=new.weight,
     )
-    return verdict if verdict != ACCEPTED or new.approval is None else new.approval
+    if verdict.decision != "accepted":
+        return verdict
+    refusals = (
+        ACCEPTED if not isinstance(new.signal, ExitSignal) else _judge_exit(draft, new.signal),
+        new.approval or ACCEPTED,
+    )
+    return next((refusal for refusal in refusals if refusal != ACCEPTED), verdict)
+
+
+def _judge_exit(draft: Draft, exit_: ExitSignal) -> Verdict:
+    """Return whether an exit can mean anything at this account as it is now."""
+    checks = (
+        ("bad_field", exit_.intent == "reverse" and draft.margin_mode == "hedging", _NO_REVERSE),
+        ("unsupported", exit_.intent == "modify" and not draft.policy.executes, _NO_LEVELS),
+        ("too_many", len(draft.account_row().goals) >= MOST_GOALS, _TOO_MANY),
+    )
+    reason, detail = next(((reason, detail) for reason, holds, detail in checks if holds), (None, None))
+    if reason is not None:
+        return Verdict("refused", reason, detail)
+    return ACCEPTED if exit_.position_id is None else _judge_position(exit_, draft.position(exit_.position_id))
+
+
+def _judge_position(exit_: ExitSignal, row: PositionRow | None) -> Verdict:
+    name = f"position {exit_.position_id}"
+    if row is None:
+        return Verdict("refused", "unknown_position", f"position_id: no deal of {name} is known here")
+    if row.state.symbol != exit_.symbol:
+        detail = f"position_id: expected one of {exit_.symbol}, {name} is of {row.state.symbol}"
+        return Verdict("refused", "bad_field", detail)
+    if row.state.net and not row.state.shares:
+        detail = f"position_id: {name} was not opened by an order of ours, and is never touched"
+        return Verdict("refused", "foreign_position", detail)
+    return ACCEPTED
 
 
 def _answer_again(draft: Draft, new: NewSignal, row: SignalRow) -> None:
     # Of a message that made no row only the stream's time is the same every time it is delivered.
-    _answer(draft, new, row, judge_again(row.recorded, new.fingerprint), at=new.incoming.at)
+    answer(draft, new, row, judge_again(row.recorded, new.fingerprint), at=new.incoming.at)
+
+
+def _goal(draft: Draft, new: NewSignal, exit_: ExitSignal, verdict: Verdict) -> Goal:
+    parameters = traded(exit_.parameters, size_of(exit_, draft.policy.rules, new.weight))
+    return Goal(
+        parameters=parameters,
+        strategy=exit_.strategy,
+        expected_price=exit_.expected_price,
+        max_slippage_points=exit_.max_slippage_points,
+        signal_at=signal_time(exit_, new.incoming.at),
+        not_after=not_after(exit_, draft.policy.rules, new.incoming.at),
+        metadata=exit_.metadata,
+        trace=new.incoming.trace,
+        payload=new.incoming.payload.decode("utf-8", "replace"),
+        left=None if exit_.intent == "reverse" else parameters.volume,
+        weight=new.weight,
+        how=verdict.detail,
+    )
 
 
 def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None:
+    parameters = _traded(draft, new, signal)
+    is_as_sent = new.closes is None and parameters.volume == signal.volume
     created = OrderCreated(
-        parameters=signal.parameters,
-        parameters_hash=new.fingerprint,
+        parameters=parameters,
+        # What the sender sent is known by its fingerprint, the order by what is sent on.
+        parameters_hash=new.fingerprint if is_as_sent else parameters_hash(parameters, new.closes),
+        intent="open" if new.closes is None else "close",
+        position_id=new.closes,
         signal_id=new.signal_id,
         strategy=signal.strategy,
         expected_price=signal.expected_price,
@@ -83,36 +171,88 @@ def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None
     submit_new(draft, order_id, trace)
 
 
+def _traded(draft: Draft, new: NewSignal, signal: Signal) -> OrderParameters:
+    return traded(signal.parameters, size_of(signal, draft.policy.rules, new.weight))
+
+
 # --- answers
 
 
-def _answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, at: datetime) -> None:
+def answer(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, *, at: datetime) -> None:
+    """Say what was decided on a message: to the archive, and to whoever sent it."""
     if new.order_id is not None:
         _answer_order(draft, new, verdict)
         return
     draft.counts["decisions", verdict.decision, verdict.reason or ""] += 1
     draft.publish(_decision(new, row, verdict, at), trace=new.incoming.trace)
-    if verdict.decision in {"refused", "conflict"}:
-        publish_refusal(
-            draft,
-            RefusedMessage(
-                signal_id=new.signal_id,
-                account=new.account,
-                symbol=new.symbol,
-                reason=verdict.reason or verdict.decision,
-                detail=verdict.detail,
-                order_id=row.order_id,
-                at=at,
-            ),
-            new.incoming.sequence,
-            new.incoming.trace,
-        )
+    if row.goal is None or row.goal.weight is None:  # else it is told when the exit is done
+        answer_copy(draft, new, verdict, order_id=row.order_id, at=at)
+    if verdict.reason is None:
+        _confirm(draft, new, row, verdict, at)
+    else:
+        _refuse(draft, new, row, verdict, at)
 
 
-def publish_refusal(draft: Draft, refused: RefusedMessage, sequence: int, trace: str | None) -> None:
-    """Publish a refusal once; the account is escaped in its id, for it is whatever was sent."""
-    parts = ("refused", subjects.token(refused.account), refused.signal_id, sequence)
-    draft.publish(refused, subject=subjects.signal_refused(refused.symbol), id_parts=parts, trace=trace)
+def answer_copy(draft: Draft, new: NewSignal, verdict: Verdict, *, order_id: str | None, at: datetime) -> None:
+    """Tell completion what was decided, if this is one of a signal's copies: it answers when all of them are."""
+    if new.weight is None:
+        return
+    decision = CopyDecision(
+        account=new.account,
+        weight=new.weight,
+        decision=verdict.decision,
+        reason=verdict.reason,
+        detail=verdict.detail,
+        order_id=order_id,
+        volume=_traded(draft, new, new.signal).volume
+        if verdict.decision == "accepted" and isinstance(new.signal, Signal)
+        else None,
+    )
+    message = CopyMessage(signal_id=new.signal_id, symbol=new.symbol, copy_=decision, at=at)
+    draft.publish(message, trace=new.incoming.trace, copy_of=new.signal_id)
+
+
+def _confirm(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:
+    """Tell the sender which order the signal is; sent again, it is the same one, and nothing more is sent."""
+    is_first = row.stream_seq == new.incoming.sequence
+    accepted = AcceptedMessage(
+        signal_id=new.signal_id,
+        account=new.account,
+        symbol=new.symbol,
+        strategy=new.strategy,
+        order_id=row.order_id,
+        order_ids=row.order_ids or (() if row.order_id is None else (row.order_id,)),
+        detail=verdict.detail if is_first else _repeated(row),
+        stream_seq=new.incoming.sequence,
+        at=at,
+    )
+    _tell(draft, new, accepted, "accepted", subjects.signal_accepted(new.symbol))
+
+
+def _repeated(row: SignalRow) -> str:
+    since = f"accepted at {time_text(row.decided_at)}, message {row.stream_seq} of the stream"
+    return since if row.goal is None else f"{since}; what it closes is still being found out"
+
+
+def _refuse(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> None:
+    """Tell the sender why; a refused signal that is sent again is refused for the recorded reason."""
+    refused = RefusedMessage(
+        signal_id=new.signal_id,
+        account=new.account,
+        symbol=new.symbol,
+        reason=verdict.reason or verdict.decision,
+        detail=verdict.detail,
+        order_id=row.order_id,
+        stream_seq=new.incoming.sequence,
+        at=at,
+    )
+    _tell(draft, new, refused, "refused", subjects.signal_refused(new.symbol))
+
+
+def _tell(draft: Draft, new: NewSignal, answer: Message, word: str, subject: str) -> None:
+    # One answer to each message of the stream. The account is escaped in its id, for it is whatever was sent.
+    parts = (word, subjects.token(new.account), new.signal_id, new.incoming.sequence)
+    draft.publish(answer, subject=subject, id_parts=parts, trace=new.incoming.trace)
 
 
 def _decision(new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> DecisionMessage:

@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from streamapp.desk.acceptance import decide_signal
+from streamapp import topics
+from streamapp.desk.acceptance import answer_copy, decide_signal
 from streamapp.desk.effects import Effect
+from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
 from streamapp.desk.inputs import (
     Broken,
     ForeignReport,
     Input,
     NewSignal,
+    OperationAnswered,
     Snapshot,
     Spoiled,
     SubmitAnswered,
@@ -22,12 +25,24 @@ from streamapp.desk.inputs import (
     Sweep,
     TerminalReport,
 )
-from streamapp.desk.notices import notify_sender
+from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
 from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, take_report, take_snapshot
-from streamapp.desk.state import NO_MEMORY, NO_TERMINAL, Alarm, Draft, Letter, Memory, Rows, TerminalStatus
+from streamapp.desk.state import (
+    NO_MEMORY,
+    NO_TERMINAL,
+    NOTHING_OPEN,
+    Alarm,
+    Draft,
+    Letter,
+    Memory,
+    Open,
+    Rows,
+    TerminalStatus,
+)
 from streamapp.desk.submission import sweep, take_answer
 from streamapp.domain.facts import Fact
+from streamapp.domain.signals import Verdict
 from streamapp.errors import Unusable
 from streamapp.messages.commit import Publication
 from tables.accounts import AccountRow, account_key
@@ -48,6 +63,7 @@ class State:
         terminal: What is known of its terminal.
         memory: What its lane remembers.
         halted: Why the account must not open orders, by the orders' facts or by a person; None if it may.
+        open: What is open at the account.
     """
 
     account: str
@@ -56,6 +72,7 @@ class State:
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
     halted: str | None = None
+    open: Open = NOTHING_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +110,11 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         terminal=state.terminal,
         memory=state.memory,
         halted=state.halted or (None if row is None else row.halted),
+        open=state.open,
     )
     for each in inputs:
         _take(draft, each)
+        pursue(draft, asks_again=isinstance(each, Sweep))
     finish_reports(draft)
     finish_snapshot(draft)
     return _decided(draft)
@@ -104,7 +123,8 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
 def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> Decided:
     """Return what becomes of inputs by which a rule of ours broke: dead letters, and an account that opens nothing.
 
-    The account goes on taking reports. Inputs that are no records of Kafka repeat by themselves.
+    The account goes on taking reports, and the sender of a signal is told. Inputs that are no records of Kafka repeat
+    by themselves.
     """
     draft = Draft(state.account, now, state.policy, state.rows, memory=state.memory)
     for each in inputs:
@@ -112,6 +132,10 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
         if incoming is not None:
             # A traceback ends with what broke, and a letter's detail has room for 1000 bytes.
             draft.bury(incoming.dead("internal", reason[-900:]), incoming.key, incoming.partition)
+            if incoming.topic == topics.SIGNALS_APPROVED:
+                refuse_undecided(draft, incoming, Unusable("internal", _last_line(reason)))
+        if isinstance(each, NewSignal):
+            answer_copy(draft, each, Verdict("refused", "internal", _last_line(reason)), order_id=None, at=now)
         if isinstance(each, TerminalReport):
             # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
             count_seen(draft, each)
@@ -154,6 +178,8 @@ def _take(draft: Draft, new: Input) -> None:
                 sweep(draft, new)
             case SubmitAnswered() | SubmitUnanswered():
                 take_answer(draft, new)
+            case OperationAnswered():
+                take_operation(draft, new)
             case Spoiled():
                 notify_sender(draft, new.incoming, new.error, final=new.final)
             case Broken():

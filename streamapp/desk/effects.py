@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamapp.messages.operation import OperationReply, ProtectRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -36,7 +37,15 @@ class AckReports:
     is_missing: bool = False
 
 
-Effect = Submit | AckReports
+@dataclass(frozen=True, slots=True)
+class Protect:
+    """Ask a terminal for the levels of a position; it answers the second time as it did the first."""
+
+    signal_id: str
+    request: ProtectRequest
+
+
+Effect = Submit | AckReports | Protect
 
 
 class Terminals(Protocol):
@@ -51,6 +60,10 @@ class Terminals(Protocol):
 
     async def submit(self, request: SubmitRequest, *, timeout_s: float) -> SubmitReply | None:
         """Hand an order over. Requests of one account arrive in the order in which the calls were made."""
+        ...
+
+    async def protect(self, request: ProtectRequest, *, timeout_s: float) -> OperationReply | None:
+        """Ask for a position's levels; the answer may be asked for again until it is final."""
         ...
 
     async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:

@@ -151,18 +151,15 @@ class _Reading:
 
 
 _SAME = {"entry", "reason", "volume", "price", "commission", "swap", "fee", "profit", "currency"}
-# No market is so large. Below these, the sum over all deals of any position still fits what the warehouse keeps (28
-# digits before the point), and so no stranger's number can stop the ledger or a sink.
+# As of streamapp.messages.fill.MOST_MONEY.
 _MOST_LOTS = Decimal(10**9)
 _HIGHEST_PRICE = Decimal(10**12)
-_MOST_MONEY = Decimal(10**15)
 _DEAL = re.compile(r"\d{1,18}")
 
 
 def _check_size(reported: ForeignFill) -> None:
-    money = max(abs(amount) for amount in (reported.commission, reported.swap, reported.fee, reported.profit))
-    if reported.volume > _MOST_LOTS or reported.price > _HIGHEST_PRICE or money > _MOST_MONEY:
-        most = f"{_MOST_LOTS} lots, a price of {_HIGHEST_PRICE} and {_MOST_MONEY} of money"
+    if reported.volume > _MOST_LOTS or reported.price > _HIGHEST_PRICE:
+        most = f"{_MOST_LOTS} lots and a price of {_HIGHEST_PRICE}"
         raise Unusable("out_of_range", f"expected at most {most}, got {reported.volume} at {reported.price}"[:300])
 
 

@@ -7,25 +7,36 @@ else. What can't be used raises :class:`streamapp.errors.Unusable`, with the wor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from streamapp import topics
+from streamapp import subjects, topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
+from streamapp.domain.vocabulary import LARGEST_INTEGER, Lots
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
 from streamapp.messages.dead_letter import DeadLetter
+from streamapp.messages.dialect import (
+    connector_fields,
+    read_signal,
+    renamed,
+    require_known_fields,
+    translated,
+    with_text_ids,
+)
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.error import ForeignError
-from streamapp.messages.fill import ForeignFill
+from streamapp.messages.fill import BESIDE, ForeignFill
+from streamapp.messages.operation import Outcome
 from streamapp.messages.report import BadReport, Report, read_batch
-from streamapp.messages.signal import Signal, account_of, read_signal, renamed, signal_id_of
+from streamapp.messages.signal import AnySignal, account_of, no_signal_id, signal_id_of
 from streamapp.messages.terminal import SubmitState
 
 COMPLETED = "streamapp-completed"
@@ -36,6 +47,7 @@ SHOWN_SYMBOL = 64
 SHOWN_STRATEGY = 128
 ANY_CONNECTOR = "foreign"
 """The executor that an execution service names when it means somebody else's connector: here, us."""
+_WEIGHT = TypeAdapter[Decimal](Lots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,12 @@ class Incoming:
         return None if value is None else value.decode("utf-8", "replace")
 
     @property
+    def approved_symbol(self) -> str | None:
+        """The symbol that the subject of a signal names, as far as it can be shown, None where it names none."""
+        symbol = subjects.approved_symbol(self.text(topics.NATS_SUBJECT) or "")
+        return None if symbol is None else symbol[:SHOWN_SYMBOL]
+
+    @property
     def trace(self) -> str | None:
         """The traceparent that everything caused by this record carries on."""
         return self.text(TRACE)
@@ -87,6 +105,8 @@ class NewSignal:
 
     ``id`` is what it is known by: the signal_id, or the order_id, and then ``order_id`` is set. ``signal`` is None
     where a field is bad; ``fault`` says which. ``approval`` is the second approval's verdict where one is asked for.
+    ``closes``: the position that a foreign order closes. ``weight`` is set where this is the account's copy of a signal
+    that completion sent to several.
     """
 
     incoming: Incoming
@@ -95,11 +115,13 @@ class NewSignal:
     signal_id: str
     symbol: str
     strategy: str | None
-    signal: Signal | None
+    signal: AnySignal | None
     fault: str | None
     fingerprint: str
     order_id: str | None = None
     approval: Verdict | None = None
+    closes: int | None = None
+    weight: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +188,26 @@ class SubmitUnanswered:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationAnswered:
+    """The terminal answered what an exit asked of a position. ``outcome`` is final: ``unknown`` is asked for again."""
+
+    signal_id: str
+    position_id: int
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """Look again at orders that wait for their terminal: it came back, or time has passed."""
+    """Look again at orders that wait for their terminal, and at exits: it came back, or time has passed."""
 
     order_ids: tuple[str, ...]
 
 
 RecordInput = NewSignal | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
-Input = RecordInput | SubmitAnswered | SubmitUnanswered | Sweep
+Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep
+"""What comes from within the worker; it is not durable and repeats by itself."""
+Input = RecordInput | Internal
 
 
 _KINDS: dict[type, str] = {
@@ -184,6 +218,7 @@ _KINDS: dict[type, str] = {
     Broken: "broken",
     SubmitAnswered: "answer",
     SubmitUnanswered: "answer",
+    OperationAnswered: "answer",
     Sweep: "sweep",
 }
 
@@ -233,7 +268,7 @@ def read_order(incoming: Incoming) -> dict[str, Any]:
     Raises:
         Unusable: it is no JSON object.
     """
-    named = json_object(incoming.payload)
+    named = with_text_ids(json_object(incoming.payload))
     if COMPLETED in incoming.headers:
         named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
     if named.get("account") is None and (account := incoming.text(topics.ACCOUNT)) is not None:
@@ -249,36 +284,54 @@ def known_fields(named: Mapping[str, Any]) -> dict[str, Any]:
 def shown_symbol(named: Mapping[str, Any]) -> str:
     """Return the symbol as far as it can be shown, empty where there is none."""
     symbol = named.get("symbol")
-    return symbol[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
+    return symbol.strip()[:SHOWN_SYMBOL] if isinstance(symbol, str) else ""
 
 
 # --- signals and orders
 
 
 def _signal(incoming: Incoming, policy: Policy) -> NewSignal:
-    named = renamed(json_object(incoming.payload), policy.execution)
-    if COMPLETED in incoming.headers:
-        named = json_object(incoming.headers[COMPLETED]) | known_fields(named)
+    payload = json_object(incoming.payload)
+    named = renamed(payload, policy.execution)
     signal_id = signal_id_of(named)
     if signal_id is None:
-        raise Unusable("no_signal_id", "signal_id: expected 1 to 128 visible ASCII characters")
+        raise no_signal_id(named)
     account = account_of(named) if named.get("account") is not None else incoming.text(topics.ACCOUNT)
     if account is None:
         raise Unusable("no_account", "account: expected a name; send signals without one to topic incomplete")
     require_place(incoming, account, policy.partitions)
-    signal, fault = _read(named | {"account": named.get("account", account) or ""})
-    strategy = named.get("strategy")
+    found = json_object(incoming.headers[COMPLETED]) if COMPLETED in incoming.headers else {}
+
+    def read() -> AnySignal:
+        require_known_fields(payload, policy.execution)
+        whole = found | translated(named, policy.execution)
+        signal = read_signal(whole | {"account": whole.get("account", account)})
+        _require_subject(incoming, signal.symbol)
+        return signal
+
+    signal, fault = _read(read)
+    strategy = (found | named).get("strategy")
     return NewSignal(
         incoming,
         account,
         signal_id,
         signal_id,
-        shown_symbol(named),
+        # The subject's first: its sender may listen there.
+        incoming.approved_symbol or shown_symbol(found | named),
         strategy[:SHOWN_STRATEGY] if isinstance(strategy, str) else None,
         signal,
         fault,
         _fingerprint(signal, incoming),
+        weight=_weight(incoming),
     )
+
+
+def _weight(incoming: Incoming) -> Decimal | None:
+    text = incoming.text(topics.WEIGHT)
+    try:
+        return None if text is None else _WEIGHT.validate_python(text)
+    except ValidationError:
+        raise Unusable("bad_weight", f"{topics.WEIGHT}: expected a number above 0, got {text!r:.80}") from None
 
 
 def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
@@ -292,8 +345,11 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
     if account is None:
         raise Unusable("no_account", "account: expected a name")
     require_place(incoming, account, policy.partitions)
-    times = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after")}
-    signal, fault = _read(known_fields(named) | times | {"signal_id": order_id, "account": account})
+    # An order has decided already what it closes: it is read as one that opens is.
+    decided = {"approved_at": named.get("signal_at"), "valid_until": named.get("not_after"), "intent": None}
+    closes, fault = _closes(named)
+    said = named | decided | {"signal_id": order_id, "account": account, "position_id": None}
+    signal, fault = (None, fault) if fault else _read(lambda: read_signal(said))
     return [
         NewSignal(
             incoming,
@@ -306,18 +362,39 @@ def _order(incoming: Incoming, policy: Policy) -> list[RecordInput]:
             fault,
             _fingerprint(signal, incoming),
             order_id=order_id,
+            closes=closes,
         )
     ]
 
 
-def _read(named: dict[str, Any]) -> tuple[Signal | None, str | None]:
+def _closes(named: dict[str, Any]) -> tuple[int | None, str | None]:
+    """Return the position that a foreign order closes, None for one that opens, and what is wrong with it."""
+    value = named.get("position_id")
+    if named.get("intent") in (None, "open") or value is None:
+        return None, None
+    if isinstance(value, int) and 0 < value <= LARGEST_INTEGER:
+        return value, None
+    return None, f"position_id: expected a position's ticket, got {value!r:.40}"
+
+
+def _read(read: Callable[[], AnySignal]) -> tuple[AnySignal | None, str | None]:
     try:
-        return read_signal(named), None
+        return read(), None
     except Unusable as error:
         return None, error.detail
 
 
-def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:
+def _require_subject(incoming: Incoming, symbol: str) -> None:
+    """Raise Unusable where a message names another symbol than its subject, on which NATS permits to publish."""
+    subject = incoming.text(topics.NATS_SUBJECT) or ""
+    permitted = subjects.approved_symbol(subject)
+    if permitted not in {None, symbol}:
+        raise Unusable(
+            "bad_field", f"symbol: expected {permitted!r:.80} as in the subject {subject:.100}, got {symbol!r}"
+        )
+
+
+def _fingerprint(signal: AnySignal | None, incoming: Incoming) -> str:
     return fingerprint_of(signal, "" if signal is not None else hashlib.sha256(incoming.payload).hexdigest())
 
 
@@ -327,16 +404,31 @@ def _fingerprint(signal: Signal | None, incoming: Incoming) -> str:
 def _broker_answer(incoming: Incoming) -> list[RecordInput]:
     match incoming.text(topics.FAMILY):
         case "fill":
-            return [ForeignReport(incoming, _foreign(ForeignFill, incoming))]
+            return _fill(incoming)
         case "error":
-            return [ForeignReport(incoming, _foreign(ForeignError, incoming))]
+            return [_error(incoming)]
         case _:
             return _reports(incoming)
 
 
-def _foreign(model: type[Any], incoming: Incoming) -> Any:
+def _fill(incoming: Incoming) -> list[RecordInput]:
+    """Return a fill, and beside it what of it can't be used: no executed volume is lost for a field beside it."""
+    fields = connector_fields(json_object(incoming.payload))
     try:
-        return model.model_validate_json(incoming.payload)
+        return [ForeignReport(incoming, ForeignFill.model_validate(fields))]
+    except ValidationError as error:
+        wrong = {each["loc"][0] for each in error.errors()}
+        reason, detail = reason_and_detail(error)
+        if not wrong <= BESIDE:
+            raise Unusable(reason, detail) from None
+    usable = {name: value for name, value in fields.items() if name not in wrong}
+    told = Spoiled(incoming, Unusable(reason, f"{detail}; booked without {', '.join(sorted(map(str, wrong)))}"))
+    return [ForeignReport(incoming, ForeignFill.model_validate(usable)), told]
+
+
+def _error(incoming: Incoming) -> ForeignReport:
+    try:
+        return ForeignReport(incoming, ForeignError.model_validate(connector_fields(json_object(incoming.payload))))
     except ValidationError as error:
         raise Unusable(*reason_and_detail(error)) from None
 

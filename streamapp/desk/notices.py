@@ -1,4 +1,4 @@
-"""What is told to whoever sent something that can't be used: a dead letter, and error/1 to a foreign sender."""
+"""What is told to whoever sent something that can't be used: a dead letter, and refused/1 or error/1 to the sender."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from streamapp.desk.inputs import Incoming, read_order, shown_symbol
 from streamapp.desk.state import Draft, unusable
 from streamapp.domain.identifiers import error_id_for
 from streamapp.errors import Unusable
+from streamapp.messages.decision import undecided
 from streamapp.messages.envelope import json_object
 from streamapp.messages.error import ErrorKind, ErrorMessage
 from streamapp.messages.signal import account_of, signal_id_of
@@ -16,12 +17,30 @@ _MOST = 2000
 
 
 def notify_sender(draft: Draft, incoming: Incoming, error: Unusable, *, final: bool = True) -> None:
-    """Bury a record, and tell a foreign execution service or connector that sent it why; the same words every time."""
+    """Bury a record, and tell the strategy, execution service or connector that sent it why; the same words always."""
     draft.bury(incoming.dead(error.reason, error.detail), incoming.key, incoming.partition)
-    if incoming.topic == topics.ORDERS_SUBMITTED:
+    if incoming.topic == topics.SIGNALS_APPROVED:
+        refuse_undecided(draft, incoming, error)
+    elif incoming.topic == topics.ORDERS_SUBMITTED:
         _notify_execution(draft, incoming, error, final=final)
     elif incoming.text(topics.FAMILY) in {"fill", "error"}:
         _notify_connector(draft, incoming, error)
+
+
+def refuse_undecided(draft: Draft, incoming: Incoming, error: Unusable) -> None:
+    """Tell the sender of a signal that can't be decided, by what mirror could read of it."""
+    decision, refused = undecided(
+        error,
+        signal_id=incoming.text(topics.MESSAGE_OF),
+        account=draft.account,
+        symbol=incoming.approved_symbol or "",
+        stream_seq=incoming.sequence,
+        at=incoming.at,
+        payload=incoming.payload,
+    )
+    draft.publish(decision, trace=incoming.trace)
+    parts = ("refused", subjects.token(draft.account), decision.signal_id, incoming.sequence)
+    draft.publish(refused, subject=subjects.signal_refused(refused.symbol), id_parts=parts, trace=incoming.trace)
 
 
 def _order_error(

@@ -35,6 +35,7 @@ class Policy:
             ttl_s=execution.signal_ttl_s,
             skew_s=execution.max_clock_skew_s,
             limits=Limits(guards.max_volume, frozenset(guards.symbols)),
+            sizings={name: account.sizing for name, account in settings.accounts.items()},
         )
         return cls(
             deployment=settings.deployment,
@@ -42,8 +43,8 @@ class Policy:
             executor=settings.deployment if settings.is_executor else FOREIGN,
             partitions=settings.kafka.partitions,
             max_skew=timedelta(seconds=execution.max_clock_skew_s),
-            # An execution service's order was approved where it was made.
-            rules=replace(rules, needs_approval=False) if settings.role == "connector" else rules,
+            # An execution service's order was approved, and has got its volume, where it was made.
+            rules=replace(rules, needs_approval=False, sizings={}) if settings.role == "connector" else rules,
             execution=execution,
         )
 

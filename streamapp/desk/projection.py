@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from streamapp import subjects
 from streamapp.desk.rendering import (
     Revision,
+    account_operation_message,
     error_message,
     fill_message,
     is_news,
     is_published_by_us,
+    known_deal,
     order_message,
     position_message,
 )
@@ -23,13 +25,15 @@ from streamapp.domain import facts
 from streamapp.domain.anomalies import is_allowed
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import apply, deal_of
-from streamapp.domain.orders import Deal, OrderState
+from streamapp.domain.orders import Deal, OrderState, Owner, replaced
 from streamapp.domain.status import status_of
 from streamapp.messages.fill import FillMessage
 from tables.orders import OrderRow
 from tables.positions import DealRecord, PositionRow
 
 DEALS = (facts.Filled, facts.FillCorrected, facts.FillBusted)
+BOOKED = (*DEALS, facts.AccountOperation)
+"""What positions are made of, and what may be no order's."""
 MOST_WAITING = 200
 """Facts that wait whole for OrderCreated, at most: beyond it they are only counted, or the row would not fit into a
 commit. Our own OrderCreated is always first; so many come only for an order that will never be known here."""
@@ -51,13 +55,13 @@ def add_fact(draft: Draft, fact: Fact, trace: str | None = None, *, journal_epoc
         state = _add_to_order(draft, row, fact, trace, journal_epoch)
         if state is None:
             return
-    elif isinstance(fact.body, DEALS):
+        if isinstance(fact.body, facts.OrderCreated) and state.deals:
+            _own_deals(draft, fact, state)
+    elif isinstance(fact.body, BOOKED):
         if not _is_new_deal(draft, fact):
             return
-        message = fill_message(fact.account, fact, None)
-        if message is not None:
-            _publish_fill(draft, message, trace, ours=is_published_by_us(fact))
-    moved = _add_to_positions(draft, fact, state, trace) if isinstance(fact.body, DEALS) else False
+        _publish_booked(draft, fact, trace)
+    moved = _add_to_positions(draft, fact, state, trace) if isinstance(fact.body, BOOKED) else False
     if state is not None or moved:
         draft.facts.append(fact)
         draft.counts["facts", fact.fact] += 1
@@ -126,7 +130,7 @@ def _publish_revision(draft: Draft, row: OrderRow, revision: Revision, fact: Fac
         )
     ours = is_published_by_us(fact)
     if isinstance(fact.body, DEALS):
-        fill = fill_message(row.account, fact, revision.state)
+        fill = fill_message(row.account, fact, revision.state, _opening_of(draft, fact, revision.state))
         if fill is not None:
             _publish_fill(draft, fill, trace, ours=ours)
         return
@@ -138,6 +142,18 @@ def _publish_revision(draft: Draft, row: OrderRow, revision: Revision, fact: Fac
         draft.publish(error, subject=subjects.error(error.symbol) if ours else None, id_parts=parts, trace=trace)
 
 
+def _publish_booked(draft: Draft, fact: Fact, trace: str | None) -> None:
+    """Publish what is no order's: a deal, or money that was booked without a trade."""
+    if isinstance(fact.body, facts.AccountOperation):
+        operation = account_operation_message(fact.account, fact.body)
+        parts = ("operation", subjects.token(fact.account), operation.deal, operation.revision)
+        draft.publish(operation, subject=subjects.account_operation(fact.account), id_parts=parts, trace=trace)
+        return
+    fill = fill_message(fact.account, fact, None, _opening_of(draft, fact, None))
+    if fill is not None:
+        _publish_fill(draft, fill, trace, ours=is_published_by_us(fact))
+
+
 def _publish_fill(draft: Draft, fill: FillMessage, trace: str | None, *, ours: bool) -> None:
     parts = ("fill", subjects.token(fill.account), fill.deal, fill.revision)
     draft.publish(fill, subject=subjects.fill(fill.symbol) if ours else None, id_parts=parts, trace=trace)
@@ -147,7 +163,7 @@ def _publish_fill(draft: Draft, fill: FillMessage, trace: str | None, *, ours: b
 
 
 def _add_to_positions(draft: Draft, fact: Fact, state: OrderState | None, trace: str | None) -> bool:
-    """Book what a fact about a deal says; return whether anything of it was new."""
+    """Book what a fact about a deal or a charge says; return whether anything of it was new."""
     position_id, records = _records_of(fact, state)
     if position_id is None:
         return state is None
@@ -167,7 +183,7 @@ def _add_to_positions(draft: Draft, fact: Fact, state: OrderState | None, trace:
 
 
 def _is_new_deal(draft: Draft, fact: Fact) -> bool:
-    """Return whether its position lacks what a fact says of a deal that is no order's; without a position it is new."""
+    """Return whether its position lacks what a fact of no order's says; without a position it is new."""
     position_id, records = _records_of(fact, None)
     row = None if position_id is None else draft.position(position_id)
     return row is None or any(record.fact_id not in row.known for record in records)
@@ -175,14 +191,48 @@ def _is_new_deal(draft: Draft, fact: Fact) -> bool:
 
 def _records_of(fact: Fact, state: OrderState | None) -> tuple[int | None, list[DealRecord]]:
     """Return the position of a fact's deal and what it says of it: the deal, and a bust that came before the deal."""
+    # Trades and operations share the broker's numbers, so a deal's is enough.
+    name = fact.fact_id.removeprefix(f"{fact.account}:").partition(":")[2]
+    if isinstance(fact.body, facts.AccountOperation):
+        operation = fact.body
+        return operation.position_id, [DealRecord(fact_id=name, number=operation.deal, operation=operation)]
     number, deal = deal_of(fact)
     known = Deal() if state is None else state.deals.get(number, Deal())
-    filled = deal.filled or known.filled or (fact.body.was if isinstance(fact.body, facts.FillBusted) else None)
+    filled = known_deal(fact, state)
     if filled is None or filled.position_id == 0:
         return None, []
-    name = fact.fact_id.removeprefix(f"{fact.account}:deal:")
-    records = [DealRecord(fact_id=name, number=number, deal=deal)]
+    records = [DealRecord(fact_id=name, number=number, deal=replaced(deal, owner=_owner_of(fact, state)))]
     if known.busted >= 0 and deal.busted < 0:
         taken_back = Deal(busted=known.busted)
         records.append(DealRecord(fact_id=f"{number}:busted:{known.busted}", number=number, deal=taken_back))
     return filled.position_id, records
+
+
+def _opening_of(draft: Draft, fact: Fact, state: OrderState | None) -> Owner | None:
+    """Return whose order opened the position that a fact's deal closes; None where it closes none of ours."""
+    filled = known_deal(fact, state)
+    row = None if filled is None else draft.position(filled.position_id)
+    if filled is None or row is None:
+        return None
+    before = row.before(filled)
+    return None if before.side in {None, filled.side} else before.opened_by
+
+
+def _own_deals(draft: Draft, fact: Fact, state: OrderState) -> None:
+    """Name the owner of deals that came before their order's OrderCreated."""
+    owner = _owner_of(fact, state)
+    assert owner is not None
+    places: dict[int, set[int]] = {}
+    for number, deal in state.deals.items():
+        if deal.filled is not None:
+            places.setdefault(deal.filled.position_id, set()).add(number)
+    for position_id, numbers in places.items():
+        row = draft.position(position_id)
+        if row is not None:
+            draft.put_position(row.owned(numbers, owner))
+
+
+def _owner_of(fact: Fact, state: OrderState | None) -> Owner | None:
+    if fact.order_id is None or state is None or state.created is None:
+        return None
+    return Owner(fact.order_id, state.created.signal_id, state.created.strategy)

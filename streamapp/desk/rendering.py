@@ -1,4 +1,4 @@
-"""Rows and revisions as the messages that the world reads, order/1, fill/1, error/1 and position/1; web uses it too."""
+"""Rows, revisions and facts as the messages that the world reads; web uses it too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamapp.domain import facts
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import deal_of, facts_digest, is_foreign
 from streamapp.domain.identifiers import error_id_for, fill_id_for, magic_of
-from streamapp.domain.orders import EXACT, Deal, OrderState
+from streamapp.domain.orders import EXACT, Deal, OrderState, Owner
 from streamapp.domain.slippage import Cost, Costs, expected_price, order_slippage, slippage
 from streamapp.domain.status import (
     average_price_of,
@@ -19,6 +19,7 @@ from streamapp.domain.status import (
 )
 from streamapp.domain.vocabulary import FINAL_STATUSES, decimal_text
 from streamapp.messages import order as wire
+from streamapp.messages.account import AccountOperationMessage
 from streamapp.messages.error import ENDING, ErrorKind, ErrorMessage
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
@@ -61,6 +62,7 @@ def order_message(order: OrderRow, revision: Revision) -> OrderMessage:
         signal_id=created.signal_id,
         account=order.account,
         strategy=created.strategy,
+        intent=created.intent,
         status=status_of(state),
         detail=detail_of(state),
         reason=reason_of(state),
@@ -73,7 +75,7 @@ def order_message(order: OrderRow, revision: Revision) -> OrderMessage:
         quote=None if state.started is None else _quote(state.started),
         slippage=_wire_slippage(order_slippage(state)),
         ticket=tickets[0] if tickets else None,
-        position_id=next((fill.position_id for fill in fills), None),
+        position_id=next((fill.position_id for fill in fills), created.position_id),
         magic=magic_of(order.order_id),
         attempt=state.last_attempt,
         executor=created.executor,
@@ -102,17 +104,24 @@ def is_news(revision: Revision, fact: Fact) -> bool:
     )
 
 
-def fill_message(account: str, fact: Fact, order: OrderState | None) -> FillMessage | None:
+def known_deal(fact: Fact, order: OrderState | None) -> facts.Filled | None:
+    """Return the deal that a fact is about, as far as it or its order shows it; None for one that was never seen."""
+    number, said = deal_of(fact)
+    known = Deal() if order is None else order.deals.get(number, Deal())
+    return said.filled or known.filled or (fact.body.was if isinstance(fact.body, facts.FillBusted) else None)
+
+
+def fill_message(account: str, fact: Fact, order: OrderState | None, opening: Owner | None) -> FillMessage | None:
     """Return fill/1 of a deal, its correction or its bust; None for a bust of a deal that was never seen.
 
     Args:
         account: The account.
         fact: Filled, FillCorrected or FillBusted.
         order: The order it belongs to, with the fact in it; None for a deal that is no order's of ours.
+        opening: Whose order opened the position that the deal closes; None where it closes none of ours.
     """
     number, said = deal_of(fact)
-    taken_back = fact.body.was if isinstance(fact.body, facts.FillBusted) else None
-    filled = said.filled or _deal_in(order, number).filled or taken_back
+    filled = known_deal(fact, order)
     if filled is None:
         return None
     created = None if order is None else order.created
@@ -122,7 +131,10 @@ def fill_message(account: str, fact: Fact, order: OrderState | None) -> FillMess
         revision=max(said.revision, said.busted),
         order_id=fact.order_id,
         signal_id=None if created is None else created.signal_id,
+        opening_order_id=None if opening is None else opening.order_id,
+        opening_signal_id=None if opening is None else opening.signal_id,
         account=account,
+        strategy=next((one.strategy for one in (created, opening) if one is not None and one.strategy), None),
         **{name: getattr(filled, name) for name in _OF_THE_DEAL},
         at=filled.time,
         expected_price=None if expected is None else expected[0],
@@ -130,6 +142,11 @@ def fill_message(account: str, fact: Fact, order: OrderState | None) -> FillMess
         executor=None if created is None else created.executor,
         busted=said.filled is None,
     )
+
+
+def account_operation_message(account: str, operation: facts.AccountOperation) -> AccountOperationMessage:
+    """Return account_operation/1 of money that was booked without a trade."""
+    return AccountOperationMessage.model_construct(account=account, **dict(operation))
 
 
 def error_message(order: OrderRow, revision: Revision, fact: Fact) -> ErrorMessage | None:
@@ -158,12 +175,15 @@ def error_message(order: OrderRow, revision: Revision, fact: Fact) -> ErrorMessa
 
 
 def position_message(row: PositionRow, revision: PositionRevision) -> PositionMessage | None:
-    """Return position/1 after one deal, ``at`` the latest deal's time; None while no deal of it was seen."""
-    state = revision.state
+    """Return position/1 after one deal, ``at`` the latest deal's time; None while no trade of it was seen."""
+    state, opened = revision.state, revision.state.opened_by
     if state.at is None:
         return None
     return PositionMessage.model_construct(
         account=row.account,
+        strategy=None if opened is None else opened.strategy,
+        opening_order_id=None if opened is None else opened.order_id,
+        opening_signal_id=None if opened is None else opened.signal_id,
         symbol=state.symbol,
         position_id=row.position_id,
         side=state.side,
@@ -172,6 +192,7 @@ def position_message(row: PositionRow, revision: PositionRevision) -> PositionMe
         realized_profit=state.realized_profit,
         currency=state.currency,
         rev=revision.rev,
+        opened_at=state.opened_at,
         at=state.at,
     )
 
@@ -189,6 +210,7 @@ _OF_THE_DEAL = (
     "deal",
     "ticket",
     "position_id",
+    "magic",
     "volume",
     "price",
     "commission",
@@ -197,10 +219,6 @@ _OF_THE_DEAL = (
     "profit",
     "currency",
 )
-
-
-def _deal_in(order: OrderState | None, number: int) -> Deal:
-    return Deal() if order is None else order.deals.get(number, Deal())
 
 
 def _remaining(state: OrderState, volume: Decimal, filled: Decimal) -> Decimal:

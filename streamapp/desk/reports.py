@@ -9,9 +9,9 @@ from __future__ import annotations
 from streamapp import subjects
 from streamapp.desk.effects import AckReports
 from streamapp.desk.inputs import Snapshot, TerminalReport
-from streamapp.desk.projection import DEALS, add_fact
+from streamapp.desk.projection import BOOKED, add_fact
 from streamapp.desk.state import Draft, Memory
-from streamapp.domain.facts import make_fact
+from streamapp.domain.facts import AccountOperation, make_fact
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
@@ -102,14 +102,19 @@ def _progress(draft: Draft) -> ReportProgress | None:
 
 
 def _apply(draft: Draft, new: TerminalReport, report: Report, *, is_current: bool) -> None:
-    body = report.body
-    if isinstance(body, ConnectionChange):
-        progress = _progress(draft)
-        if progress is None or not progress.has(new.epoch, new.seq):
-            _publish_connection(draft, new, report, body)
+    body, progress = report.body, _progress(draft)
+    if isinstance(body, ConnectionChange | AccountOperation) and progress and progress.has(new.epoch, new.seq):
+        # No row need know them: the watermark does. What is reported again under another number, by a journal that was
+        # lost and reads a day of history anew or from beyond a gap that a restart forgot, is said again under the same
+        # ids, which NATS and ClickHouse drop; and a position knows what was charged to it.
         return
-    if report.order_id is None and not isinstance(body, DEALS):
+    if isinstance(body, ConnectionChange):
+        _publish_connection(draft, new, report, body)
+        return
+    if report.order_id is None and not isinstance(body, BOOKED):
         raise Unusable("no_order", f"order_id: expected one for {report.kind}, got null")
+    if report.order_id is not None and isinstance(body, AccountOperation):
+        raise Unusable("invalid", f"order_id: expected null for {report.kind}, got {report.order_id!r:.80}")
     known = None if report.order_id is None else draft.order(report.order_id)
     if known is not None and known.account != new.account:
         raise Unusable("wrong_account", f"order {report.order_id}: expected one of {new.account!r:.80}")

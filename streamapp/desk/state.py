@@ -16,6 +16,7 @@ from streamapp.desk.inputs import Snapshot
 from streamapp.desk.policy import Policy
 from streamapp.domain.facts import Fact
 from streamapp.domain.reports import ReportProgress
+from streamapp.domain.vocabulary import FINAL_STATUSES, MarginMode
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.commit import Publication
@@ -38,6 +39,30 @@ class Rows(Protocol):
         ...
 
 
+class Open(Protocol):
+    """What is open at the account, by its durable rows."""
+
+    def orders(self, symbol: str) -> frozenset[str]:
+        """Return the ids of the orders of a symbol that are not over."""
+        ...
+
+    def positions(self, symbol: str) -> frozenset[int]:
+        """Return the ids of the open positions of a symbol."""
+        ...
+
+
+class NothingOpen(Open):
+    """An account without orders and positions."""
+
+    def orders(self, symbol: str) -> frozenset[str]:  # noqa: ARG002  the port's
+        """See the port."""
+        return frozenset()
+
+    def positions(self, symbol: str) -> frozenset[int]:  # noqa: ARG002  the port's
+        """See the port."""
+        return frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class TerminalStatus:
     """What the desk knows of its account's terminal. ``ready``: it answers, and its clock agrees with ours."""
@@ -58,7 +83,7 @@ class Memory:
     state_at: datetime | None = None
 
 
-NO_TERMINAL, NO_MEMORY = TerminalStatus(), Memory()
+NO_TERMINAL, NO_MEMORY, NOTHING_OPEN = TerminalStatus(), Memory(), NothingOpen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +121,7 @@ class Draft:
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
     halted: str | None = None
+    open: Open = NOTHING_OPEN
     facts: list[Fact] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
@@ -124,6 +150,20 @@ class Draft:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
 
+    def orders_of(self, symbol: str) -> list[OrderRow]:
+        """Return the orders of a symbol that are not over, by id; those of this commit as they are by now."""
+        changed = (row for row in self.changed.values() if isinstance(row, OrderRow))
+        ids = self.open.orders(symbol) | {row.order_id for row in changed if _symbol_of(row) == symbol}
+        known = (self.order(order_id) for order_id in sorted(ids))
+        return [row for row in known if row is not None and row.status not in FINAL_STATUSES]
+
+    def positions_of(self, symbol: str) -> list[PositionRow]:
+        """Return the open positions of a symbol, the oldest ticket first."""
+        changed = (row for row in self.changed.values() if isinstance(row, PositionRow))
+        ids = self.open.positions(symbol) | {row.position_id for row in changed if row.state.symbol == symbol}
+        known = (self.position(position_id) for position_id in sorted(ids))
+        return [row for row in known if row is not None and row.state.net]
+
     def put_signal(self, identifier: str, row: SignalRow) -> None:
         """Change a decision's row."""
         self.changed[signal_key(self.account, identifier)] = row
@@ -148,6 +188,12 @@ class Draft:
         return changed
 
     @property
+    def margin_mode(self) -> MarginMode | None:
+        """Whether a symbol has one position or many, as the terminal said last; None: it has not."""
+        state = self.memory.state or self.account_row().state
+        return None if state is None else state.margin_mode
+
+    @property
     def halting(self) -> str | None:
         """Why an order of this very commit halts the account, None if none does."""
         orders = (row for row in self.changed.values() if isinstance(row, OrderRow))
@@ -163,8 +209,11 @@ class Draft:
         id_parts: tuple[object, ...] = (),
         trace: str | None = None,
         not_after: datetime | None = None,
+        copy_of: str | None = None,
     ) -> None:
         """Add a message. Without a subject, or where it is not our role's to publish, it is for the archive alone.
+
+        ``copy_of``: completion is told as well; it is the decision on a copy of this signal.
 
         A connector publishes only fills and errors. An execution service leaves the fills to the foreign connector that
         published them itself: a second time they would look like a second fill to whoever sums up messages.
@@ -172,7 +221,7 @@ class Draft:
         if subject is not None and not self._is_ours(subject):
             subject = None
         name = None if subject is None else subjects.message_id(self.policy.deployment, *id_parts)
-        self.publications.append(Publication(message.encode(), subject, name, trace, not_after))
+        self.publications.append(Publication(message.encode(), subject, name, trace, not_after, copy_of))
 
     def _is_ours(self, subject: str) -> bool:
         is_fill = subject.startswith(f"{subjects.BROKER_FILL}.")
@@ -188,6 +237,10 @@ class Draft:
     def alarm(self, name: str, text: str) -> None:
         """Add what a person should look at."""
         self.alarms.append(Alarm(name, text))
+
+
+def _symbol_of(row: OrderRow) -> str | None:
+    return None if row.state.created is None else row.state.created.parameters.symbol
 
 
 def unusable(error: Unusable) -> str:

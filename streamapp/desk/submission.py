@@ -111,6 +111,7 @@ def _submit(draft: Draft, row: OrderRow) -> None:
                 parameters=created.parameters,
                 expected_price=None if created.expected_price is None else decimal_text(created.expected_price),
                 max_slippage_points=created.max_slippage_points,
+                position_id=created.position_id,
             )
         )
     )

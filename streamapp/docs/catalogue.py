@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from streamapp import subjects, topics
-from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.account import AccountMessage, AccountOperationMessage, SnapshotMessage
+from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.command import CommandRequest
 from streamapp.messages.commit import CommitMessage
-from streamapp.messages.decision import DecisionMessage, RefusedMessage
+from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
 from streamapp.messages.fill import FillMessage, ForeignFill
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
@@ -114,9 +115,32 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
-    Channel("NATS", "signals.refused.{symbol}", "refusals and conflicts", (RefusedMessage,), sends=True),
-    Channel("NATS", "positions.{symbol}", "each position after a deal", (PositionMessage,), sends=True),
+    Channel("NATS", "signals.accepted.{symbol}", "answers to signals that are orders", (AcceptedMessage,), sends=True),
+    Channel(
+        "NATS",
+        "signals.refused.{symbol}",
+        "answers to all other signals: refusals and conflicts",
+        (RefusedMessage,),
+        sends=True,
+    ),
+    Channel(
+        "NATS",
+        "signals.answered.{symbol}",
+        "what became of every copy of a signal that went to several accounts",
+        (AnswerMessage,),
+        sends=True,
+    ),
+    Channel(
+        "NATS", "positions.{symbol}", "each position after a deal, or a charge to it", (PositionMessage,), sends=True
+    ),
     Channel("NATS", "accounts.{account}", "an account as its terminal sees it", (AccountMessage,), sends=True),
+    Channel(
+        "NATS",
+        "accounts.operations.{account}",
+        "money that the broker booked without a trade",
+        (AccountOperationMessage,),
+        sends=True,
+    ),
     Channel(
         "NATS",
         "commands.{command}.{target}",
@@ -173,7 +197,14 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
-    Channel("Kafka", topics.INCOMPLETE, "signals and orders without an account", (Signal,), receives=True, sends=True),
+    Channel(
+        "Kafka",
+        topics.INCOMPLETE,
+        "signals and orders without an account; decisions on the copies of a signal",
+        (Signal, CopyMessage),
+        receives=True,
+        sends=True,
+    ),
     Channel("Kafka", topics.ORDER_COMMANDS, "commands (not carried out yet)", (CommandRequest,), receives=True),
     Channel(
         "Kafka",

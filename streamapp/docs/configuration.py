@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -55,6 +55,8 @@ def _type(field: FieldInfo) -> str:
 
 
 def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is not None:
         arguments = [_type_name(argument) for argument in get_args(annotation)]
         origin = str(get_origin(annotation))
@@ -81,6 +83,6 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value in (None, {}, ()):
+    if value in (None, {}, (), ""):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

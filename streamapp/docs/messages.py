@@ -14,7 +14,8 @@ _HEAD = """# Messages
 
 JSON, UTF-8, one object a message. Prices, volumes and money are decimal strings (numbers are accepted on the way in);
 so are magics, whose 63 bits are more than the floats of many JSON readers hold: read them as text. Times are RFC 3339
-UTC with microseconds. Readers ignore fields they don't know. What streamapp publishes carries `schema`; a change that
+UTC with microseconds. Readers ignore fields they don't know. How a signal may be spelled, and what its sender is
+answered, is in signals.md. What streamapp publishes carries `schema`; a change that
 breaks a reader is a new schema beside the old one. In subjects each byte of a symbol or account outside
 `[A-Za-z0-9_-]` is `%XX`.
 

@@ -15,10 +15,12 @@ from pydantic_core.core_schema import ValidationInfo
 
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import (
+    AccountOperationType,
     BoundedDecimal,
     DealEntry,
     DealReason,
     Frozen,
+    Intent,
     Lots,
     Magic,
     Money,
@@ -31,12 +33,17 @@ CancelReason = Literal["user", "broker", "ioc_remainder", "fok", "kill_switch"]
 
 
 class OrderCreated(Frozen):
-    """We mean to send this order. Said by execution, once for each accepted signal."""
+    """We mean to send this order. Said by execution, once for each accepted signal; of an exit once a position.
+
+    ``position_id``: it closes (a part of) that position.
+    """
 
     parameters: OrderParameters
     parameters_hash: str
     signal_id: str
     strategy: str | None = None
+    intent: Intent = "open"
+    position_id: int | None = None
     expected_price: BoundedDecimal | None = None
     max_slippage_points: int | None = None
     signal_at: UtcTime
@@ -193,6 +200,26 @@ class FillCorrected(Frozen):
     deal: Filled
 
 
+class AccountOperation(Frozen):
+    """Money that the broker booked without a trade: a deal of its history that neither bought nor sold.
+
+    ``amount``, in ``currency``, the account's, is all that the deal booked; it changes the balance, but of type credit
+    the credit alone. ``revision`` counts the deal's corrections; each says the whole deal as it is now.
+    ``position_id``, ``symbol`` and ``ticket``, an order's, are None where the broker names none.
+    """
+
+    deal: int
+    revision: int = 0
+    type: AccountOperationType
+    amount: Money
+    currency: str = ""
+    position_id: int | None = None
+    symbol: str | None = None
+    ticket: int | None = None
+    comment: str = ""
+    at: UtcTime
+
+
 class CancelRequested(Frozen):
     """Somebody asked to cancel the order."""
 
@@ -245,6 +272,7 @@ Body = (
     | Filled
     | FillBusted
     | FillCorrected
+    | AccountOperation
     | CancelRequested
     | CancelRejected
     | ModifyRequested
@@ -255,7 +283,7 @@ BODIES: dict[str, type[Frozen]] = {body.__name__: body for body in Body.__args__
 
 
 class Fact(Frozen):
-    """One fact with its envelope. ``order_id`` is None only for a deal that is no order's of ours.
+    """One fact with its envelope. ``order_id`` is None only for a deal that is no order's of ours, trade or not.
 
     ``fact_id`` comes from :func:`fact_id_of` and never from chance; ``causation_id`` names what made us say it.
     """
@@ -291,6 +319,8 @@ def fact_id_of(account: str, order_id: str | None, body: Body) -> str:  # noqa: 
             return f"{account}:deal:{body.deal}:busted:{body.revision}"
         case FillCorrected():
             return f"{account}:deal:{body.deal.deal}:corrected:{body.revision}"
+        case AccountOperation():
+            return f"{account}:operation:{body.deal}" + (f":corrected:{body.revision}" if body.revision else "")
         case OrderCreated():
             return f"{order_id}:created"
         case OutcomeUnknown():

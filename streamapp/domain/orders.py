@@ -76,16 +76,27 @@ class Ticket:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose order made a deal."""
+
+    order_id: str
+    signal_id: str
+    strategy: str | None = None
+
+
+@dataclass(frozen=True)
 class Deal:
     """One deal with its corrections: the content of the highest revision, and the revision that took it back.
 
-    ``foreign``: someone else's connector said it, naming the order itself.
+    ``foreign``: someone else's connector said it, naming the order itself. ``owner``: said to its position only, None
+    for a deal that is no order's of ours.
     """
 
     filled: Filled | None = None
     revision: int = -1
     busted: int = -1
     foreign: bool = False
+    owner: Owner | None = None
 
     @property
     def stands(self) -> bool:
@@ -100,6 +111,7 @@ class Deal:
             revision=newer.revision,
             busted=max(self.busted, other.busted),
             foreign=self.foreign or other.foreign,
+            owner=newer.owner or self.owner or other.owner,
         )
 
 

@@ -42,9 +42,12 @@ def plain(value: Decimal | None) -> str | None:
     return format(value.normalize(), "f") if value else "0"
 
 
-def parameters_hash(parameters: OrderParameters) -> str:
-    """Return the SHA-256 (hex) over the normalised parameters (design: order-status); equal for 0.10 and 0.1."""
-    content = {
+def parameters_hash(parameters: OrderParameters, position_id: int | None = None) -> str:
+    """Return the SHA-256 (hex) over the normalised parameters (design: order-status); equal for 0.10 and 0.1.
+
+    ``position_id``: the position that the order closes, if it closes one.
+    """
+    content: dict[str, str | None] = {
         "symbol": parameters.symbol,
         "side": parameters.side,
         "order_type": parameters.order_type,
@@ -57,4 +60,6 @@ def parameters_hash(parameters: OrderParameters) -> str:
         "expiration": None if parameters.expiration is None else time_text(parameters.expiration),
         "fill_policy": parameters.fill_policy,
     }
+    if position_id is not None:
+        content["position_id"] = str(position_id)
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

@@ -1,5 +1,8 @@
 """Positions: a fold of deals, ours or not, keyed by (account, position_id) (design: order-status, last paragraph).
 
+What the broker charges to a position by a deal of its own, a commission for one, is part of its profit and of nothing
+else.
+
 A deal's side alone decides what it does: with the position it adds, against it it reduces, beyond it it reverses.
 ``in``, ``out``, ``inout`` and ``out_by`` all come out right by that, and so does who knows only ``in``.
 """
@@ -10,8 +13,10 @@ import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 
-from streamapp.domain.facts import Filled
-from streamapp.domain.orders import EXACT, Deal
+from pydantic import Field
+
+from streamapp.domain.facts import AccountOperation, Filled
+from streamapp.domain.orders import EXACT, Deal, Owner
 from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
@@ -21,7 +26,12 @@ class PositionState(Frozen):
     """What deals add up to. ``net`` is signed lots, positive long; ``average_price`` is of what is open, None if flat.
 
     ``realized_profit`` is what the broker booked: profit, commission, swap and fee of every deal, those that opened
-    included, so it is what the position has done to the balance so far.
+    included, and the operations that name the position, so it is what the position has done to the balance so far.
+    ``at`` is the latest time of any of them, None before the first trade: without one, nobody knows what is open.
+
+    ``opened_by`` is whose deal opened what is open, or was open last; None for somebody else's. ``shares`` are the
+    signed lots that each strategy's own orders ("" for those without one) have made of it since it was flat: they do
+    not add up to ``net`` where others, the broker's stops among them, have traded on it too.
     """
 
     symbol: str = ""
@@ -30,6 +40,9 @@ class PositionState(Frozen):
     realized_profit: Money = Decimal(0)
     currency: str = ""
     at: UtcTime | None = None
+    opened_at: UtcTime | None = None
+    opened_by: Owner | None = None
+    shares: dict[str, Money] = Field(default_factory=dict)
 
     @property
     def side(self) -> Side | None:
@@ -41,26 +54,39 @@ class PositionState(Frozen):
         """The open lots."""
         return abs(self.net)
 
+    def share_of(self, strategies: Iterable[str] | None) -> Decimal:
+        """Return the open lots that are these strategies' own, of all of ours for None; never more than is open."""
+        own = self.shares.values() if strategies is None else (self.shares.get(name, Decimal(0)) for name in strategies)
+        lots = Decimal(0)
+        for each in own:
+            lots = EXACT.add(lots, each)
+        return min(abs(lots), self.volume) if (lots > 0) == (self.net > 0) else Decimal(0)
 
-def fold_deals(deals: Iterable[Deal], base: PositionState | None = None) -> PositionState:
+
+def fold_deals(
+    deals: Iterable[Deal], base: PositionState | None = None, operations: Iterable[AccountOperation] = ()
+) -> PositionState:
     """Return the position that ``deals`` make, in whatever order they are given: they count by time, then deal ticket.
 
     Args:
         deals: One for each deal ticket, merged with its corrections; what was taken back counts nothing. A position all
             of whose deals were taken back is flat, and still has its symbol and time: its readers must hear of it.
         base: A position to start from, made of deals that come before all of these.
+        operations: What was charged to the position without a trade, one for each deal ticket, as it is now.
     """
     known = sorted(
-        ((deal.filled, deal.stands) for deal in deals if deal.filled is not None),
+        ((deal.filled, deal) for deal in deals if deal.filled is not None),
         key=lambda one: (one[0].time, one[0].deal),
     )
     state = base or PositionState()
-    for filled, stands in known:
-        if stands:
-            state = _booked(state, filled)
+    for filled, deal in known:
+        if deal.stands:
+            state = _booked(state, filled, deal.owner)
     if state.at is None and known:
         last = known[-1][0]
         state = state.model_copy(update={"symbol": last.symbol, "currency": last.currency, "at": last.time})
+    for operation in operations:
+        state = _charged(state, operation)
     return state
 
 
@@ -73,8 +99,10 @@ def symbol_position_id(account: str, symbol: str) -> int:
     return 1 << 51 | int.from_bytes(digest[:6], "big")
 
 
-def _booked(state: PositionState, filled: Filled) -> PositionState:
-    net = EXACT.add(state.net, filled.volume if filled.side == "buy" else EXACT.minus(filled.volume))
+def _booked(state: PositionState, filled: Filled, owner: Owner | None) -> PositionState:
+    signed = filled.volume if filled.side == "buy" else EXACT.minus(filled.volume)
+    net = EXACT.add(state.net, signed)
+    opens = net != 0 and (state.net == 0 or (net > 0) != (state.net > 0))
     money = state.realized_profit
     for amount in (filled.profit, filled.commission, filled.swap, filled.fee):
         money = EXACT.add(money, amount)
@@ -85,6 +113,26 @@ def _booked(state: PositionState, filled: Filled) -> PositionState:
         realized_profit=money,
         currency=filled.currency or state.currency,
         at=filled.time if state.at is None else max(state.at, filled.time),
+        opened_at=filled.time if opens else state.opened_at,
+        opened_by=owner if opens else state.opened_by,
+        shares=_shares({} if opens or net == 0 else state.shares, net if opens else signed, owner, net),
+    )
+
+
+def _shares(before: dict[str, Decimal], signed: Decimal, owner: Owner | None, net: Decimal) -> dict[str, Decimal]:
+    if owner is None or net == 0:
+        return before
+    name = owner.strategy or ""
+    return {**before, name: EXACT.add(before.get(name, Decimal(0)), signed)}
+
+
+def _charged(state: PositionState, operation: AccountOperation) -> PositionState:
+    return state.model_copy(
+        update={
+            "realized_profit": EXACT.add(state.realized_profit, operation.amount),
+            "currency": state.currency or operation.currency,
+            "at": None if state.at is None else max(state.at, operation.at),
+        }
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from streamapp.domain.exits import ExitParameters
 from streamapp.domain.guards import Limits, broken_guard
-from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.sizing import AS_ASKED, ONE, Sized, Sizing, sized
 from streamapp.domain.vocabulary import Decision, time_text
+
+Parameters = TypeVar("Parameters", OrderParameters, ExitParameters)
 
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 NO_LIMITS = Limits()
@@ -23,7 +28,9 @@ class ReadableSignal(Protocol):
     @property
     def account(self) -> str: ...  # noqa: D102
     @property
-    def parameters(self) -> OrderParameters: ...  # noqa: D102
+    def parameters(self) -> OrderParameters | ExitParameters: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
     @property
     def expected_price(self) -> Decimal | None: ...  # noqa: D102
     @property
@@ -34,18 +41,22 @@ class ReadableSignal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings a decision depends on; times in seconds."""
+    """The settings a decision depends on; times in seconds, ``sizings`` by account."""
 
     accounts: frozenset[str]
     needs_approval: bool = True
     ttl_s: float = 30.0
     skew_s: float = 2.0
     limits: Limits = NO_LIMITS
+    sizings: Mapping[str, Sizing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence."""
+    """What is decided on one message of a signal; ``reason`` is one of a small set of words, ``detail`` a sentence.
+
+    The detail of an accepted one says how its volume came about, where it is not what was asked.
+    """
 
     decision: Decision
     reason: str | None = None
@@ -81,11 +92,35 @@ def not_after(signal: ReadableSignal, rules: Rules, stream_time: datetime) -> da
 
 def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
     """Return what makes messages the same: the parameters' hash, or the payload's where no parameters can be read."""
-    return f"payload:{payload_hash}" if signal is None else parameters_hash(signal.parameters)
+    return f"payload:{payload_hash}" if signal is None else signal.fingerprint
+
+
+def size_of(signal: ReadableSignal, rules: Rules, weight: Decimal | None = None) -> Sized | None:
+    """Return the lots that the account trades of a signal, None for an exit that names none.
+
+    ``weight``: of its copy, None where it has only one.
+    """
+    asked = signal.parameters.volume
+    if asked is None:
+        return None
+    return sized(asked, rules.sizings.get(signal.account, AS_ASKED), ONE if weight is None else weight)
+
+
+def traded(asked: Parameters, size: Sized | None) -> Parameters:
+    """Return what was asked for with the lots that are traded."""
+    if size is None or size.volume == asked.volume:
+        return asked
+    return asked.model_copy(update={"volume": size.volume})
 
 
 def judge(
-    signal: ReadableSignal, rules: Rules, *, stream_time: datetime, now: datetime, halted: str | None = None
+    signal: ReadableSignal,
+    rules: Rules,
+    *,
+    stream_time: datetime,
+    now: datetime,
+    halted: str | None = None,
+    weight: Decimal | None = None,
 ) -> Verdict:
     """Return the decision on the first message of a signal: accepted or refused.
 
@@ -94,21 +129,29 @@ def judge(
         rules: The settings.
         stream_time: When the message entered the stream.
         now: The clock's reading.
-        halted: Why the account must not open orders now, None if it may.
+        halted: Why the account must not open orders now, None if it may. An exit is not held back by it, nor by limits.
+        weight: Of its copy, where it has several.
     """
+    size = size_of(signal, rules, weight)
+    asked = signal.parameters
+    opening = traded(asked, size) if isinstance(asked, OrderParameters) else None
     checks = (
-        ("bad_field", _wrong_side(signal)),
+        ("bad_field", None if opening is None else _wrong_side(opening, signal.expected_price)),
         ("not_approved", _approval(signal, rules)),
         (
             "unknown_account",
-            None if signal.account in rules.accounts else f"account: expected a configured one, got {signal.account}",
+            None if signal.account in rules.accounts else f"account: expected a configured one, got {signal.account!r}",
         ),
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),
-        ("guard", broken_guard(signal.parameters, rules.limits)),
-        ("halted", halted),
+        ("guard", None if size is None else size.refusal),
+        ("guard", None if opening is None else broken_guard(opening, rules.limits)),
+        ("halted", None if opening is None else halted),
     )
-    return next((Verdict("refused", reason, detail) for reason, detail in checks if detail), ACCEPTED)
+    return next(
+        (Verdict("refused", reason, detail) for reason, detail in checks if detail),
+        ACCEPTED if size is None else Verdict("accepted", detail=size.how),
+    )
 
 
 def judge_again(recorded: Recorded, fingerprint: str) -> Verdict:
@@ -138,14 +181,14 @@ def _future(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: da
 
 
 def _staleness(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
-    ends = (("valid_until", not_after(signal, rules, stream_time)), ("expiration", signal.parameters.expiration))
+    expiration = signal.parameters.expiration if isinstance(signal.parameters, OrderParameters) else None
+    ends = (("valid_until", not_after(signal, rules, stream_time)), ("expiration", expiration))
     name, end = next(((name, end) for name, end in ends if end is not None and end <= now), ("", None))
     return None if end is None else f"{name}: expected a time after {time_text(now)}, got {time_text(end)}"
 
 
-def _wrong_side(signal: ReadableSignal) -> str | None:
+def _wrong_side(order: OrderParameters, expected_price: Decimal | None) -> str | None:
     """Say which price is on the wrong side of another, as far as the signal tells; the terminal knows the market."""
-    order = signal.parameters
     if (limit := order.stop_limit_price) is not None and order.price is not None:
         side = "below" if order.side == "buy" else "above"
         if (limit > order.price) if order.side == "buy" else (limit < order.price):
@@ -155,7 +198,7 @@ def _wrong_side(signal: ReadableSignal) -> str | None:
     if order.order_type == "stop_limit":
         entry = order.stop_limit_price
     else:
-        entry = signal.expected_price if order.order_type == "market" else order.price
+        entry = expected_price if order.order_type == "market" else order.price
     if low is not None and high is not None and low >= high:
         return f"{low_name}: expected below {high_name} ({high}) for a {order.side}, got {low}"
     if entry is not None and low is not None and low >= entry:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Annotated, Literal
+from decimal import Context, Decimal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
@@ -14,12 +14,32 @@ TimeInForce = Literal["gtc", "day", "until"]
 FillPolicy = Literal["any", "fok", "ioc", "return"]
 Status = Literal["pending", "submitted", "partially_filled", "filled", "cancelled", "rejected", "failed"]
 FINAL_STATUSES: frozenset[str] = frozenset({"filled", "cancelled", "rejected", "failed"})
+Intent = Literal["open", "close", "reduce", "reverse", "modify"]
 Decision = Literal["accepted", "refused", "duplicate", "conflict"]
 DealEntry = Literal["in", "out", "inout", "out_by"]
 DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
+AccountOperationType = Literal[
+    "balance",
+    "credit",
+    "charge",
+    "correction",
+    "bonus",
+    "commission",
+    "commission_daily",
+    "commission_monthly",
+    "commission_agent_daily",
+    "commission_agent_monthly",
+    "interest",
+    "dividend",
+    "dividend_franked",
+    "tax",
+    "other",
+]
 Connection = Literal[
     "connecting", "ready", "no_algo_trading", "wrong_account", "wrong_password", "disconnected", "hung"
 ]
+MarginMode = Literal["hedging", "netting"]
+"""hedging: a symbol may have many positions. netting: one, also on an exchange."""
 ExpectedPriceSource = Literal["signal", "arrival_mid"]
 
 
@@ -48,21 +68,44 @@ def in_utc(value: datetime) -> datetime:
         raise ValueError(f"expected a time that exists in UTC, got {value.isoformat()}") from None
 
 
-def _bounded(value: Decimal) -> Decimal:
-    # ClickHouse keeps Decimal(38, 10): 28 digits before the point, 10 behind it. What does not fit is refused at the
-    # edge, not cut later.
+def bounded(value: Decimal) -> Decimal:
+    """Return ``value`` as ClickHouse keeps it, in a Decimal(38, 10): more than 10 digits behind the point are rounded.
+
+    They are a float's noise, as in 1.0947000000000002, and no reason to refuse an order or to lose a fill.
+
+    Raises:
+        ValueError: It has more than 28 digits before the point, or is not finite.
+    """
     exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -10 or value.adjusted() > 27:
-        raise ValueError(f"expected at most 27 digits before and 10 behind the point, got {value!s:.40}")
+    if isinstance(exponent, int) and exponent < -_PLACES and value.adjusted() < _DIGITS:
+        value = value.quantize(_LAST_DIGIT, context=_WIDE).normalize(_WIDE)
+    if not value.is_finite() or value.adjusted() >= _DIGITS:
+        raise ValueError(f"expected at most {_DIGITS} digits before the point, got {value!s:.40}")
     return value
+
+
+def plain_digits(value: Any) -> Any:
+    """Return a number's text, or whatever it is, as it came.
+
+    Raises:
+        ValueError: It is grouped (1_000) or has digits of other scripts: Python would read them, others not.
+    """
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        raise ValueError(f"expected digits without separators, got {value!r:.40}")
+    return value
+
+
+_DIGITS, _PLACES = 28, 10
+_LAST_DIGIT, _WIDE = Decimal(1).scaleb(-_PLACES), Context(prec=_DIGITS + _PLACES + 1)
 
 
 Money = Annotated[Decimal, Field(allow_inf_nan=False), PlainSerializer(decimal_text, return_type=str)]
 """A finite decimal amount, price or volume; a string on the wire."""
-BoundedDecimal = Annotated[Money, AfterValidator(_bounded)]
+BoundedDecimal = Annotated[Money, BeforeValidator(plain_digits), AfterValidator(bounded)]
 """A decimal that fits the warehouse; for everything that arrives from outside."""
 Lots = Annotated[BoundedDecimal, Field(gt=0)]
-Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
+WholeNumber = Annotated[int, BeforeValidator(plain_digits)]
+Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER), BeforeValidator(plain_digits)]
 """Of an order, deal or position at the broker, as it arrives from outside."""
 Magic = Annotated[
     int,

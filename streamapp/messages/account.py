@@ -1,4 +1,4 @@
-"""account/1: an account as its terminal sees it, on ``accounts.{account}``; snapshot/1: what it is made of."""
+"""What is said of an account: account/1, as its terminal sees it; account_operation/1; snapshot/1, as it comes in."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import Connection, Frozen, Magic, Money, Side, UtcTime
+from streamapp.domain.facts import AccountOperation
+from streamapp.domain.vocabulary import Connection, Frozen, Magic, MarginMode, Money, Side, UtcTime
 from streamapp.messages.envelope import Message
 
 
 class AccountMessage(Message):
-    """account/1.
+    """account/1, on ``accounts.{account}``.
 
     Money in ``currency``; ``trading``: whether we open new orders on it (open, breaker, not_ready, halted).
     """
@@ -28,8 +29,21 @@ class AccountMessage(Message):
     margin_level: Money | None = None
     currency: str | None = None
     leverage: int | None = None
+    margin_mode: MarginMode | None = None
     epoch: str | None = None
     at: UtcTime
+
+
+class AccountOperationMessage(AccountOperation, Message):
+    """account_operation/1, on ``accounts.operations.{account}``: money that the broker booked without a trade.
+
+    ``amount``, in ``currency``, changes the balance; that of type ``credit`` changes the credit alone. ``deal`` is the
+    broker's ticket of it; a correction has the same, with a higher ``revision`` and the whole content as it is now. If
+    ``position_id`` names a position, the ``realized_profit`` of its position/1 includes the amount.
+    """
+
+    schema_: Literal["account_operation/1"] = Field("account_operation/1", alias="schema")
+    account: str
 
 
 class SnapshotPosition(Frozen):

@@ -24,13 +24,15 @@ class ArchivedMessage(Frozen):
 
     ``subject`` and ``id`` are None for what is not published: revisions that changed nothing readers act upon,
     decisions, and what a foreign connector has published itself. ``not_after``: it is not published after this moment.
-    ``trace`` is the traceparent of the input that caused it.
+    ``trace`` is the traceparent of the input that caused it. ``copy_of``: it is the decision on a copy of this signal,
+    and goes to completion as well.
     """
 
     subject: str | None = None
     id: str | None = None
     trace: str | None = None
     not_after: UtcTime | None = None
+    copy_of: str | None = None
     message: dict[str, Any]
 
 
@@ -57,10 +59,11 @@ class Publication:
     id: str | None = None
     trace: str | None = None
     not_after: datetime | None = None
+    copy_of: str | None = None
 
     def encode(self) -> bytes:
         """Return it as JSON, the message's own bytes inside; what is None is left out."""
-        place = {"subject": self.subject, "id": self.id, "trace": self.trace}
+        place = {"subject": self.subject, "id": self.id, "trace": self.trace, "copy_of": self.copy_of}
         known = {name: value for name, value in place.items() if value is not None}
         if self.not_after is not None:
             known["not_after"] = time_text(self.not_after)
@@ -94,6 +97,7 @@ def publications_of(commit: bytes) -> list[Publication]:
             id=each.get("id"),
             trace=each.get("trace"),
             not_after=None if each.get("not_after") is None else datetime.fromisoformat(each["not_after"]),
+            copy_of=each.get("copy_of"),
         )
         for each in json.loads(commit)["messages"]
     ]

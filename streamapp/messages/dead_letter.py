@@ -9,6 +9,8 @@ from datetime import datetime
 from streamapp.domain.vocabulary import time_text
 
 MAX_BYTES = 65536
+REASON, DETAIL = "reason", "detail"
+"""The headers by which a record of Kafka is known as a dead letter."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class DeadLetter:
     def headers(self) -> dict[str, bytes]:
         """The Kafka headers: reason, detail, source, subject, sequence, length, sha256, time."""
         return {
-            "reason": self.reason.encode(),
-            "detail": self.detail.encode("utf-8", "replace")[:1000],
+            REASON: self.reason.encode(),
+            DETAIL: self.detail.encode("utf-8", "replace")[:1000],
             "source": self.source.encode(),
             "subject": self.subject.encode(),
             "sequence": str(self.sequence).encode(),

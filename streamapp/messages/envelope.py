@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Self
@@ -44,18 +45,37 @@ def encode_around(head: Message, field: str, parts: Sequence[bytes]) -> bytes:
 def reason_and_detail(error: ValidationError) -> tuple[str, str]:
     """Return the reason word and a short text for a validation error: the place and what was expected, no input."""
     first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "message"
-    return ("not_json" if first["type"] == "json_invalid" else "invalid"), f"{place}: {first['msg']}"[:500]
+    text, place = first["msg"].removeprefix("Value error, "), ".".join(str(part) for part in first["loc"])
+    if not place and first["type"] != "value_error":  # a rule of ours names the fields itself
+        place = "message"
+    return ("not_json" if first["type"] == "json_invalid" else "invalid"), f"{place}: {text}".removeprefix(": ")[:500]
+
+
+class KeyGivenTwice:
+    """Stands in a JSON object for the values of a key that is given more than once: nobody knows which one holds."""
+
+    def __str__(self) -> str:
+        return "given more than once"
+
+
+REPEATED = KeyGivenTwice()
 
 
 def json_object(payload: bytes, *, parse_float: Callable[[str], Any] = Decimal) -> dict[str, Any]:
     """Return the JSON object in ``payload``, its fractions as exact Decimals, or what ``parse_float`` makes of them.
 
+    A key that is given more than once has the value ``REPEATED``. A byte order mark, as Windows writes it, is skipped.
+
     Raises:
         Unusable: reason ``not_json`` or ``not_an_object``.
     """
     try:
-        value = json.loads(payload.decode(), parse_float=parse_float, parse_constant=_refuse_constant)
+        value = json.loads(
+            payload.decode("utf-8-sig"),
+            parse_float=parse_float,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
         if b"\\ud" in payload or b"\\uD" in payload:
             json.dumps(
                 value, ensure_ascii=False, default=str
@@ -65,6 +85,14 @@ def json_object(payload: bytes, *, parse_float: Callable[[str], Any] = Decimal) 
     if not isinstance(value, dict):
         raise Unusable("not_an_object", f"expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        content |= {key: REPEATED for key, count in counts.items() if count > 1}
+    return content
 
 
 def _refuse_constant(word: str) -> Any:

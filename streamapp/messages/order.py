@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import ExpectedPriceSource, Frozen, Magic, Money, Status, UtcTime
+from streamapp.domain.vocabulary import ExpectedPriceSource, Frozen, Intent, Magic, Money, Status, UtcTime
 from streamapp.messages.envelope import Message
 
 
@@ -39,13 +39,17 @@ class Slippage(Frozen):
 
 
 class OrderMessage(OrderParameters, Message):
-    """order/1. ``rev`` counts the distinct facts; readers drop a revision that is not newer than the last they saw."""
+    """order/1. ``rev`` counts the distinct facts; readers drop a revision that is not newer than the last they saw.
+
+    ``position_id``: the position that it made, or, with an ``intent`` other than open, the one that it closes.
+    """
 
     schema_: Literal["order/1"] = Field("order/1", alias="schema")
     order_id: str
     signal_id: str
     account: str
     strategy: str | None = None
+    intent: Intent = "open"
     status: Status
     detail: str
     reason: str | None = None

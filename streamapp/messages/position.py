@@ -1,4 +1,4 @@
-"""position/1: one position after a deal, on ``positions.{symbol}``."""
+"""position/1: one position after a deal or a charge to it, on ``positions.{symbol}``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from streamapp.messages.envelope import Message
 class PositionMessage(Message):
     """position/1.
 
-    ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded.
+    ``side`` is None and ``volume`` 0 when it is flat; ``rev`` counts the distinct deals and corrections folded, those
+    that only charge it (account_operation/1) included. ``strategy``, ``opening_…`` and ``opened_at`` are of the deal
+    that opened what is open, or was open last; the first three are None where no order of ours made it.
     """
 
     schema_: Literal["position/1"] = Field("position/1", alias="schema")
     account: str
+    strategy: str | None = None
+    opening_order_id: str | None = None
+    opening_signal_id: str | None = None
     symbol: str
     position_id: int
     side: Side | None
@@ -27,4 +32,5 @@ class PositionMessage(Message):
     realized_profit: Money = Decimal(0)
     currency: str = ""
     rev: int
+    opened_at: UtcTime | None = None
     at: UtcTime

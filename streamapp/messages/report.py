@@ -28,6 +28,7 @@ ReportKind = Literal[
     "deal",
     "deal_correction",
     "deal_busted",
+    "account_operation",
     "created",
     "cancel_requested",
     "cancel_rejected",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamapp.errors import Unusable
-from streamapp.messages.signal import account_of, renamed, signal_id_of
+from streamapp.messages.dialect import renamed, with_text_ids
+from streamapp.messages.signal import account_of, no_signal_id, signal_id_of
 from streamapp.settings import ExecutionSettings
 
 Family = Literal["signal", "order", "fill", "error", "reports", "log", "snapshot", "command"]
@@ -17,7 +18,7 @@ MAX_NAME_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """Who a message is for; at least one of ``id`` and ``account`` is known.
+    """Who a message is for; at least one of ``id`` and ``account`` is known, but of a signal that can't be used.
 
     Attributes:
         family: What kind of message it is.
@@ -48,9 +49,9 @@ def addressee(family: Family, payload: dict[str, Any], execution: ExecutionSetti
         case "signal":
             return _of_signal(renamed(payload, execution))
         case "order":
-            return _of_order(payload)
+            return _of_order(with_text_ids(payload))
         case "fill" | "error":
-            return _of_broker_answer(family, payload)
+            return _of_broker_answer(family, with_text_ids(payload))
         case "reports" | "log" | "snapshot":
             account = _text(payload, "account")
             if account is None:
@@ -63,7 +64,7 @@ def addressee(family: Family, payload: dict[str, Any], execution: ExecutionSetti
 def _of_signal(named: dict[str, Any]) -> Addressee:
     signal_id = signal_id_of(named)
     if signal_id is None:
-        raise Unusable("no_signal_id", "signal_id: expected 1 to 128 visible ASCII characters")
+        raise no_signal_id(named)
     return Addressee("signal", signal_id, _account(named))
 
 

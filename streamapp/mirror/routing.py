@@ -6,7 +6,7 @@ The tables of the design: architecture, "Kafka topics" and "Where an input that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
@@ -103,14 +103,24 @@ _PUBLISHED_BY_US_TOO: frozenset[Family] = frozenset({"order", "fill", "error"})
 
 
 def route(arrival: Arrival, rules: RoutingRules) -> MirrorRecord | Dropped:
-    """Return where ``arrival`` goes; the payload is carried on untouched, or as a dead letter with the reason."""
+    """Return where ``arrival`` goes; the payload is carried on untouched, or as a dead letter with the reason.
+
+    The dead letter of a signal goes by way of completion, which tells the sender before it counts as handled: mirror
+    itself says nothing on NATS, or a full stream of ours would hold back everybody's messages.
+    """
     found = next((one for subject, one in _ROUTES.items() if arrival.subject.startswith(f"{subject}.")), None)
     if found is not None and (reason := _indifference(arrival, found, rules)) is not None:
         return Dropped(reason)
     try:
         return _record(arrival, found, rules)
     except Unusable as error:
-        return dead_letter(arrival, error.reason, error.detail, rules.partitions)
+        letter = dead_letter(arrival, error.reason, error.detail, rules.partitions)
+        return _to_be_answered(letter, arrival) if found is not None and found.family == "signal" else letter
+
+
+def _to_be_answered(letter: MirrorRecord, arrival: Arrival) -> MirrorRecord:
+    headers = {**letter.headers, **_headers(arrival, Addressee("signal", None, None))}
+    return replace(letter, topic=topics.INCOMPLETE, headers=headers, reason=None)
 
 
 def _indifference(arrival: Arrival, found: Route, rules: RoutingRules) -> Indifference | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from streamapp.mt5 import constants as mt5
 
 if TYPE_CHECKING:  # the process that holds the module imports this, and stays small
-    from streamapp.domain.vocabulary import DealEntry, DealReason, FillPolicy, OrderType, Side
+    from streamapp.domain.vocabulary import AccountOperationType, DealEntry, DealReason, FillPolicy, OrderType, Side
 
 # -- numbers without a name in the package; the names are those of MQL5
 
@@ -78,6 +78,24 @@ TRADES = (mt5.DEAL_TYPE_BUY, mt5.DEAL_TYPE_SELL)
 """The deals that trade; the others (balance, credit, ...) do not, and have no side."""
 BUSTED_TRADES = (mt5.DEAL_TYPE_BUY_CANCELED, mt5.DEAL_TYPE_SELL_CANCELED)
 """What they become when the broker busts them."""
+ACCOUNT_OPERATIONS: dict[int, AccountOperationType] = {
+    mt5.DEAL_TYPE_BALANCE: "balance",
+    mt5.DEAL_TYPE_CREDIT: "credit",
+    mt5.DEAL_TYPE_CHARGE: "charge",
+    mt5.DEAL_TYPE_CORRECTION: "correction",
+    mt5.DEAL_TYPE_BONUS: "bonus",
+    mt5.DEAL_TYPE_COMMISSION: "commission",
+    mt5.DEAL_TYPE_COMMISSION_DAILY: "commission_daily",
+    mt5.DEAL_TYPE_COMMISSION_MONTHLY: "commission_monthly",
+    mt5.DEAL_TYPE_COMMISSION_AGENT_DAILY: "commission_agent_daily",
+    mt5.DEAL_TYPE_COMMISSION_AGENT_MONTHLY: "commission_agent_monthly",
+    mt5.DEAL_TYPE_INTEREST: "interest",
+    mt5.DEAL_DIVIDEND: "dividend",
+    mt5.DEAL_DIVIDEND_FRANKED: "dividend_franked",
+    mt5.DEAL_TAX: "tax",
+}
+"""The deals that book money without a trade."""
+ACCOUNT_OPERATION_NUMBERS = {word: number for number, word in ACCOUNT_OPERATIONS.items()}
 ENTRIES: dict[int, DealEntry] = {
     mt5.DEAL_ENTRY_IN: "in",
     mt5.DEAL_ENTRY_OUT: "out",

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamapp.clock import utc_now
+from streamapp.domain.symbol_names import SymbolNames
 from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.settings import Settings, secret
 from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.house_names import named
 from streamapp.terminal.account.worker_client import WorkerClient
 from streamapp.terminal.journal.database import Journal, journal_path
+from streamapp.terminal.pipe.calls import ListSymbols
 
 NATS_WAIT_S = 5.0
 WAIT_S = 60.0
@@ -65,7 +68,7 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
     environment = {"STREAMAPP_SIMULATOR_ADDRESS": settings.market_address} if own.module == "simulated" else {}
     link = WorkerClient(own.module, folder / "worker", environment=environment)
     connection = BrokerConnection(
-        link,
+        named(link, own.symbol_names),
         journal,
         own,
         settings.terminal,
@@ -76,7 +79,10 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
     tasks = [asyncio.create_task(part.run()) for part in (journal, link, connection)]
     try:
         await _settled(connection)
-        return _say(connection.health.connection == "ready", f"{name}: {_described(connection)}")
+        if connection.health.connection != "ready":
+            return _say(False, f"{name}: {_described(connection)}")
+        _say(True, f"{name}: {_described(connection)}")
+        return all([await _symbol(connection, name, own.symbol_names, house) for house in own.symbols])
     finally:
         for task in tasks[1:]:
             task.cancel()
@@ -98,6 +104,15 @@ async def _settled(connection: BrokerConnection) -> None:
             case "connecting" | "hung":
                 away_since = now()
         await asyncio.sleep(POLL_S)
+
+
+async def _symbol(connection: BrokerConnection, account: str, names: SymbolNames, house: str) -> bool:
+    """Say if the broker lacks a symbol that the settings name."""
+    try:
+        rows = (await connection.read_now(ListSymbols(house, group=None, after=None, limit=1))).value.rows
+    except StreamappError as error:
+        return _say(False, f"{account}: symbol {names.shown(house)}: {error}")
+    return bool(rows) or _say(False, f"{account}: expected a symbol of this broker, got {names.shown(house)}")
 
 
 def _described(connection: BrokerConnection) -> str:

@@ -15,6 +15,7 @@ from mode import Service
 from streamapp import subjects
 from streamapp.errors import ConfigurationError, Transient, Unusable
 from streamapp.messages.envelope import Message
+from streamapp.messages.operation import OperationReply, ProtectRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -137,6 +138,10 @@ class NatsTerminals:
             logger.warning("terminal %s: submit %s: %s", request.account, request.order_id, reply.error)
             return None
         return reply
+
+    async def protect(self, request: ProtectRequest, *, timeout_s: float) -> OperationReply | None:
+        """See the port."""
+        return await self._ask(request.account, "protect", request.encode(), OperationReply, timeout_s)
 
     async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:
         """See the port."""

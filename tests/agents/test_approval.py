@@ -191,4 +191,6 @@ async def test_an_approval_that_breaks_is_a_dead_letter_and_halts_its_account_al
     assert row is not None
     assert row.halted is not None
     assert "a rule of ours" in row.halted
-    assert (decisions(world), len(world.acked), world.failures) == ([("accepted", None)], 2, [])
+    assert decisions(world) == [("refused", "internal"), ("accepted", None)]
+    assert [refused["detail"] for refused in world.published("refused/1")] == ["RuntimeError: a rule of ours"]
+    assert (len(world.acked), world.failures) == (2, [])

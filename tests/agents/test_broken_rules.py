@@ -81,7 +81,8 @@ async def test_a_signal_on_which_a_rule_breaks_halts_its_account_and_no_other(
     neighbour = world.account_row("b")
     assert neighbour is not None
     assert neighbour.halted is None
-    [refused] = world.published("refused/1")
+    broke, refused = world.published("refused/1")
+    assert (broke["signal_id"], broke["account"], broke["reason"], broke["detail"]) == ("s-2", "a", "internal", ERROR)
     assert (refused["signal_id"], refused["reason"]) == ("s-3", "halted")
 
 
@@ -96,7 +97,7 @@ async def test_a_halted_account_goes_on_taking_reports_and_stays_halted_in_the_n
     await world.report(("accepted", order_id, {"ticket": 7}), ("deal", order_id, deal(9, "0.1")))
     assert (world.order_row(order_id).status, world.terminals.acks[-1].watermark) == ("filled", 2)
     await world.signal("s-3")
-    assert [refused["reason"] for refused in world.published("refused/1")] == ["halted"]
+    assert [refused["reason"] for refused in world.published("refused/1")] == ["internal", "halted"]
     assert len(world.terminals.submits) == 1
 
 

@@ -493,7 +493,7 @@ async def test_in_role_execution_the_claim_is_the_submission_and_asks_nobody() -
     await world.signal(sequence=1, at=NOW)
     assert (standing(world, order_id), world.order_row(order_id).claim_epoch) == ("handed_over", "foreign")
     assert (world.facts(), world.effects, world.terminals.hellos) == (CLAIM, [], 0)
-    assert world.subjects == ["orders.pending.EURUSD", "orders.submitted.EURUSD"]
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"]
 
 
 @pytest.mark.parametrize("life", ["the same", "the next"])
@@ -512,7 +512,7 @@ async def test_in_role_execution_nobody_is_asked_after_not_after(monkeypatch: py
         world.later(30)
         world.outlet.refuse = None
     await world.settled()
-    assert world.subjects == ["orders.pending.EURUSD"]
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD"]
     assert [message["status"] for message in world.archived("order/1")][:2] == ["pending", "submitted"]
 
 

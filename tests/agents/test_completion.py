@@ -13,6 +13,7 @@ from streamapp.desk.inputs import COMPLETED, Incoming, NewSignal, parse
 from streamapp.domain.identifiers import partition_of
 from streamapp.errors import Ambiguous, Definite, Transient
 from streamapp.kafka.producer import Record
+from streamapp.mirror.routing import Arrival, MirrorRecord, RoutingRules, route
 from streamapp.settings import AccountSettings, ExecutionSettings, Settings
 from tables.bindings import BindingRow, binding_key
 from tests.kit.desk import ACCOUNT, NOW, SIGNAL, DeskWorld
@@ -62,8 +63,9 @@ class House:
 
     @staticmethod
     def _settings(routing: dict[str, str] | None, role: Any) -> Settings:
-        execution = ExecutionSettings(routing=routing or {})
-        return Settings(accounts={ACCOUNT: AccountSettings(login=1)}, execution=execution, role=role)
+        execution = ExecutionSettings.model_validate({"routing": routing or {}})
+        accounts = {ACCOUNT: AccountSettings(login=1), "b": AccountSettings(login=2)}
+        return Settings(accounts=accounts, execution=execution, role=role)
 
     def _build(self, settings: Settings) -> Completion:
         world = self.world
@@ -143,6 +145,22 @@ async def test_routing_gives_a_signal_its_account_without_asking_clickhouse() ->
     assert rows.asked == 0
 
 
+async def test_an_exit_needs_no_more_than_its_symbol_to_be_routed() -> None:
+    house = House(Rows(down=True), routing={"*/EURUSD": ACCOUNT})
+    await house.give({"signal_id": "s-1", "status": "approved", "symbol": "EURUSD", "intent": "close"})
+    assert house.forwarded().headers[topics.ACCOUNT] == b"a"
+
+
+@pytest.mark.parametrize("payload", [WHOLE, WHOLE | {"account": None}])
+async def test_a_signal_without_an_account_or_with_a_null_one_is_traded_by_its_routes(payload: dict[str, Any]) -> None:
+    house = House(routing={"*/EURUSD": ACCOUNT})
+    await house.world.start()
+    await house.give(payload)
+    await house.forward()
+    [decision] = house.world.archived("signal/1")
+    assert (decision["decision"], decision["account"]) == ("accepted", ACCOUNT)
+
+
 async def test_a_bound_account_holds_in_every_life_whatever_routing_says_later() -> None:
     house = House(routing={"*/*": ACCOUNT})
     await house.give(WHOLE)
@@ -218,6 +236,100 @@ async def test_what_is_unresolved_at_its_deadline_is_refused_once_for_all(rows: 
     assert world.outlet.stored == refused
     assert world.subjects == ["signals.refused.EURUSD"]
     assert world.producer.on(topics.SIGNALS_APPROVED) == []
+
+
+# --- signals that nobody can use
+
+
+def unusable(payload: bytes, subject: str = "signals.approved.EURUSD", reason: str = "not_json") -> Any:
+    """Return the record that mirror writes of a signal that it can't use."""
+    arrival = Arrival(subject, payload, "EXECUTION_IN", 5, NOW)
+    sent = route(arrival, RoutingRules("both", "streamapp/both", 8, ExecutionSettings()))
+    assert isinstance(sent, MirrorRecord)
+    assert sent.headers["reason"] == reason.encode()
+    return event(sent.value, topic=sent.topic, account="", headers=dict(sent.headers), partition=sent.partition)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"this is not JSON", "not_json"),
+        (b'{"signal_id": "s-1", "volume": NaN}', "not_json"),
+        (b"[1, 2]", "not_an_object"),
+        (b'"{}"', "not_an_object"),
+        (b'{"signal_id": "Long Entry", "account": "a"}', "no_signal_id"),
+        (b'{"signal_id": "s-1", "metadata": "' + b"x" * 70_000 + b'"}', "too_long"),
+    ],
+)
+async def test_the_sender_of_a_signal_that_nobody_can_use_is_answered_by_its_place_in_the_stream(
+    payload: bytes, reason: str
+) -> None:
+    house = House()
+    incoming = Incoming.of(unusable(payload, reason=reason))
+    await house.agent.handle(incoming)
+    await house.agent.handle(incoming)
+    [(subject, refused, headers)] = house.world.outlet.stored
+    assert (subject, headers["Nats-Msg-Id"]) == ("signals.refused.EURUSD", "streamapp:refused:::5")
+    assert (refused["signal_id"], refused["account"], refused["symbol"]) == (None, "", "EURUSD")
+    assert (refused["reason"], refused["stream_seq"], refused["at"]) == (reason, 5, "2026-11-20T12:00:00.000000Z")
+    assert refused["detail"]
+    decision = house.world.archived("signal/1")[0]
+    assert (decision["decision"], decision["signal_id"], decision["stream_seq"]) == ("refused", "", 5)
+    assert decision["payload"] == payload[:65536].decode()
+    letter = house.world.dead_letters()[0]
+    assert (letter["reason"], letter["length"]) == (reason.encode(), str(len(payload)).encode())
+    assert (letter["source"], letter["sequence"]) == (b"EXECUTION_IN", b"5")
+
+
+async def test_an_id_that_can_be_read_is_in_the_answer_whatever_else_is_wrong() -> None:
+    house = House()
+    payload = json.dumps({"signal_id": "s-1", "account": "x" * 600}).encode()
+    await house.agent.handle(Incoming.of(unusable(payload, reason="bad_field")))
+    [refused] = house.world.published("refused/1")
+    assert (refused["signal_id"], refused["reason"]) == ("s-1", "bad_field")
+    assert refused["detail"] == "account: expected 512 bytes at most, got 600"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"accont": "b"}, "'accont': not read here, expected account (execution.field_names maps others)"),
+        (
+            {"side": "sell", "order_type": "ORDER_TYPE_BUY"},
+            "side: expected one, got 'sell' by side and 'buy' by order_type",
+        ),
+    ],
+)
+async def test_a_signal_without_an_account_whose_fields_are_not_understood_is_not_routed(
+    said: dict[str, Any], told: str
+) -> None:
+    house = House(routing={"*/*": ACCOUNT})
+    await house.give(WHOLE | said)
+    [refused] = house.world.published("refused/1")
+    assert (refused["signal_id"], refused["reason"], refused["detail"]) == ("s-1", "bad_field", told)
+    assert (house.world.producer.on(topics.SIGNALS_APPROVED), house.binding()) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("subject", "symbol", "answered"),
+    [
+        ("signals.approved.EUR%2FUSD", "EUR/USD", "signals.refused.EUR%2FUSD"),
+        ("signals.approved.US500.cash", "US500.cash", "signals.refused.US500%2Ecash"),
+        ("signals.approved.-", "", "signals.refused.-"),
+        ("signals.approved." + "X" * 100, "X" * 64, "signals.refused." + "X" * 64),
+    ],
+)
+async def test_it_is_answered_under_the_symbol_of_its_subject(subject: str, symbol: str, answered: str) -> None:
+    house = House()
+    await house.agent.handle(Incoming.of(unusable(b"", subject)))
+    assert (house.world.subjects, house.world.published("refused/1")[0]["symbol"]) == ([answered], symbol)
+
+
+async def test_a_foreign_order_that_nobody_can_read_is_a_dead_letter_and_no_signals_answer() -> None:
+    house = House(role="connector")
+    await house.agent.handle(Incoming.of(event(b"{", topic=topics.INCOMPLETE, account="x", headers=ORDER)))
+    assert [letter["reason"] for letter in house.world.dead_letters()] == [b"not_json"]
+    assert house.world.outlet.stored == []
 
 
 async def test_a_refusal_is_acknowledged_when_archive_and_nats_have_it_and_not_before() -> None:
@@ -313,7 +425,7 @@ async def test_a_foreign_order_with_only_its_id_goes_to_the_desk_completed() -> 
     assert house.binding(topics.SIGNALS_APPROVED) is None
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b'{"signal_id": 5}', b'{"signal_id": "a b"}'])
+@pytest.mark.parametrize("payload", [b"", b"[]", b'{"signal_id": 5.5}', b'{"signal_id": "a b"}'])
 async def test_what_has_no_id_is_a_dead_letter(payload: bytes) -> None:
     house = House()
     await house.agent.handle(Incoming.of(event(payload, topic=topics.INCOMPLETE, account="s-1")))

@@ -53,7 +53,7 @@ async def test_words_that_are_not_said_yet_are_written_with_the_next_commit_and_
     await world.signal("s-3")
     assert [json.loads(commit)["number"] for commit in unsaid(world)] == [4]
     assert [commit.number for commit in world.commits] == [1, 2, 3, 4]
-    assert world.subjects == ["orders.pending.EURUSD", "orders.submitted.EURUSD"] * 4
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"] * 4
 
 
 @pytest.mark.parametrize("which", ["archive", "NATS"])
@@ -129,7 +129,7 @@ async def test_what_was_not_known_to_be_said_is_said_again_before_the_next_life_
     world.outlet.refuse = None
     await starting
     assert [record.value for record in world.producer.on(topics.ARCHIVE)][:2] == kept
-    assert world.subjects == ["orders.pending.EURUSD", "orders.submitted.EURUSD"] * 2
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"] * 2
     await world.settled()
     assert [commit.number for commit in world.commits] == [1, 2, 3]
 
@@ -191,7 +191,7 @@ async def test_an_archive_that_refuses_ends_the_worker_and_the_next_one_says_it(
     await world.give_signal()
     await world.desk.drain()
     await eventually(lambda: world.failures)
-    assert world.failures == [f"the archive did not take a commit of account {ACCOUNT}: {error!r}"]
+    assert world.failures == [f"{topics.ARCHIVE} did not take a commit of account {ACCOUNT}: {error!r}"]
     world.producer.refuse = None
     await world.restart()
     assert [commit.number for commit in world.commits] == [1]

@@ -219,4 +219,4 @@ async def test_the_trace_of_a_signal_is_that_of_everything_it_causes() -> None:
     await world.give(payload, "signals_approved", "signal", headers={"traceparent": trace})
     await world.settled()
     assert {headers["traceparent"] for _, _, headers in world.outlet.stored} == {trace.decode()}
-    assert len(world.outlet.stored) == 2
+    assert len(world.outlet.stored) == 3

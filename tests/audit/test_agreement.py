@@ -10,6 +10,7 @@ from streamapp.audit.evidence import (
     Evidence,
     FillView,
     LedgerEntry,
+    OperationView,
     OrderView,
     PositionView,
     SentView,
@@ -19,6 +20,7 @@ from streamapp.audit.evidence import (
 ORDER = OrderView("o1", "a", "s1", "filled", "", Decimal("0.1"), Decimal("1.1"), 6, 77)
 FILL = FillView("a:5", "o1", 4, Decimal("0.1"), Decimal("1.1"))
 POSITION = PositionView("a", 4, Decimal("0.1"))
+CHARGE = OperationView("charge", 4, Decimal(-5))
 LEDGER_ORDER = LedgerEntry("a", "order", 4, 0, "expert", 4, 77, "EURUSD", "buy", Decimal("0.1"), Decimal("1.1"))
 LEDGER_DEAL = LedgerEntry("a", "deal", 5, 4, "expert", 4, 77, "EURUSD", "buy", Decimal("0.1"), Decimal("1.1"))
 
@@ -34,6 +36,7 @@ def agreeing() -> Evidence:
         archive=witness("archive"),
         tables=witness("tables"),
         decisions=(DecisionView("a", "s1", 1, "accepted", None, "o1"),),
+        accepted=1,
         refused=0,
         dead_letters=(),
         ledger=(LEDGER_ORDER, LEDGER_DEAL),
@@ -53,6 +56,22 @@ def test_a_second_order_of_one_magic_at_the_broker_is_found() -> None:
 def test_executed_volume_that_nobody_booked_is_found() -> None:
     lost = replace(agreeing(), ledger=(LEDGER_ORDER, LEDGER_DEAL, replace(LEDGER_DEAL, ticket=6)))
     assert any("executed volume is missing" in sentence for sentence in disagreements(lost))
+
+
+def test_money_that_was_booked_without_a_trade_is_told_by_all_alike() -> None:
+    known = {"a:7": CHARGE}
+    nats, warehouse, archive = (replace(witness(name), operations=known) for name in ("NATS", "ClickHouse", "archive"))
+    charged = replace(agreeing(), nats=nats, warehouse=warehouse, archive=archive, ledger_operations=known)
+    assert disagreements(charged) == []
+    untold = replace(charged, ledger_operations={**known, "a:8": CHARGE})
+    assert [sentence for sentence in disagreements(untold) if "a:8" in sentence and "archive None" in sentence]
+    changed = {"a:7": replace(CHARGE, amount=Decimal(-4))}
+    for other in (
+        replace(charged, nats=replace(nats, operations=changed)),
+        replace(charged, warehouse=replace(warehouse, operations=changed)),
+    ):
+        (sentence,) = disagreements(other)
+        assert sentence.startswith("operation a:7: archive")
 
 
 def test_an_order_at_the_broker_that_we_do_not_know_is_found() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from streamapp import topics
 from streamapp.clickhouse.rows import SourceRecord
 from streamapp.domain.facts import BrokerAccepted, make_fact
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, AccountOperationMessage
 from streamapp.messages.commit import Publication, encode_commit
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message
@@ -76,7 +76,10 @@ def fill(deal: int = 11, **changes: Any) -> FillMessage:
         "fill_id": f"demo-hedging:{deal}",
         "order_id": "o-1",
         "signal_id": "s-o-1",
+        "opening_order_id": "o-0",
+        "opening_signal_id": "s-o-0",
         "account": "demo-hedging",
+        "strategy": "breakout",
         "symbol": "EURUSD",
         "side": "buy",
         "entry": "in",
@@ -84,6 +87,7 @@ def fill(deal: int = 11, **changes: Any) -> FillMessage:
         "deal": deal,
         "ticket": 5,
         "position_id": 5,
+        "magic": 2**63 - 1,
         "volume": Decimal("0.10"),
         "price": Decimal("1.08514"),
         "commission": Decimal("-0.35"),
@@ -99,6 +103,9 @@ def fill(deal: int = 11, **changes: Any) -> FillMessage:
 def position(rev: int = 1, **changes: Any) -> PositionMessage:
     fields: dict[str, Any] = {
         "account": "demo-hedging",
+        "strategy": "breakout",
+        "opening_order_id": "o-1",
+        "opening_signal_id": "s-o-1",
         "symbol": "EURUSD",
         "position_id": 5,
         "side": "buy",
@@ -107,6 +114,7 @@ def position(rev: int = 1, **changes: Any) -> PositionMessage:
         "realized_profit": Decimal("-0.35"),
         "currency": "USD",
         "rev": rev,
+        "opened_at": AT,
         "at": AT,
     }
     return PositionMessage(**(fields | changes))
@@ -124,6 +132,22 @@ def account(**changes: Any) -> AccountMessage:
         "at": AT,
     }
     return AccountMessage(**(fields | changes))
+
+
+def operation(deal: int = 21, **changes: Any) -> AccountOperationMessage:
+    fields: dict[str, Any] = {
+        "account": "demo-hedging",
+        "deal": deal,
+        "type": "commission",
+        "amount": Decimal("-0.35"),
+        "currency": "USD",
+        "position_id": 5,
+        "symbol": "EURUSD",
+        "ticket": 5,
+        "comment": "commission #11",
+        "at": AT,
+    }
+    return AccountOperationMessage(**(fields | changes))
 
 
 def decision(stream_seq: int = 1, **changes: Any) -> DecisionMessage:

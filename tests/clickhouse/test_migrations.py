@@ -12,7 +12,15 @@ from streamapp.errors import ConfigurationError
 from streamapp.messages.signal import NAMES
 from streamapp.settings import ExecutionSettings, Settings
 
-_OURS = ["0001_tables", "0002_trading_signals", "0003_commits", "0004_wrong_password"]
+_OURS = [
+    "0001_tables",
+    "0002_trading_signals",
+    "0003_commits",
+    "0004_wrong_password",
+    "0005_intents",
+    "0006_account_operations",
+    "0007_attribution",
+]
 
 
 async def _columns(client: ClickHouse, table: str) -> set[str]:
@@ -71,9 +79,9 @@ async def test_no_table_remembers_inserts(clickhouse: ClickHouse) -> None:
 
 @pytest.mark.parametrize("table", MODELS)
 def test_the_checked_words_are_the_words_of_the_messages(table: str) -> None:
-    first, *later = migrations()
-    text = first.text.split(f"CREATE TABLE IF NOT EXISTS {table}\n")[1].split("ENGINE")[0]
-    text += "".join(part for found in later for part in found.statements({}) if part.startswith(f"ALTER TABLE {table}"))
+    statements = [statement for found in migrations() for statement in found.statements({})]
+    of_table = (f"CREATE TABLE IF NOT EXISTS {table}\n", f"ALTER TABLE {table} ")
+    text = "".join(statement for statement in statements if statement.startswith(of_table))
     for name, field in MODELS[table].model_fields.items():
         words = _words(field.annotation)
         if words and name != "schema_":
@@ -92,7 +100,9 @@ async def test_the_risk_engines_table_carries_its_own_names(settings: Settings) 
     other = settings.model_copy(update={"execution": ExecutionSettings(field_names=names)})
     await migrate(other)
     client = ClickHouse.of(other)
-    expected = {names.get(name, name) for name in NAMES} | {"written_at"}
+    # A table that is there is never changed, so what came later is a risk engine's to add (docs/clickhouse.md).
+    later = {"intent", "position_id", "scope"}
+    expected = {names.get(name, name) for name in set(NAMES) - later} | {"written_at"}
     assert await _columns(client, "trading_signals") == expected
     assert await pending(settings) == []
     await client.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from streamapp.clickhouse.migrations import migrate
 from streamapp.clickhouse.reader import Reader
 from streamapp.errors import Transient
 from streamapp.local.ports import free_port
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.order import OrderMessage
-from streamapp.messages.signal import read_signal
 from streamapp.settings import ClickHouseSettings, ExecutionSettings, Settings
 
 _ROW = {
@@ -49,7 +50,7 @@ async def test_a_signals_row_reads_as_its_payload_would(clickhouse: ClickHouse) 
         "approved_at": "2026-11-20T12:00:00.123456Z",
         "metadata": {"a": 1},
     }
-    assert read_signal(row).parameters.volume > 0
+    assert read_signal(row).parameters.volume == Decimal("0.1")
 
 
 async def test_the_newest_row_of_a_signal_counts(clickhouse: ClickHouse) -> None:

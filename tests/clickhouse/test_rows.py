@@ -254,7 +254,7 @@ def test_what_is_no_message_is_refused_alone(archived: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("schema", ["refused/1", "error/1"])
+@pytest.mark.parametrize("schema", ["accepted/1", "refused/1", "error/1", "copy/1", "answer/1"])
 def test_what_other_tables_hold_already_has_no_table(schema: str) -> None:
     value = samples.commit().replace(b'"messages":[', b'"messages":[{"message":{"schema":"%b"}}' % schema.encode())
     assert rows_of(SourceRecord(topics.ARCHIVE, 0, 0, None, value), "both") == ([], [])
@@ -281,7 +281,13 @@ def test_an_entry_that_fits_no_table_disturbs_no_neighbour() -> None:
 
 def test_a_connector_writes_executions_and_its_broker_log_alone() -> None:
     everything = samples.record(
-        samples.fact(), samples.order(), samples.fill(), samples.position(), samples.account(), samples.decision()
+        samples.fact(),
+        samples.order(),
+        samples.fill(),
+        samples.position(),
+        samples.account(),
+        samples.operation(),
+        samples.decision(),
     )
     assert [row.table for row in rows_of(everything, "connector")[0]] == ["executions"]
     assert [row.table for row in rows_of(samples.record(samples.log_entry()), "connector")[0]] == ["broker_log"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -71,6 +72,8 @@ def rounded(message: Message) -> Message:
         ("positions", samples.position()),
         ("positions", samples.position(side=None, volume=Decimal(0), average_price=None)),
         ("accounts", samples.account()),
+        ("account_operations", samples.operation()),
+        ("account_operations", samples.operation(type="balance", position_id=None, symbol=None, ticket=None)),
         ("signals", samples.decision()),
         ("signals", samples.decision(decision="refused", reason="stale", order_id=None, strategy="x")),
         ("facts", samples.fact()),
@@ -83,6 +86,24 @@ async def test_what_is_read_back_is_what_was_written(table: str, message: Messag
     assert buried == []
     (row,) = await stored(clickhouse, table)
     assert MODELS[table].model_validate(row) == rounded(message)
+
+
+async def test_the_balance_is_the_sum_of_what_was_told(clickhouse: ClickHouse) -> None:
+    told = [
+        samples.operation(1, type="balance", amount=Decimal("1000.10")),
+        samples.operation(2, type="credit", amount=Decimal(500)),
+        samples.operation(3, type="charge", amount=Decimal(-5)),
+        samples.operation(3, type="charge", amount=Decimal(-4), revision=1),
+        samples.fill(4, commission=Decimal("-0.35")),
+        samples.fill(5, profit=Decimal(7), swap=Decimal("-0.5"), fee=Decimal("-0.25")),
+        samples.fill(5, profit=Decimal(7), swap=Decimal("-0.5"), fee=Decimal("-0.25"), revision=1, busted=True),
+        samples.operation(6, type="balance", amount=Decimal(-7)),
+    ]
+    writer, _ = writer_of(clickhouse)
+    await writer.write([samples.record(*told), samples.record(*told[:3], offset=1)])
+    page = (Path(__file__).parents[2] / "docs/clickhouse.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"^SELECT account, sum\(amount\) AS balance$.*?(?=;)", page, re.DOTALL | re.MULTILINE)
+    assert await clickhouse.query(query) == [{"account": "demo-hedging", "balance": Decimal("994.65")}]
 
 
 async def test_a_log_entry_keeps_its_hash(clickhouse: ClickHouse) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from streamapp.commands.life import asked
+from streamapp.commands.life import Life, asked
+from tests.messages.golden import golden
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,12 @@ from streamapp.commands.life import asked
 def test_an_order_is_shown_with_what_it_asks_of_the_broker(fields: dict[str, Any], line: str) -> None:
     order = {"side": "buy", "volume": "0.10", "symbol": "EURUSD", "time_in_force": "gtc", "expiration": None}
     assert asked(order | {"price": None, "stop_limit_price": None} | fields) == line
+
+
+def test_an_answer_is_one_line_with_what_became_of_every_copy() -> None:
+    console = Console(width=200)
+    with console.capture() as shown:
+        Life(console).show(golden("answer-1")[0])
+    [line] = shown.get().splitlines()
+    assert "2 accounts" in line
+    assert line.endswith("EURUSD  demo-hedging accepted 0.1, demo-netting refused guard")

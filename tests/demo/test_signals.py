@@ -4,11 +4,12 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from streamapp.demo.signals import SYMBOLS, Script
+from streamapp.demo.signals import SYMBOLS, WEIGHTED, Script
 from streamapp.domain.signals import ACCEPTED, Rules, judge
 from streamapp.errors import Unusable
+from streamapp.messages.dialect import read_signal
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import read_signal
+from streamapp.messages.signal import Signal
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 MIDS = {"EURUSD": "1.1", "GBPUSD": "1.3", "USDJPY": "150", "XAUUSD": "2400"}
@@ -27,7 +28,26 @@ def test_the_same_seed_plays_the_same_stream() -> None:
 
 def test_every_kind_occurs_within_a_minute() -> None:
     kinds = {kind for kind, _, _ in played(1)}
-    assert kinds == {"good", "repeated", "conflicting", "refused", "rejected", "broken"}
+    assert kinds == {"good", "exit", "weighted", "repeated", "conflicting", "refused", "rejected", "broken"}
+
+
+def test_every_intent_occurs_within_two_minutes_and_is_about_what_was_sent_before() -> None:
+    strategies, intents = set(), set()
+    for kind, _, payload in played(1) + played(2):
+        if kind in {"good", "exit"}:
+            content = json.loads(payload)
+            if kind == "exit" and "intent" in content:
+                signal = read_signal(content)
+                intents.add(content["intent"])
+                assert (signal.strategy, signal.symbol) in strategies
+            strategies.add((content["strategy"], content["symbol"]))
+    assert intents == {"close", "reduce", "reverse", "modify"}
+
+
+def test_a_weighted_signal_names_no_account_and_is_routed_by_its_strategy() -> None:
+    weighted = [json.loads(payload) for kind, _, payload in played(1) if kind == "weighted"]
+    assert weighted
+    assert {(signal["account"], signal["strategy"]) for signal in weighted} == {(None, WEIGHTED)}
 
 
 def test_good_signals_are_well_formed_and_their_ids_carry_the_run() -> None:
@@ -61,7 +81,9 @@ def test_broken_ones_can_not_be_executed() -> None:
 
 
 def test_pending_orders_of_every_type_and_lifetime_are_good_signals() -> None:
-    signals = [read_signal(json_object(payload)) for kind, _, payload in played(1, pending=1.0) if kind == "good"]
+    read = [read_signal(json_object(payload)) for kind, _, payload in played(1, pending=1.0) if kind == "good"]
+    signals = [signal for signal in read if isinstance(signal, Signal)]
+    assert len(signals) == len(read)
     rules = Rules(accounts=frozenset({"a", "b"}))
     assert all(judge(signal, rules, stream_time=NOW, now=NOW) == ACCEPTED for signal in signals)
     assert {(signal.order_type, signal.time_in_force) for signal in signals} == {

@@ -14,6 +14,7 @@ from streamapp.desk.policy import Policy
 from streamapp.domain.facts import OrderCreated
 from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.errors import Ambiguous, Definite, Transient
+from streamapp.mirror.routing import Arrival, MirrorRecord, RoutingRules, route
 from streamapp.settings import AccountSettings, ExecutionSettings, GuardSettings, Settings
 from tables.accounts import AccountRow, account_key
 from tables.orders import HANDED_OVER, OrderRow, order_key
@@ -90,8 +91,13 @@ async def test_a_signal_is_decided_created_and_claimed_in_one_commit_and_then_su
     assert (created.executor, created.strategy, created.signal_at) == ("streamapp", "x", NOW)
     assert (request.order_id, request.hash, request.attempt) == (order_id, row.parameters_hash, 1)
     assert request.not_after == created.not_after == NOW + timedelta(seconds=30)
-    assert [message.message["schema"] for message in commit.messages] == ["signal/1", "order/1", "order/1"]
-    assert world.subjects == ["orders.pending.EURUSD", "orders.submitted.EURUSD"]
+    assert [message.message["schema"] for message in commit.messages] == [
+        "signal/1",
+        "accepted/1",
+        "order/1",
+        "order/1",
+    ]
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"]
 
 
 async def test_an_order_whose_terminal_is_silent_is_created_and_held() -> None:
@@ -100,14 +106,14 @@ async def test_an_order_whose_terminal_is_silent_is_created_and_held() -> None:
     await world.start()
     row = world.order_row(await world.signal())
     assert (world.facts(), row.standing, row.status) == (["OrderCreated"], "held", "pending")
-    assert world.subjects == ["orders.pending.EURUSD"]
+    assert world.subjects == ["signals.accepted.EURUSD", "orders.pending.EURUSD"]
     assert (world.effects, len(world.acked)) == ([], 1)
 
 
 async def test_everything_that_a_signal_causes_carries_its_trace(world: DeskWorld) -> None:
     await world.give(payload(), topics.SIGNALS_APPROVED, "signal", headers={"traceparent": TRACE.encode()})
     await world.settled()
-    assert [headers["traceparent"] for _, _, headers in world.outlet.stored] == [TRACE, TRACE]
+    assert [headers["traceparent"] for _, _, headers in world.outlet.stored] == [TRACE] * 3
     assert {message.trace for commit in world.commits for message in commit.messages} == {TRACE}
 
 
@@ -138,6 +144,36 @@ async def test_the_same_signal_in_another_message_is_a_duplicate_and_sends_nothi
     assert {answer["order_id"] for answer in answers} == {order_id}
     assert answers[2]["at"].startswith("2026-11-20T13:00:00")
     assert (len(world.terminals.submits), world.facts(), refusals(world)) == (1, ["OrderCreated", "SubmitClaimed"], [])
+
+
+async def test_a_sender_that_repeats_an_accepted_signal_hears_which_order_it_is_and_since_when(
+    world: DeskWorld,
+) -> None:
+    order_id = await world.signal(sequence=7, strategy="x")
+    world.later(5)
+    await world.signal(sequence=8, strategy="x")
+    await world.signal(sequence=8, strategy="x")
+    first, again = world.published("accepted/1")
+    told = {"signal_id": "s-1", "account": ACCOUNT, "symbol": "EURUSD", "strategy": "x", "order_id": order_id}
+    assert told.items() <= first.items()
+    assert told.items() <= again.items()
+    assert [(each["stream_seq"], each["detail"]) for each in (first, again)] == [
+        (7, None),
+        (8, "accepted at 2026-11-20T12:00:00.000000Z, message 7 of the stream"),
+    ]
+    ids = [headers["Nats-Msg-Id"] for subject, _, headers in world.outlet.stored if "accepted" in subject]
+    assert ids == ["streamapp:accepted:a:s-1:7", "streamapp:accepted:a:s-1:8"]
+
+
+async def test_a_sender_that_repeats_a_refused_signal_hears_the_recorded_reason(world: DeskWorld) -> None:
+    await world.signal(sequence=7, status="pending")
+    world.later(60)
+    await world.signal(sequence=8)
+    first, again = world.published("refused/1")
+    assert (first["stream_seq"], again["stream_seq"]) == (7, 8)
+    assert first["reason"] == again["reason"] == "not_approved"
+    assert first["detail"] == again["detail"] == "status: expected approved, got pending"
+    assert world.published("accepted/1") == []
 
 
 async def test_other_parameters_under_the_same_id_are_a_conflict_and_the_order_stands(world: DeskWorld) -> None:
@@ -203,9 +239,9 @@ BAD: dict[str, list[Any]] = {
     "order_type": ["stop_limit", "limit", None],
     "approved_at": ["0001-01-01T00:00:00+14:00", "yesterday", "2026-11-20T12:00:00", 1e30],
     "metadata": [5, json.loads('{"a":' * 300 + "1" + "}" * 300)],
-    "stop_loss": ["-1", "x"],
+    "stop_loss": ["x", "1_0", [0]],
     "expiration": ["2026-11-20T12:00:00Z"],
-    "account": [5, "", "q" * 200, {"x": 1}],
+    "account": [5.5, "", "q" * 200, {"x": 1}],
 }
 
 
@@ -220,12 +256,100 @@ async def test_a_bad_field_is_refused_and_the_next_good_signal_passes(world: Des
     assert refusals(world) == [("bad", "bad_field")]
 
 
-async def test_what_names_no_signal_is_a_dead_letter_and_the_next_good_signal_passes(world: DeskWorld) -> None:
-    await world.give(b"\xff\xfe", topics.SIGNALS_APPROVED, "signal")
-    await world.signal()
+async def test_what_names_no_signal_is_a_dead_letter_that_is_answered_and_the_next_good_signal_passes(
+    world: DeskWorld,
+) -> None:
+    headers = {topics.NATS_SUBJECT: b"signals.approved.EURUSD"}
+    await world.give(b"\xff\xfe", topics.SIGNALS_APPROVED, "signal", sequence=7, headers=headers)
+    await world.signal(sequence=8)
     assert reasons(world) == [b"not_json"]
-    assert decisions(world) == [("accepted", None)]
+    assert decisions(world) == [("refused", "not_json"), ("accepted", None)]
+    [refused] = world.published("refused/1")
+    assert (refused["signal_id"], refused["stream_seq"], refused["reason"]) == (None, 7, "not_json")
+    assert world.subjects[0] == "signals.refused.EURUSD"
+    assert world.outlet.stored[0][2]["Nats-Msg-Id"] == "streamapp:refused:a::7"
     assert len(world.acked) == 2
+
+
+# --- what senders write
+
+
+async def give_on(world: DeskWorld, subject: str, **changes: Any) -> None:
+    headers = {topics.NATS_SUBJECT: f"signals.approved.{subject}".encode()}
+    await world.give(payload(**changes), topics.SIGNALS_APPROVED, "signal", headers=headers)
+    await world.settled()
+
+
+@pytest.mark.parametrize(
+    ("subject", "symbol"),
+    [("EURUSD", "EURUSD "), ("EUR%2FUSD", "EUR/USD"), ("EUR/USD", "EUR/USD"), ("US500%2Ecash", "US500.cash"),
+     ("US500.cash", "US500.cash"), ("%23AAPL", "#AAPL"), ("%C3%84", "Ä"), ("%2A", "*"), ("-", "EURUSD")],
+)  # fmt: skip
+async def test_a_signal_may_name_the_symbol_of_its_subject_escaped_or_not(
+    world: DeskWorld, subject: str, symbol: str
+) -> None:
+    await give_on(world, subject, symbol=symbol)
+    assert decisions(world) == [("accepted", None)]
+    [accepted] = world.published("accepted/1")
+    assert accepted["symbol"] == symbol.strip()
+
+
+@pytest.mark.parametrize(
+    ("subject", "symbol", "answered"),
+    [
+        ("EURUSD", "GBPUSD", "EURUSD"),
+        ("EURUSD", "eurusd", "EURUSD"),
+        ("EURUSD.m", "EURUSD", "EURUSD%2Em"),
+        ("%2D", "EURUSD", "-"),
+    ],
+)
+async def test_a_signal_that_names_another_symbol_than_its_subject_is_refused_where_its_sender_may_listen(
+    world: DeskWorld, subject: str, symbol: str, answered: str
+) -> None:
+    await give_on(world, subject, symbol=symbol)
+    [refused] = world.published("refused/1")
+    assert world.subjects == [f"signals.refused.{answered}"]
+    assert (refused["signal_id"], refused["account"], refused["reason"]) == ("s-1", ACCOUNT, "bad_field")
+    assert f"signals.approved.{subject}, got '{symbol}'" in refused["detail"]
+    assert world.terminals.submits == []
+
+
+async def test_an_unknown_field_is_kept_with_the_decision_and_a_typo_of_ours_is_refused(world: DeskWorld) -> None:
+    await give_on(world, "EURUSD", note="my own")
+    await give_on(world, "EURUSD", signal_id="s-2", stoploss="1.07")
+    kept, refused = world.archived("signal/1")
+    assert (kept["decision"], json.loads(kept["payload"])["note"]) == ("accepted", "my own")
+    assert (refused["decision"], refused["reason"]) == ("refused", "bad_field")
+    assert refused["detail"].startswith("'stoploss': not read here, expected stop_loss")
+
+
+async def test_two_spellings_of_one_signal_are_the_same_signal(world: DeskWorld) -> None:
+    await give_on(world, "EURUSD", stop_loss=None, price=1.0851)
+    plain = {"side": "Buy", "order_type": "MARKET", "volume": 0.1, "stop_loss": 0, "price": 1.0852, "strategy": ""}
+    await give_on(world, "EURUSD", **plain)
+    await give_on(world, "EURUSD", **plain | {"side": None, "order_type": "ORDER_TYPE_BUY"})
+    assert decisions(world) == [("accepted", None), ("duplicate", None), ("duplicate", None)]
+    assert len(world.terminals.submits) == 1
+
+
+async def test_an_account_that_is_given_twice_is_refused_for_that(world: DeskWorld) -> None:
+    twice = payload().replace(b'"account": "a"', b'"account": "a", "account": "b"')
+    sent = route(Arrival("signals.approved.EURUSD", twice, "EXECUTION_IN", 7, NOW), RoutingRules.of(world.settings))
+    assert isinstance(sent, MirrorRecord)
+    assert sent.key is not None
+    await world.give(sent.value, sent.topic, "signal", account=sent.key.decode(), headers=dict(sent.headers))
+    await world.settled()
+    assert refusals(world) == [("s-1", "bad_field")]
+    assert world.published("refused/1")[0]["detail"] == "'account': expected once, it is given more than once"
+
+
+async def test_an_account_that_is_a_number_is_its_digits() -> None:
+    world = await DeskWorld(Settings(accounts={"77": AccountSettings(login=1)})).start()
+    said = payload(account=77, signal_id=5)
+    await world.give(said, topics.SIGNALS_APPROVED, "signal", account="77")
+    await world.settled()
+    [accepted] = world.published("accepted/1")
+    assert (accepted["account"], accepted["signal_id"]) == ("77", "5")
 
 
 async def test_a_dead_letter_that_kafka_refuses_is_not_acknowledged(world: DeskWorld) -> None:
@@ -240,6 +364,7 @@ async def test_in_role_execution_the_order_is_a_foreign_connectors() -> None:
     world = await DeskWorld(Settings(accounts=ACCOUNTS, role="execution")).start()
     row = world.order_row(await world.signal())
     assert (row.executor, row.claim_epoch, row.status) == ("foreign", HANDED_OVER, "submitted")
+    assert world.subjects[0] == "signals.accepted.EURUSD"
     assert world.subjects[-1] == "orders.submitted.EURUSD"
     assert (world.effects, world.terminals.submits) == ([], [])
 
@@ -325,7 +450,7 @@ async def test_a_signal_is_one_decision_one_order_and_one_journal_row_wherever_t
     assert len({request.model_dump_json() for request in world.terminals.submits}) == 1
     assert world.facts()[:2] == ["OrderCreated", "SubmitClaimed"]
     assert world.facts()[2:] == (["OutcomeUnknown"] if die is answer_lost else [])
-    assert world.subjects[:2] == ["orders.pending.EURUSD", "orders.submitted.EURUSD"]
+    assert world.subjects[:3] == ["signals.accepted.EURUSD", "orders.pending.EURUSD", "orders.submitted.EURUSD"]
     assert len({headers["Nats-Msg-Id"] for _, _, headers in world.outlet.stored}) == len(world.outlet.stored)
     assert len({commit.encode() for commit in world.commits}) == len({commit.number for commit in world.commits})
 

@@ -138,7 +138,9 @@ async def test_a_foreign_error_that_decides_nothing_is_archived_and_not_publishe
         (FILL | {"fill_id": None}, b"no_fill_id"),
         (FILL | {"volume": "1e20"}, b"out_of_range"),
         (FILL | {"price": "1e20"}, b"out_of_range"),
-        (FILL | {"profit": "-1e20"}, b"out_of_range"),
+        (FILL | {"volume": "1_0"}, b"invalid"),
+        (FILL | {"side": "up"}, b"invalid"),
+        (FILL | {"deal": "1_0"}, b"invalid"),
         (FILL | {"account": "somebody"}, b"wrong_account"),
         (FILL | {"order_id": "unknown"}, b"unknown_order"),
         (FILL | {"order_id": "unknown", "account": ACCOUNT}, b"unknown_order"),
@@ -155,6 +157,46 @@ async def test_a_foreign_fill_nobody_can_use_is_a_dead_letter_and_answered(paylo
     (told,) = world.published("error/1")
     assert (told["kind"], told["final"], told["at"]) == ("invalid", False, "2026-11-20T12:00:00.000000Z")
     assert world.subjects[0].startswith("broker.error.")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("commission", "free"),
+        ("swap", "1_0"),
+        ("profit", "-1e20"),
+        ("fee", []),
+        ("currency", 5),
+        ("reason", "robot"),
+        ("at", "yesterday"),
+        ("ticket", "none"),
+    ],
+)
+async def test_no_executed_volume_is_lost_for_a_field_beside_it(field: str, value: Any) -> None:
+    world = await a_world()
+    await fill(world, {field: value})
+    assert str(world.order_row(ORDER).state.filled) == "0.5"
+    assert [letter["reason"] for letter in world.dead_letters()] == [b"invalid"]
+    (told,) = world.published("error/1")
+    assert (told["order_id"], told["kind"], told["final"]) == (ORDER, "invalid", False)
+    assert told["message"].startswith(f"invalid: {field}: ")
+    assert told["message"].endswith(f"; booked without {field}")
+
+
+async def test_a_fill_is_read_as_its_connector_writes_it() -> None:
+    world = await a_world()
+    odd = {"fill_id": 77, "price": 1.0947000000000002, "side": "BUY", "entry": "In", "commission": None, "at": ""}
+    await fill(world, odd | {"ticket": None, "deal": None, "currency": "", "account": None})
+    (fact,) = foreign_facts(world)
+    body: Any = fact.body
+    assert (body.deal, str(body.price), body.side, body.entry, body.commission) == (77, "1.0947", "buy", "in", 0)
+    assert world.dead_letters() == []
+
+
+async def test_an_error_is_read_as_its_connector_writes_it() -> None:
+    world = await a_world()
+    await world.foreign("error", order_id=ORDER, kind="Rejected", final=True, retcode=None, message=None, attempt=None)
+    assert world.order_row(ORDER).status == "rejected"
 
 
 async def test_an_answer_that_is_given_again_is_the_same_to_the_byte() -> None:

@@ -176,6 +176,13 @@ def test_what_names_no_order_of_this_account_is_spoiled(payload: bytes | dict[st
     assert new.error.reason == reason
 
 
+def test_an_orders_ids_may_be_whole_numbers() -> None:
+    new = read(order(order_id=7, signal_id=8, strategy=9), "order")
+    assert isinstance(new, NewSignal)
+    assert new.signal is not None
+    assert (new.order_id, new.signal_id, new.strategy) == ("7", "8", "9")
+
+
 @pytest.mark.parametrize("executor", ["theirs", 5, ["ours"]])
 def test_an_order_that_names_another_executor_says_nothing_to_us(executor: Any) -> None:
     assert read_all(order(executor=executor), "order") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from streamapp.desk.projection import MOST_WAITING
 from streamapp.desk.rendering import current_order
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
+from streamapp.messages.account import AccountOperationMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
@@ -23,6 +25,7 @@ from tests.kit.examples import (
     ACCOUNT,
     ORDER,
     accepted,
+    at,
     busted,
     cancelled,
     claimed,
@@ -32,6 +35,7 @@ from tests.kit.examples import (
     doubt,
     fact_sets,
     filled,
+    operation,
     refused,
     returned,
     says,
@@ -80,8 +84,8 @@ def test_a_fact_that_comes_again_puts_nothing_and_publishes_nothing(size: int) -
     book.add(*LIFE, stopped)
     before = (dict(book.rows), list(book.facts), list(book.publications))
     again = [*LIFE, stopped]
-    for at in range(0, len(again), size):
-        book.add(*again[at : at + size])
+    for first in range(0, len(again), size):
+        book.add(*again[first : first + size])
     assert (book.rows, book.facts, book.publications) == before
     assert book.commits[1:] == [0] * len(book.commits[1:])
 
@@ -217,6 +221,165 @@ def test_a_corrected_deal_corrects_order_and_position() -> None:
     assert str(book.position.state.volume) == "0.4"
 
 
+# --- whose a fill is
+
+
+CLOSER = "b" * 8 + "-0000-8000-8000-000000000000"
+
+
+def ours(fact: Fact, order_id: str = ORDER, strategy: str | None = "breakout", signal_id: str = "s-1") -> Fact:
+    """An OrderCreated, of a strategy."""
+    return says(fact.body.model_copy(update={"strategy": strategy, "signal_id": signal_id}), 0, order_id=order_id)
+
+
+def opened(volume: str = "1") -> list[Fact]:
+    return [ours(created(volume)), claimed(), started(), accepted(), filled(9, volume, magic=41)]
+
+
+def closer(strategy: str | None, volume: str = "1") -> list[Fact]:
+    """An order that sells what the first has bought."""
+    out = deal(10, volume, ticket=8, side="sell", entry="out", seconds=9)
+    several: tuple[Any, ...] = (facts.BrokerAccepted(ticket=8), out)
+    return [
+        ours(created(volume, side="sell"), CLOSER, strategy, "s-2"),
+        *(says(body, order_id=CLOSER) for body in several),
+    ]
+
+
+def fills_of(messages: list[Any]) -> list[FillMessage]:
+    return [one for one in messages if isinstance(one, FillMessage)]
+
+
+def test_a_fill_that_opens_names_its_strategy_and_magic_and_no_opening() -> None:
+    [fill] = fills_of(Book().add(*opened()))
+    assert (fill.strategy, fill.magic, fill.opening_order_id, fill.opening_signal_id) == ("breakout", 41, None, None)
+
+
+@pytest.mark.parametrize("reason", ["sl", "tp", "so", "client"])
+def test_a_fill_that_the_broker_or_a_person_made_is_that_of_the_order_that_opened(reason: str) -> None:
+    book = Book()
+    book.add(*opened())
+    stopped = deal(10, "0.4", ticket=8, side="sell", entry="out", reason=reason, seconds=9, magic=41)
+    fill, position = book.add(says(stopped, order_id=None))
+    assert (fill.order_id, fill.signal_id, fill.strategy, fill.magic) == (None, None, "breakout", 41)
+    assert (fill.opening_order_id, fill.opening_signal_id) == (ORDER, "s-1")
+    assert (position.strategy, position.opening_order_id, position.opening_signal_id) == ("breakout", ORDER, "s-1")
+    assert position.opened_at == at(4)
+
+
+@pytest.mark.parametrize(("strategy", "shown"), [("reverter", "reverter"), (None, "breakout")])
+def test_a_fill_that_closes_by_an_order_has_the_orders_strategy_or_else_the_openings(
+    strategy: str | None, shown: str
+) -> None:
+    book = Book()
+    book.add(*opened())
+    [fill] = fills_of(book.add(*closer(strategy)))
+    assert (fill.order_id, fill.signal_id, fill.strategy) == (CLOSER, "s-2", shown)
+    assert (fill.opening_order_id, fill.opening_signal_id) == (ORDER, "s-1")
+
+
+def test_a_fill_that_adds_to_a_position_or_closes_what_a_person_opened_names_no_opening() -> None:
+    book = Book()
+    book.add(*opened())
+    adding, _ = book.add(says(deal(10, "0.4", ticket=8, reason="client", seconds=9), order_id=None))
+    book.add(says(deal(20, "1", ticket=20, position_id=20, reason="client"), order_id=None))
+    closing, position = book.add(
+        says(deal(21, "1", ticket=21, position_id=20, side="sell", entry="out", seconds=9), order_id=None)
+    )
+    assert [(one.strategy, one.opening_order_id) for one in (adding, closing)] == [(None, None)] * 2
+    assert (position.strategy, position.opening_order_id, position.opened_at) == (None, None, at(4))
+
+
+def test_a_fill_that_reverses_closes_what_the_first_order_opened_and_opens_for_its_own() -> None:
+    book = Book()
+    book.add(*opened())
+    messages = book.add(*closer("reverter", "3"))
+    [fill] = fills_of(messages)
+    position = next(one for one in messages if isinstance(one, PositionMessage))
+    assert (fill.strategy, fill.opening_order_id) == ("reverter", ORDER)
+    assert (position.side, position.strategy, position.opening_order_id) == ("sell", "reverter", CLOSER)
+
+
+def test_a_closing_fill_that_is_corrected_or_taken_back_names_the_opening_still() -> None:
+    book = Book()
+    book.add(*opened())
+    stopped = deal(10, "1", ticket=8, side="sell", entry="out", reason="sl", seconds=9)
+    again = stopped.model_copy(update={"volume": stopped.volume / 2})
+    book.add(says(stopped, order_id=None))
+    for body in (facts.FillCorrected(revision=1, deal=again), facts.FillBusted(deal=10, revision=2, was=again)):
+        [fill] = fills_of(book.add(says(body, order_id=None)))
+        assert (fill.strategy, fill.opening_order_id, fill.opening_signal_id) == ("breakout", ORDER, "s-1")
+
+
+def test_a_closing_fill_whose_order_became_known_later_names_the_opening_of_its_own_time() -> None:
+    """The position was flat, and open for somebody else, before the closing order's creation came."""
+    book = Book()
+    book.add(*opened())
+    creation, *rest = closer("reverter")
+    book.add(*rest)
+    book.add(says(deal(30, "1", ticket=30, side="sell", reason="client", seconds=20), order_id=None))
+    [fill] = fills_of(book.add(creation))
+    assert (fill.deal, fill.strategy, fill.opening_order_id) == (10, "reverter", ORDER)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whose_a_fill_is_is_the_same_in_any_grouping_and_with_any_repetition(data: st.DataObject) -> None:
+    stops = [deal(30 + n, "0.5", ticket=30, side="sell", reason="sl", seconds=4 + n) for n in range(3)]
+    several = data.draw(
+        st.permutations([*opened("2"), *closer("reverter"), *(says(stop, order_id=None) for stop in stops)])
+    )
+    one, other = Book(), in_groups(several, data)
+    one.add(*several)
+    assert (one.rows, one.facts, one.publications) == (other.rows, other.facts, other.publications)
+    assert_each_id_has_one_content(one.publications)
+
+
+# --- money that was booked without a trade
+
+
+def test_money_without_a_position_is_a_message_and_a_fact_and_puts_no_row() -> None:
+    book = Book()
+    (message,) = book.add(says(operation(5, "1000", None, type="balance", comment="deposit"), order_id=None))
+    assert isinstance(message, AccountOperationMessage)
+    assert (message.deal, message.type, message.amount, message.comment) == (
+        5,
+        "balance",
+        Decimal(1000),
+        "deposit",
+    )
+    (publication,) = book.publications
+    assert (publication.subject, publication.id) == (f"accounts.operations.{ACCOUNT}", f"test:operation:{ACCOUNT}:5:0")
+    assert (book.commits, [fact.fact_id for fact in book.facts]) == ([0], [f"{ACCOUNT}:operation:5"])
+
+
+def test_what_is_charged_to_a_position_is_in_its_profit_and_counts_once() -> None:
+    book = Book()
+    book.add(*LIFE)
+    charge, less = (says(operation(15, amount, revision=rev), order_id=None) for rev, amount in enumerate(["-5", "-4"]))
+    said, position = book.add(charge)
+    assert (said.amount, position.realized_profit, position.volume, position.rev) == (-5, -5, 1, 2)
+    said, position = book.add(less)
+    assert (said.amount, said.revision, position.realized_profit, position.rev) == (-4, 1, -4, 3)
+    assert book.published[-2:] == [f"accounts.operations.{ACCOUNT}", "positions.EURUSD"]
+    facts_before = list(book.facts)
+    assert (book.add(charge, less), book.facts) == ([], facts_before)
+    assert book.order.status == "filled"
+
+
+def test_a_position_that_was_never_seen_to_trade_is_published_with_its_charges_once_it_does() -> None:
+    book = Book()
+    assert [type(one) for one in book.add(says(operation(5), order_id=None))] == [AccountOperationMessage]
+    _, position = book.add(says(deal(6, "0.3"), order_id=None))
+    assert (str(position.realized_profit), position.rev) == ("-3.5", 2)
+
+
+def test_a_connector_keeps_money_without_a_trade_in_the_archive() -> None:
+    book = Book("connector")
+    book.add(says(operation(5), order_id=None))
+    assert (book.published, len(book.facts), len(book.publications)) == ([], 1, 1)
+
+
 # --- what a person must hear of
 
 
@@ -270,14 +433,8 @@ def test_the_index_knows_open_orders_and_halted_accounts() -> None:
 def test_any_facts_in_any_grouping_and_with_any_repetition_make_the_same_bytes(
     several: list[Fact], data: st.DataObject
 ) -> None:
-    one, other = Book(), Book()
+    one, other = Book(), in_groups(several, data)
     one.add(*several)
-    at = 0
-    while at < len(several):
-        size = data.draw(st.integers(1, 5))
-        group = several[at : at + size]
-        other.add(*group, *data.draw(st.lists(st.sampled_from(several[: at + size]), max_size=3)))
-        at += size
     assert (one.rows, one.facts, one.publications) == (other.rows, other.facts, other.publications)
     assert_each_id_has_one_content(one.publications)
 
@@ -320,6 +477,17 @@ def test_a_doubt_and_what_resolves_it_may_come_in_either_order() -> None:
     other.add(created("1"), claimed(), accepted(), filled(9, "1"), doubt())
     assert _last_order(one) == _last_order(other)
     assert one.order.status == "filled"
+
+
+def in_groups(several: list[Fact], data: st.DataObject) -> Book:
+    """The book of these facts in commits of one to five, some of which have earlier facts again."""
+    book, first = Book(), 0
+    while first < len(several):
+        size = data.draw(st.integers(1, 5))
+        known = several[: first + size]
+        book.add(*several[first : first + size], *data.draw(st.lists(st.sampled_from(known), max_size=3)))
+        first += size
+    return book
 
 
 def assert_each_id_has_one_content(publications: list[Publication]) -> None:

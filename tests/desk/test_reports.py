@@ -22,7 +22,7 @@ from tables.accounts import account_key
 from tables.orders import order_key
 from tables.positions import position_key
 from tests.kit.desk import ACCOUNT, NOW, DeskWorld
-from tests.kit.examples import accepted, cancelled, created, deal, returned, started
+from tests.kit.examples import accepted, cancelled, created, deal, operation, returned, started
 from tests.kit.records import PARTITIONS
 from tests.kit.terminals import ScriptedTerminals
 
@@ -104,6 +104,44 @@ async def test_the_facts_of_a_batch_its_rows_and_the_watermark_are_one_commit_an
         (f"{ACCOUNT}:deal:10", None, f"report:{ACCOUNT}:e1:3"),
     ]
     assert (watermark(world), acks(world)) == (("e1", 3), [("e1", 3)])
+
+
+async def test_money_without_a_trade_is_told_once_whatever_is_redelivered() -> None:
+    world = await a_world()
+    batch = (said(operation(5, position_id=None), None), said(operation(6), None), said(deal(9, "0.1"), None))
+    for _ in range(2):
+        await world.report(*batch)
+        await world.restart()
+    # A commit may be said again after a death; no other one has anything.
+    assert {commit.number for commit in world.commits if commit.facts or commit.messages} == {1}
+    assert [fact.fact_id for fact in world.commits[0].facts] == [
+        f"{ACCOUNT}:operation:5",
+        f"{ACCOUNT}:operation:6",
+        f"{ACCOUNT}:deal:9",
+    ]
+    assert [message["deal"] for message in world.published("account_operation/1")] == [5, 6]
+    assert watermark(world) == ("e1", 3)
+
+
+async def test_money_that_a_new_journal_reports_again_is_said_under_its_id_and_counts_once() -> None:
+    world = await a_world()
+    batch = (said(operation(5, position_id=None), None), said(operation(6), None), said(deal(9, "0.1"), None))
+    await world.report(*batch)
+    await world.report(*batch, epoch="e2")
+    assert [message["deal"] for message in world.archived("account_operation/1")] == [5, 6, 5]
+    assert [message["deal"] for message in world.published("account_operation/1")] == [5, 6]
+    row = world.position_row(7)
+    assert row is not None
+    assert (str(row.state.realized_profit), row.rev) == ("-3.5", 2)
+
+
+async def test_money_without_a_trade_is_no_orders() -> None:
+    world = await a_world()
+    await world.report(said(operation(5)), said(operation(6), None))
+    (letter,) = world.dead_letters()
+    assert letter["reason"] == b"invalid"
+    assert b"expected null for account_operation" in letter["detail"]
+    assert (world.facts(), watermark(world)) == (["AccountOperation"], ("e1", 2))
 
 
 @pytest.mark.parametrize("error", [Definite("no Kafka"), Ambiguous("no acknowledgement")])
@@ -467,6 +505,7 @@ async def test_reports_move_an_order_of_ours_from_claimed_to_its_end() -> None:
     await world.report(said(deal(9, "0.4"), order_id), said(cancelled().body, order_id), first_seq=4)
     assert (world.order_row(order_id).status, str(world.order_row(order_id).state.filled)) == ("cancelled", "0.4")
     assert world.subjects == [
+        "signals.accepted.EURUSD",
         "orders.pending.EURUSD",
         "orders.submitted.EURUSD",
         "orders.partially_filled.EURUSD",

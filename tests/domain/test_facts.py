@@ -3,7 +3,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from streamapp.domain.facts import BODIES, Fact, OrderCreated
-from tests.kit.examples import bodies, created, says
+from tests.kit.examples import bodies, created, operation, says
 
 
 @given(bodies)
@@ -28,3 +28,8 @@ def test_the_name_decides_the_type_of_the_body() -> None:
     content = created().model_dump(mode="json") | {"fact": "SubmitClaimed"}
     with pytest.raises(ValidationError, match="attempt"):
         Fact.model_validate(content)
+
+
+def test_money_without_a_trade_is_named_by_its_account_and_deal_and_each_correction_anew() -> None:
+    ids = [says(operation(4, revision=revision), order_id=None).fact_id for revision in (0, 1, 2)]
+    assert ids == ["demo:operation:4", "demo:operation:4:corrected:1", "demo:operation:4:corrected:2"]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from streamapp.domain.facts import Fact, Filled
 from streamapp.domain.fold import deal_of
-from streamapp.domain.orders import Deal
+from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals, symbol_position_id
-from tests.kit.examples import at, busted, corrected, deal, filled
+from tests.kit.examples import at, busted, corrected, deal, filled, operation
 
 
 def booked(number: int, volume: str, price: str, side: str = "buy", **more: Any) -> Deal:
@@ -53,6 +53,20 @@ def test_a_busted_deal_counts_nothing_and_a_corrected_one_as_corrected() -> None
     state = fold_deals([first.merged(Deal(busted=1)), corrected])
     assert (state.volume, state.average_price) == (Decimal("0.5"), Decimal("1.30"))
     assert fold_deals([Deal(busted=1)]) == PositionState()
+
+
+def test_what_is_charged_to_a_position_is_part_of_its_profit_and_of_nothing_else() -> None:
+    deals = [booked(1, "1", "1.10", currency="USD"), booked(9, "1", "1.20", "sell", profit=Decimal(100))]
+    charges = [operation(4, "-3.5", at=at(4)), operation(10, "-0.25", at=at(10))]
+    charged, plain = fold_deals(deals, operations=charges), fold_deals(deals)
+    assert (charged.realized_profit, charged.at) == (Decimal("96.25"), at(10))
+    assert charged.model_copy(update={"realized_profit": Decimal(100), "at": plain.at}) == plain
+
+
+def test_of_a_position_that_was_charged_and_never_seen_to_trade_nobody_knows_what_is_open() -> None:
+    state = fold_deals([], operations=[operation(4)])
+    assert (state.realized_profit, state.currency, state.at) == (Decimal("-3.5"), "USD", None)
+    assert fold_deals([booked(5, "1", "1.10")], state).realized_profit == Decimal("-3.5")
 
 
 def test_a_currency_once_known_is_kept() -> None:
@@ -157,3 +171,50 @@ def test_a_foreign_fill_without_a_position_gets_one_for_its_symbol() -> None:
     assert one == symbol_position_id("demo", "EURUSD")
     assert len({one, symbol_position_id("demo", "GBPUSD"), symbol_position_id("other", "EURUSD")}) == 3
     assert 2**51 <= one < 2**52
+
+
+OURS = Owner("o-1", "s-1", "breakout")
+
+
+def test_a_position_is_whose_deal_opened_it_also_when_others_closed_it() -> None:
+    opened = replaced(booked(1, "1", "1.10"), owner=OURS)
+    stopped = booked(2, "1", "1.05", "sell", reason="sl")
+    state = fold_deals([opened, stopped])
+    assert (state.opened_by, state.opened_at, state.shares, state.net) == (OURS, at(1), {}, Decimal(0))
+    again = fold_deals([booked(3, "1", "1.10")], state)
+    assert (again.opened_by, again.opened_at, again.shares) == (None, at(3), {})
+
+
+def test_each_strategy_has_its_share_of_one_net_position() -> None:
+    # +1 by breakout, +2 without a strategy, -0.5 by breakout, -2 by hand: 0.5 are open.
+    other = Owner("o-2", "s-2")
+    state = fold_deals(
+        [
+            replaced(booked(1, "1", "1.10"), owner=OURS),
+            replaced(booked(2, "2", "1.10"), owner=other),
+            replaced(booked(3, "0.5", "1.10", "sell"), owner=OURS),
+        ]
+    )
+    assert state.shares == {"breakout": Decimal("0.5"), "": Decimal(2)}
+    assert [state.share_of([name]) for name in ("breakout", "", "x")] == [Decimal("0.5"), Decimal(2), Decimal(0)]
+    assert state.share_of(None) == Decimal("2.5")
+    less = fold_deals([booked(4, "2.2", "1.10", "sell")], state)
+    # Nobody's share is more than what is open.
+    assert {less.net, less.share_of([""]), less.share_of(["breakout"])} == {Decimal("0.3")}
+
+
+def test_a_reversal_leaves_what_is_open_to_who_reversed() -> None:
+    state = fold_deals(
+        [
+            replaced(booked(1, "1", "1.10"), owner=OURS),
+            replaced(booked(2, "3", "1.2", "sell"), owner=Owner("o-2", "s-2")),
+        ]
+    )
+    assert (state.shares, state.opened_by) == ({"": Decimal(-2)}, Owner("o-2", "s-2"))
+    assert (state.share_of([""]), state.share_of(["breakout"])) == (Decimal(2), Decimal(0))
+
+
+def test_a_share_on_the_other_side_of_what_is_open_is_none() -> None:
+    state = fold_deals([replaced(booked(1, "1", "1.10"), owner=OURS), booked(2, "3", "1.2", "sell")])
+    more = fold_deals([replaced(booked(3, "1", "1.10"), owner=OURS)], state)
+    assert (more.net, more.share_of(["breakout"])) == (Decimal(-1), Decimal(0))

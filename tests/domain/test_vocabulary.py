@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from streamapp.domain.vocabulary import BoundedDecimal, UtcTime, decimal_text, time_text
+from streamapp.domain.vocabulary import BoundedDecimal, Lots, UtcTime, decimal_text, time_text
 
 _TIME: TypeAdapter[Any] = TypeAdapter(UtcTime)
 _NUMBER: TypeAdapter[Any] = TypeAdapter(BoundedDecimal)
@@ -32,10 +32,34 @@ def test_a_time_that_is_none_in_utc_is_refused() -> None:
         _TIME.validate_python("9999-12-31T23:59:59-01:00")
 
 
-@pytest.mark.parametrize("text", ["1e28", "0.00000000001", "NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize(
+    "text", ["1e28", "9" * 28 + ".99999999999", "1e400", "NaN", "Infinity", "1_0", "\uff11", "1,0"]
+)
 def test_a_number_the_warehouse_could_not_keep_is_refused_at_the_edge(text: str) -> None:
     with pytest.raises(ValidationError):
         _NUMBER.validate_python(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("1.0947000000000002", "1.0947"),
+        ("0.30000000000000004", "0.3"),
+        ("0.12345678901", "0.123456789"),
+        ("0.99999999999", "1"),
+        ("100.00000000001", "100"),
+        ("0.00000000001", "0"),
+        ("-1e-400", "-0"),
+    ],
+)
+def test_what_the_warehouse_could_not_keep_behind_the_point_is_rounded(text: str, kept: str) -> None:
+    assert decimal_text(_NUMBER.validate_python(text)) == kept
+    assert decimal_text(_NUMBER.validate_json(f'"{text}"')) == kept
+
+
+def test_a_volume_that_is_rounded_to_nothing_is_none() -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Lots).validate_python("0.00000000001")
 
 
 @pytest.mark.parametrize("text", ["9" * 27 + ".9999999999", "0", "-1.5"])

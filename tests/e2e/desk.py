@@ -37,6 +37,8 @@ class Desk:
         self._log: list[BrokerLogEntry] = []
         self.fills: list[dict[str, Any]] = []
         self.refusals: dict[str, dict[str, Any]] = {}
+        self._answers: dict[int, tuple[str, dict[str, Any]]] = {}
+        self.split: dict[str, list[dict[str, Any]]] = {}
 
     async def listen(self) -> None:
         for subject in HEARD:
@@ -51,25 +53,49 @@ class Desk:
                 self._orders.setdefault(said["signal_id"], []).append(said)
             case "fill/1":
                 self.fills.append(said)
-            case "refused/1":
-                self.refusals[said["signal_id"]] = said
+            case "accepted/1" | "refused/1":
+                self._answers[said["stream_seq"]] = message.subject, said
+                if said["schema"] == "refused/1":
+                    self.refusals[said["signal_id"]] = said
+            case "answer/1":
+                self.split.setdefault(said["signal_id"], []).append(said)
 
     async def _logged(self, message: Any) -> None:
         self._log.extend(BrokerLogBatch.decode(message.data).entries)
 
     # --- signals and what becomes of them
 
-    async def send(self, name: str, account: str, symbol: str = "EURUSD", side: str = "buy", **fields: Any) -> None:
-        self._accounts[name] = account
+    async def send(
+        self, name: str, account: str | None, symbol: str = "EURUSD", side: str = "buy", **fields: Any
+    ) -> None:
+        """Send a signal to an account; None: to those of its route."""
+        if account is not None:
+            self._accounts[name] = account
         signal = {"signal_id": self.signal_id(name), "status": "approved", "account": account, "symbol": symbol}
         signal |= {"side": side, "order_type": "market", "volume": "0.10", "approved_at": time_text(datetime.now(UTC))}
         await publish_signal(self.nats, json.dumps(signal | fields).encode(), symbol=symbol, message_id=None)
+
+    async def publish(self, subject: str, payload: bytes) -> int:
+        """Publish any bytes as JetStream should have them; return their place in the stream."""
+        return (await self.nats.jetstream().publish(subject, payload)).seq
+
+    async def answer(self, sequence: int) -> tuple[str, dict[str, Any]]:
+        """Return the subject and the content of the answer to a message of the stream."""
+        found: tuple[str, dict[str, Any]] = await eventually(
+            lambda: self._answers.get(sequence), f"an answer to message {sequence}"
+        )
+        return found
 
     def signal_id(self, name: str) -> str:
         return f"desk-{self._run}-{name}"
 
     def order_id(self, name: str) -> str:
         return order_id_for(self.settings.deployment, self._accounts[name], self.signal_id(name))
+
+    async def answered(self, name: str) -> list[dict[str, Any]]:
+        """Return the copies of the one answer to a signal."""
+        (answer,) = await eventually(lambda: self.split.get(self.signal_id(name)), f"the answer to {name}")
+        return list(answer["copies"])
 
     def statuses(self, name: str) -> list[str]:
         return [said["status"] for said in self._orders.get(self.signal_id(name), ())]

@@ -213,13 +213,15 @@ async def test_a_stop_loss_or_take_profit_moves_the_position_and_no_order_s_volu
 ) -> None:
     await desk.pin("GBPUSD", "1.30000", "1.30010")
     protected = {"stop_loss": "1.29500", "take_profit": "1.30500"}
-    await desk.send("opens", account, "GBPUSD", order_type="limit", price="1.29990", **protected)
+    asked = {"order_type": "limit", "price": "1.29990", "strategy": "breakout"}
+    await desk.send("opens", account, "GBPUSD", **asked, **protected)
     await desk.works("opens")
     await desk.pin("GBPUSD", "1.29980", "1.29990")
     order = await desk.ended("opens", "filled")
     await desk.pin("GBPUSD", *quote)
     closing = await desk.closed(order["position_id"], reason)
     assert (closing["order_id"], closing["entry"], closing["side"]) == (None, "out", "sell")
+    assert (closing["opening_order_id"], closing["strategy"]) == (order["order_id"], "breakout")
     await eventually(lambda: _is_flat(desk, account, order["position_id"]), "a flat position")
     known = await desk.view(f"/orders/{order['order_id']}")
     assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
@@ -236,6 +238,7 @@ async def test_a_stop_out_moves_the_position_and_no_order_s_volume(desk: Desk) -
     await desk.pin("AUDUSD", "0.64650", "0.64660")
     closing = await desk.closed(order["position_id"], "so")
     assert (closing["order_id"], Decimal(closing["volume"])) == (None, Decimal(5))
+    assert closing["opening_signal_id"] == order["signal_id"]
     known = await desk.view(f"/orders/{order['order_id']}")
     assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("5.00"))
 
@@ -269,7 +272,7 @@ async def test_a_position_is_closed_on_request_and_the_order_that_opened_it_stay
     desk: Desk, account: str, volume: str | None
 ) -> None:
     await desk.pin("USDCAD", "1.36000", "1.36010")
-    await desk.send("opened", account, "USDCAD")
+    await desk.send("opened", account, "USDCAD", strategy="breakout")
     opened = await desk.ended("opened", "filled")
     position_id, epoch = opened["position_id"], await desk.epoch(account)
     left = Decimal(0) if volume is None else Decimal("0.10") - Decimal(volume)
@@ -280,6 +283,12 @@ async def test_a_position_is_closed_on_request_and_the_order_that_opened_it_stay
         return await desk.position(account, position_id) == left
 
     await eventually(closed, lambda: f"{left} lots left")
+    fill = await eventually(
+        lambda: next((one for one in desk.fills if (one["position_id"], one["side"]) == (position_id, "sell")), None),
+        "the fill that closed",
+    )
+    assert (fill["opening_order_id"], fill["strategy"]) == (opened["order_id"], "breakout")
+    assert fill["order_id"] != opened["order_id"]
     known = await desk.view(f"/orders/{opened['order_id']}")
     assert (known["status"], Decimal(known["filled_volume"])) == ("filled", Decimal("0.10"))
 

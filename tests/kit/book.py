@@ -12,6 +12,7 @@ from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
 from streamapp.domain.facts import Fact
 from streamapp.domain.positions import PositionState
+from streamapp.messages.account import AccountOperationMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.error import ErrorMessage
 from streamapp.messages.fill import FillMessage
@@ -28,6 +29,7 @@ MODELS: dict[str, Any] = {
     "fill/1": FillMessage,
     "error/1": ErrorMessage,
     "position/1": PositionMessage,
+    "account_operation/1": AccountOperationMessage,
 }
 
 

@@ -274,7 +274,13 @@ class DeskWorld:
         """Give a signal and wait for nothing; return the id its order has or would have."""
         said = {"signal_id": signal_id, "account": account} | SIGNAL | changes
         await self.give(
-            json.dumps(said).encode(), topics.SIGNALS_APPROVED, "signal", account=account, sequence=sequence, at=at
+            json.dumps(said).encode(),
+            topics.SIGNALS_APPROVED,
+            "signal",
+            account=account,
+            sequence=sequence,
+            at=at,
+            headers={topics.MESSAGE_OF: str(signal_id).encode()},
         )
         return order_id_for(self.settings.deployment, account, signal_id)
 

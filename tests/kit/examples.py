@@ -101,6 +101,12 @@ def doubt(why: str = "deadline", attempt: int = 1) -> Fact:
     return says(facts.OutcomeUnknown(attempt=attempt, why=why), 30)
 
 
+def operation(number: int, amount: str = "-3.5", position_id: int | None = 7, **more: Any) -> facts.AccountOperation:
+    """Return money that was booked without a trade."""
+    values = {"type": "commission", "currency": "USD", "at": at(5), **more}
+    return facts.AccountOperation(deal=number, amount=Decimal(amount), position_id=position_id, **values)
+
+
 def deal(
     number: int, volume: str, price: str = "1.08510", ticket: int = 7, seconds: float = 4, **more: Any
 ) -> facts.Filled:

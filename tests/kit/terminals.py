@@ -7,6 +7,7 @@ from datetime import datetime
 
 from streamapp.desk.effects import Terminals
 from streamapp.domain.identifiers import magic_of
+from streamapp.messages.operation import OperationReply, Outcome, ProtectRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -58,6 +59,8 @@ class ScriptedTerminals(MemoryJournal, Terminals):
         submits: What was asked, in order.
         acks: The watermarks it was told, in order.
         replays: The replays it was asked for.
+        protects: The levels it was asked for.
+        protection: What it answers to that.
         last_seq: The number of its last report.
     """
 
@@ -72,6 +75,8 @@ class ScriptedTerminals(MemoryJournal, Terminals):
         self.hellos = 0
         self.acks: list[AckRequest] = []
         self.replays: list[ReplayRequest] = []
+        self.protects: list[ProtectRequest] = []
+        self.protection: Outcome = "done"
         self.last_seq = 0
         self.released_seq = 0
 
@@ -103,6 +108,19 @@ class ScriptedTerminals(MemoryJournal, Terminals):
             return None
         state = row.state if row.hash == request.hash else "conflict"
         return SubmitReply(state=state, epoch=self.epoch, clock=self._now()(), row=row)
+
+    async def protect(self, request: ProtectRequest, *, timeout_s: float) -> OperationReply | None:
+        self.protects.append(request)
+        if self.silent:
+            return None
+        return OperationReply(
+            request_id=request.request_id,
+            account=request.account,
+            outcome=self.protection,
+            message="" if self.protection == "done" else "as told",
+            epoch=self.epoch,
+            clock=self._now()(),
+        )
 
     async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:
         if self.silent:

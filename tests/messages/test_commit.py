@@ -56,6 +56,7 @@ PUBLICATIONS = st.builds(
     id=st.none() | TEXTS,
     trace=st.none() | TEXTS,
     not_after=st.none() | TIMES,
+    copy_of=st.none() | TEXTS,
 )
 
 

@@ -129,19 +129,31 @@ def test_an_account_that_is_no_name_is_refused_by_execution_and_not_routed(accou
         (b"null", "not_an_object"),
         (b"{}", "no_signal_id"),
         (b'{"signal_id": ""}', "no_signal_id"),
-        (b'{"signal_id": 7}', "no_signal_id"),
+        (b'{"signal_id": [7]}', "no_signal_id"),
+        (b'{"signal_id": true}', "no_signal_id"),
+        (b'{"signal_id": "s", "signal_id": "s"}', "no_signal_id"),
         (b'{"signal_id": "a b"}', "no_signal_id"),
         (b'{"signal_id": "' + b"x" * 129 + b'"}', "no_signal_id"),
         (b'{"signal_id": "s", "account": "' + b"x" * 600 + b'"}', "bad_field"),
         (b'{"signal_id": "s", "account": "a", "metadata": {"x": "' + b"x" * 70_000 + b'"}}', "too_long"),
     ],
 )
-def test_what_nobody_can_use_becomes_a_dead_letter_with_its_reason(payload: bytes, reason: str) -> None:
+def test_a_signal_that_nobody_can_use_is_a_dead_letter_on_its_way_to_completion_which_answers_its_sender(
+    payload: bytes, reason: str
+) -> None:
     sent = record("signals.approved.EURUSD", payload)
-    assert (sent.topic, sent.reason, sent.headers["reason"]) == (topics.DEAD_LETTERS, reason, reason.encode())
-    assert sent.key is None
+    assert (sent.topic, sent.key, sent.reason) == (topics.INCOMPLETE, None, None)
     assert sent.value == payload[:65536]
+    assert sent.headers["reason"] == reason.encode()
     assert (sent.headers["subject"], sent.headers["sequence"]) == (b"signals.approved.EURUSD", b"17")
+    assert sent.headers["length"] == str(len(payload)).encode()
+    assert (sent.headers[topics.FAMILY], sent.headers[topics.NATS_SEQUENCE]) == (b"signal", b"17")
+
+
+def test_a_dead_letter_of_another_family_goes_to_its_topic_at_once() -> None:
+    sent = record("orders.submitted.EURUSD", b"{", rules("connector"))
+    assert (sent.topic, sent.key, sent.reason) == (topics.DEAD_LETTERS, None, "not_json")
+    assert sent.headers["reason"] == b"not_json"
 
 
 @pytest.mark.parametrize(
@@ -209,16 +221,20 @@ def test_a_foreign_fill_without_an_account_goes_where_its_order_is() -> None:
 
 
 WHO = [
+    ("both", "signals.approved.X", {"signal_id": 7, "account": 77}, (b"signal", b"7", b"77")),
+    ("connector", "orders.submitted.X", {"order_id": 7, "account": 77}, (b"order", b"7", b"77")),
+    ("both", "broker.fill.X", {"order_id": "o", "account": 77}, (b"fill", b"o", b"77")),
     ("both", "signals.approved.X", {"signal_id": "s"}, (b"signal", b"s", None)),
     ("both", "signals.approved.X", {"signal_id": "s", "account": ""}, (b"signal", b"s", b"")),
     ("connector", "orders.submitted.X", {"order_id": "o", "account": "ä"}, (b"order", b"o", "ä".encode())),
     ("both", "broker.fill.X", {"order_id": "o"}, (b"fill", b"o", None)),
-    ("both", "broker.fill.X", {"account": "a", "order_id": 7}, (b"fill", None, b"a")),
+    ("both", "broker.fill.X", {"account": "a", "order_id": [7]}, (b"fill", None, b"a")),
     ("both", "broker.error.X", {"order_id": "o", "account": "a"}, (b"error", b"o", b"a")),
     ("both", "mt5.report.a", {"account": "a", "order_id": "o"}, (b"reports", None, b"a")),
     ("both", "mt5.log.a", {"account": "a"}, (b"log", None, b"a")),
     ("both", "mt5.snapshot.a", {"account": "a"}, (b"snapshot", None, b"a")),
-    ("both", "signals.approved.X", {"account": "a"}, (None, None, None)),
+    ("both", "signals.approved.X", {"account": "a"}, (b"signal", None, None)),
+    ("both", "mt5.log.a", {}, (None, None, None)),
 ]
 
 

@@ -145,6 +145,11 @@ class Market:
         """Put the server's clock forward or back."""
         self._ask("/clock", {"shift_ms": by_s * 1000})
 
+    def operate(self, kind: str, amount: str, **more: Any) -> int:
+        """Book money without a trade; return its deal."""
+        body = {"account": LOGIN, "type": kind, "amount": amount, "comment": f"by hand, {kind}", **more}
+        return int(json.loads(self._ask("/operations", body))["deal"])
+
     def ledger(self, kind: str = "order", login: int = LOGIN) -> list[dict[str, Any]]:
         """Return what truly happened at an account."""
         lines = self._ask(f"/ledger?account={login}").decode().splitlines()
@@ -152,7 +157,11 @@ class Market:
 
     def violations(self) -> list[int]:
         """Return the magics of which the market took more than one order."""
-        return [row["magic"] for row in json.loads(self._ask("/health"))["invariants"]["violations"]]
+        return [row["magic"] for row in self.health()["invariants"]["violations"]]
+
+    def health(self) -> dict[str, Any]:
+        """Return what it says of itself and its accounts."""
+        return dict(json.loads(self._ask("/health")))
 
     def is_up(self) -> bool:
         """Return whether it answers."""
@@ -238,7 +247,10 @@ async def client(nats_url: str) -> AsyncIterator[Client]:
 class TerminalProcess:
     """Lives of the real terminal process of one account, and what it says on NATS under a name of its own."""
 
-    def __init__(self, folder: Path, nats_url: str, market: Market, client: Client, account: str) -> None:
+    def __init__(
+        self, folder: Path, nats_url: str, market: Market, client: Client, account: str, *, own: str = ""
+    ) -> None:
+        """``own``: further settings of the account, as TOML."""
         self.account = account
         self.log, self.said = folder / "terminal.log", folder / "status.jsonl"
         self.reports: list[Report] = []
@@ -253,7 +265,7 @@ class TerminalProcess:
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
             f"[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = {SETTLE_WINDOW_S}\n"
             "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\nread_deadline_s = 3.0\n"
-            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n'
+            f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n{own}\n'
         )
         self.environment = {
             **os.environ,

@@ -16,6 +16,7 @@ from streamapp import subjects
 from streamapp.desk.effects import Terminals
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.messages.envelope import Message
+from streamapp.messages.operation import ProtectRequest
 from streamapp.messages.terminal import AckRequest, ReplayReply, ReplayRequest, SubmitReply, SubmitRequest
 from streamapp.wiring.messaging import NatsTerminals
 from tests.kit.records import NOW, FakeClock
@@ -63,6 +64,7 @@ async def line(request: pytest.FixtureRequest) -> AsyncIterator[Line]:
 
     await answer("hello", lambda _: terminal.hello(account, timeout_s=1))
     await answer("submit", lambda data: terminal.submit(SubmitRequest.decode(data), timeout_s=1))
+    await answer("protect", lambda data: terminal.protect(ProtectRequest.decode(data), timeout_s=1))
     await answer("ack", lambda data: terminal.ack(account, AckRequest.decode(data), timeout_s=1))
     await answer("replay", lambda data: terminal.replay(account, ReplayRequest.decode(data), timeout_s=1))
     await client.flush()
@@ -82,6 +84,17 @@ async def test_a_submit_is_answered_from_the_journal_however_often_it_comes(line
     assert first == second
     assert first is not None
     assert (first.state, len(line.terminal.rows)) == ("recorded", 1)
+
+
+async def test_levels_of_a_position_reach_the_terminal_and_its_answer_us(line: Line) -> None:
+    asked = ProtectRequest(
+        request_id="r-1", account=line.account, not_after=NOW, position_id=7, stop_loss=Decimal("1.08")
+    )
+    reply = await line.port.protect(asked, timeout_s=5)
+    assert reply is not None
+    assert (reply.outcome, line.terminal.protects) == ("done", [asked])
+    line.terminal.silent = True
+    assert await line.port.protect(asked, timeout_s=SHORT_S) is None
 
 
 async def test_a_watermark_and_a_replay_reach_the_terminal(line: Line) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 
-from streamapp.mt5 import constants as mt5
+from streamapp.mt5.enums import TRADES
 from streamapp.simulator.books.accounts import AccountEntry, SimulatedAccount, open_account
 from streamapp.simulator.books.ledger import Ledger
 from streamapp.simulator.books.money import Conversion, Valuation, price_margin, price_profit
@@ -155,11 +155,18 @@ class Books:
         self.save("order", account, order)
 
     def add_deal(self, account: SimulatedAccount, deal: BrokerDeal) -> None:
-        """Enter a deal into the history and, if it is a trade, into the ledger."""
+        """Enter a deal into the history and into the ledger."""
         self.snapshot_for_lag(account, "history_deals", deal.ticket)
         account.history_deals.add(deal.ticket, deal, deal.time_msc, deal.position_id)
-        if deal.type <= mt5.DEAL_TYPE_SELL:
-            self.ledger.deal(account.name, self.clock.utc_text(), deal)
+        if deal.type not in TRADES:
+            self.save_operation(account, deal)
+            return
+        self.ledger.deal(account.name, self.clock.utc_text(), deal)
+        self.save("deal", account, deal)
+
+    def save_operation(self, account: SimulatedAccount, deal: BrokerDeal) -> None:
+        """Have a deal that does not trade, or is another than it was, written and entered into the ledger."""
+        self.ledger.operation(account.name, self.clock.utc_text(), deal)
         self.save("deal", account, deal)
 
     # -- durability

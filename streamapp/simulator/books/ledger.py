@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import ENTRIES, REASONS, SIDES
+from streamapp.mt5.enums import ACCOUNT_OPERATIONS, ENTRIES, REASONS, SIDES
 from streamapp.simulator.books.tables import BrokerDeal, BrokerOrder
 
 Write = Callable[[str, str], None]
@@ -56,6 +56,14 @@ class Ledger:
             side="sell" if deal.type == mt5.DEAL_TYPE_SELL else "buy", volume=str(deal.volume),
             price=str(deal.price), reason=REASONS[deal.reason], order=deal.order, entry=ENTRIES[deal.entry],
             profit=str(deal.profit), commission=str(deal.commission), swap=str(deal.swap),
+        )  # fmt: skip
+
+    def operation(self, account: str, at: str, deal: BrokerDeal) -> None:
+        """Note money that was booked without a trade, once more when its amount was corrected."""
+        self._append(
+            at=at, account=account, kind="operation", ticket=deal.ticket, position_id=deal.position_id, magic=0,
+            comment=deal.comment, symbol=deal.symbol, reason=REASONS[deal.reason], order=deal.order,
+            type=ACCOUNT_OPERATIONS[deal.type], amount=str(deal.profit),
         )  # fmt: skip
 
     def lines(self, account: str | None = None) -> list[str]:

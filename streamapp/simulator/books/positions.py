@@ -115,16 +115,39 @@ class Positions:
         self._keep(account, position)
 
     def balance(
-        self, account: SimulatedAccount, amount: Decimal, comment: str, kind: int = mt5.DEAL_TYPE_BALANCE
+        self,
+        account: SimulatedAccount,
+        amount: Decimal,
+        comment: str,
+        kind: int = mt5.DEAL_TYPE_BALANCE,
+        trade: BrokerDeal | None = None,
     ) -> BrokerDeal:
-        """Pay money in or out: a deal of a kind that does not trade. Credit counts for equity and not for balance."""
+        """Pay money in or out: a deal of a kind that does not trade; it names order and position of ``trade``.
+
+        Credit counts for equity and not for balance.
+        """
         deal = self._deal(account, None, kind, mt5.DEAL_ENTRY_IN, 0, ZERO, ZERO)
-        deal.profit, deal.comment = account.round(amount), comment
-        if kind != mt5.DEAL_TYPE_CREDIT:
-            return self._book(account, deal)
-        account.credit += deal.profit
+        deal.comment = comment
+        if trade is not None:
+            deal.order, deal.position_id, deal.symbol = trade.order, trade.position_id, trade.symbol
+        self._pay(account, deal, account.round(amount))
         self._books.add_deal(account, deal)
         return deal
+
+    def rebook(self, account: SimulatedAccount, deal: BrokerDeal, amount: Decimal) -> None:
+        """Change the amount of a deal that does not trade."""
+        self._books.snapshot_for_lag(account, "history_deals", deal.ticket)
+        self._pay(account, deal, account.round(amount) - deal.profit)
+        deal.rendered = None
+        self._books.save_operation(account, deal)
+
+    @staticmethod
+    def _pay(account: SimulatedAccount, deal: BrokerDeal, amount: Decimal) -> None:
+        deal.profit += amount
+        if deal.type == mt5.DEAL_TYPE_CREDIT:
+            account.credit += amount
+        else:
+            account.balance += amount
 
     def _new(
         self, order: BrokerOrder, identifier: int, side: int, volume: Decimal, price: Decimal, margin: Decimal
@@ -241,8 +264,12 @@ class Positions:
         return account.round(self._books.conversion.profit(-fee * volume, currency, account.entry.currency))
 
     def _book(self, account: SimulatedAccount, deal: BrokerDeal) -> BrokerDeal:
+        apart = deal.commission if account.profile.commission_apart else ZERO
+        deal.commission -= apart
         account.balance += deal.profit + deal.commission + deal.swap + deal.fee
         self._books.add_deal(account, deal)
+        if apart:
+            self.balance(account, apart, f"commission #{deal.ticket}", mt5.DEAL_TYPE_COMMISSION, deal)
         return deal
 
     def _keep(self, account: SimulatedAccount, position: BrokerPosition) -> None:

@@ -9,10 +9,12 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from streamapp.mt5.enums import ACCOUNT_OPERATION_NUMBERS, ACCOUNT_OPERATIONS, TRADES
+from streamapp.simulator.books.accounts import SimulatedAccount
+from streamapp.simulator.books.tables import BrokerDeal
 from streamapp.simulator.control.fault_script import set_faults
 from streamapp.simulator.prices.server_clock import VirtualClock
 from streamapp.simulator.server.market import Market
-from streamapp.simulator.server.third_party import OPERATIONS
 
 # A script of faults or a quote is far smaller.
 MAX_BODY = 1 << 20
@@ -167,18 +169,23 @@ class HttpControl:
         return json.dumps({"symbol": name, **values})
 
     def _operate(self, request: HttpRequest) -> str:
-        """Book money that does not come from a trade."""
+        """Book money that does not come from a trade, or another amount under a deal that did so."""
         body = request.json()
         account, kind = self._market.books.find(body["account"]), body.get("type", "balance")
         if account is None:
             raise HttpError(404, f"expected account as one of {sorted(self._market.books.accounts)}")
-        if kind not in OPERATIONS:
-            raise HttpError(400, f"expected type as one of {sorted(OPERATIONS)}, got {kind!r}")
+        if kind not in ACCOUNT_OPERATION_NUMBERS:
+            raise HttpError(400, f"expected type as one of {sorted(ACCOUNT_OPERATION_NUMBERS)}, got {kind!r}")
         amount = Decimal(str(body["amount"]))
         if not abs(amount) < MAX_AMOUNT:
             raise HttpError(400, f"expected an amount of less than {MAX_AMOUNT} either way, got {amount}")
         comment = str(body.get("comment", ""))
-        deal = self._market.positions.balance(account, amount, comment, OPERATIONS[kind])
+        if "deal" in body:
+            deal = _operation(account, body["deal"])
+            self._market.positions.rebook(account, deal, amount)
+        else:
+            trade = _last_trade(account, body["position"]) if "position" in body else None
+            deal = self._market.positions.balance(account, amount, comment, ACCOUNT_OPERATION_NUMBERS[kind], trade)
         return json.dumps({"deal": deal.ticket, "amount": str(deal.profit), "balance": str(account.balance)})
 
     def _show_faults(self, request: HttpRequest) -> str:  # noqa: ARG002  # a route takes its request
@@ -228,3 +235,19 @@ class HttpControl:
         if shift_ms:
             self._market.shift_clock(shift_ms)
         return self._time()
+
+
+def _operation(account: SimulatedAccount, ticket: Any) -> BrokerDeal:
+    deal = account.history_deals.live.get(ticket)
+    if deal is None or deal.type not in ACCOUNT_OPERATIONS:
+        raise HttpError(404, f"expected deal as that of an operation on {account.name}, got {ticket!r}")
+    return deal
+
+
+def _last_trade(account: SimulatedAccount, position_id: Any) -> BrokerDeal:
+    """Return the last deal that traded of a position, open or closed, by its identifier."""
+    deals = account.history_deals.live.values()
+    found = [deal for deal in deals if deal.position_id == position_id and deal.type in TRADES]
+    if not found:
+        raise HttpError(404, f"expected position as the identifier of one of {account.name}, got {position_id!r}")
+    return found[-1]

@@ -206,6 +206,7 @@ class BrokerProfile:
     limit_positions: int
     commission_per_lot: Decimal
     commission_currency: str
+    commission_apart: bool
     fifo_close: bool
     hedge_prohibited: bool
     placed_first: bool
@@ -246,6 +247,7 @@ def profile_from(name: str, row: dict[str, Any]) -> BrokerProfile:
         limit_positions=int(row.get("limit_positions", 0)),
         commission_per_lot=Decimal(fee),
         commission_currency=currency,
+        commission_apart=bool(row.get("commission_apart", False)),
         fifo_close=bool(row.get("fifo_close", False)),
         hedge_prohibited=bool(row.get("hedge_prohibited", False)),
         placed_first=bool(row.get("placed_first", False)),

@@ -26,15 +26,6 @@ OF_ORDERS = {
 }
 OF_DEALS = ("bust", "correct", "relabel")
 ACTIONS = (*OF_POSITIONS, *OF_ORDERS, *OF_DEALS)
-# Money that a broker books by itself: deals that do not trade.
-OPERATIONS = {
-    "balance": mt5.DEAL_TYPE_BALANCE, "credit": mt5.DEAL_TYPE_CREDIT, "charge": mt5.DEAL_TYPE_CHARGE,
-    "correction": mt5.DEAL_TYPE_CORRECTION, "bonus": mt5.DEAL_TYPE_BONUS, "commission": mt5.DEAL_TYPE_COMMISSION,
-    "commission_daily": mt5.DEAL_TYPE_COMMISSION_DAILY, "commission_monthly": mt5.DEAL_TYPE_COMMISSION_MONTHLY,
-    "commission_agent_daily": mt5.DEAL_TYPE_COMMISSION_AGENT_DAILY,
-    "commission_agent_monthly": mt5.DEAL_TYPE_COMMISSION_AGENT_MONTHLY, "interest": mt5.DEAL_TYPE_INTEREST,
-    "dividend": mt5.DEAL_DIVIDEND, "dividend_franked": mt5.DEAL_DIVIDEND_FRANKED, "tax": mt5.DEAL_TAX,
-}  # fmt: skip
 
 _BUSTED = dict(zip(TRADES, BUSTED_TRADES, strict=True))
 
@@ -55,8 +46,7 @@ class DealCorrections:
             ValueError: the deal is no buy or sell any more, it turned a position round, or its position was turned
                 round since or (netting) followed by another one.
         """
-        if deal.type not in _BUSTED:
-            raise ValueError(f"expected a deal that bought or sold, got {deal.ticket} of type {deal.type}")
+        _must_trade(deal)
         if deal.entry not in (mt5.DEAL_ENTRY_IN, mt5.DEAL_ENTRY_OUT):
             raise ValueError(f"expected a deal with entry in or out to bust, got {deal.ticket} of entry {deal.entry}")
         self._must_fit(account, deal)
@@ -71,7 +61,12 @@ class DealCorrections:
             self._positions.balance(account, -earned, f"cancel #{deal.ticket}")
 
     def correct(self, account: SimulatedAccount, deal: BrokerDeal, price: Decimal) -> None:
-        """Book a deal at another price; a position that it opened takes it over, a profit changes the balance."""
+        """Book a deal at another price; a position that it opened takes it over, a profit changes the balance.
+
+        Raises:
+            ValueError: the deal is no buy or sell.
+        """
+        _must_trade(deal)
         before = self._about_to_change(account, deal)
         position = self._position(account, deal)
         if deal.entry == mt5.DEAL_ENTRY_IN and position is not None and position.side == deal.type:
@@ -210,6 +205,11 @@ class ThirdParty:
             comment=position.comment, position=0, position_by=0,
         )  # fmt: skip
         self._executor.execute(account, request)
+
+
+def _must_trade(deal: BrokerDeal) -> None:
+    if deal.type not in TRADES:
+        raise ValueError(f"expected a deal that bought or sold, got {deal.ticket} of type {deal.type}")
 
 
 def _wanted(table: LaggingTable[Row], params: dict[str, Any], name: str, request: OrderRequest | None) -> list[Row]:

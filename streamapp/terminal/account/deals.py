@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from streamapp.domain.facts import BrokerCancelled, BrokerExpired, BrokerRejected, CancelReason, Filled, Unprotected
+from streamapp.domain.facts import (
+    AccountOperation,
+    BrokerCancelled,
+    BrokerExpired,
+    BrokerRejected,
+    CancelReason,
+    Filled,
+    Unprotected,
+)
 from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import ENTRIES, MARKET_ORDERS, REASONS, SIDES
+from streamapp.mt5.enums import ACCOUNT_OPERATIONS, ENTRIES, MARKET_ORDERS, REASONS, SIDES
 from streamapp.mt5.retcodes import retcode_of
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.orders import Expected
@@ -35,6 +43,22 @@ def filled(deal: TradeDeal, currency: str, time: ServerTime) -> Filled:
         magic=deal.magic,
         comment=deal.comment,
         time=time.utc(deal.time_msc),
+    )
+
+
+def account_operation(deal: TradeDeal, currency: str, time: ServerTime) -> AccountOperation:
+    """Return a deal of the module's that does not trade as the body of its fact; a type that nobody knows is other."""
+    return AccountOperation(
+        deal=deal.ticket,
+        type=ACCOUNT_OPERATIONS.get(deal.type, "other"),
+        # The amount stands in the profit; what a broker books beside it is money all the same.
+        amount=sum(map(number, (deal.profit, deal.commission, deal.swap, deal.fee)), Decimal(0)),
+        currency=currency,
+        position_id=deal.position_id or None,
+        symbol=deal.symbol or None,
+        ticket=deal.order or None,
+        comment=deal.comment,
+        at=time.utc(deal.time_msc),
     )
 
 

@@ -59,7 +59,9 @@ def judge(
     if opens:
         _refuse_by_guards(wanted, guards)
     if symbol is None:
-        raise RefusedError("invalid", f"expected a symbol of this broker, got {wanted.symbol}")
+        raise RefusedError(
+            "invalid", f"expected a symbol of this broker, got {account.symbol_names.shown(wanted.symbol)}"
+        )
     _refuse_modes(wanted, symbol, opens=opens)
     _refuse_lifetime(wanted, symbol, time, now)
     refuse_without_quote(wanted.symbol, seen)

@@ -27,6 +27,7 @@ from streamapp.processes.locks import end_holder
 from streamapp.processes.stalls import notice_stalls
 from streamapp.settings import Settings, load_settings, secret
 from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
+from streamapp.terminal.account.house_names import named
 from streamapp.terminal.account.judging import OrderLimits
 from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.outbox import OutboxPublisher, log_of, replay, reports_of
@@ -75,7 +76,7 @@ class Terminal:
         self.link = WorkerClient(own.module, worker_lock, environment=environment, crash_at=settings.crash_at)
         password = secret(own.password_file)
         self.connection = BrokerConnection(
-            self.link,
+            named(self.link, own.symbol_names),
             self.journal,
             own,
             settings.terminal,

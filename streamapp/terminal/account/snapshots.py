@@ -122,6 +122,7 @@ class Snapshots:
             trading="halted" if halted else "open" if health.connection == "ready" else "not_ready",
             currency=info.currency if info else None,
             leverage=info.leverage if info else None,
+            margin_mode=("hedging" if self._connection.hedging else "netting") if info else None,
             epoch=self._journal.book.epoch,
             at=at,
             **money,

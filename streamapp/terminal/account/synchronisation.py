@@ -39,7 +39,10 @@ def watermark(book: Book) -> datetime:
 def known_deals(book: Book) -> tuple[datetime, list[int]]:
     """Return the begin of the history that concerns us, and the journal's deals that must be in it."""
     since = watermark(book) - OVERLAP
-    found = book.db.execute("SELECT deal FROM deals WHERE at >= ?", (time_text(since + SAME_DAY),))
+    found = book.db.execute(
+        "SELECT deal FROM deals WHERE at >= :since UNION ALL SELECT deal FROM account_operations WHERE at >= :since",
+        {"since": time_text(since + SAME_DAY)},
+    )
     return since, [deal for (deal,) in found]
 
 

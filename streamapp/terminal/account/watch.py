@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from streamapp.clock import Clock
-from streamapp.domain.facts import BrokerCancelled, Filled, OutcomeUnknown, Unprotected
+from streamapp.domain.facts import AccountOperation, BrokerCancelled, Filled, OutcomeUnknown, Unprotected
 from streamapp.domain.vocabulary import time_text
 from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS
+from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS, TRADES
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.deals import end_of, filled, unprotected
+from streamapp.terminal.account.deals import account_operation, end_of, filled, unprotected
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP, watermark
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
@@ -60,10 +60,11 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Deals that were read: those that traded, oldest first, and the tickets of those that were taken back."""
+    """Deals that were read, oldest first: those that traded, the tickets of those that were taken back, the others."""
 
     trades: list[Filled]
     busted: list[int]
+    operations: list[AccountOperation]
 
 
 class Watch:
@@ -143,13 +144,18 @@ class Watch:
         return await self._journal.write(record) or works
 
     def _seen(self, deals: Sequence[TradeDeal]) -> _Seen:
-        busted = [deal.ticket for deal in deals if deal.type in BUSTED_TRADES]
-        traded = [deal for deal in deals if deal.type not in BUSTED_TRADES and deal.volume > 0]
-        trades = [
-            filled(deal, self._connection.currency, self._connection.time) for deal in sorted(traded, key=_in_time)
-        ]
-        self._newest = max([self._newest, *(body.time for body in trades)])
-        return _Seen(trades, busted)
+        currency, time = self._connection.currency, self._connection.time
+        seen = _Seen([], [], [])
+        for deal in sorted(deals, key=_in_time):
+            if deal.type in BUSTED_TRADES:
+                seen.busted.append(deal.ticket)
+            elif deal.type in TRADES and deal.volume > 0:
+                seen.trades.append(filled(deal, currency, time))
+            else:
+                seen.operations.append(account_operation(deal, currency, time))
+        times = [*(body.time for body in seen.trades), *(body.at for body in seen.operations)]
+        self._newest = max([self._newest, *times])
+        return seen
 
     # -- everything
 
@@ -199,7 +205,7 @@ class Watch:
     async def _record_all(self, part: DealsSeen) -> None:
         while True:
             seen = self._seen(part.deals)
-            if seen.trades or seen.busted:
+            if part.deals:
                 await self._journal.write(partial(_record, seen=seen))
             if not part.more:
                 return
@@ -279,6 +285,8 @@ def _record(book: Book, seen: _Seen) -> None:
         book.record_deal(body)
     for deal in seen.busted:
         book.bust_deal(deal)
+    for operation in seen.operations:
+        book.record_operation(operation)
 
 
 def _report_unknown(book: Book, order_id: str, body: OutcomeUnknown) -> None:

@@ -181,6 +181,21 @@ class Book(OrderRows):
         self._end_when_short(was.ticket)
         return True
 
+    def record_operation(self, body: facts.AccountOperation) -> bool:
+        """Report money that was booked without a trade, or the correction of it; True if anything was reported."""
+        found = self.db.execute("SELECT body FROM account_operations WHERE deal = ?", (body.deal,)).fetchone()
+        if found is not None:
+            was = facts.AccountOperation.model_validate_json(found[0])
+            # Time and comment are nothing new, as of a deal.
+            body = body.model_copy(update={"at": was.at, "revision": was.revision})
+            if body.model_copy(update={"comment": was.comment}) == was:
+                return False
+            body = body.model_copy(update={"revision": was.revision + 1})
+        values = (body.deal, time_text(body.at), body.model_dump_json())
+        self.db.execute("INSERT OR REPLACE INTO account_operations VALUES (?, ?, ?)", values)
+        self.report("account_operation", None, body)
+        return True
+
     def _known_deal(self, deal: int) -> tuple[str | None, int, str, bool] | None:
         """Return a deal's (order_id, revision, body, whether it was taken back: its volume is 0 then)."""
         found: tuple[str | None, int, str, bool] | None = self.db.execute(

@@ -71,9 +71,13 @@ UPDATE outbox SET payload = CAST(json_remove(CAST(payload AS TEXT), '$.schema', 
     4: """
 CREATE TABLE expected_levels (order_id TEXT PRIMARY KEY, stop_loss TEXT NOT NULL, take_profit TEXT NOT NULL);
 """,
+    5: """
+CREATE TABLE account_operations (deal INTEGER PRIMARY KEY, at TEXT NOT NULL, body TEXT NOT NULL);
+CREATE INDEX account_operations_by_time ON account_operations (at);
+""",
 }
 """What makes a journal of one version one of the next."""
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15

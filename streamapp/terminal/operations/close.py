@@ -88,10 +88,12 @@ def _recorded(book: Book, order: SubmitRequest, request: CloseRequest, deploymen
         parameters=order.parameters,
         parameters_hash=order.hash,
         signal_id=_signal_id(request, number),
+        intent="close",
+        position_id=request.position_id,
         signal_at=book.clock(),
         not_after=order.not_after,
         executor=deployment,
-        metadata={"position_id": request.position_id, "issued_by": request.issued_by},
+        metadata={"issued_by": request.issued_by},
     )
     book.report("created", order.order_id, created)
     return book.submit(order).state == "recorded"

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from streamapp.mt5 import constants as mt5
-from streamapp.mt5.enums import BUSTED_TRADES, TRADES
+from streamapp.mt5.enums import TRADES
 from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen, PastSeen, TicketSeen
 from streamapp.terminal.pipe.calls import DealWindow, ReadDeals, ReadEnds, ReadPast, ReadTicket
 from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder
@@ -80,13 +80,12 @@ class History:
         return len(rows) >= total and told <= {row.ticket for row in rows}
 
     def more_deals(self) -> DealsSeen:
-        """Return the next deals that were not told yet: those that bought or sold, also if they were taken back."""
+        """Return the next deals that were not told yet."""
         told, self._untold = self._untold[:DEALS_AT_ONCE], self._untold[DEALS_AT_ONCE:]
         part = plain(tuple(told))
         if part:
             self._calls.note_change("history_deals_get", None, part)
-        trades = [row for row in part if row["type"] in (*TRADES, *BUSTED_TRADES)]
-        return DealsSeen(read=True, deals=models_of(TradeDeal, trades), more=bool(self._untold))
+        return DealsSeen(read=True, deals=models_of(TradeDeal, part), more=bool(self._untold))
 
     def of_order(self, ticket: int, where: DealWindow) -> list[Any]:
         """Return the deals of an order that was sent just now, as far as they are there, as the module gives them."""

@@ -200,7 +200,9 @@ def test_an_empty_market_watch_shows_a_symbol_some_time_after_its_selection(
     [("balance", mt5.DEAL_TYPE_BALANCE), ("charge", mt5.DEAL_TYPE_CHARGE), ("correction", mt5.DEAL_TYPE_CORRECTION),
      ("bonus", mt5.DEAL_TYPE_BONUS), ("commission", mt5.DEAL_TYPE_COMMISSION),
      ("commission_daily", mt5.DEAL_TYPE_COMMISSION_DAILY), ("commission_monthly", mt5.DEAL_TYPE_COMMISSION_MONTHLY),
-     ("interest", mt5.DEAL_TYPE_INTEREST), ("dividend", mt5.DEAL_DIVIDEND), ("tax", mt5.DEAL_TAX)],
+     ("commission_agent_daily", mt5.DEAL_TYPE_COMMISSION_AGENT_DAILY),
+     ("commission_agent_monthly", mt5.DEAL_TYPE_COMMISSION_AGENT_MONTHLY), ("interest", mt5.DEAL_TYPE_INTEREST),
+     ("dividend", mt5.DEAL_DIVIDEND), ("dividend_franked", mt5.DEAL_DIVIDEND_FRANKED), ("tax", mt5.DEAL_TAX)],
 )  # fmt: skip
 def test_a_broker_books_money_by_itself(hedging: MarketProcess, kind: str, deal_type: int) -> None:
     before, lines = mt5.account_info(), hedging.ledger()
@@ -211,7 +213,47 @@ def test_a_broker_books_money_by_itself(hedging: MarketProcess, kind: str, deal_
     assert (deal.symbol, deal.volume, deal.order, deal.position_id) == ("", 0.0, 0, 0)
     assert after.balance == pytest.approx(before.balance - 12.35)
     assert after.credit == before.credit
-    assert hedging.ledger() == lines
+    (line,) = hedging.ledger()[len(lines) :]
+    assert (line["kind"], line["ticket"], line["type"], line["amount"]) == ("operation", deal.ticket, kind, "-12.35")
+
+
+def test_an_operation_may_name_a_position_open_or_closed(hedging: MarketProcess) -> None:
+    opened = send()
+    charge = {"account": "demo-hedging", "type": "commission", "amount": "-3.5", "position": opened.order}
+    first = hedging.http("POST", "/operations", charge)["deal"]
+    closed = send(type=1, position=opened.order)
+    second = hedging.http("POST", "/operations", charge)["deal"]
+    deals = [deal for deal in mt5.history_deals_get(position=opened.order) if deal.type == mt5.DEAL_TYPE_COMMISSION]
+    assert [(deal.ticket, deal.order, deal.profit) for deal in deals] == [
+        (first, opened.order, -3.5),
+        (second, closed.order, -3.5),
+    ]
+    assert {(deal.symbol, deal.volume) for deal in deals} == {("EURUSD", 0.0)}
+
+
+def test_an_operation_may_be_corrected(hedging: MarketProcess) -> None:
+    before = mt5.account_info().balance
+    charge = {"account": "demo-hedging", "type": "charge", "amount": "-5"}
+    booked = hedging.http("POST", "/operations", charge)
+    hedging.http("POST", "/operations", {**charge, "deal": booked["deal"], "amount": "-4"})
+    (deal,) = [deal for deal in mt5.history_deals_get(1000, FAR_AHEAD) if deal.ticket == booked["deal"]]
+    assert (deal.type, deal.profit) == (mt5.DEAL_TYPE_CHARGE, -4.0)
+    assert mt5.account_info().balance == pytest.approx(before - 4)
+    assert [row["amount"] for row in hedging.ledger() if row["ticket"] == booked["deal"]] == ["-5.00", "-4.00"]
+
+
+def test_a_broker_may_charge_commission_by_deals_of_their_own(
+    start_market: Callable[..., MarketProcess], connect: Callable[..., None], tmp_path: Path
+) -> None:
+    accounts, profiles = tmp_path / "accounts.json", tmp_path / "profiles.json"
+    accounts.write_text('[{"name": "a", "login": 5, "profile": "apart", "balance": "1000"}]')
+    profiles.write_text('{"apart": {"commission": ["3.5", "USD"], "commission_apart": true}}')
+    connect(start_market("--accounts", str(accounts), "--profiles", str(profiles)), 5)
+    opened = send()
+    trade, charge = mt5.history_deals_get(position=opened.order)
+    assert (trade.type, trade.commission, charge.type, charge.profit) == (0, 0.0, mt5.DEAL_TYPE_COMMISSION, -0.35)
+    assert (charge.order, charge.symbol) == (opened.order, "EURUSD")
+    assert mt5.account_info().balance == pytest.approx(999.65)
 
 
 def test_credit_counts_for_equity_and_not_for_balance(hedging: MarketProcess) -> None:
@@ -227,4 +269,7 @@ def test_an_operation_that_makes_no_sense_is_refused(market: MarketProcess) -> N
     good = {"account": "demo-hedging", "amount": "1"}
     for wrong in ({"account": "x"}, {"type": "gift"}, {"amount": "much"}, {"amount": "1e50"}, {"amount": "NaN"}):
         assert "expected" in market.http("POST", "/operations", {**good, **wrong})["error"]
+    unknown: dict[str, Any]
+    for unknown in ({"position": 1}, {"position": "x"}, {"deal": 1}, {"deal": {}}):
+        assert "expected" in market.http("POST", "/operations", {**good, **unknown})["error"]
     assert "expected" in market.http("POST", "/operations", {})["error"]

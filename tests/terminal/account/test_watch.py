@@ -163,6 +163,41 @@ async def test_a_deal_of_a_kind_that_nobody_knows_is_volume_all_the_same(account
     assert (report.body.entry, report.body.reason, report.body.volume) == ("in", "other", Decimal("0.1"))
 
 
+def charge(number: int = 7, **changes: Any) -> dict[str, Any]:
+    """Return a deal that did not trade, as the module shows it."""
+    nothing = {"volume": 0.0, "price": 0.0, "commission": 0.0, "symbol": "", "position_id": 0, "reason": 0}
+    return deal(number, 0, 0) | nothing | {"type": 4, "profit": -5.0} | changes
+
+
+async def test_money_that_was_booked_without_a_trade_is_told_once_and_each_correction_of_it(account: Account) -> None:
+    shows(account, charge())
+    (report,) = await account.said("account_operation")
+    assert isinstance(report.body, facts.AccountOperation)
+    assert (report.order_id, report.body.deal, report.body.type) == (None, 7, "charge")
+    assert (report.body.amount, report.body.currency, report.body.position_id) == (Decimal(-5), "USD", None)
+    shows(account, charge(comment="rewritten", time_msc=tick()["time_msc"]))
+    await rounds(account, 3)
+    shows(account, charge(profit=-4.5))
+    _, corrected = await account.said("account_operation", "account_operation")
+    assert isinstance(corrected.body, facts.AccountOperation)
+    assert (corrected.body.amount, corrected.body.revision) == (Decimal("-4.5"), 1)
+
+
+async def test_all_the_money_of_a_deal_that_names_a_position_is_told_with_it(account: Account) -> None:
+    shows(account, charge(type=7, position_id=9, order=8, symbol="EURUSD", profit=0.0, commission=-3.5, swap=-0.25))
+    (report,) = await account.said("account_operation")
+    assert isinstance(report.body, facts.AccountOperation)
+    named = (report.body.position_id, report.body.symbol, report.body.ticket)
+    assert (report.body.type, report.body.amount, named) == ("commission", Decimal("-3.75"), (9, "EURUSD", 8))
+
+
+async def test_money_of_a_deal_of_a_type_that_nobody_knows_is_told_all_the_same(account: Account) -> None:
+    shows(account, charge(7, type=18), charge(8, type=0))
+    reports = await account.said("account_operation", "account_operation")
+    bodies = [report.body for report in reports if isinstance(report.body, facts.AccountOperation)]
+    assert [(body.deal, body.type) for body in bodies] == [(7, "other"), (8, "other")]
+
+
 async def test_a_deal_that_is_not_shown_any_more_is_not_taken_back(account: Account) -> None:
     shows(account, deal(7, 555, 0, reason=0))
     await account.said("deal")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from streamapp.domain.identifiers import magic_of
 from streamapp.errors import ConfigurationError
 from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, is_intact
 from streamapp.messages.report import Report
+from streamapp.terminal.account.synchronisation import known_deals
 from streamapp.terminal.journal import broker_log, operation_rows
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
@@ -226,6 +227,7 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
             "DROP TABLE operations",
             "DROP TABLE sendings",
             "DROP TABLE expected_levels",
+            "DROP TABLE account_operations",
             "DROP INDEX rows_absent",
             "DROP INDEX tickets_by_order",
             "UPDATE meta SET value = '1' WHERE key = 'schema'",
@@ -235,10 +237,10 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
     async with opened(path) as journal:
         row = await journal.write(lambda book: book.row(request.order_id))
         assert row is not None
-        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "5")
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "6")
         assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
     async with opened(path) as journal:
-        assert journal.book.meta("schema") == "5"
+        assert journal.book.meta("schema") == "6"
 
 
 async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(tmp_path: Path) -> None:
@@ -251,6 +253,7 @@ async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(t
     with closing(sqlite3.connect(path)) as db:  # as version 3 kept it
         db.execute("UPDATE outbox SET payload = ?", (json.dumps(alone, ensure_ascii=False).encode(),))
         db.execute("DROP TABLE expected_levels")
+        db.execute("DROP TABLE account_operations")
         db.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
         db.commit()
     async with opened(path) as journal:
@@ -265,7 +268,7 @@ async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         db.commit()
-    with pytest.raises(ConfigurationError, match="format 1 to 5, got 99"):
+    with pytest.raises(ConfigurationError, match="format 1 to 6, got 99"):
         Journal(path, ACCOUNT)
 
 
@@ -309,6 +312,37 @@ async def test_a_rejected_order_that_was_executed_all_the_same_is_adopted(journa
     assert (await kinds(journal))[2:] == [("accepted", request.order_id), ("deal", request.order_id)]
 
 
+def operation(deal: int = 5, amount: str = "-5", **fields: Any) -> facts.AccountOperation:
+    return facts.AccountOperation(deal=deal, type="charge", amount=Decimal(amount), **{"at": NOW, **fields})
+
+
+async def test_money_that_was_booked_without_a_trade_is_reported_once(journal: Journal) -> None:
+    first, again = operation(), operation(amount="-5.00", comment="rewritten", at=NOW + timedelta(hours=1))
+    assert await journal.write(lambda book: book.record_operation(first))
+    assert not await journal.write(lambda book: book.record_operation(again))
+    assert [(report.kind, report.order_id, report.body) for report in await reports(journal)] == [
+        ("account_operation", None, first)
+    ]
+
+
+async def test_each_correction_of_such_money_is_reported_under_the_next_revision(journal: Journal) -> None:
+    for amount, comment in (("-5", ""), ("-4", "mended"), ("-4", "mended"), ("0", ""), ("0", "other")):
+        await journal.write(partial(Book.record_operation, body=operation(amount=amount, comment=comment)))
+    said = [report.body for report in await reports(journal)]
+    assert said == [
+        operation(),
+        operation(amount="-4", revision=1, comment="mended"),
+        operation(amount="0", revision=2),
+    ]
+
+
+async def test_such_money_must_be_in_the_history_that_is_believed(journal: Journal) -> None:
+    await journal.write(lambda book: book.record_deal(filled(4, 1001)))
+    for deal, at in ((5, NOW), (6, NOW - timedelta(days=2))):
+        await journal.write(partial(Book.record_operation, body=operation(deal, at=at)))
+    assert (await journal.write(known_deals))[1] == [4, 5]
+
+
 async def test_another_programs_magic_may_be_any_64_bits(journal: Journal) -> None:
     theirs = filled(1, 1001, magic=2**64 - 1)
     assert await journal.write(lambda book: book.record_deal(theirs))
@@ -326,6 +360,8 @@ async def test_what_every_order_and_every_round_asks_reads_no_whole_table(journa
         book.submit(request)
         book.accept(request.order_id, 1001)
         book.record_deal(filled(1, 1001))
+        book.record_operation(operation())
+        known_deals(book)
         for ask in (book.counts, book.last_seq, book.unsent, book.recover, book.live_tickets):
             ask()
         book.doubts(500)

@@ -69,10 +69,15 @@ def test_a_deal_that_is_shown_late_under_an_old_time_is_found_by_its_number(tabl
 
 
 def test_a_corrected_deal_and_one_that_was_taken_back_are_told_again(tables: Tables, history: History) -> None:
-    tables.deals = [deal(1, NOW), deal(2, NOW), deal(3, NOW, type=2)]
-    assert tickets(read(history, wide=True)) == [1, 2]
-    tables.deals = [deal(1, NOW, price=1.5), deal(2, NOW, type=13), deal(3, NOW, type=2)]
-    assert [(row.ticket, row.type) for row in read(history, wide=True).deals] == [(1, 0), (2, 13)]
+    tables.deals = [deal(1, NOW), deal(2, NOW), deal(3, NOW, type=2), deal(4, NOW, type=4, profit=-5.0)]
+    assert tickets(read(history, wide=True)) == [1, 2, 3, 4]
+    tables.deals = [
+        deal(1, NOW, price=1.5),
+        deal(2, NOW, type=13),
+        deal(3, NOW, type=2),
+        deal(4, NOW, type=4, profit=-4.0),
+    ]
+    assert [(row.ticket, row.type) for row in read(history, wide=True).deals] == [(1, 0), (2, 13), (4, 4)]
 
 
 def test_many_deals_come_in_parts(tables: Tables, history: History) -> None:

@@ -1,0 +1,78 @@
+"""Every message on signals.approved has an answer, through the real NATS, mirror, desk and simulated broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from streamapp.local.own import OwnStack
+from tests.e2e.desk import Desk, desk_at
+from tests.kit.stacks import running_stack
+from tests.kit.waiting import eventually
+
+SETTINGS = """
+[execution.value_names]
+LONG = "buy"
+[accounts.77]
+login = 60000077
+"""
+
+
+@pytest.fixture(scope="module")
+def answering_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
+    with running_stack(tmp_path_factory.mktemp("answers"), SETTINGS) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def desk(answering_stack: OwnStack) -> AsyncIterator[Desk]:
+    async with desk_at(answering_stack.settings) as desk:
+        yield desk
+
+
+async def test_every_message_has_one_answer_with_its_place_in_the_stream(desk: Desk) -> None:
+    signal: dict[str, Any] = {"status": "Approved", "account": 77, "symbol": "EURUSD", "volume": 0.1}
+    bought = signal | {"signal_id": 7001, "order_type": "ORDER_TYPE_BUY", "stop_loss": 0, "strategy": "", "price": None}
+    sent = {
+        "first": json.dumps(bought).encode(),
+        "again": json.dumps(bought | {"order_type": "Market", "side": "Long"}).encode(),
+        "a conflict": json.dumps(bought | {"volume": 0.2}).encode(),
+        "a typo": json.dumps(bought | {"signal_id": "typo", "stoploss": 1.0}).encode(),
+        "again, a typo": json.dumps(bought | {"signal_id": "typo", "stoploss": 1.0}).encode(),
+        "another symbol": json.dumps(bought | {"signal_id": "symbol", "symbol": "GBPUSD"}).encode(),
+        "a key twice": json.dumps(bought | {"signal_id": "twice"})[:-1].encode() + b', "volume": 10}',
+        "an id of words": json.dumps(bought | {"signal_id": "Long Entry"}).encode(),
+        "a text": json.dumps(json.dumps(bought)).encode(),
+        "no number": b'{"signal_id": "nan", "volume": NaN}',
+    }
+    sequences = {name: await desk.publish("signals.approved.EURUSD", payload) for name, payload in sent.items()}
+    answers = {name: await desk.answer(sequence) for name, sequence in sequences.items()}
+    assert {name: (subject, said["signal_id"], said.get("reason")) for name, (subject, said) in answers.items()} == {
+        "first": ("signals.accepted.EURUSD", "7001", None),
+        "again": ("signals.accepted.EURUSD", "7001", None),
+        "a conflict": ("signals.refused.EURUSD", "7001", "conflict"),
+        "a typo": ("signals.refused.EURUSD", "typo", "bad_field"),
+        "again, a typo": ("signals.refused.EURUSD", "typo", "bad_field"),
+        "another symbol": ("signals.refused.EURUSD", "symbol", "bad_field"),
+        "a key twice": ("signals.refused.EURUSD", "twice", "bad_field"),
+        "an id of words": ("signals.refused.EURUSD", None, "no_signal_id"),
+        "a text": ("signals.refused.EURUSD", None, "not_an_object"),
+        "no number": ("signals.refused.EURUSD", None, "not_json"),
+    }
+    order_ids = {answers[name][1]["order_id"] for name in ("first", "again", "a conflict")}
+    assert len(order_ids) == 1
+    assert answers["again"][1]["detail"].endswith(f"message {sequences['first']} of the stream")
+    told = answers["another symbol"][1]["detail"]
+    assert told == "symbol: expected 'EURUSD' as in the subject signals.approved.EURUSD, got 'GBPUSD'"
+    assert all(said["detail"] for subject, said in answers.values() if "refused" in subject)
+    order_id = order_ids.pop()
+
+    async def filled() -> dict[str, Any] | None:
+        order = await desk.view(f"/orders/{order_id}")
+        return order if order.get("status") == "filled" else None
+
+    order = await eventually(filled, "the order filled")
+    assert (order["side"], order["order_type"], order["stop_loss"]) == ("buy", "market", None)
