@@ -106,7 +106,8 @@ class OutcomeUnknown(Frozen):
 
     ``why``: no_answer (the terminal did not answer the broker agent), deadline, worker_lost, restarted,
     ambiguous_answer, foreign_epoch, conflict, foreign_timeout; suspicion: what may be the order is at the broker
-    without its name, and a person must look; no_deals: the broker calls it filled, and shows no deal of it.
+    without its name, and a person must look; no_deals: the broker calls it filled, or shows it in no table, and
+    shows no deal of it.
     """
 
     attempt: int

@@ -10,7 +10,7 @@ from streamapp.domain.vocabulary import Status
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
 _AWAITED = "no_answer"  # the broker agent's own doubt: it was not answered, which says nothing about the terminal
-_UNSHOWN = "no_deals"  # the ticket is filled, the broker says; how much of it only a deal can tell
+_UNSHOWN = "no_deals"  # the ticket does not work any more; how much of it was filled only a deal can tell
 _UNSAID = "foreign_timeout"  # a foreign connector can't show a ticket, so a partial fill says nothing about the rest
 
 

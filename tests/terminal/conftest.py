@@ -87,7 +87,7 @@ async def wired(folder: Path, worker: ScriptedWorker, **changes: float) -> Async
     connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
     watch = Watch(journal, connection, terminal, clock=utc_now)
     limits = OrderLimits(settings, GuardSettings(), terminal)
-    execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.confirm)
+    execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.expect)
     resolver = Resolver(journal, connection, terminal, clock=utc_now, on_adopted=watch.confirm)
     parts = Account(worker, journal, connection, execution, watch, resolver)
     parts.tasks = [asyncio.create_task(part.run()) for part in (journal, connection, execution, watch, resolver)]

@@ -86,7 +86,7 @@ class Terminal:
         )
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
         limits = OrderLimits(own, settings.guards, settings.terminal)
-        self.execution = Execution(self.journal, self.connection, limits, clock=utc_now, on_accepted=self.watch.confirm)
+        self.execution = Execution(self.journal, self.connection, limits, clock=utc_now, on_accepted=self.watch.expect)
         self.resolver = Resolver(
             self.journal, self.connection, settings.terminal, clock=utc_now, on_adopted=self.watch.confirm
         )

@@ -94,12 +94,18 @@ class Watch:
         self._before: _Read | None = None
         self._live = View(journal, Book.live_tickets)
         self._confirming: set[int] = set()
+        self._just_sent: dict[int, datetime] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- the deals of a ticket that was accepted just now
 
+    def expect(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> None:
+        """Look for the deals of an order that was sent just now: their times show the server's clock."""
+        self._just_sent[ticket] = self._clock()
+        self.confirm(order_id, ticket, volume, attempt)
+
     def confirm(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> None:
-        """Look for the deals of a ticket that was accepted just now."""
+        """Look for the deals of a ticket that is known to be ours since just now."""
         self._confirming.add(ticket)
         task = asyncio.create_task(self._confirm(order_id, ticket, volume, attempt))
         self._tasks.add(task)
@@ -120,6 +126,7 @@ class Watch:
             logger.warning("order %s, ticket %s: its deals are looked for later: %s", order_id, ticket, error)
         finally:
             self._confirming.discard(ticket)
+            self._just_sent.pop(ticket, None)
 
     async def _look_at(self, order_id: str, ticket: int, volume: Decimal, attempt: int) -> bool:
         """Record what is to be seen of a ticket; True when it is over, or works and will for a while."""
@@ -150,6 +157,8 @@ class Watch:
             if deal.type in BUSTED_TRADES:
                 seen.busted.append(deal.ticket)
             elif deal.type in TRADES and deal.volume > 0:
+                if (sent_at := self._just_sent.get(deal.order)) is not None:
+                    self._connection.learn_deal_time(deal.time_msc, sent_at)
                 seen.trades.append(filled(deal, currency, time))
             else:
                 seen.operations.append(account_operation(deal, currency, time))

@@ -27,8 +27,13 @@ NEVER_MS = 3_600_000
 # -- the server's clock
 
 
+@pytest.mark.parametrize("mode", ["hedging", "netting"])
 @pytest.mark.parametrize("by_s", [-AN_HOUR_S, AN_HOUR_S, -1234], ids=["back", "forth", "odd"])
-async def test_orders_go_on_when_the_servers_clock_changes_and_all_times_stay_utc(desk: Desk, by_s: int) -> None:
+async def test_orders_go_on_when_the_servers_clock_changes_and_all_times_stay_utc(
+    start: Start, mode: str, by_s: int
+) -> None:
+    desk = await start(mode=mode)
+    await desk.open()
     await desk.submits(*ACCEPTED)
     desk.market.shift_clock(by_s)
 
