@@ -37,7 +37,7 @@ from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DETAIL, REASON
 from streamapp.messages.decision import undecided
-from streamapp.messages.dialect import renamed, translated, with_text_ids
+from streamapp.messages.dialect import renamed, require_known_fields, translated, with_text_ids
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.error import ErrorMessage
 from streamapp.messages.signal import account_of, is_split, route_of, signal_id_of
@@ -187,6 +187,7 @@ class Completion:
             identifier = signal_id_of({"signal_id": named.get("order_id")})
         else:
             execution = self._settings.execution
+            require_known_fields(payload, execution)
             named, topic = translated(renamed(payload, execution), execution), topics.SIGNALS_APPROVED
             identifier = signal_id_of(named)
         if identifier is None:

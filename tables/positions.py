@@ -195,8 +195,8 @@ def _merged(several: Iterable[DealRecord]) -> dict[int, Deal]:
 
 def _moment(said: DealRecord) -> tuple[float, int]:
     """Return what deals are ordered by; what is said of a deal again, or takes it back, is never the latest."""
-    booked = said.deal.filled or said.operation
-    return (0.0 if booked is None else booked.time.timestamp(), said.number)
+    at = said.deal.filled.time if said.deal.filled else said.operation.at if said.operation else None
+    return (0.0 if at is None else at.timestamp(), said.number)
 
 
 def _foldable(newest: tuple[DealRecord, ...], most: int) -> int:

@@ -12,7 +12,7 @@ class SignalRow(Row):
     """A decision, accepted or refused: duplicates and conflicts follow from it and are not kept.
 
     ``stream_seq`` is the message that was decided on: the same one again is a redelivery. ``goal``: an accepted exit
-    that is not done yet; ``order_id`` is then its first order's, as it stays.
+    that is not done yet. ``order_ids`` are an exit's orders, once it is done, and ``order_id`` is then the first.
     """
 
     stream_seq: int
@@ -20,6 +20,7 @@ class SignalRow(Row):
     fingerprint: str
     parameters_hash: str | None = None
     order_id: str | None = None
+    order_ids: tuple[str, ...] = ()
     decided_at: UtcTime
     goal: Goal | None = None
 

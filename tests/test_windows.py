@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from streamapp.local.process import REPOSITORY
-from streamapp.settings import Settings
+from streamapp.settings import AccountSettings, Settings
 from streamapp.terminal.account.connection import WHAT_TO_DO
 
 PACKAGES = ("processes", "terminal", "simulator", "conformance", "domain", "messages", "nats")
@@ -147,6 +147,7 @@ def test_every_setting_of_the_manual_is_one() -> None:
     page = (REPOSITORY / "docs" / "windows.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     settings = Settings.model_validate(tomllib.loads(example))
-    assert settings.accounts["live-1"].terminal_portable
+    assert settings.accounts["demo-1"].module == "MetaTrader5"
+    assert set(re.findall(r"`(terminal_\w+) =", page)) <= set(AccountSettings.model_fields)
     assert str(settings.execution.max_clock_skew_s).removesuffix(".0") + " s" in page
     assert str(settings.ports.terminals) in page

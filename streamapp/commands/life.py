@@ -73,7 +73,10 @@ def _error(message: dict[str, Any]) -> Text:
 
 def _accepted(message: dict[str, Any]) -> Text:
     text = _head(message, "at", "accepted")
-    return text.append(f"  {message['symbol']}  order {message['order_id']}  {message['detail'] or ''}".rstrip())
+    orders = ", ".join(message["order_ids"])
+    return text.append(
+        f"  {message['symbol']}  {f'order {orders}' if orders else 'no order'}  {message['detail'] or ''}".rstrip()
+    )
 
 
 def _refused(message: dict[str, Any]) -> Text:

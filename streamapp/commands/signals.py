@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 from streamapp.commands.life import Life
+from streamapp.domain.exits import Scope
 from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
 from streamapp.errors import StreamappError
 from streamapp.messages.signal import no_signal_id, signal_id_of
@@ -33,8 +35,8 @@ def register(app: typer.Typer) -> None:
 
 def signal(  # noqa: PLR0917 -- the arguments of a command line
     symbol: Annotated[str, typer.Argument(help="Symbol, e.g. EURUSD.")],
-    side: Annotated[str, typer.Argument(help="buy or sell.")],
-    volume: Annotated[str, typer.Argument(help="Lots, e.g. 0.10.")],
+    side: Annotated[str | None, typer.Argument(help="buy or sell; left out with an exit.")] = None,
+    volume: Annotated[str | None, typer.Argument(help="Lots, e.g. 0.10; left out with an exit.")] = None,
     account: Annotated[str | None, typer.Option(help="Account; left out where routing or ClickHouse says it.")] = None,
     order_type: Annotated[OrderType, typer.Option("--type", help="What kind of order.")] = "market",
     price: Annotated[str | None, typer.Option(help="Price of a limit order, or the stop price of a stop.")] = None,
@@ -48,19 +50,34 @@ def signal(  # noqa: PLR0917 -- the arguments of a command line
     stop_loss: Annotated[str | None, typer.Option(help="Price of the stop-loss.")] = None,
     take_profit: Annotated[str | None, typer.Option(help="Price of the take-profit.")] = None,
     strategy: Annotated[str, typer.Option(help="Strategy's name.")] = "manual",
+    close: Annotated[bool, typer.Option("--close", help="Close what the strategy has opened.")] = False,
+    reduce: Annotated[str | None, typer.Option(help="Close so many lots of it, the oldest position first.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Close it, and open as much on the other side.")] = False,
+    modify: Annotated[bool, typer.Option("--modify", help="Set its stop-loss and take-profit; 0 takes away.")] = False,
+    position: Annotated[int | None, typer.Option(help="Of an exit: only this position.")] = None,
+    scope: Annotated[Scope | None, typer.Option(help="Of an exit: symbol for all strategies'.")] = None,
     signal_id: Annotated[str | None, typer.Option(help="Idempotency key; made up if left out.")] = None,
     wait_s: Annotated[float, typer.Option(help="How long to follow it.")] = 60.0,
 ) -> None:
-    """Send one approved signal and follow it to its end at each of its accounts. Exit 0 only if it was filled."""
+    """Send one approved signal and follow it to its end at each of its accounts.
+
+    Exit 0 only if it was filled; an exit, if all of its orders were, or nothing was open.
+    """
+    intent = _intent(close=close, reduce=reduce is not None, reverse=reverse, modify=modify)
+    if intent == "open" and (side is None or volume is None):
+        raise typer.BadParameter("expected SIDE and VOLUME, or one of --close, --reduce, --reverse, --modify")
     payload: dict[str, Any] = {
         "signal_id": signal_id or f"cli-{secrets.token_hex(6)}",
         "status": "approved",
         "account": account,
         "strategy": strategy,
         "symbol": symbol,
+        "intent": intent,
+        "position_id": position,
+        "scope": scope,
         "side": side,
         "order_type": order_type,
-        "volume": volume,
+        "volume": volume if reduce is None else reduce,
         "price": price,
         "stop_limit_price": stop_limit_price,
         "time_in_force": time_in_force or ("gtc" if expiration is None else "until"),
@@ -73,6 +90,51 @@ def signal(  # noqa: PLR0917 -- the arguments of a command line
         raise no_signal_id(payload)  # its answer would name no id to know it by
     status = asyncio.run(_send_and_follow(load_settings(), payload, wait_s))
     raise typer.Exit(0 if status == "filled" else 1)
+
+
+@dataclass
+class Following:
+    """What was heard of one signal; ``copies``: how many accounts it is split over, 0 where it is not.
+
+    Attributes:
+        answers: What each account answered last, accepted/1 or refused/1.
+        statuses: The status of each order.
+    """
+
+    copies: int = 0
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)
+    is_answered_whole: bool = False
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """Take in a message about it; they come in any order."""
+        match content.get("schema"):
+            case "accepted/1" | "refused/1":
+                self.answers[content["account"]] = content
+            case "answer/1":
+                self.is_answered_whole = True
+            case "order/1" if self.statuses.get(content["order_id"]) not in FINAL_STATUSES:
+                self.statuses[content["order_id"]] = content["status"]
+
+    @property
+    def end(self) -> str | None:
+        """How it ended: refused, filled, or how the first order ended that was not; None while it goes on."""
+        if len(self.answers) < max(1, self.copies) or (self.copies and not self.is_answered_whole):
+            return None
+        orders = [order_id for answer in self.answers.values() for order_id in answer.get("order_ids", ())]
+        ends = [self.statuses.get(order_id, "pending") for order_id in orders]
+        if any(status not in FINAL_STATUSES for status in ends):
+            return None
+        refused = ["refused" for answer in self.answers.values() if answer["schema"] == "refused/1"]
+        return next((end for end in (*refused, *ends) if end != "filled"), "filled")
+
+
+def _intent(**asked: bool) -> str:
+    """Return the one intent that is asked for, open if none is."""
+    given = [name for name, is_given in asked.items() if is_given]
+    if len(given) > 1:
+        raise typer.BadParameter(f"expected one of them, got {' and '.join(f'--{name}' for name in given)}")
+    return given[0] if given else "open"
 
 
 def watch(
@@ -93,24 +155,16 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
     nats = await connect(settings, "streamapp-signal")
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     route = route_of(payload["strategy"], payload["symbol"], settings.execution.routing)
-    copies = len(route) if payload["account"] is None and is_split(route) else 0
-    ends: dict[str, str] = {}
-    answers: list[dict[str, Any]] = []
+    following = Following(copies=len(route) if payload["account"] is None and is_split(route) else 0)
 
     async def heard(message: Any) -> None:
         content = json.loads(message.data)
         if content.get("signal_id") != payload["signal_id"]:
             return
         life.show(content)
-        over = content.get("status") if content.get("status") in FINAL_STATUSES else None
-        if content.get("schema") == "refused/1":
-            over = "refused"
-        if over:
-            ends[content["account"]] = over
-        if content.get("schema") == "answer/1":
-            answers.append(content)
-        if ends and len(ends) >= copies and (answers or not copies) and not ended.done():
-            ended.set_result(next((end for end in ends.values() if end != "filled"), "filled"))
+        following.hear(content)
+        if (end := following.end) is not None and not ended.done():
+            ended.set_result(end)
 
     try:
         for subject in HEARD:

@@ -16,25 +16,32 @@ from typing import Any, Literal
 from streamapp.audit.evidence import SentView
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 
-Kind = Literal["good", "repeated", "conflicting", "refused", "rejected", "broken"]
+Kind = Literal["good", "exit", "weighted", "repeated", "conflicting", "refused", "rejected", "broken"]
 
 # Mostly good ones, for a demonstration is about those; enough of the others that one of each comes within seconds.
 DEMO_SHARES: dict[Kind, int] = {
-    "good": 78,
+    "good": 64,
+    "exit": 12,
+    "weighted": 2,
     "repeated": 6,
     "conflicting": 4,
     "refused": 4,
     "rejected": 3,
     "broken": 5,
 }
-_ANSWERS: dict[Kind, str] = {
-    "good": "accepted",
-    "repeated": "duplicate",
-    "conflicting": "conflict",
-    "refused": "refused",
-    "rejected": "accepted",
-    "broken": "refused",
+_ANSWERS: dict[Kind, frozenset[str]] = {
+    "good": frozenset({"accepted"}),
+    # A reverse is refused on a hedging account, and where the broker did not close all; levels where it takes none.
+    "exit": frozenset({"accepted", "refused"}),
+    "weighted": frozenset({"accepted"}),
+    "repeated": frozenset({"duplicate"}),
+    "conflicting": frozenset({"conflict"}),
+    "refused": frozenset({"refused"}),
+    "rejected": frozenset({"accepted"}),
+    "broken": frozenset({"refused"}),
 }
+WEIGHTED = "basket"
+"""The strategy whose signals go to several accounts: settings route it."""
 _UNFILLED = frozenset({"rejected", "failed"})
 """How an order ends that the broker rejects, or that the terminal knows it would."""
 _DIGITS = {"EURUSD": 5, "GBPUSD": 5, "USDJPY": 3, "XAUUSD": 2}
@@ -114,8 +121,14 @@ class Script:
             if planned.kind == "conflicting":
                 before["volume"] = str(Decimal(before["volume"]) + Decimal("0.01"))
             return str(before["symbol"]), json.dumps(before).encode()
+        if planned.kind == "exit" and self._sent:
+            signal = self._exit(planned, now, quotes)
+            return str(signal["symbol"]), json.dumps(signal).encode()
         signal = self._good(planned, now, quotes[planned.symbol])
-        if planned.kind == "refused":
+        if planned.kind == "weighted":
+            whole = {"account": None, "strategy": WEIGHTED, "order_type": "market", "volume": "0.10"}
+            signal |= whole | dict.fromkeys(("price", "stop_limit_price", "time_in_force", "expiration"))
+        elif planned.kind == "refused":
             signal |= self._random.choice(
                 (
                     {"status": "pending"},
@@ -131,6 +144,34 @@ class Script:
         else:
             self._sent.append(signal)
         return str(signal["symbol"]), json.dumps(signal).encode()
+
+    def _exit(self, planned: Planned, now: datetime, quotes: Mapping[str, tuple[Decimal, Decimal]]) -> dict[str, Any]:
+        """Return a way out of what an earlier signal may have opened."""
+        before = self._random.choice(self._sent)
+        intent, symbol = (
+            self._random.choice(("close", "close", "reduce", "reduce", "reverse", "modify")),
+            before["symbol"],
+        )
+        asked: dict[str, Any] = {}
+        if intent == "reduce":
+            asked["volume"] = "0.05"
+        if intent == "modify":
+            # A long way off on both sides: whatever is open, one of the two is a stop.
+            bid, far = quotes[symbol][0], Decimal(_STOP_DISTANCE[symbol]) * 2
+            levels = ("stop_loss", "take_profit") if before["side"] == "buy" else ("take_profit", "stop_loss")
+            asked |= {
+                name: str((bid + way * far).quantize(_unit(symbol))) for name, way in zip(levels, (-1, 1), strict=True)
+            }
+        return {
+            "signal_id": f"{self._run}-{planned.number:06d}",
+            "status": "approved",
+            "account": before["account"],
+            "strategy": before["strategy"],
+            "symbol": symbol,
+            "intent": intent,
+            "approved_at": time_text(now),
+            "metadata": {"run": self._run},
+        } | asked
 
     def _good(self, planned: Planned, now: datetime, quote: tuple[Decimal, Decimal]) -> dict[str, Any]:
         side = self._random.choice(("buy", "sell"))
@@ -176,13 +217,13 @@ class Script:
 def sent_view(kind: Kind, payload: bytes, stream_seq: int) -> SentView:
     """Return what :mod:`streamapp.audit` must find of a message that the stream has under this sequence."""
     if kind == "broken":
-        return SentView(stream_seq, kind, "", frozenset({_ANSWERS[kind]}), frozenset())
-    signal, answers = json.loads(payload), {_ANSWERS[kind]}
+        return SentView(stream_seq, kind, "", _ANSWERS[kind], frozenset())
+    signal, answers = json.loads(payload), _ANSWERS[kind]
     # A moment of its own at which it ends: whoever was away until then must refuse it.
     if kind == "good" and signal.get("expiration") is not None:
-        answers.add("refused")
+        answers |= {"refused"}
     ends = _UNFILLED if kind == "rejected" else FINAL_STATUSES
-    return SentView(stream_seq, kind, signal["signal_id"], frozenset(answers), ends)
+    return SentView(stream_seq, kind, signal["signal_id"], answers, ends)
 
 
 def _unit(symbol: str) -> Decimal:

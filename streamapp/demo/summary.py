@@ -36,6 +36,8 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
     console.print(f"{'dead letters':<20} {len(evidence.dead_letters)}")
     _counts(console, "orders", Counter(order.status for order in evidence.archive.orders.values()))
     _counts(console, "of type", Counter(order["order_type"] for order in orders))
+    _counts(console, "of intent", Counter(order["intent"] for order in orders))
+    _counts(console, "exits", _exits(evidence))
     closings = Counter(
         entry.reason for entry in evidence.ledger or () if entry.kind == "deal" and entry.reason in CLOSED
     )
@@ -50,8 +52,18 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
     return found
 
 
+def _exits(evidence: Evidence) -> Counter[str]:
+    """Return what the exits came to: orders, or none (nothing was open, or levels were set), or a refusal's reason."""
+    sent = {view.stream_seq for view in evidence.sent if view.kind == "exit"}
+    decided = [decision for decision in evidence.decisions if decision.stream_seq in sent]
+    return Counter(
+        decision.reason or ("with orders" if decision.order_id is not None else "without") for decision in decided
+    )
+
+
 def _counts(console: Console, title: str, counts: Mapping[str, int]) -> None:
-    console.print(f"{title:<20} {'  '.join(f'{name} {count}' for name, count in sorted(counts.items())) or '0'}")
+    line = f"{title:<20} {'  '.join(f'{name} {count}' for name, count in sorted(counts.items())) or '0'}"
+    console.print(line, soft_wrap=True)
 
 
 def _figures(console: Console, orders: Sequence[Mapping[str, Any]]) -> None:

@@ -6,9 +6,13 @@ from typing import Any
 
 import aiohttp
 
+from streamapp.demo.signals import WEIGHTED
 from streamapp.settings import Settings
 
-ACCOUNTS = """
+ACCOUNTS = f"""
+[execution.routing]
+"{WEIGHTED}/*" = {{ demo-hedging = "1", demo-netting = "0.5", demo-exchange = "0.3" }}
+
 [accounts.demo-hedging]
 login = 50000001
 

@@ -219,6 +219,7 @@ def _confirm(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at:
         symbol=new.symbol,
         strategy=new.strategy,
         order_id=row.order_id,
+        order_ids=row.order_ids or (() if row.order_id is None else (row.order_id,)),
         detail=verdict.detail if is_first else _repeated(row),
         stream_seq=new.incoming.sequence,
         at=at,

@@ -69,7 +69,7 @@ def _end(draft: Draft, signal_id: str, row: SignalRow, goal: Goal, verdict: Verd
     order_id = goal.orders[0] if goal.orders else None
     if goal.how is not None:
         verdict = replace(verdict, detail="; ".join(text for text in (verdict.detail, goal.how) if text))
-    ended = row.model_copy(update={"goal": None, "order_id": order_id, "verdict": verdict})
+    ended = row.model_copy(update={"goal": None, "order_id": order_id, "order_ids": goal.orders, "verdict": verdict})
     draft.put_signal(signal_id, ended)
     account = draft.account_row()
     draft.put_account(account.model_copy(update={"goals": tuple(one for one in account.goals if one != signal_id)}))
@@ -210,7 +210,9 @@ class _Pursuit:
         failed = [f"position {position_id} {said}" for position_id, said in self.goal.targets.items() if said]
         if len(failed) == len(self.goal.targets):
             return Verdict("refused", "not_modified", "; ".join(failed)[:1000])
-        return Verdict("accepted", None, "; ".join(failed)[:1000] or None)
+        done = [str(position_id) for position_id, said in self.goal.targets.items() if not said]
+        detail = "; ".join((f"levels set at position {', '.join(done)}", *failed))
+        return Verdict("accepted", None, detail[:1000])
 
     def _protect(self, position_id: int) -> Protect:
         draft, asked = self._draft, self.goal.parameters

@@ -386,11 +386,11 @@ def _read(read: Callable[[], AnySignal]) -> tuple[AnySignal | None, str | None]:
 
 def _require_subject(incoming: Incoming, symbol: str) -> None:
     """Raise Unusable where a message names another symbol than its subject, on which NATS permits to publish."""
-    if incoming.approved_symbol not in {None, symbol}:
+    subject = incoming.text(topics.NATS_SUBJECT) or ""
+    permitted = subjects.approved_symbol(subject)
+    if permitted not in {None, symbol}:
         raise Unusable(
-            "bad_field",
-            f"symbol: expected {incoming.approved_symbol!r} as in the subject "
-            f"{incoming.text(topics.NATS_SUBJECT):.100}, got {symbol!r}",
+            "bad_field", f"symbol: expected {permitted!r:.80} as in the subject {subject:.100}, got {symbol!r}"
         )
 
 

@@ -146,8 +146,7 @@ def fill_message(account: str, fact: Fact, order: OrderState | None, opening: Ow
 
 def account_operation_message(account: str, operation: facts.AccountOperation) -> AccountOperationMessage:
     """Return account_operation/1 of money that was booked without a trade."""
-    said = {name: getattr(operation, name) for name in type(operation).model_fields if name != "time"}
-    return AccountOperationMessage.model_construct(account=account, at=operation.time, **said)
+    return AccountOperationMessage.model_construct(account=account, **dict(operation))
 
 
 def error_message(order: OrderRow, revision: Revision, fact: Fact) -> ErrorMessage | None:

@@ -216,7 +216,7 @@ class AccountOperation(Frozen):
     symbol: str | None = None
     ticket: int | None = None
     comment: str = ""
-    time: UtcTime
+    at: UtcTime
 
 
 class CancelRequested(Frozen):

@@ -131,7 +131,7 @@ def _charged(state: PositionState, operation: AccountOperation) -> PositionState
         update={
             "realized_profit": EXACT.add(state.realized_profit, operation.amount),
             "currency": state.currency or operation.currency,
-            "at": None if state.at is None else max(state.at, operation.time),
+            "at": None if state.at is None else max(state.at, operation.at),
         }
     )
 

@@ -104,7 +104,8 @@ Money = Annotated[Decimal, Field(allow_inf_nan=False), PlainSerializer(decimal_t
 BoundedDecimal = Annotated[Money, BeforeValidator(plain_digits), AfterValidator(bounded)]
 """A decimal that fits the warehouse; for everything that arrives from outside."""
 Lots = Annotated[BoundedDecimal, Field(gt=0)]
-Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
+WholeNumber = Annotated[int, BeforeValidator(plain_digits)]
+Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER), BeforeValidator(plain_digits)]
 """Of an order, deal or position at the broker, as it arrives from outside."""
 Magic = Annotated[
     int,

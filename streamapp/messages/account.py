@@ -6,16 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import (
-    AccountOperationType,
-    Connection,
-    Frozen,
-    Magic,
-    MarginMode,
-    Money,
-    Side,
-    UtcTime,
-)
+from streamapp.domain.facts import AccountOperation
+from streamapp.domain.vocabulary import Connection, Frozen, Magic, MarginMode, Money, Side, UtcTime
 from streamapp.messages.envelope import Message
 
 
@@ -42,7 +34,7 @@ class AccountMessage(Message):
     at: UtcTime
 
 
-class AccountOperationMessage(Message):
+class AccountOperationMessage(AccountOperation, Message):
     """account_operation/1, on ``accounts.operations.{account}``: money that the broker booked without a trade.
 
     ``amount``, in ``currency``, changes the balance; that of type ``credit`` changes the credit alone. ``deal`` is the
@@ -52,16 +44,6 @@ class AccountOperationMessage(Message):
 
     schema_: Literal["account_operation/1"] = Field("account_operation/1", alias="schema")
     account: str
-    deal: int
-    revision: int = 0
-    type: AccountOperationType
-    amount: Money
-    currency: str = ""
-    position_id: int | None = None
-    symbol: str | None = None
-    ticket: int | None = None
-    comment: str = ""
-    at: UtcTime
 
 
 class SnapshotPosition(Frozen):

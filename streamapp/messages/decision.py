@@ -37,8 +37,8 @@ class DecisionMessage(Message):
 class AcceptedMessage(Message):
     """accepted/1, on ``signals.accepted.{symbol}``: the signal is this order, however often it is sent again.
 
-    An exit is one order a position that it closes: ``order_id`` is the first, None where nothing was open; ``detail``
-    says so.
+    ``order_ids`` are all of its orders: an exit's is one for each position that it closes. ``order_id`` is the first,
+    None where nothing was open, as ``detail`` says then.
 
     ``stream_seq`` is the place in the stream of the message that is answered, as the sender's publish was acknowledged.
     ``detail`` says by which message a signal that was sent again had been accepted.
@@ -50,6 +50,7 @@ class AcceptedMessage(Message):
     symbol: str
     strategy: str | None = None
     order_id: str | None
+    order_ids: tuple[str, ...] = ()
     detail: str | None = None
     stream_seq: int
     at: UtcTime

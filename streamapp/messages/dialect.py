@@ -61,33 +61,38 @@ def require_known_fields(payload: Mapping[str, Any], execution: ExecutionSetting
     Raises:
         Unusable: reason ``bad_field``, naming the field and what was expected instead of it.
     """
-    theirs = {name: execution.field_names.get(name, name) for name in NAMES}
     for field, value in payload.items():
         if value is REPEATED:
             raise Unusable("bad_field", f"{_shown(field)}: expected once, it is given more than once")
-    read = frozenset(theirs.values())
-    given = {name for name, field in theirs.items() if not is_blank(payload.get(field))}
+    theirs = tuple((name, execution.field_names.get(name, name)) for name in NAMES)
+    read = {field for _, field in theirs}
+    given = {name for name, field in theirs if not is_blank(payload.get(field))}
     for field, value in payload.items():
-        if field not in read and not is_blank(value) and (meant := _meant(field, given, theirs)) is not None:
-            raise Unusable(
-                "bad_field", f"{_shown(field)}: not read here, expected {meant} (execution.field_names maps others)"
-            )
+        if field in read or is_blank(value):
+            continue
+        for name, expected, is_spelled_alike in _taken_for(field, theirs):
+            if is_spelled_alike or name not in given:
+                raise Unusable(
+                    "bad_field",
+                    f"{_shown(field)}: not read here, expected {expected} (execution.field_names maps others)",
+                )
 
 
-def _meant(field: str, given: set[str], theirs: Mapping[str, str]) -> str | None:
-    """Return the field that an unknown one is taken for: spelled alike, or a slip or synonym of one that is missing."""
+@lru_cache(maxsize=1024)  # a sender's own fields are in each of its signals
+def _taken_for(field: str, theirs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str, bool], ...]:
+    """Return what an unknown field may be meant for: our name, theirs, and whether only case and separators differ.
+
+    Otherwise it is a slip or a synonym, which is the sender's own where the right one is there as well.
+    """
     letters = _letters(field)
-    for name, expected in theirs.items():
-        if letters == _letters(expected):
-            return expected
-        if name not in given and (
-            letters in {_letters(name), *_SYNONYMS.get(name, ())} or _is_slip(letters, _letters(expected))
-        ):
-            return expected
-    return None
+    return tuple(
+        (name, expected, letters == _letters(expected))
+        for name, expected in theirs
+        if letters in {_letters(name), _letters(expected), *_SYNONYMS.get(name, ())}
+        or _is_slip(letters, _letters(expected))
+    )
 
 
-@lru_cache(maxsize=4096)
 def _letters(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name).casefold()
 

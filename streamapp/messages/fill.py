@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from streamapp.domain.vocabulary import BoundedDecimal, DealEntry, DealReason, Frozen, Lots, Magic, Money, Side, UtcTime
+from streamapp.domain.vocabulary import (
+    BoundedDecimal,
+    DealEntry,
+    DealReason,
+    Frozen,
+    Lots,
+    Magic,
+    Money,
+    Side,
+    UtcTime,
+    WholeNumber,
+)
 from streamapp.messages.envelope import Message
 from streamapp.messages.order import Slippage
 
@@ -65,15 +76,15 @@ class ForeignFill(Frozen):
 
     order_id: str = Field(min_length=1, max_length=128)
     fill_id: str | None = Field(None, min_length=1, max_length=200)
-    deal: int | None = None
-    revision: int = 0
+    deal: WholeNumber | None = None
+    revision: WholeNumber = 0
     account: str | None = None
     symbol: str | None = None
     side: Side | None = None
     entry: DealEntry = "in"
     reason: DealReason = "expert"
-    ticket: int | None = None
-    position_id: int | None = None
+    ticket: WholeNumber | None = None
+    position_id: WholeNumber | None = None
     volume: Lots
     price: BoundedDecimal
     commission: _Amount = Decimal(0)

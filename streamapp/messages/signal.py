@@ -109,10 +109,6 @@ class ExitSignal(SignalHead, ExitParameters):
             raise ValueError("volume, side: expected none with intent modify, which changes levels alone")
         if intent in {"close", "reduce"} and levels:
             raise ValueError(f"stop_loss, take_profit: expected none with intent {intent}; modify sets them")
-        for name in ("stop_loss", "take_profit"):
-            value = getattr(self, name)
-            if value is not None and (value < 0 or (value == 0 and intent != "modify")):
-                raise ValueError(f"{name}: expected a price above 0 or null, got {value}")
         return self
 
     @property

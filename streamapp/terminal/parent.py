@@ -9,12 +9,14 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streamapp.errors import Unusable
 from streamapp.processes.backoff import Backoff
 from streamapp.processes.children import spawn
 from streamapp.settings import Settings
+from streamapp.terminal.status import TerminalStatus
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Child:
 
     account: str
     process: asyncio.subprocess.Process | None = None
-    status: dict[str, Any] = field(default_factory=dict)
+    status: TerminalStatus | None = None
     heard_at: float = 0.0
     restarts: int = 0
     problem: str = "starting"
@@ -58,7 +60,7 @@ class Child:
             return [self.problem]
         if time.monotonic() - self.heard_at > SILENT_S:
             return [f"silent for more than {SILENT_S:g} s"]
-        return [str(reason) for reason in self.status.get("reasons", [])]
+        return list(self.status.reasons) if self.status is not None else []
 
 
 class TerminalSupervisor:
@@ -142,9 +144,9 @@ class TerminalSupervisor:
         assert process.stdout is not None
         async for line in process.stdout:
             try:
-                child.status = json.loads(line)
-            except ValueError:
-                logger.warning("%s: expected a line of status, got %r", child.account, line[:200])
+                child.status = TerminalStatus.decode(line)
+            except Unusable as error:
+                logger.warning("%s: expected a line of status, got %r: %s", child.account, line[:200], error)
                 continue
             child.heard_at, child.problem = time.monotonic(), ""
 
@@ -155,8 +157,8 @@ class TerminalSupervisor:
         status = "ok" if not reasons else "starting" if starting else "not_ready"
         accounts = {
             child.account: {
-                "connection": child.status.get("connection", "connecting"),
-                "epoch": child.status.get("epoch"),
+                "connection": child.status.connection if child.status is not None else "connecting",
+                "epoch": child.status.epoch if child.status is not None else None,
                 "restarts": child.restarts,
                 "reasons": child.reasons,
             }
@@ -169,7 +171,8 @@ class TerminalSupervisor:
         lines: dict[str, list[str]] = {}
         for child in self.children.values():
             label = json.dumps(child.account, ensure_ascii=False)
-            figures = {"ready": int(not child.reasons), "restarts": child.restarts, **child.status.get("metrics", {})}
+            said = child.status.metrics if child.status is not None else {}
+            figures = {"ready": int(not child.reasons), "restarts": child.restarts, **said}
             for name, value in figures.items():
                 lines.setdefault(name, []).append(f"streamapp_terminal_{name}{{account={label}}} {value}")
         return "".join(

@@ -291,6 +291,26 @@ async def test_an_id_that_can_be_read_is_in_the_answer_whatever_else_is_wrong() 
 
 
 @pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"accont": "b"}, "'accont': not read here, expected account (execution.field_names maps others)"),
+        (
+            {"side": "sell", "order_type": "ORDER_TYPE_BUY"},
+            "side: expected one, got 'sell' by side and 'buy' by order_type",
+        ),
+    ],
+)
+async def test_a_signal_without_an_account_whose_fields_are_not_understood_is_not_routed(
+    said: dict[str, Any], told: str
+) -> None:
+    house = House(routing={"*/*": ACCOUNT})
+    await house.give(WHOLE | said)
+    [refused] = house.world.published("refused/1")
+    assert (refused["signal_id"], refused["reason"], refused["detail"]) == ("s-1", "bad_field", told)
+    assert (house.world.producer.on(topics.SIGNALS_APPROVED), house.binding()) == ([], None)
+
+
+@pytest.mark.parametrize(
     ("subject", "symbol", "answered"),
     [
         ("signals.approved.EUR%2FUSD", "EUR/USD", "signals.refused.EUR%2FUSD"),

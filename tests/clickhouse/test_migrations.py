@@ -18,8 +18,8 @@ _OURS = [
     "0003_commits",
     "0004_wrong_password",
     "0005_intents",
-    "0006_attribution",
-    "0007_account_operations",
+    "0006_account_operations",
+    "0007_attribution",
 ]
 
 

@@ -84,3 +84,23 @@ async def test_what_was_corrected_or_taken_back_counts_as_it_is_now(clickhouse: 
         clickhouse, fill(1, "10"), fill(1, "4", revision=1), fill(2, "7"), fill(2, "7", revision=1, busted=True)
     )
     assert [(row["profit"], row["fills"]) for row in rows] == [(Decimal(4), 1)]
+
+
+async def test_what_was_charged_to_a_position_without_a_trade_is_its_openings_strategys(clickhouse: ClickHouse) -> None:
+    # Profit 20; charged to the position: a commission of 1.50 and a fee of 0.75. 100 was paid in: no strategy made it.
+    rows = await written(
+        clickhouse,
+        fill(2, "20", entry="out", side="sell", commission=Decimal(0)),
+        samples.position(2, side=None, volume=Decimal(0), average_price=None, realized_profit=Decimal("17.75")),
+        samples.operation(11, type="commission", amount=Decimal("-1.50"), position_id=samples.position(1).position_id),
+        samples.operation(12, type="charge", amount=Decimal("-0.75"), position_id=samples.position(1).position_id),
+        samples.operation(13, type="balance", amount=Decimal(100), position_id=None),
+    )
+    [row] = rows
+    assert (row["strategy"], row["profit"], row["commission"], row["fee"], row["realized_profit"]) == (
+        "breakout",
+        Decimal(20),
+        Decimal("-1.50"),
+        Decimal("-0.75"),
+        Decimal("17.75"),
+    )

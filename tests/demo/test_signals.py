@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from streamapp.demo.signals import SYMBOLS, Script
+from streamapp.demo.signals import SYMBOLS, WEIGHTED, Script
 from streamapp.domain.signals import ACCEPTED, Rules, judge
 from streamapp.errors import Unusable
 from streamapp.messages.dialect import read_signal
@@ -28,7 +28,26 @@ def test_the_same_seed_plays_the_same_stream() -> None:
 
 def test_every_kind_occurs_within_a_minute() -> None:
     kinds = {kind for kind, _, _ in played(1)}
-    assert kinds == {"good", "repeated", "conflicting", "refused", "rejected", "broken"}
+    assert kinds == {"good", "exit", "weighted", "repeated", "conflicting", "refused", "rejected", "broken"}
+
+
+def test_every_intent_occurs_within_two_minutes_and_is_about_what_was_sent_before() -> None:
+    strategies, intents = set(), set()
+    for kind, _, payload in played(1) + played(2):
+        if kind in {"good", "exit"}:
+            content = json.loads(payload)
+            if kind == "exit" and "intent" in content:
+                signal = read_signal(content)
+                intents.add(content["intent"])
+                assert (signal.strategy, signal.symbol) in strategies
+            strategies.add((content["strategy"], content["symbol"]))
+    assert intents == {"close", "reduce", "reverse", "modify"}
+
+
+def test_a_weighted_signal_names_no_account_and_is_routed_by_its_strategy() -> None:
+    weighted = [json.loads(payload) for kind, _, payload in played(1) if kind == "weighted"]
+    assert weighted
+    assert {(signal["account"], signal["strategy"]) for signal in weighted} == {(None, WEIGHTED)}
 
 
 def test_good_signals_are_well_formed_and_their_ids_carry_the_run() -> None:

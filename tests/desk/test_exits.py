@@ -366,6 +366,8 @@ async def test_a_modify_sets_the_levels_of_every_position_and_is_answered_when_a
     asked = [(each.position_id, each.stop_loss, each.take_profit) for each in world.terminals.protects]
     assert asked == [(each, Decimal("1.07"), Decimal(0)) for each in positions]
     assert answer(world) == ("accepted", None)
+    last = world.published("accepted/1")[-1]
+    assert (last["order_id"], last["detail"]) == (None, "levels set at position {}, {}".format(*positions))
 
 
 async def test_a_modify_is_asked_again_until_the_terminal_knows(world: DeskWorld, market: Market) -> None:
@@ -406,7 +408,7 @@ async def test_levels_that_no_position_took_are_a_refusal_in_the_brokers_words(
         ({"intent": "modify"}, "bad_field", "stop_loss, take_profit: expected one to set"),
         ({"intent": "modify", "stop_loss": "1", "volume": "1"}, "bad_field", "volume, side: expected none"),
         ({"stop_loss": "1.07"}, "bad_field", "expected none with intent close; modify sets them"),
-        ({"intent": "reverse", "stop_loss": "0"}, "bad_field", "stop_loss: expected a price above 0"),
+        ({"position_id": "90_0"}, "bad_field", "position_id: expected digits without separators"),
         ({"stop_limit_price": "1.07"}, "bad_field", "stop_limit_price: expected none with intent close"),
         ({"volume": "0"}, "bad_field", "volume"),
         ({"intent": "flat"}, "bad_field", "intent"),

@@ -140,6 +140,7 @@ async def test_a_foreign_error_that_decides_nothing_is_archived_and_not_publishe
         (FILL | {"price": "1e20"}, b"out_of_range"),
         (FILL | {"volume": "1_0"}, b"invalid"),
         (FILL | {"side": "up"}, b"invalid"),
+        (FILL | {"deal": "1_0"}, b"invalid"),
         (FILL | {"account": "somebody"}, b"wrong_account"),
         (FILL | {"order_id": "unknown"}, b"unknown_order"),
         (FILL | {"order_id": "unknown", "account": ACCOUNT}, b"unknown_order"),

@@ -57,7 +57,7 @@ def test_a_busted_deal_counts_nothing_and_a_corrected_one_as_corrected() -> None
 
 def test_what_is_charged_to_a_position_is_part_of_its_profit_and_of_nothing_else() -> None:
     deals = [booked(1, "1", "1.10", currency="USD"), booked(9, "1", "1.20", "sell", profit=Decimal(100))]
-    charges = [operation(4, "-3.5", time=at(4)), operation(10, "-0.25", time=at(10))]
+    charges = [operation(4, "-3.5", at=at(4)), operation(10, "-0.25", at=at(10))]
     charged, plain = fold_deals(deals, operations=charges), fold_deals(deals)
     assert (charged.realized_profit, charged.at) == (Decimal("96.25"), at(10))
     assert charged.model_copy(update={"realized_profit": Decimal(100), "at": plain.at}) == plain

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
+
+import aiohttp
+
 from streamapp.local.own import OwnStack
+from streamapp.settings import Settings
 from tests.e2e.road import travel
+from tests.e2e.traffic import Traffic
+
+
+async def charge(settings: Settings, _: Traffic) -> None:
+    """Have the broker book money without a trade on every account, some of it to a position."""
+    async with aiohttp.ClientSession(f"http://{settings.market_address}") as market:
+        for account in settings.accounts:
+            async with market.get("/ledger", params={"account": account}) as answer:
+                lines = [json.loads(line) for line in (await answer.text()).splitlines()]
+            positions = [line["position_id"] for line in lines if line["kind"] == "deal"]
+            asked = [{"type": "charge"}, {"type": "credit"}]
+            for named in (*asked, *({"type": "commission", "position": position} for position in positions[:1])):
+                async with market.post("/operations", json={"account": account, "amount": "-5.25", **named}) as answer:
+                    answer.raise_for_status()
 
 
 async def test_every_signal_is_decided_and_every_witness_tells_the_same_story(stack: OwnStack) -> None:
-    outcome = await travel(stack.settings, signals=300, rate=40, seed=7)
+    settings = stack.settings
+    outcome = await travel(settings, signals=300, rate=40, seed=7, meanwhile=partial(charge, settings))
     assert outcome.differences == []
     # Nothing was away, so nothing came too late: a good or rejected signal makes an order, all others make none.
     assert outcome.orders == outcome.sent("good", "rejected")
     decided = [decision for decision in outcome.evidence.decisions if decision.signal_id.startswith(outcome.run)]
     assert len(decided) == outcome.sent() - outcome.sent("broken")
     assert all(outcome.sent(kind) for kind in ("repeated", "conflicting", "refused", "rejected", "broken"))
+    operations = outcome.evidence.archive.operations.values()
+    assert {operation.type for operation in operations} == {"balance", "charge", "credit", "commission"}
+    assert all(bool(operation.position_id) == (operation.type == "commission") for operation in operations)

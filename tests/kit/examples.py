@@ -103,7 +103,7 @@ def doubt(why: str = "deadline", attempt: int = 1) -> Fact:
 
 def operation(number: int, amount: str = "-3.5", position_id: int | None = 7, **more: Any) -> facts.AccountOperation:
     """Return money that was booked without a trade."""
-    values = {"type": "commission", "currency": "USD", "time": at(5), **more}
+    values = {"type": "commission", "currency": "USD", "at": at(5), **more}
     return facts.AccountOperation(deal=number, amount=Decimal(amount), position_id=position_id, **values)
 
 

@@ -8,12 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamapp.errors import Unusable
 from streamapp.messages.dialect import read_signal, renamed, require_known_fields, translated
 from streamapp.messages.envelope import json_object
-from streamapp.messages.signal import Signal, account_of, signal_id_of
+from streamapp.messages.signal import NAMES, ExitSignal, Signal, account_of, signal_id_of
 from streamapp.settings import ExecutionSettings
 
 OURS = ExecutionSettings()
@@ -44,6 +46,40 @@ def fault(payload: dict[str, Any] | bytes, execution: ExecutionSettings = OURS) 
         read(payload, execution)
     assert error.value.reason == "bad_field"
     return error.value.detail
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+near_words = st.sampled_from(
+    ["buy", "SELL", "buy_limit", "market", "0", "1.5", "1_0", "-1", "1e400", "NaN", "GTD", "2026-11-20T12:00:00Z"]
+)
+near_fields = st.sampled_from([*NAMES, "sl", "Side", "accont", "note"])
+
+
+@given(st.dictionaries(near_fields, near_words | json_values, max_size=8))
+def test_whatever_is_written_is_a_signal_or_is_refused_in_the_same_words_every_time(fields: dict[str, Any]) -> None:
+    def outcome() -> Signal | tuple[str, str]:
+        try:
+            return read(MARKET | fields)
+        except Unusable as error:
+            return error.reason, error.detail
+
+    found = outcome()
+    assert found == outcome()
+    assert isinstance(found, Signal) or (found[0] == "bad_field" and found[1])
+
+
+@given(st.dictionaries(near_fields, near_words | json_values, max_size=8))
+def test_what_was_read_once_reads_the_same_from_its_own_words(fields: dict[str, Any]) -> None:
+    try:
+        signal = read(MARKET | fields)
+    except Unusable:
+        return
+    again = read(signal.model_dump_json().encode())
+    assert again.model_dump(exclude={"metadata"}) == signal.model_dump(exclude={"metadata"})
 
 
 # --- no value
@@ -83,6 +119,14 @@ def test_a_limit_order_with_the_price_zero_has_no_price() -> None:
 def test_an_account_that_is_an_empty_text_is_no_account_to_be_routed() -> None:
     assert account_of(renamed({"account": ""}, OURS)) == ""
     assert account_of(renamed({"account": None}, OURS)) is None
+
+
+def test_a_level_of_zero_is_none_where_a_signal_reverses_and_taken_away_where_it_modifies() -> None:
+    reverse = {"signal_id": "s-1", "account": "a", "symbol": "EURUSD", "intent": "reverse"}
+    assert read_signal(reverse | {"stop_loss": 0, "take_profit": -30}) == read_signal(reverse | {"take_profit": "-30"})
+    modified = read_signal(reverse | {"intent": "modify", "stop_loss": 0})
+    assert isinstance(modified, ExitSignal)
+    assert modified.stop_loss == 0
 
 
 # --- numbers

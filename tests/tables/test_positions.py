@@ -29,7 +29,7 @@ def busted(number: int, revision: int) -> DealRecord:
 def charged(number: int, amount: str, revision: int = 0) -> DealRecord:
     name = f"{number}:corrected:{revision}" if revision else str(number)
     return DealRecord(
-        fact_id=name, number=number, operation=operation(number, amount, revision=revision, time=at(number))
+        fact_id=name, number=number, operation=operation(number, amount, revision=revision, at=at(number))
     )
 
 

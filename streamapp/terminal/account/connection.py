@@ -115,7 +115,7 @@ class BrokerConnection:
         password: str | None,
         symbols: Sequence[str] = (),
     ) -> None:
-        """``symbols`` are those that an empty Market Watch gets."""
+        """``symbols`` are those that a Market Watch gets in which nothing is quoted."""
         self._worker = worker
         self._journal = journal
         self._account = account
@@ -139,8 +139,8 @@ class BrokerConnection:
         self._set_back_s = 0.0
 
     def want(self, symbol: str) -> None:
-        """Take note of a symbol that an order names, for a Market Watch that is empty."""
-        if symbol not in self._symbols and not self.is_believed:
+        """Take note of a symbol that an order names, for a Market Watch in which nothing is quoted."""
+        if symbol not in self._symbols and self.health.connection == "connecting":
             self._symbols.append(symbol)
 
     async def ask(
@@ -415,9 +415,8 @@ class BrokerConnection:
     def _clock_unknown(self) -> str:
         text = "no fresh tick has shown the server's clock yet"
         if self._selected:
-            return (
-                f"{text}: Market Watch was empty, now it has {', '.join(self._selected)}; a quote comes when they trade"
-            )
+            names = ", ".join(self._selected)
+            return f"{text}: nothing in Market Watch was quoted, now it has {names}; a quote comes when they trade"
         return f"{text}; it comes when a symbol of Market Watch trades"
 
     def _as_if_never_set_back(self, now: datetime) -> datetime:

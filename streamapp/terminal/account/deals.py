@@ -58,7 +58,7 @@ def account_operation(deal: TradeDeal, currency: str, time: ServerTime) -> Accou
         symbol=deal.symbol or None,
         ticket=deal.order or None,
         comment=deal.comment,
-        time=time.utc(deal.time_msc),
+        at=time.utc(deal.time_msc),
     )
 
 

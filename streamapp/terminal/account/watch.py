@@ -153,7 +153,7 @@ class Watch:
                 seen.trades.append(filled(deal, currency, time))
             else:
                 seen.operations.append(account_operation(deal, currency, time))
-        times = [*(body.time for body in seen.trades), *(body.time for body in seen.operations)]
+        times = [*(body.time for body in seen.trades), *(body.at for body in seen.operations)]
         self._newest = max([self._newest, *times])
         return seen
 

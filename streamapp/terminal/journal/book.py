@@ -187,11 +187,11 @@ class Book(OrderRows):
         if found is not None:
             was = facts.AccountOperation.model_validate_json(found[0])
             # Time and comment are nothing new, as of a deal.
-            body = body.model_copy(update={"time": was.time, "revision": was.revision})
+            body = body.model_copy(update={"at": was.at, "revision": was.revision})
             if body.model_copy(update={"comment": was.comment}) == was:
                 return False
             body = body.model_copy(update={"revision": was.revision + 1})
-        values = (body.deal, time_text(body.time), body.model_dump_json())
+        values = (body.deal, time_text(body.at), body.model_dump_json())
         self.db.execute("INSERT OR REPLACE INTO account_operations VALUES (?, ?, ?)", values)
         self.report("account_operation", None, body)
         return True

@@ -247,7 +247,7 @@ class Looked(Model):
     Attributes:
         terminal, account: What the parts were read of.
         tick: The tick that shows the server's clock.
-        selected: Symbols that were put into an empty Market Watch.
+        selected: Symbols that were put into a Market Watch in which nothing was quoted.
         deals, ends, positions: None where nobody asked.
     """
 

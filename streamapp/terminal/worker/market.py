@@ -33,7 +33,7 @@ class MarketReader:
     """What the module shows of permissions, symbols and quotes, on one connection after another.
 
     Attributes:
-        selected: The symbols that were put into an empty Market Watch.
+        selected: The symbols that were put into a Market Watch in which nothing was quoted.
     """
 
     def __init__(self, calls: Mt5Client) -> None:
@@ -86,9 +86,11 @@ class MarketReader:
         self._ticked = ticked
         if moved or (ticked and self._reference is None):
             self._reference = max(moved or ticked, key=ticked.__getitem__)
-        elif not any(selected for _, _, selected in known):
-            wanted = list(symbols) or [name for name, _, _ in known[:SELECTED_AT_MOST]]
-            self.selected = [name for name in wanted if self._calls.call("symbol_select", name, True)]
+        elif not ticked:
+            shown = {name for name, _, selected in known if selected}
+            wanted = list(symbols) if shown or symbols else [name for name, _, _ in known[:SELECTED_AT_MOST]]
+            hidden = [name for name in wanted if name not in shown]
+            self.selected += [name for name in hidden if self._calls.call("symbol_select", name, True)]
 
     # -- before an order
 

@@ -317,7 +317,9 @@ async def test_an_empty_market_watch_gets_the_symbols_of_the_settings_and_of_an_
     worker.answers["pulse"] = lambda pulse: empty | {"selected": list(pulse["symbols"])}
     connection = await connect(worker, symbols=("XAUUSD",))
     connection.want("BTCUSD")
-    await eventually(lambda: "Market Watch was empty, now it has XAUUSD, BTCUSD" in connection.health.detail)
+    await eventually(
+        lambda: "nothing in Market Watch was quoted, now it has XAUUSD, BTCUSD" in connection.health.detail
+    )
     assert connection.health.connection == "connecting"
     worker.answers["pulse"] = lambda _: empty | {"tick": tick()}
     await connection.ready()

@@ -72,6 +72,7 @@ async def test_an_accepted_order_is_started_sent_once_and_confirmed_by_its_deals
 
 async def ready(account: Account) -> None:
     await eventually(lambda: account.connection.is_readable)
+    await account.reports()  # behind the report of it, which is being written
 
 
 def order_of(account: Account, name: str = "s-1", **changes: Any) -> SubmitRequest:

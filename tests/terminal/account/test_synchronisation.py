@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from streamapp.clock import utc_now
+from streamapp.mt5.enums import TRADES
 from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP
@@ -77,7 +78,7 @@ async def deals(connection: BrokerConnection) -> list[int]:
     await connection.readable()
     seen = (await connection.ride(Look(deals=asked))).deals
     assert seen is not None
-    return [row.ticket for row in seen.value.deals]
+    return [row.ticket for row in seen.value.deals if row.type in TRADES]
 
 
 async def test_an_empty_account_is_believed(attach: Attach) -> None:

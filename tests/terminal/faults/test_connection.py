@@ -30,7 +30,7 @@ async def test_without_a_connection_orders_are_refused_and_afterwards_the_next_o
     desk.end_faults()
     await desk.terminal.ready()
     assert desk.connections()[:1] == ["disconnected"]
-    assert desk.connections()[-1] == "ready"
+    await eventually(lambda: desk.connections()[-1] == "ready", "the report of it")
     await desk.submits(*ACCEPTED)
     await desk.close(sends=1)
 

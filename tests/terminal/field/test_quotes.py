@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamapp.messages.terminal import HelloReply
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.desk import ACCEPTED, Desk
 from tests.terminal.field.conftest import Start
@@ -61,6 +64,21 @@ async def test_with_an_empty_market_watch_the_symbols_of_the_settings_are_select
     await desk.open()
     await desk.submits(*ACCEPTED, symbol="XAUUSD")
     await desk.close(sends=1)
+
+
+async def test_where_nothing_in_market_watch_is_quoted_the_symbol_of_an_order_that_waits_is_selected(
+    start: Start, tmp_path: Path
+) -> None:
+    profile = {"market_watch": [], "symbols": {"*": {"first_tick_ms": NEVER_MS}, "BTCUSD": {"first_tick_ms": 0}}}
+    profiles = tmp_path / "profiles.json"
+    profiles.write_text(json.dumps({"asleep": profile}))
+    desk = await start("--profiles", str(profiles), profile="asleep")
+    await eventually(lambda: "no fresh tick" in "".join(desk.terminal.status().get("reasons", [])), "the cause")
+    desk.epoch = HelloReply.decode(await desk.terminal.request("hello")).epoch
+    waits = await desk.submit(symbol="BTCUSD")
+    await desk.says(waits, *ACCEPTED)
+    await desk.terminal.ready()
+    assert len(desk.orders_of(waits)) == 1
 
 
 # -- a symbol that was hidden

@@ -313,11 +313,11 @@ async def test_a_rejected_order_that_was_executed_all_the_same_is_adopted(journa
 
 
 def operation(deal: int = 5, amount: str = "-5", **fields: Any) -> facts.AccountOperation:
-    return facts.AccountOperation(deal=deal, type="charge", amount=Decimal(amount), **{"time": NOW, **fields})
+    return facts.AccountOperation(deal=deal, type="charge", amount=Decimal(amount), **{"at": NOW, **fields})
 
 
 async def test_money_that_was_booked_without_a_trade_is_reported_once(journal: Journal) -> None:
-    first, again = operation(), operation(amount="-5.00", comment="rewritten", time=NOW + timedelta(hours=1))
+    first, again = operation(), operation(amount="-5.00", comment="rewritten", at=NOW + timedelta(hours=1))
     assert await journal.write(lambda book: book.record_operation(first))
     assert not await journal.write(lambda book: book.record_operation(again))
     assert [(report.kind, report.order_id, report.body) for report in await reports(journal)] == [
@@ -338,8 +338,8 @@ async def test_each_correction_of_such_money_is_reported_under_the_next_revision
 
 async def test_such_money_must_be_in_the_history_that_is_believed(journal: Journal) -> None:
     await journal.write(lambda book: book.record_deal(filled(4, 1001)))
-    for deal, time in ((5, NOW), (6, NOW - timedelta(days=2))):
-        await journal.write(partial(Book.record_operation, body=operation(deal, time=time)))
+    for deal, at in ((5, NOW), (6, NOW - timedelta(days=2))):
+        await journal.write(partial(Book.record_operation, body=operation(deal, at=at)))
     assert (await journal.write(known_deals))[1] == [4, 5]
 
 

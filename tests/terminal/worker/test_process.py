@@ -194,10 +194,15 @@ def test_an_empty_market_watch_gets_what_is_wanted_or_the_brokers_first_symbols(
     assert time_of(worker.look(Look(symbols=tuple(wanted)))) == 50
 
 
-def test_a_market_watch_that_has_symbols_is_left_as_it_is() -> None:
-    broker = Broker(known={"EURUSD": (0, True), "XAUUSD": (0, False)})
+def test_a_market_watch_is_left_as_it_is_if_something_there_is_quoted_and_gets_only_what_is_wanted_if_not() -> None:
+    broker = Broker(known={"EURUSD": (50, True), "GBPUSD": (0, False), "XAUUSD": (0, False)})
     assert worker_at(broker).look(Look(symbols=("XAUUSD",))).selected == ()
-    assert broker.known["XAUUSD"] == (0, False)
+    broker.known["EURUSD"] = (0, True)
+    worker = worker_at(broker)
+    assert worker.look(Look()).selected == ()
+    for _ in range(2):
+        assert worker.look(Look(symbols=("XAUUSD",))).selected == ("XAUUSD",)
+    assert broker.known["GBPUSD"] == (0, False)
 
 
 def test_the_clock_is_read_from_a_symbol_that_trades_when_the_newest_one_has_stopped(

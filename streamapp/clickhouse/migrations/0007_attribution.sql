@@ -11,7 +11,8 @@ ALTER TABLE positions
     ADD COLUMN IF NOT EXISTS opened_at Nullable(DateTime64(6, 'UTC')) CODEC(Delta(8), ZSTD(1)) AFTER rev;
 
 -- What each strategy has made, a row for each UTC day, account, strategy ('': no strategy's) and symbol. A deal counts on its day for the
--- strategy that fill/1 names; a position is won or lost on the day of its last deal, by all that it did to the balance.
+-- strategy that fill/1 names, and what was charged to a position without a trade for the one that opened it; a position is won or lost on
+-- the day of its last deal, by all that it did to the balance.
 CREATE VIEW IF NOT EXISTS pnl_by_strategy AS
 SELECT
     day,
@@ -46,6 +47,24 @@ FROM
         0 AS lost
     FROM executions FINAL
     WHERE NOT busted
+    UNION ALL
+    SELECT
+        toDate(charge.at),
+        charge.account,
+        ifNull(place.strategy, ''),
+        place.symbol,
+        charge.currency,
+        0,
+        if(startsWith(charge.type, 'commission'), charge.amount, 0),
+        0,
+        if(startsWith(charge.type, 'commission'), 0, charge.amount),
+        0,
+        0,
+        0,
+        0
+    FROM (SELECT * FROM account_operations FINAL WHERE type != 'credit') AS charge
+    INNER JOIN (SELECT account, position_id, symbol, strategy FROM positions FINAL) AS place
+        ON charge.account = place.account AND charge.position_id = place.position_id
     UNION ALL
     SELECT
         toDate(at), account, ifNull(strategy, ''), symbol, currency, 0, 0, 0, 0, 0, 0, realized_profit > 0, realized_profit < 0
