@@ -91,11 +91,8 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
     )
     if verdict.decision != "accepted":
         return verdict
-    refusals = (
-        ACCEPTED if not isinstance(new.signal, ExitSignal) else _judge_exit(draft, new.signal),
-        new.approval or ACCEPTED,
-    )
-    return next((refusal for refusal in refusals if refusal != ACCEPTED), verdict)
+    further = (_judge_exit(draft, new.signal) if isinstance(new.signal, ExitSignal) else ACCEPTED, new.approval)
+    return next((each for each in further if each is not None and each != ACCEPTED), verdict)
 
 
 def _judge_exit(draft: Draft, exit_: ExitSignal) -> Verdict:
@@ -197,6 +194,9 @@ def answer_copy(draft: Draft, new: NewSignal, verdict: Verdict, *, order_id: str
     """Tell completion what was decided, if this is one of a signal's copies: it answers when all of them are."""
     if new.weight is None:
         return
+    lots = None
+    if verdict.decision == "accepted" and isinstance(new.signal, Signal):
+        lots = _traded(draft, new, new.signal).volume
     decision = CopyDecision(
         account=new.account,
         weight=new.weight,
@@ -204,9 +204,7 @@ def answer_copy(draft: Draft, new: NewSignal, verdict: Verdict, *, order_id: str
         reason=verdict.reason,
         detail=verdict.detail,
         order_id=order_id,
-        volume=_traded(draft, new, new.signal).volume
-        if verdict.decision == "accepted" and isinstance(new.signal, Signal)
-        else None,
+        volume=lots,
     )
     message = CopyMessage(signal_id=new.signal_id, symbol=new.symbol, copy_=decision, at=at)
     draft.publish(message, trace=new.incoming.trace, copy_of=new.signal_id)
