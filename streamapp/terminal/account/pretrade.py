@@ -172,12 +172,17 @@ def _refuse_volume(volume: Decimal, symbol: SymbolInfo, *, closes_all: bool) -> 
     if closes_all and volume <= largest:  # what a split or another step left: brokers take it whole
         return
     if not smallest <= volume <= largest:
-        # Only of a largest order that is on the grid itself can a volume be made up.
-        parts = largest if volume > largest >= smallest else None
+        parts = largest_volume(symbol) if volume > largest else None
         raise RefusedError("invalid", f"expected {smallest} to {largest} lots, got {volume}", parts)
     # Never rounded: another volume than the one approved is another order.
     if step > 0 and (volume - smallest) % step:
         raise RefusedError("invalid", f"expected a volume of {smallest} and whole steps of {step} lots, got {volume}")
+
+
+def largest_volume(symbol: SymbolInfo) -> Decimal:
+    """Return the most lots that one order may have: ``volume_max``, or less where that is off the grid of volumes."""
+    smallest, largest, step = (number(getattr(symbol, f"volume_{name}")) for name in ("min", "max", "step"))
+    return largest - (largest - smallest) % step if step > 0 and largest > smallest else largest
 
 
 def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepared) -> None:

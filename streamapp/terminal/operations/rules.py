@@ -24,6 +24,7 @@ from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import agrees, is_stale, net_volume
 from streamapp.terminal.account.pretrade import (
     LAST_DATE_S,
+    largest_volume,
     refuse_frozen,
     refuse_implausible,
     refuse_prices,
@@ -300,7 +301,7 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
         symbol=live.symbol, side=OTHER_SIDE[enums.SIDES[live.type]], order_type="market", volume=volume
     )
     assert prepared.symbol is not None
-    largest = _largest(prepared.symbol)
+    largest = largest_volume(prepared.symbol)
     if not context.hedging or (not whole and volume < open_now) or volume > largest:
         if is_stale(live, seen.deals) or (context.within_grace and not agrees(live, seen.deals)):
             return Unknown("the position and its deals do not agree yet")
@@ -317,12 +318,6 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
     modes = fillings(wanted, prepared.symbol, context.denied)
     deviation = context.deviations.get(wanted.symbol)
     return Ask(tuple(build(order, prepared, mode, context.time, deviation) for mode in modes), live.ticket)
-
-
-def _largest(symbol: SymbolInfo) -> Decimal:
-    """Return the most lots that one order may have: ``volume_max``, or less where that is off the grid of volumes."""
-    smallest, largest, step = (number(getattr(symbol, f"volume_{name}")) for name in ("min", "max", "step"))
-    return largest - (largest - smallest) % step if step > 0 and largest > smallest else largest
 
 
 def close_by(request: CloseByRequest, seen: PositionSeen, other: PositionSeen, context: Context) -> Step:
