@@ -84,6 +84,14 @@ async def test_on_a_hedging_account_a_strategy_reduces_and_closes_what_it_opened
     await holds(desk, "hedge", "EURUSD")
 
 
+async def test_a_reverse_is_refused_on_a_hedging_account_and_touches_nothing(desk: Desk) -> None:
+    await filled(desk, "r-open", "hedge", "USDJPY", strategy="r")
+    await desk.send("r-reverse", "hedge", "USDJPY", **(EXIT | {"intent": "reverse", "strategy": "r"}))
+    refused = await eventually(lambda: desk.refusals.get(desk.signal_id("r-reverse")), "the refusal")
+    assert (refused["reason"], "send a close and an open" in refused["detail"]) == ("bad_field", True)
+    await holds(desk, "hedge", "USDJPY", "0.10")
+
+
 async def test_an_exit_that_comes_with_its_entry_closes_it(desk: Desk) -> None:
     await desk.send("q-open", "hedge", "GBPUSD", strategy="quick")
     await desk.send("q-close", "hedge", "GBPUSD", **(EXIT | {"strategy": "quick"}))
@@ -100,6 +108,14 @@ async def test_on_a_netting_account_an_exit_stops_at_zero_and_a_reverse_goes_bey
     await holds(desk, "net", "EURUSD", "0.20")
     await desk.send("n-reverse", "net", **(EXIT | {"intent": "reverse", "strategy": "b"}))
     await holds(desk, "net", "EURUSD", "-0.20")
+    await desk.send("n-reduce", "net", **(EXIT | {"intent": "reduce", "strategy": "b", "volume": "0.05"}))
+    await holds(desk, "net", "EURUSD", "-0.15")
+    await desk.send("n-levels", "net", **(EXIT | {"intent": "modify", "strategy": "b", "stop_loss": "1.5"}))
+
+    async def protected() -> bool:
+        return [Decimal(each["stop_loss"] or 0) for each in await at_broker(desk, "net", "EURUSD")] == [Decimal("1.5")]
+
+    await eventually(protected, "the stop loss of the net position")
     await desk.send("n-flat", "net", **(EXIT | {"strategy": "b"}))
     await holds(desk, "net", "EURUSD")
 
