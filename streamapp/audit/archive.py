@@ -70,6 +70,7 @@ _AT_ONCE = 1000
 _ORDER: TypeAdapter[OrderState] = TypeAdapter(OrderState)
 _DEAL: TypeAdapter[Deal] = TypeAdapter(Deal)
 _TABLES = """
+PRAGMA journal_mode = OFF;
 CREATE TABLE commits (account, number INTEGER, digest, place, PRIMARY KEY (account, number)) WITHOUT ROWID;
 CREATE TABLE facts (account, fact_id, digest, number INTEGER, PRIMARY KEY (account, fact_id)) WITHOUT ROWID;
 CREATE TABLE orders (order_id, account, body, number INTEGER, PRIMARY KEY (order_id, account));

@@ -70,7 +70,8 @@ class Links:
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("")
-        self._db.execute(
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF;"
             "CREATE TABLE links (account, epoch, seq INTEGER, previous_hash, hash, content, place,"
             " PRIMARY KEY (account, epoch, seq, hash, content)) WITHOUT ROWID"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Self
 
@@ -75,8 +76,9 @@ class TopicReader:
             Transient: Kafka is away, or gives nothing of what it says is there.
         """
         try:
-            ends = await self._consumer.end_offsets(self._parts)
-            at = {part: await self._consumer.position(part) for part in self._parts}
+            async with asyncio.timeout(SILENT_S):
+                ends = await self._consumer.end_offsets(self._parts)
+                at = {part: await self._consumer.position(part) for part in self._parts}
             total = self._done + sum(ends[part] - at[part] for part in self._parts)
             left = {part: end for part, end in ends.items() if end > at[part]}
             silent_s = 0.0
@@ -93,10 +95,10 @@ class TopicReader:
                     raise Transient(f"{self._topic}: expected records up to {left}, got none for {SILENT_S:g} s")
                 if self._progress is not None:
                     self._progress(min(self._done, total), total)
-        except KafkaError as error:
+        except (KafkaError, TimeoutError) as error:
             raise self._away(error) from error
 
-    def _away(self, error: KafkaError) -> Transient:
+    def _away(self, error: Exception) -> Transient:
         return Transient(f"{self._topic}: Kafka at {self._kafka} does not answer ({error!r}): is it up?")
 
 

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from streamapp import topics
 from streamapp.audit.agreement import difference
@@ -30,12 +30,14 @@ from streamapp.settings import Role, Settings
 SETTLED_S = 5.0
 """For so long a difference must stand unchanged. A row is in ClickHouse some 1.6 s after its commit."""
 GIVEN_UP_S = 60.0
-"""So long what goes on changing is looked at again; then it is called a difference."""
+"""So long what goes on changing is looked at again without one difference less; then it is called one."""
 _PAUSE_S = 1.0
 CLICKHOUSE, TABLES = "ClickHouse", "tables"
 _CHUNK = 256
-MOST = 1000
-"""Differences between two places that are looked at again and named; of the others only the number is told."""
+MOST_OPEN = 100_000
+"""Differences that are looked at again. Of a busy system with a long archive thousands are in flight at first."""
+MOST_NAMED = 1000
+"""Of all others the number is told."""
 
 _OF_WAREHOUSE: dict[Role, tuple[Kind, ...]] = {
     "both": ("order", "fill", "position", "operation", "decision"),
@@ -65,9 +67,11 @@ class Difference:
 
     def __str__(self) -> str:
         """Return it as one line."""
-        thing = f"{self.kind} {self.key}".strip()
+        if self.kind == "commit":
+            number = "a record" if self.commit is None else f"commit {self.commit}"
+            return f"{number} of {self.account or 'no account'}: {self.detail}"
         commit = "" if self.commit is None else f", commit {self.commit}"
-        return f"{thing} of {self.account or 'no account'}{commit}: {self.detail}"
+        return f"{self.kind} {self.key} of {self.account or 'no account'}{commit}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,6 @@ async def verify(
             TableViews(settings, account) as tables,
         ):
             comparison = _Comparison(archive, reader, warehouse, tables, settings.role)
-            await comparison.read_on()
             await comparison.compare()
             await comparison.settle(settled_s)
             return comparison.verdict()
@@ -135,17 +138,21 @@ class _Comparison:
         self._unnamed = 0
         self._open: dict[_Place, tuple[Difference, float]] = {}  # and since when it has stood unchanged
 
-    async def read_on(self) -> None:
-        async for record in self._reader.read():
-            self._archive.take(record.value, place_of(record))
-
     async def compare(self) -> None:
+        await self._read_on()
         for kind in self._kinds:
+            await self._read_on()  # the archive has grown meanwhile
             ours, theirs = self._archive.entries(kind), self._warehouse.entries(kind)
             async for key, entry, view in side_by_side(ours, theirs):
                 self._note(CLICKHOUSE, kind, key, entry, view)
+        await self._read_on()
         await self._compare_orders()
+        await self._read_on()
         await self._compare_positions()
+
+    async def _read_on(self) -> None:
+        async for record in self._reader.read():
+            self._archive.take(record.value, place_of(record))
 
     async def _compare_orders(self) -> None:
         for entries in _chunks(self._archive.entries("order"), _CHUNK):
@@ -166,15 +173,19 @@ class _Comparison:
 
     async def settle(self, settled_s: float) -> None:
         """Look at what differs again, until it is gone or has stood unchanged for so long."""
-        began_s = time.monotonic()
-        while self._open:
-            now_s = time.monotonic()
-            if now_s - max(since_s for _, since_s in self._open.values()) >= settled_s or now_s - began_s > GIVEN_UP_S:
-                return
+        fewer_s = time.monotonic()
+        self._open = {place: (found, fewer_s) for place, (found, _) in self._open.items()}
+        while self._open and time.monotonic() - fewer_s < GIVEN_UP_S:
+            count = len(self._open)
             await asyncio.sleep(min(_PAUSE_S, settled_s))
-            await self.read_on()
+            await self._read_on()
             for place in list(self._open):
                 await self._look_again(place)
+            now_s = time.monotonic()
+            if all(now_s - since_s >= settled_s for _, since_s in self._open.values()):
+                return
+            if len(self._open) < count:
+                fewer_s = now_s
 
     async def _look_again(self, place: _Place) -> None:
         where, kind, key = place
@@ -200,20 +211,22 @@ class _Comparison:
         known = self._open.get(place)
         if found is None:
             self._open.pop(place, None)
-        elif known is None and len(self._open) >= MOST:
+        elif known is None and len(self._open) >= MOST_OPEN:
             self._unnamed += 1
         elif known is None or known[0] != found:
             self._open[place] = (found, time.monotonic())
 
     def verdict(self) -> Verdict:
-        faults = list(islice(self._archive.faults(), MOST + 1))
-        own = (Difference("commit", each.account, "", "archive", each.commit, each.detail) for each in faults[:MOST])
+        faults = self._archive.faults()
+        own = (Difference("commit", each.account, "", "archive", each.commit, each.detail) for each in faults)
+        every = chain(own, (found for found, _ in self._open.values()))
+        named = tuple(islice(every, MOST_NAMED))
         return Verdict(
             records=self._archive.records,
             commits=self._archive.commits(),
             compared=dict(self._compared),
-            differences=(*own, *(found for found, _ in self._open.values())),
-            unnamed=self._unnamed + (len(faults) > MOST),
+            differences=named,
+            unnamed=self._unnamed + sum(1 for _ in every),
         )
 
 

@@ -43,6 +43,8 @@ def verify(account: Account = None, as_json: Json = False) -> None:
 
     with _progress("archive") as told:
         verdict = asyncio.run(verdict_on(load_settings(), account=account, progress=told))
+    if verdict.agrees and not verdict.records:
+        raise StreamappError(f"expected commits{_of(account)} in the archive, got none")
     if as_json:
         print(json.dumps({"agrees": verdict.agrees} | asdict(verdict)))
     else:
@@ -68,13 +70,16 @@ def verify_log(
         links = in_clickhouse(settings, account) if clickhouse else in_kafka(settings, account, told)
         log = asyncio.run(_chains(links))
     if not log.chains and not log.unreadable:
-        of_whom = "" if account is None else f" of account {account}"
-        raise StreamappError(f"expected entries{of_whom} in the broker log, got none")
+        raise StreamappError(f"expected entries{_of(account)} in the broker log, got none")
     if as_json:
         print(json.dumps({"intact": log.is_intact} | asdict(log)))
     else:
         _show_log(log)
     raise typer.Exit(0 if log.is_intact else 1)
+
+
+def _of(account: str | None) -> str:
+    return "" if account is None else f" of account {account}"
 
 
 @dataclass(frozen=True)
@@ -110,11 +115,12 @@ def _show_verdict(verdict: Verdict) -> None:
     if verdict.agrees:
         console.print(f"[green]✓[/] archive, tables and ClickHouse agree: {read}", soft_wrap=True)
         return
-    console.print(f"[red]✗[/] {len(verdict.differences)} differences: {read}", soft_wrap=True)
+    count = len(verdict.differences) + verdict.unnamed
+    console.print(f"[red]✗[/] {count} differences: {read}", soft_wrap=True)
     for difference in verdict.differences:
         console.print(f"  {difference}", soft_wrap=True, markup=False)
     if verdict.unnamed:
-        console.print(f"  and {verdict.unnamed} or more that are not named", soft_wrap=True)
+        console.print(f"  and {verdict.unnamed} more", soft_wrap=True)
 
 
 def _show_log(log: _Log) -> None:

@@ -51,6 +51,9 @@ async def test_a_stack_agrees_also_while_orders_are_in_flight(stack: OwnStack) -
     # Orders and positions are compared twice: with the tables and with ClickHouse.
     assert verdict["compared"]["order"] == 2 * outcome.orders
     assert verdict["compared"]["fill"] == len(outcome.evidence.archive.fills)
+    nobody = await run(stack, "verify", "--account", "nobody-else")
+    assert nobody.returncode == 2
+    assert "expected commits of account nobody-else in the archive, got none" in nobody.stderr
     for place in ((), ("--clickhouse",)):
         done = await run(stack, "audit", "verify", *place)
         assert (done.returncode, done.stderr) == (0, "")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from streamapp.audit.verify import verify
 from streamapp.domain.identifiers import order_id_for
 from streamapp.local.own import OwnStack
 from tests.roles.foreign import DEADLINE_S, Connector, Ears, Habit
@@ -178,3 +179,12 @@ async def test_a_broken_answer_stops_nothing(desk: Desk) -> None:
     for payload in (b"not json", b"[]", b"{}", b'{"volume": NaN}'):
         await desk.ears._client.publish("broker.fill.EURUSD", payload)
     await desk.told("filled", await desk.approve("EURUSD"))
+
+
+async def test_what_somebody_else_executed_is_the_same_in_archive_tables_and_clickhouse(desk: Desk) -> None:
+    await desk.told("filled", await desk.approve("EURUSD"))
+    verdict = await verify(desk.stack.settings)
+    # A connector that said a fill again with another time has contradicted itself, and that is all there is.
+    assert [str(each) for each in verdict.differences if "has another content than in commit" not in each.detail] == []
+    assert verdict.compared["order"]
+    assert verdict.compared["fill"]
