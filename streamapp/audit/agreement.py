@@ -25,6 +25,7 @@ def disagreements(evidence: Evidence) -> list[str]:
     letter.
     """
     found = [
+        *evidence.archive.faults,
         *_orders_differ(evidence.archive, evidence.tables),
         *_orders_differ(evidence.archive, evidence.warehouse),
         # A revision that changed neither status nor volume is not published, so the newest one on NATS may be an older

@@ -10,7 +10,7 @@ import hashlib
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -55,12 +55,18 @@ class Entry(NamedTuple):
     commit: int
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True)
+class Fault:
     """What is wrong with the archive itself. ``commit`` is None where a record can't be read."""
 
     account: str
     commit: int | None
     detail: str
+
+    def __str__(self) -> str:
+        """Return it as one line."""
+        number = "a record" if self.commit is None else f"commit {self.commit}"
+        return f"{number} of {self.account or 'no account'}: {self.detail}"
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -115,13 +114,14 @@ class DeadLetterView:
 
 @dataclass(frozen=True)
 class Witness:
-    """Everything that one place knows."""
+    """Everything that one place knows; ``faults`` are what contradicts itself there, in sentences."""
 
     name: str
     orders: dict[str, OrderView] = field(default_factory=dict)
     fills: dict[str, FillView] = field(default_factory=dict)
     positions: dict[tuple[str, int], PositionView] = field(default_factory=dict)
     operations: dict[str, OperationView] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def order_view(row: dict[str, Any]) -> OrderView:
         average_price=_plain(row["average_price"]),
         rev=row["rev"],
         magic=int(row["magic"]),
-        asked=parameters_hash(_parameters(row)),
+        asked=parameters_hash(OrderParameters.model_validate(row)),
         digest=row["facts_digest"],
     )
 
@@ -278,13 +278,6 @@ def decision_view(row: dict[str, Any]) -> DecisionView:
         row["reason"] or None,
         row["order_id"] or None,
     )
-
-
-def _parameters(row: dict[str, Any]) -> OrderParameters:
-    # The ClickHouse driver gives times in UTC without saying so.
-    end = row["expiration"]
-    known = end.replace(tzinfo=UTC) if isinstance(end, datetime) and end.tzinfo is None else end
-    return OrderParameters.model_validate(row | {"expiration": known})
 
 
 def _plain(value: Any) -> Decimal | None:

@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -120,7 +121,8 @@ async def archive_witness(settings: Settings) -> Witness:
         async with TopicReader(settings, topics.ARCHIVE) as reader:
             async for record in reader.read():
                 archive.take(record.value, place_of(record))
-        return _witness("archive", {kind: {e.key: e.view for e in archive.entries(kind)} for kind in KEYS})
+        known = {kind: {each.key: each.view for each in archive.entries(kind)} for kind in KEYS}
+        return replace(_witness("archive", known), faults=tuple(map(str, archive.faults())))
     finally:
         archive.close()
 

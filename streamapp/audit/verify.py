@@ -21,7 +21,7 @@ from itertools import chain, islice
 
 from streamapp import topics
 from streamapp.audit.agreement import difference
-from streamapp.audit.archive import ArchiveFold, Entry, Key, Kind
+from streamapp.audit.archive import ArchiveFold, Entry, Fault, Key, Kind
 from streamapp.audit.evidence import PositionView, View
 from streamapp.audit.places import TableViews, WarehouseRows
 from streamapp.audit.topic import Progress, TopicReader, place_of
@@ -37,7 +37,7 @@ _CHUNK = 256
 MOST_OPEN = 100_000
 """Differences that are looked at again. Of a busy system with a long archive thousands are in flight at first."""
 MOST_NAMED = 1000
-"""Of all others the number is told."""
+"""Faults, and differences; of all others the number is told."""
 
 _OF_WAREHOUSE: dict[Role, tuple[Kind, ...]] = {
     "both": ("order", "fill", "position", "operation", "decision"),
@@ -48,17 +48,16 @@ _OF_WAREHOUSE: dict[Role, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing about which the archive and another place do not say the same, or that is wrong in the archive itself.
+    """One thing about which the archive and another place do not say the same.
 
     Attributes:
-        kind: order, fill, position, operation, decision, or commit, for what is wrong in the archive.
-        key: What it is known by, in words; empty for a commit.
-        place: ``ClickHouse``, ``tables`` or ``archive``.
-        commit: The commit that changed it last, or that is missing; None where the archive does not have it.
+        key: What it is known by within its account, in words.
+        place: ``ClickHouse`` or ``tables``.
+        commit: The commit that changed it last; None where the archive does not have it.
         detail: What the archive has and what is there.
     """
 
-    kind: Kind | str
+    kind: Kind
     account: str
     key: str
     place: str
@@ -67,27 +66,34 @@ class Difference:
 
     def __str__(self) -> str:
         """Return it as one line."""
-        if self.kind == "commit":
-            number = "a record" if self.commit is None else f"commit {self.commit}"
-            return f"{number} of {self.account or 'no account'}: {self.detail}"
         commit = "" if self.commit is None else f", commit {self.commit}"
         return f"{self.kind} {self.key} of {self.account or 'no account'}{commit}: {self.detail}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was read, what was compared, and all that differs; ``unnamed`` counts what was too much to be named."""
+    """What was read and what was compared; what is wrong in the archive itself, and where it and another place differ.
+
+    ``commits`` counts those of each account, ``compared`` the things of each kind in each place that was asked, and
+    ``unnamed`` the faults and differences that were too many to be named.
+    """
 
     records: int
     commits: dict[str, int]
     compared: dict[str, int]
+    faults: tuple[Fault, ...]
     differences: tuple[Difference, ...]
     unnamed: int
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing differs."""
-        return not (self.differences or self.unnamed)
+        """Whether nothing is wrong and nothing differs."""
+        return not self.count
+
+    @property
+    def count(self) -> int:
+        """How much is wrong or differs."""
+        return len(self.faults) + len(self.differences) + self.unnamed
 
 
 _Place = tuple[str, Kind, Key]
@@ -217,16 +223,14 @@ class _Comparison:
             self._open[place] = (found, time.monotonic())
 
     def verdict(self) -> Verdict:
-        faults = self._archive.faults()
-        own = (Difference("commit", each.account, "", "archive", each.commit, each.detail) for each in faults)
-        every = chain(own, (found for found, _ in self._open.values()))
-        named = tuple(islice(every, MOST_NAMED))
+        faults, differences = self._archive.faults(), iter(self._open.values())
         return Verdict(
             records=self._archive.records,
             commits=self._archive.commits(),
             compared=dict(self._compared),
-            differences=named,
-            unnamed=self._unnamed + sum(1 for _ in every),
+            faults=tuple(islice(faults, MOST_NAMED)),
+            differences=tuple(found for found, _ in islice(differences, MOST_NAMED)),
+            unnamed=self._unnamed + sum(1 for _ in chain(faults, differences)),
         )
 
 

@@ -115,10 +115,9 @@ def _show_verdict(verdict: Verdict) -> None:
     if verdict.agrees:
         console.print(f"[green]✓[/] archive, tables and ClickHouse agree: {read}", soft_wrap=True)
         return
-    count = len(verdict.differences) + verdict.unnamed
-    console.print(f"[red]✗[/] {count} differences: {read}", soft_wrap=True)
-    for difference in verdict.differences:
-        console.print(f"  {difference}", soft_wrap=True, markup=False)
+    console.print(f"[red]✗[/] {verdict.count} differences: {read}", soft_wrap=True)
+    for each in (*verdict.faults, *verdict.differences):
+        console.print(f"  {each}", soft_wrap=True, markup=False)
     if verdict.unnamed:
         console.print(f"  and {verdict.unnamed} more", soft_wrap=True)
 

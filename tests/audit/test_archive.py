@@ -184,7 +184,7 @@ def test_any_commit_that_is_missing_is_named(count: int, data: st.DataObject) ->
 def test_several_commits_that_are_missing_are_one_fault_and_each_account_counts_by_itself() -> None:
     records = [commit(1), commit(5), commit(1, account="other"), commit(2, account="other")]
     with archive_of(records) as archive:
-        assert list(archive.faults()) == [Fault("demo", 2, "missing: expected commit 2 to 4, got 5 after 1")]
+        assert list(map(str, archive.faults())) == ["commit 2 of demo: missing: expected commit 2 to 4, got 5 after 1"]
         assert archive.commits() == {"demo": 2, "other": 2}
 
 
@@ -210,7 +210,7 @@ def test_a_record_that_is_no_commit_is_named_and_disturbs_nothing() -> None:
     with archive_of([commit(1, created("1")), b"{", commit(2, filled(9, "1"))]) as archive:
         [fault] = archive.faults()
         assert (fault.account, fault.commit) == ("", None)
-        assert fault.detail.startswith("offset 1: expected commit/1, got what is not_json")
+        assert str(fault).startswith("a record of no account: offset 1: expected commit/1, got what is not_json")
         assert len(views(archive, "fill")) == 1
 
 

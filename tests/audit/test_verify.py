@@ -43,11 +43,6 @@ def test_what_differs_is_named_with_account_order_commit_and_both_values() -> No
     assert str(found) == f"order o1 of a, commit 3: {detail}"
 
 
-def test_what_is_wrong_in_the_archive_itself_is_named_by_its_commit() -> None:
-    assert str(Difference("commit", "a", "", "archive", 3, "missing")) == "commit 3 of a: missing"
-    assert str(Difference("commit", "", "", "archive", None, "unread")) == "a record of no account: unread"
-
-
 def test_what_is_in_one_place_only_is_named() -> None:
     position = PositionView("a", 4, Decimal("0.1"))
     missing = difference_at("tables", "position", ("a", 4), Entry(("a", 4), position, 9), None)

@@ -185,6 +185,7 @@ async def test_what_somebody_else_executed_is_the_same_in_archive_tables_and_cli
     await desk.told("filled", await desk.approve("EURUSD"))
     verdict = await verify(desk.stack.settings)
     # A connector that said a fill again with another time has contradicted itself, and that is all there is.
-    assert [str(each) for each in verdict.differences if "has another content than in commit" not in each.detail] == []
+    assert [str(fault) for fault in verdict.faults if "has another content than in commit" not in fault.detail] == []
+    assert verdict.differences == ()
     assert verdict.compared["order"]
     assert verdict.compared["fill"]
