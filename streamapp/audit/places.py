@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Self, get_args
 from urllib.parse import quote
@@ -32,6 +33,8 @@ _PAGE = 5000
 _AT_ONCE = 16
 """Questions to a worker at a time: it has orders to send."""
 _DEADLINE_S = 30.0
+_PATIENCE_S, _PAUSE_S = 30.0, 1.0
+"""As long as a restart takes, or a rebalance after a worker was lost."""
 _OPEN = tuple(status for status in get_args(Status) if status not in FINAL_STATUSES)
 
 
@@ -105,7 +108,7 @@ class TableViews:
     """The rows of all trading workers, as the web views of the first one answer for them.
 
     Raises (every method):
-        Transient: a worker that might know it does not answer.
+        Transient: a worker that might know it does not answer, or not for half a minute if it has before.
     """
 
     def __init__(self, settings: Settings, account: str | None = None) -> None:
@@ -113,6 +116,7 @@ class TableViews:
         self._base = f"http://127.0.0.1:{settings.ports.trading()}"
         self._filter = {} if account is None else {"account": account}
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._has_answered = False
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
@@ -146,7 +150,23 @@ class TableViews:
         return None if answer is None or by == CLICKHOUSE else order_view(answer)
 
     async def _ask(self, path: str, query: dict[str, str]) -> tuple[dict[str, Any] | None, str | None]:
-        """Return the answer and who gave it; None where nobody knows of it."""
+        """Return the answer and who gave it; None where nobody knows of it.
+
+        A worker that has answered is asked again for a while: it may be restarted, or partitions may move.
+        """
+        until_s = time.monotonic() + (_PATIENCE_S if self._has_answered else 0.0)
+        while True:
+            try:
+                found = await self._ask_once(path, query)
+            except Transient:
+                if time.monotonic() >= until_s:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                self._has_answered = True
+                return found
+
+    async def _ask_once(self, path: str, query: dict[str, str]) -> tuple[dict[str, Any] | None, str | None]:
         try:
             async with self._http.get(path, params=query) as answer:
                 body, by = await answer.json(), answer.headers.get(ANSWERED_BY)

@@ -110,6 +110,16 @@ async def test_a_fill_that_is_said_twice_counts_once(desk: Desk) -> None:
     assert order["filled_volume"] == "0.10"
 
 
+async def test_what_somebody_else_executed_is_the_same_in_archive_tables_and_clickhouse(desk: Desk) -> None:
+    await desk.told("filled", await desk.approve("EURUSD"))
+    verdict = await verify(desk.stack.settings)
+    # A connector that said a fill again with another time has contradicted itself, and that is all there is.
+    assert [str(fault) for fault in verdict.faults if "has another content than in commit" not in fault.detail] == []
+    assert verdict.differences == ()
+    assert verdict.compared["order"]
+    assert verdict.compared["fill"]
+
+
 async def test_a_limit_order_is_asked_for_with_its_price_and_lifetime_and_ends_with_what_was_filled(desk: Desk) -> None:
     expiration = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     limit: dict[str, Any] = {"order_type": "limit", "price": "1.36", "time_in_force": "until", "expiration": expiration}
@@ -179,13 +189,3 @@ async def test_a_broken_answer_stops_nothing(desk: Desk) -> None:
     for payload in (b"not json", b"[]", b"{}", b'{"volume": NaN}'):
         await desk.ears._client.publish("broker.fill.EURUSD", payload)
     await desk.told("filled", await desk.approve("EURUSD"))
-
-
-async def test_what_somebody_else_executed_is_the_same_in_archive_tables_and_clickhouse(desk: Desk) -> None:
-    await desk.told("filled", await desk.approve("EURUSD"))
-    verdict = await verify(desk.stack.settings)
-    # A connector that said a fill again with another time has contradicted itself, and that is all there is.
-    assert [str(fault) for fault in verdict.faults if "has another content than in commit" not in fault.detail] == []
-    assert verdict.differences == ()
-    assert verdict.compared["order"]
-    assert verdict.compared["fill"]
