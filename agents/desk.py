@@ -179,9 +179,9 @@ class Desk:
         if partition in self._store.owned:
             self._lanes.put(account, Item(new, partition, self._generation))
 
-    def tidy(self, account: str) -> None:
-        """Let the account's lane empty its durable outbox, should all be said by then."""
-        self._lanes.put(account, Item(Tidy(), self._partition_of(account), self._generation))
+    def tidy(self, account: str, partition: int) -> None:
+        """Let the account's lane empty its durable outbox in ``partition``, should all be said by then."""
+        self._lanes.put(account, Item(Tidy(), partition, self._generation))
 
     @property
     def is_busy(self) -> bool:
@@ -292,6 +292,9 @@ class Desk:
         )
 
     async def _commit(self, account: str, partition: int, items: list[Item], decided: Decided) -> None:
+        if not account and not decided.rows:
+            await self._say_aside(partition, items, decided)
+            return
         kinds = {kind_of(item.new) for item in items if not isinstance(item.new, Tidy)}
         now = self._clock()
         says = bool(decided.facts or decided.publications)
@@ -322,6 +325,17 @@ class Desk:
             self._outbox.say(account, partition, number, commit, decided.publications)
         for effect in decided.effects:
             self._carry_out(effect)
+        self._count(decided)
+        await _finish(items)
+
+    async def _say_aside(self, partition: int, items: list[Item], decided: Decided) -> None:
+        """Say what is no account's, which no row keeps: its records are finished when everybody has it."""
+        work: list[Awaitable[Any]] = []
+        if decided.publications:
+            work.append(self._outbox.say_aside(partition, decided.publications, self._clock()))
+        if decided.letters:
+            work.append(self._producer.send_all(_records(decided.letters)))
+        await asyncio.gather(*work)
         self._count(decided)
         await _finish(items)
 

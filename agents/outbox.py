@@ -71,7 +71,7 @@ class Outbox:
     Args:
         producer: To the archive; a producer of its own, so that no commit waits behind words.
         publish: Hands a commit to the publisher, which calls :meth:`published` when JetStream has all of it.
-        tidy: Called with an account whose lane should empty its durable outbox.
+        tidy: Called with an account whose lane should empty its durable outbox, and the partition that has it.
         on_failure: What to do when the archive refuses, or does not answer; ends the process.
     """
 
@@ -79,7 +79,7 @@ class Outbox:
         self,
         producer: Producer,
         publish: Callable[[Unsaid], None],
-        tidy: Callable[[str], None],
+        tidy: Callable[[str, int], None],
         *,
         on_failure: Callable[[str], None] = leave,
         timeout_s: float = ACK_TIMEOUT_S,
@@ -255,7 +255,7 @@ class Outbox:
         known.moved.set()
         if not known.unsaid:
             known.stop_tidying()
-            known.tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy, unsaid.account)
+            known.tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy, unsaid.account, unsaid.partition)
 
 
 def _copy_record(publication: Publication) -> Record:

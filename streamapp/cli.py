@@ -7,7 +7,19 @@ import sys
 
 import typer
 
-from streamapp.commands import account, conformance, demo, init, orders, report, signals, stack, status, terminals
+from streamapp.commands import (
+    account,
+    conformance,
+    demo,
+    init,
+    orders,
+    report,
+    signals,
+    stack,
+    status,
+    terminals,
+    verify,
+)
 from streamapp.errors import StreamappError
 from streamapp.parts import missing_part
 
@@ -19,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for commands in (init, stack, demo, signals, orders, report, account, status, terminals, conformance):
+for commands in (init, stack, demo, signals, orders, report, verify, account, status, terminals, conformance):
     commands.register(app)
 
 

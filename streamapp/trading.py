@@ -67,7 +67,7 @@ def build(settings: Settings) -> Trading:
     words = ClientProducer(settings.kafka_bootstrap, client_id, linger_ms=ARCHIVE_LINGER_MS)
     broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
-    outbox = Outbox(words, saying.feed, lambda account: desk.tidy(account))  # noqa: PLW0108  it is made below
+    outbox = Outbox(words, saying.feed, lambda *place: desk.tidy(*place))  # noqa: PLW0108  it is made below
     publisher = Publisher(
         JetStreamOutlet(lambda: messaging.client, settings.nats.publish_timeout_s),
         subjects.origin(settings.deployment, settings.role),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import fields
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
 from streamapp import subjects
-from streamapp.audit.evidence import Evidence, OrderView, PositionView, SentView, Witness
+from streamapp.audit.evidence import Evidence, OrderView, PositionView, SentView, View, Witness
 from streamapp.domain.vocabulary import FINAL_STATUSES
 
 CLOSING = "close:"
@@ -24,17 +25,19 @@ def disagreements(evidence: Evidence) -> list[str]:
     letter.
     """
     found = [
-        *_orders_differ(evidence.archive, evidence.tables, with_rev=True),
-        *_orders_differ(evidence.archive, evidence.warehouse, with_rev=True),
+        *evidence.archive.faults,
+        *_orders_differ(evidence.archive, evidence.tables),
+        *_orders_differ(evidence.archive, evidence.warehouse),
         # A revision that changed neither status nor volume is not published, so the newest one on NATS may be an older
         # one.
-        *_orders_differ(evidence.archive, evidence.nats, with_rev=False),
+        *_orders_differ(evidence.archive, evidence.nats, but=("detail", "rev", "digest")),
         *_differ("fill", evidence.archive, evidence.warehouse, attrgetter("fills")),
         *_differ("fill", evidence.archive, evidence.nats, attrgetter("fills")),
         *_differ("operation", evidence.archive, evidence.warehouse, attrgetter("operations")),
         *_differ("operation", evidence.archive, evidence.nats, attrgetter("operations")),
-        *_differ("position", evidence.warehouse, evidence.tables, attrgetter("positions")),
-        *_differ("position", evidence.warehouse, evidence.nats, attrgetter("positions")),
+        *_differ("position", evidence.archive, evidence.tables, attrgetter("positions")),
+        *_differ("position", evidence.archive, evidence.warehouse, attrgetter("positions")),
+        *_differ("position", evidence.archive, evidence.nats, attrgetter("positions")),
         *_decisions_differ(evidence),
         *_answers_differ(evidence),
     ]
@@ -63,32 +66,30 @@ def doubts(evidence: Evidence) -> list[OrderView]:
     return [order for order in unsettled(evidence) if order.detail == "in_doubt"]
 
 
-def _orders_differ(truth: Witness, other: Witness, *, with_rev: bool) -> Iterator[str]:
+def difference(ours: View, theirs: View, *, but: Collection[str] = ()) -> str | None:
+    """Return in which fields two views of one thing differ and how, ours first; None if they are the same.
+
+    Args:
+        ours: One view.
+        theirs: Another of the same kind.
+        but: Fields in which they may differ.
+    """
+    differ = [
+        f"{each.name} {getattr(ours, each.name)} / {getattr(theirs, each.name)}"
+        for each in fields(ours)
+        if each.name not in but and getattr(ours, each.name) != getattr(theirs, each.name)
+    ]
+    return ", ".join(differ) or None
+
+
+def _orders_differ(truth: Witness, other: Witness, *, but: Collection[str] = ()) -> Iterator[str]:
     for order_id in sorted(truth.orders.keys() | other.orders.keys()):
         ours, theirs = truth.orders.get(order_id), other.orders.get(order_id)
         if ours is None or theirs is None:
             knows, knows_not = (other, truth) if ours is None else (truth, other)
             yield f"order {order_id}: known to {knows.name}, not to {knows_not.name}"
-        elif (difference := _order_difference(ours, theirs, with_rev=with_rev)) is not None:
-            yield f"order {order_id}: {truth.name} and {other.name} differ: {difference}"
-
-
-def _order_difference(ours: OrderView, theirs: OrderView, *, with_rev: bool) -> str | None:
-    names = (
-        "account",
-        "signal_id",
-        "status",
-        "filled_volume",
-        "average_price",
-        "asked",
-        *(("detail", "rev") if with_rev else ()),
-    )
-    differ = [
-        f"{name} {getattr(ours, name)} / {getattr(theirs, name)}"
-        for name in names
-        if getattr(ours, name) != getattr(theirs, name)
-    ]
-    return ", ".join(differ) or None
+        elif (found := difference(ours, theirs, but=but)) is not None:
+            yield f"order {order_id}: {truth.name} and {other.name} differ: {found}"
 
 
 def _differ(what: str, truth: Witness, other: Witness, known: Callable[[Witness], dict[Any, Any]]) -> Iterator[str]:

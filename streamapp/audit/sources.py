@@ -9,13 +9,13 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from nats.aio.client import Client
@@ -24,6 +24,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from streamapp import topics
 from streamapp.audit.agreement import disagreements, unsettled
+from streamapp.audit.archive import KEYS, ArchiveFold, Key, Kind
 from streamapp.audit.evidence import (
     DeadLetterView,
     DecisionView,
@@ -35,20 +36,18 @@ from streamapp.audit.evidence import (
     PositionView,
     SentView,
     Witness,
+    fill_view,
+    operation_view,
+    order_view,
+    position_view,
 )
-from streamapp.clickhouse.client import open_client
-from streamapp.domain import facts as f
-from streamapp.domain.fold import apply, deal_of
-from streamapp.domain.identifiers import fill_id_for, magic_of
-from streamapp.domain.orders import Deal, OrderState
-from streamapp.domain.parameters import OrderParameters, parameters_hash
-from streamapp.domain.status import average_price_of, detail_of, filled_of, status_of
+from streamapp.audit.places import TableViews, WarehouseRows
+from streamapp.audit.topic import TopicReader, place_of
+from streamapp.domain.identifiers import fill_id_for
 from streamapp.errors import StreamappError
-from streamapp.messages.commit import CommitMessage
 from streamapp.settings import Settings
 from streamapp.subjects import EXECUTION_IN, EXECUTION_OUT
 
-_READ_DEADLINE_S = 30.0
 _AWAY = (aiohttp.ClientError, OSError, TimeoutError, StreamappError, KafkaError, NatsError, ClickHouseError)
 """What a witness that is being restarted raises: it is asked again."""
 
@@ -70,7 +69,7 @@ async def gather_evidence(settings: Settings, nats: Client, sent: Sequence[SentV
         decisions=decisions,
         accepted=answers["accepted/1"],
         refused=answers["refused/1"],
-        dead_letters=tuple(map(_dead_letter_view, await read_topic(settings, topics.DEAD_LETTERS))),
+        dead_letters=await _dead_letters(settings),
         ledger=ledger,
         ledger_operations=operations,
         sent=tuple(sent),
@@ -105,34 +104,9 @@ async def settled_evidence(
         await asyncio.sleep(1.0)
 
 
-async def read_topic(settings: Settings, topic: str) -> list[ConsumerRecord]:
-    """Return every record with a value of a topic up to the end it has now, partition by partition.
-
-    Raises:
-        TimeoutError: the topic could not be read to its end.
-    """
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    try:
-        await consumer.start()
-        parts = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
-        ends = await consumer.end_offsets(parts)
-        consumer.assign(parts)
-        async with asyncio.timeout(_READ_DEADLINE_S):
-            return await _up_to(consumer, {part: end for part, end in ends.items() if end})
-    finally:
-        await consumer.stop()
-
-
-async def _up_to(consumer: AIOKafkaConsumer, left: dict[TopicPartition, int]) -> list[ConsumerRecord]:
-    found: list[ConsumerRecord] = []
-    while left:
-        for part, records in (await consumer.getmany(timeout_ms=500)).items():
-            found += [record for record in records if record.value is not None]
-            if part in left and await consumer.position(part) >= left[part]:
-                del left[part]
-    return found
+async def _dead_letters(settings: Settings) -> tuple[DeadLetterView, ...]:
+    async with TopicReader(settings, topics.DEAD_LETTERS) as reader:
+        return tuple([_dead_letter_view(record) async for record in reader.read()])
 
 
 def _dead_letter_view(record: ConsumerRecord) -> DeadLetterView:
@@ -141,58 +115,16 @@ def _dead_letter_view(record: ConsumerRecord) -> DeadLetterView:
 
 
 async def archive_witness(settings: Settings) -> Witness:
-    """Return the orders, fills and operations that the archive makes, by our own fold."""
-    states: dict[tuple[str, str], OrderState] = {}
-    owners: dict[str, str | None] = {}
-    deals: dict[str, Deal] = {}
-    operations: dict[str, f.AccountOperation] = {}
-    seen: set[str] = set()
-    commits = [CommitMessage.decode(record.value) for record in await read_topic(settings, topics.ARCHIVE)]
-    for fact in (fact for commit in commits for fact in commit.facts):
-        if isinstance(fact.body, f.Filled | f.FillCorrected | f.FillBusted):
-            number, said = deal_of(fact)
-            fill_id = fill_id_for(fact.account, number)
-            owners[fill_id] = fact.order_id
-            deals[fill_id] = deals.get(fill_id, Deal()).merged(said)
-        if isinstance(fact.body, f.AccountOperation):
-            key = fill_id_for(fact.account, fact.body.deal)
-            operations[key] = max(operations.get(key, fact.body), fact.body, key=lambda body: body.revision)
-        if fact.order_id is not None and fact.fact_id not in seen:
-            place = (fact.account, fact.order_id)
-            states[place] = apply(states.get(place, OrderState()), fact)
-        seen.add(fact.fact_id)
-    fills = (deal_view(fill_id, owners[fill_id], deal) for fill_id, deal in deals.items())
-    return Witness(
-        "archive",
-        {key[1]: _view_of(*key, state) for key, state in states.items()},
-        {fill.fill_id: fill for fill in fills if fill is not None},
-        operations={key: operation_view(body.model_dump()) for key, body in operations.items()},
-    )
-
-
-def deal_view(fill_id: str, order_id: str | None, deal: Deal) -> FillView | None:
-    """Return a deal as it counts now, None if it was never seen."""
-    filled = deal.filled
-    if filled is None:
-        return None
-    volume = filled.volume.normalize() if deal.stands else Decimal(0)
-    return FillView(fill_id, order_id, filled.position_id, volume, filled.price.normalize())
-
-
-def _view_of(account: str, order_id: str, state: OrderState) -> OrderView:
-    created = state.created
-    return OrderView(
-        order_id=order_id,
-        account=account,
-        signal_id=created.signal_id if created else "",
-        status=status_of(state),
-        detail=detail_of(state),
-        filled_volume=filled_of(state).normalize(),
-        average_price=_plain(average_price_of(state)),
-        rev=len(state.facts),
-        magic=magic_of(order_id),
-        asked="" if state.parameters is None else parameters_hash(state.parameters),
-    )
+    """Return what the archive makes, by our own fold."""
+    archive = ArchiveFold()
+    try:
+        async with TopicReader(settings, topics.ARCHIVE) as reader:
+            async for record in reader.read():
+                archive.take(record.value, place_of(record))
+        known = {kind: {each.key: each.view for each in archive.entries(kind)} for kind in KEYS}
+        return replace(_witness("archive", known), faults=tuple(map(str, archive.faults())))
+    finally:
+        archive.close()
 
 
 async def nats_witness_of(nats: Client) -> tuple[Witness, Counter[str]]:
@@ -249,60 +181,32 @@ async def read_stream(nats: Client, stream: str) -> AsyncIterator[tuple[str, dic
 
 async def warehouse_witness(settings: Settings) -> tuple[Witness, tuple[DecisionView, ...]]:
     """Return what ClickHouse holds, newest revisions only."""
-    client = await open_client(settings)
+    rows = WarehouseRows(settings)
     try:
-        orders = await _rows(client, "SELECT * FROM {db}.orders FINAL", settings)
-        fills = await _rows(client, "SELECT * FROM {db}.executions FINAL", settings)
-        positions = await _rows(client, "SELECT * FROM {db}.positions FINAL", settings)
-        operations = await _rows(client, "SELECT * FROM {db}.account_operations FINAL", settings)
-        decisions = await _rows(client, "SELECT * FROM {db}.signals FINAL", settings)
+        known = {kind: {key: view async for key, view in rows.entries(kind)} for kind in KEYS}
     finally:
-        await client.close()
-    return (
-        Witness(
-            "ClickHouse",
-            {row["order_id"]: order_view(row) for row in orders},
-            {row["fill_id"]: fill_view(row) for row in fills},
-            _open_only(position_view(row) for row in positions),
-            {fill_id_for(row["account"], row["deal"]): operation_view(row) for row in operations},
-        ),
-        tuple(
-            DecisionView(
-                row["account"],
-                row["signal_id"],
-                row["stream_seq"],
-                row["decision"],
-                row["reason"] or None,
-                row["order_id"] or None,
-            )
-            for row in decisions
-        ),
-    )
-
-
-async def _rows(client: Any, query: str, settings: Settings) -> list[dict[str, Any]]:
-    result = await client.query(query.format(db=settings.clickhouse.database))
-    return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+        await rows.close()
+    decisions = (view for view in known["decision"].values() if isinstance(view, DecisionView))
+    return _witness("ClickHouse", known), tuple(decisions)
 
 
 async def tables_witness(settings: Settings, order_ids: Iterable[str]) -> Witness:
     """Return what the trading workers' tables say through the web views."""
-    base = f"http://127.0.0.1:{settings.ports.trading()}"
-    async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=_READ_DEADLINE_S)) as http:
-        limit = asyncio.Semaphore(16)
-
-        async def one(order_id: str) -> OrderView | None:
-            async with limit, http.get(f"/orders/{order_id}") as answer:
-                return order_view(await answer.json()) if answer.status == 200 else None
-
-        orders = [order for order in await asyncio.gather(*map(one, order_ids)) if order]
-        async with http.get("/positions") as answer:
-            # A worker that is not ready yet answers 503: then nothing is known, and the witnesses differ.
-            positions = [position_view(item) for item in (await answer.json()).get("positions", ())]
+    async with TableViews(settings) as tables:
+        found = await tables.orders(list(order_ids))
+        positions = await tables.positions()
     return Witness(
-        "tables",
-        {order.order_id: order for order in orders},
-        positions=_open_only(positions),
+        "tables", {order.order_id: order for order in found if order is not None}, positions=_open_only(positions)
+    )
+
+
+def _witness(name: str, known: Mapping[Kind, Mapping[Key, Any]]) -> Witness:
+    return Witness(
+        name,
+        {view.order_id: view for view in known["order"].values()},
+        {view.fill_id: view for view in known["fill"].values()},
+        _open_only(known["position"].values()),
+        {fill_id_for(*key): view for key, view in known["operation"].items()},  # type: ignore[arg-type]  # account, deal
     )
 
 
@@ -333,56 +237,6 @@ async def ledger_of(settings: Settings) -> tuple[tuple[LedgerEntry, ...] | None,
     return entries, {fill_id_for(row["account"], row["ticket"]): operation_view(row) for row in operations}
 
 
-def order_view(row: dict[str, Any]) -> OrderView:
-    """Return the view of an order/1 message or row."""
-    return OrderView(
-        order_id=row["order_id"],
-        account=row["account"],
-        signal_id=row["signal_id"],
-        status=row["status"],
-        detail=row["detail"],
-        filled_volume=Decimal(row["filled_volume"]).normalize(),
-        average_price=_plain(row["average_price"]),
-        rev=row["rev"],
-        magic=row["magic"],
-        asked=parameters_hash(_parameters(row)),
-    )
-
-
-def _parameters(row: dict[str, Any]) -> OrderParameters:
-    # The ClickHouse driver gives times in UTC without saying so.
-    end = row["expiration"]
-    known = end.replace(tzinfo=UTC) if isinstance(end, datetime) and end.tzinfo is None else end
-    return OrderParameters.model_validate(row | {"expiration": known})
-
-
-def fill_view(row: dict[str, Any]) -> FillView:
-    """Return the view of a fill/1 message or row."""
-    return FillView(
-        row["fill_id"],
-        row["order_id"] or None,
-        row["position_id"],
-        Decimal(0) if row.get("busted") else Decimal(row["volume"]).normalize(),
-        Decimal(row["price"]).normalize(),
-    )
-
-
-def operation_view(row: dict[str, Any]) -> OperationView:
-    """Return the view of an account_operation/1 message or row, of such a fact's body, or of the ledger's line."""
-    return OperationView(row["type"], row["position_id"] or 0, Decimal(row["amount"]).normalize())
-
-
-def position_view(row: dict[str, Any]) -> PositionView:
-    """Return the view of a position/1 message or row."""
-    sign = -1 if row["side"] == "sell" else 1
-    return PositionView(row["account"], row["position_id"], (sign * Decimal(row["volume"])).normalize())
-
-
 def _open_only(positions: Iterable[PositionView]) -> dict[tuple[str, int], PositionView]:
     # A closed position may be shown as flat or not at all: both say the same.
     return {(position.account, position.position_id): position for position in positions if position.volume}
-
-
-def _plain(value: Any) -> Decimal | None:
-    # ClickHouse keeps ten digits behind the point; compare no more of an average than that.
-    return None if value is None else round(Decimal(value), 8).normalize()

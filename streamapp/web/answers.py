@@ -65,13 +65,16 @@ class Answers:
         self._rows = rows
         self._partitions = partitions
 
-    async def order(self, order_id: str) -> Found | None:
-        """Return order/1 with its ``facts``, None if nobody knows the order."""
+    async def order(self, order_id: str, *, with_older_facts: bool = True) -> Found | None:
+        """Return order/1 with its ``facts``, None if nobody knows the order.
+
+        Without the older ones, ClickHouse is not asked for what the workers know of the order.
+        """
         path = f"/orders/{quote(order_id, safe='')}"
         partition = partition_of_order(order_id, self._partitions)
         found, missing = await self._one(path, partition, lambda: self._local.order(order_id))
         if found is not None:
-            return await self._with_older_facts(found)
+            return await self._with_older_facts(found) if with_older_facts else found
         try:
             kept = await self._clickhouse(self._rows.order(order_id))
             if kept is not None:

@@ -59,7 +59,9 @@ class Views:
         order_id = _name(request, "order_id")
         if _is_inner(request):
             return _maybe(self._local.order(order_id), f"order {order_id}")
-        return _found(await self._answers.order(order_id), f"order {order_id}")
+        with_older_facts = request.query.get("facts") != "0"
+        found = await self._answers.order(order_id, with_older_facts=with_older_facts)
+        return _found(found, f"order {order_id}")
 
     async def _orders(self, request: web.Request) -> web.Response:
         wanted = _filter(request, "status", "symbol", "account", "limit")

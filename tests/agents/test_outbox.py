@@ -17,6 +17,7 @@ from streamapp.errors import Ambiguous, Definite, Transient
 from streamapp.kafka.memory import MemoryProducer
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.commit import Publication
+from streamapp.settings import AccountSettings, Settings
 from tables.accounts import account_key, outbox_of
 from tables.store import COMMIT_BYTES, size_of
 from tests.kit.desk import ACCOUNT, DeskWorld
@@ -162,10 +163,10 @@ async def test_an_outbox_is_not_emptied_while_anything_is_unsaid() -> None:
     world = await DeskWorld().start()
     world.outlet.refuse = AWAY
     await world.give_signal()
-    world.desk.tidy(ACCOUNT)
+    world.desk.tidy(ACCOUNT, PARTITION)
     await world.give_signal("s-2")
     await world.desk.drain()
-    world.desk.tidy(ACCOUNT)
+    world.desk.tidy(ACCOUNT, PARTITION)
     await world.desk.drain()
     assert [json.loads(commit)["number"] for commit in unsaid(world)] == [1]
 
@@ -200,7 +201,7 @@ async def test_an_archive_that_refuses_ends_the_worker_and_the_next_one_says_it(
 async def test_an_archive_that_does_not_answer_in_time_ends_the_worker() -> None:
     producer, failed = MemoryProducer(), asyncio.get_running_loop().create_future()
     producer.silent = True
-    outbox = Outbox(producer, lambda _: None, lambda _: None, on_failure=failed.set_result, timeout_s=0)
+    outbox = Outbox(producer, lambda _: None, lambda *_: None, on_failure=failed.set_result, timeout_s=0)
     outbox.say(ACCOUNT, PARTITION, 1, b"{}", ())
     assert "did not acknowledge a commit" in await asyncio.wait_for(failed, 5)
 
@@ -208,7 +209,7 @@ async def test_an_archive_that_does_not_answer_in_time_ends_the_worker() -> None
 async def test_after_an_orderly_shutdown_no_answer_is_expected_any_more() -> None:
     producer, failures = MemoryProducer(), list[str]()
     producer.silent = True
-    outbox = Outbox(producer, lambda _: None, lambda _: None, on_failure=failures.append, timeout_s=0)
+    outbox = Outbox(producer, lambda _: None, lambda *_: None, on_failure=failures.append, timeout_s=0)
     outbox.say(ACCOUNT, PARTITION, 1, b"{}", ())
     outbox.close()
     for _ in range(5):
@@ -235,7 +236,7 @@ async def test_a_lane_that_waits_for_room_lets_go_when_its_partition_is_revoked(
 async def test_messages_that_are_no_account_s_are_waited_for_until_the_partition_is_revoked() -> None:
     publishing: list[Unsaid] = []
     producer = MemoryProducer()
-    outbox = Outbox(producer, publishing.append, lambda _: None)
+    outbox = Outbox(producer, publishing.append, lambda *_: None)
     words = [Publication(b"{}", "signals.refused.X", "streamapp:refused:1")]
 
     def say(partition: int) -> asyncio.Task[Any]:
@@ -249,3 +250,21 @@ async def test_messages_that_are_no_account_s_are_waited_for_until_the_partition
     outbox.drop(frozenset({2}))
     with pytest.raises(Transient, match="given up"):
         await asyncio.wait_for(lost, 5)
+
+
+async def test_what_is_no_account_s_is_said_without_a_number_and_finished_when_all_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0)
+    world = await DeskWorld(Settings(role="execution", accounts={ACCOUNT: AccountSettings(login=1)})).start()
+    world.outlet.refuse = AWAY
+    said = {"order_id": "nobody's", "fill_id": "f", "volume": "0.1", "price": "1.1", "symbol": "EURUSD", "side": "buy"}
+    await world.give(json.dumps(said).encode(), topics.BROKER_REPORTS, "fill", account="", partition=3)
+    await eventually(lambda: world.outlet.calls)
+    assert world.acked == []
+    world.outlet.refuse = None
+    await world.settled()
+    assert (len(world.acked), world.subjects) == (1, ["broker.error.EURUSD"])
+    assert [letter["reason"] for letter in world.dead_letters()] == [b"unknown_order"]
+    assert ([(commit.account, commit.number) for commit in world.commits], world.store.commits) == ([("", 0)], [])
+    assert world.failures == []

@@ -97,7 +97,7 @@ class DeskWorld:
         self.outbox = Outbox(
             self.producer,
             lambda unsaid: self.publisher.put(unsaid),  # noqa: PLW0108  made after the outbox
-            lambda account: self.desk.tidy(account),  # noqa: PLW0108  made after the outbox
+            lambda *place: self.desk.tidy(*place),  # noqa: PLW0108  made after the outbox
             on_failure=self.failures.append,
         )
         self.publisher = Publisher(

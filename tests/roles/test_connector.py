@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from streamapp.audit.verify import verify
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.domain.identifiers import magic_of
 from streamapp.local.own import OwnStack
@@ -199,3 +200,12 @@ async def test_a_signal_is_not_this_role_s_to_execute(desk: Desk) -> None:
         assert not await clickhouse.query(f"SELECT 1 FROM orders WHERE {where}"), "the table of orders is not ours"
     finally:
         await clickhouse.close()
+
+
+async def test_what_we_executed_is_the_same_in_archive_tables_and_clickhouse(desk: Desk) -> None:
+    order_id = new_id()
+    await desk.service.ask(order_id)
+    await desk.filled(order_id)
+    verdict = await verify(desk.stack.settings)
+    assert verdict.agrees
+    assert verdict.compared.keys() == {"fill", "order", "position"}

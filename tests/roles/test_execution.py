@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from streamapp.audit.verify import verify
 from streamapp.domain.identifiers import order_id_for
 from streamapp.local.own import OwnStack
 from tests.roles.foreign import DEADLINE_S, Connector, Ears, Habit
@@ -107,6 +108,16 @@ async def test_a_fill_that_is_said_twice_counts_once(desk: Desk) -> None:
     await desk.told("filled", probe)
     order = await desk.shows(order_id, status="filled")
     assert order["filled_volume"] == "0.10"
+
+
+async def test_what_somebody_else_executed_is_the_same_in_archive_tables_and_clickhouse(desk: Desk) -> None:
+    await desk.told("filled", await desk.approve("EURUSD"))
+    verdict = await verify(desk.stack.settings)
+    # A connector that said a fill again with another time has contradicted itself, and that is all there is.
+    assert [str(fault) for fault in verdict.faults if "has another content than in commit" not in fault.detail] == []
+    assert verdict.differences == ()
+    assert verdict.compared["order"]
+    assert verdict.compared["fill"]
 
 
 async def test_a_limit_order_is_asked_for_with_its_price_and_lifetime_and_ends_with_what_was_filled(desk: Desk) -> None:

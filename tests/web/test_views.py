@@ -120,6 +120,16 @@ async def test_facts_that_are_not_at_hand_come_from_clickhouse_and_until_then_by
     assert (body["incomplete"], body["missing"], len(body["facts"])) == (True, ["clickhouse"], 4)
 
 
+async def test_an_order_without_its_older_facts_is_asked_of_the_workers_alone(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    await group.put_order(order_row(order_id, account, claims=3), recent=0)
+    group.rows.away = True
+    for worker in group.workers:
+        status, body, by = await group.get(worker, f"/orders/{order_id}?facts=0")
+        assert (status, by, body["older_facts"]) == (200, str(group.owner_of(account).url), len(body["facts"]))
+        assert "incomplete" not in body
+
+
 async def test_lists_come_from_all_workers_and_clickhouse(group: Group) -> None:
     orders = ids(ACCOUNTS, 20)
     for order_id, account in orders:
