@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from streamapp.local.ports import free_port
 from streamapp.local.process import REPOSITORY
 from streamapp.messages.terminal import HelloReply, SubmitReply
 from streamapp.nats.streams import ensure
+from streamapp.parts import DISTRIBUTION, WHEEL, pip_install
 from streamapp.settings import Settings, settings_from
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.scripted import submit_request
@@ -33,7 +35,7 @@ from tests.terminal.scripted import submit_request
 pytestmark = pytest.mark.stack  # each part is installed into an environment of its own
 
 BASE = {
-    *("streamapp", "pydantic", "pydantic-core", "pydantic-settings", "typing-extensions", "typing-inspection"),
+    *(DISTRIBUTION, "pydantic", "pydantic-core", "pydantic-settings", "typing-extensions", "typing-inspection"),
     *("annotated-types", "annotated-doc", "python-dotenv"),
     *("typer", "shellingham", "rich", "markdown-it-py", "mdurl", "pygments"),
 }
@@ -119,10 +121,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("streamapp", "tables", "agents"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, folder)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
     subprocess.run([*command, "--wheel-dir", str(folder / "dist"), str(folder)], check=True, capture_output=True)
-    return next((folder / "dist").glob("*.whl"))
+    return folder / "dist" / WHEEL
 
 
 def environment(wheel: Path, folder: Path, extra: str) -> Environment:
@@ -132,10 +135,10 @@ def environment(wheel: Path, folder: Path, extra: str) -> Environment:
     (folder / "versions.txt").write_text("\n".join(versions))
     made = Environment(folder)
     command = [sys.executable, "-m", "pip", "--python", made.python, "install", "--quiet", "--retries", "0"]
-    command += ["--constraint", str(folder / "versions.txt"), f"streamapp{extra} @ {wheel.as_uri()}"]
+    command += ["--constraint", str(folder / "versions.txt"), f"{wheel}{extra}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Could not find a version" in done.stderr:
-        pytest.skip(f"no package index gives what streamapp{extra} needs: {done.stderr.strip()[-200:]}")
+        pytest.skip(f"no package index gives what {wheel.name}{extra} needs: {done.stderr.strip()[-200:]}")
     assert done.returncode == 0, done.stderr
     return made
 
@@ -148,6 +151,12 @@ def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 @pytest.fixture(scope="module")
 def terminal(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environment(wheel, tmp_path_factory.mktemp("terminal"), "[terminal]")
+
+
+def test_the_wheel_holds_the_package_streamapp_and_nothing_that_another_distribution_has(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        folders = {name.partition("/")[0] for name in content.namelist()}
+    assert folders == {"streamapp", f"{WHEEL.removesuffix('-py3-none-any.whl')}.dist-info"}
 
 
 def test_the_base_is_small_and_holds_the_simulator(base: Environment) -> None:
@@ -185,13 +194,13 @@ def test_the_command_says_what_it_can_do_without_the_other_parts(part: str, requ
 @pytest.mark.parametrize(
     ("part", "command", "needs"),
     [
-        ("base", ("terminals",), "streamapp[terminal]"),
-        ("base", ("watch",), "streamapp[terminal]"),
-        ("base", ("account", "show", "demo-hedging"), "streamapp[terminal]"),
-        ("terminal", ("up",), "streamapp[local]"),
-        ("terminal", ("demo",), "streamapp["),
-        ("terminal", ("init",), "streamapp[trading]"),
-        ("terminal", ("check",), "streamapp[trading]"),
+        ("base", ("terminals",), pip_install("terminal")),
+        ("base", ("watch",), pip_install("terminal")),
+        ("base", ("account", "show", "demo-hedging"), pip_install("terminal")),
+        ("terminal", ("up",), "in the repository"),
+        ("terminal", ("demo",), "in the repository"),
+        ("terminal", ("init",), pip_install("trading")),
+        ("terminal", ("check",), pip_install("trading")),
     ],
 )
 def test_a_command_of_another_part_names_it(
@@ -200,8 +209,20 @@ def test_a_command_of_another_part_names_it(
     made: Environment = request.getfixturevalue(part)
     done = made.run("-m", "streamapp.cli", *command, STREAMAPP_NATS__URL=nats_url)
     assert done.returncode in {1, 2}
-    assert "pip install" in done.stdout + done.stderr
     assert needs in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("stranger", ["", "agents", "tables"])
+@pytest.mark.parametrize("worker", ["trading", "warehouse"])
+def test_a_worker_of_an_installed_wheel_says_where_it_runs(worker: str, stranger: str, base: Environment) -> None:
+    """Also beside OpenAI's ``agents`` or PyTables' ``tables``, which are found in place of ours."""
+    others = base.folder / f"others-{stranger}"
+    if stranger:
+        (others / stranger).mkdir(parents=True, exist_ok=True)
+        (others / stranger / "__init__.py").touch()
+    done = base.run("-c", f"import streamapp.{worker}", PYTHONPATH=str(others))
+    assert done.returncode == 78
+    assert "run it from the repository or its image" in done.stderr
 
 
 async def test_a_terminal_becomes_ready_executes_an_order_and_stops_cleanly(
