@@ -10,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ BASE = {
 TERMINAL = BASE | {"nats-py", "numpy"}
 """On Windows MetaTrader5 as well."""
 LOGIN = 50000001
+TESTS_OF_THE_BASE = ("domain", "messages", "mt5", "terminal/pipe", "test_settings.py")
+"""What is built with pydantic and its settings; the terminal shares the base's bounds."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
@@ -128,14 +131,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dist" / WHEEL
 
 
-def environment(wheel: Path, folder: Path, extra: str) -> Environment:
-    """Install the wheel with one extra, in the versions of requirements.txt."""
+def locked() -> list[str]:
+    """Return the versions of requirements.txt."""
+    return re.findall(r"^([A-Za-z0-9._-]+==.*?) \\$", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def environment(wheel: Path, folder: Path, extra: str, versions: Sequence[str], *tools: str) -> Environment:
+    """Install the wheel with one extra and the tests' tools, in these versions."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    versions = re.findall(r"^([A-Za-z0-9._-]+==.*?) \\$", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
     (folder / "versions.txt").write_text("\n".join(versions))
     made = Environment(folder)
     command = [sys.executable, "-m", "pip", "--python", made.python, "install", "--quiet", "--retries", "0"]
-    command += ["--constraint", str(folder / "versions.txt"), f"{wheel}{extra}"]
+    command += ["--constraint", str(folder / "versions.txt"), f"{wheel}{extra}", *tools]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Could not find a version" in done.stderr:
         pytest.skip(f"no package index gives what {wheel.name}{extra} needs: {done.stderr.strip()[-200:]}")
@@ -145,12 +152,24 @@ def environment(wheel: Path, folder: Path, extra: str) -> Environment:
 
 @pytest.fixture(scope="module")
 def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return environment(wheel, tmp_path_factory.mktemp("base"), "")
+    return environment(wheel, tmp_path_factory.mktemp("base"), "", locked())
 
 
 @pytest.fixture(scope="module")
 def terminal(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return environment(wheel, tmp_path_factory.mktemp("terminal"), "[terminal]")
+    return environment(wheel, tmp_path_factory.mktemp("terminal"), "[terminal]", locked())
+
+
+@pytest.fixture(scope="module")
+def oldest(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The base in the oldest versions that pyproject.toml allows, and pytest in today's."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(project["dependencies"]), re.MULTILINE)
+    assert len(bounds) == len(project["dependencies"])
+    tools = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
+    versions = [each for each in locked() if each.partition("==")[0] in tools]
+    versions += [f"{name}=={version}" for name, version in bounds]
+    return environment(wheel, tmp_path_factory.mktemp("oldest"), "", versions, *tools)
 
 
 def test_the_wheel_holds_the_package_streamapp_and_nothing_that_another_distribution_has(wheel: Path) -> None:
@@ -165,6 +184,17 @@ def test_the_base_is_small_and_holds_the_simulator(base: Environment) -> None:
     with base.market() as address:
         done = base.run("-c", TRADE, str(LOGIN), STREAMAPP_SIMULATOR_ADDRESS=address)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a later Python needs later versions of what is compiled")
+def test_the_base_works_in_the_oldest_versions_that_it_allows(oldest: Environment) -> None:
+    assert oldest.run("-m", "streamapp.cli", "--help").returncode == 0
+    with oldest.market() as address:
+        assert oldest.run("-c", TRADE, str(LOGIN), STREAMAPP_SIMULATOR_ADDRESS=address).returncode == 0
+    # Without conftest.py: it starts servers, whose clients are no part of the base.
+    options = ("-q", "-x", "--noconftest", "-p", "no:cacheprovider", "--hypothesis-profile", "ci")
+    done = oldest.run("-m", "pytest", *options, *(str(REPOSITORY / "tests" / name) for name in TESTS_OF_THE_BASE))
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_terminals_part_brings_no_stream_processor(terminal: Environment) -> None:
