@@ -140,7 +140,7 @@ def require_local_stack() -> None:
         )
     from streamapp.local.process import REPOSITORY
 
-    if not (REPOSITORY / "Procfile").is_file():
+    if not (REPOSITORY / "pyproject.toml").is_file():
         raise ConfigurationError(
             "expected streamapp's repository for the local stack, got an installed wheel, which does not hold the "
             "workers: run `make up` or `make demo` in the repository"
