@@ -1,7 +1,7 @@
 # Our processes in one image; compose.yaml says which one a container is.
 FROM python:3.11-slim
 WORKDIR /app
-COPY requirements.txt pyproject.toml ./
+COPY requirements.txt pyproject.toml README.md ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY streamapp streamapp
 COPY tables tables

@@ -9,7 +9,7 @@ WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -
     -p streamapp.messages -p streamapp.nats -m streamapp.health
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down clean test lint types imports docs-check quick unit bench bench-terminal lock
+.PHONY: help demo up down clean test lint types imports docs-check quick unit bench bench-terminal wheel lock
 
 help: ## Print this.
 	@echo "streamapp: approved signals in; orders, fills and positions out; no order twice."
@@ -60,6 +60,10 @@ bench: $(READY) ## Print latency, throughput and what an order costs, as Markdow
 
 bench-terminal: $(READY) ## Measure the simulated module, and what a terminal adds to an order_send and costs (three minutes).
 	@$(BIN)/python -m tests.bench --terminal
+
+wheel: $(READY) ## Build dist/streamapp_mt5-VERSION-py3-none-any.whl: terminal, simulator, command line (README.md, "Install").
+	@rm -rf build  # what an earlier build left there would be in the wheel as well
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 lock: ## Resolve requirements.txt anew from pyproject.toml, for all platforms (needs uv).
 	@command -v uv >/dev/null 2>&1 || { echo "make: expected uv to resolve the lock, got none: install it (pip install uv)" >&2; exit 1; }

@@ -1,11 +1,14 @@
 # One account's MetaTrader 5 and its streamapp terminal in Wine: docs/linux.md. Never run on a live account; not part of our tests.
+FROM python:3.11-slim AS wheel
+WORKDIR /source
+COPY pyproject.toml README.md ./
+COPY streamapp streamapp
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
+
 FROM debian:trixie-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl wine wine64 xvfb x11vnc xauth \
     && rm -rf /var/lib/apt/lists/* && useradd --create-home trader && mkdir /wine /data && chown trader /wine /data
-COPY --chown=trader pyproject.toml requirements.txt /streamapp/
-COPY --chown=trader streamapp /streamapp/streamapp
-COPY --chown=trader tables /streamapp/tables
-COPY --chown=trader agents /streamapp/agents
+COPY --from=wheel --chown=trader /dist /streamapp
 COPY --chmod=755 <<'EOF' /usr/local/bin/streamapp-wine
 #!/bin/sh
 # setup | terminals [--check] | conformance ...: in Wine, on a screen that nobody sees.
@@ -20,7 +23,7 @@ setup)
     curl -fsSLO https://download.mql5.com/cdn/web/metaquotes.software.corp/mt5/mt5setup.exe
     wineboot --init
     wine python-3.11.9-amd64.exe /quiet InstallAllUsers=1 'TargetDir=C:\Python311'
-    wine "$PYTHON" -m pip install --no-warn-script-location 'Z:\streamapp[terminal]'
+    wine "$PYTHON" -m pip install --no-warn-script-location 'Z:\streamapp\streamapp_mt5-0.1.0-py3-none-any.whl[terminal]'
     wine mt5setup.exe /auto
     wineserver --wait
     echo 'MetaTrader is on the VNC screen at port 5900: log in, set the switches, close it.'

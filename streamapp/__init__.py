@@ -1,1 +1,3 @@
 """Order execution between a risk engine and a MetaTrader 5 broker."""
+
+__version__ = "0.1.0"

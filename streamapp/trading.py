@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agents.approval import ApprovalGate
-from agents.broker import Broker
-from agents.completion import Completion
-from agents.desk import Desk
-from agents.outbox import Outbox, Unsaid
-from agents.publisher import Publisher
+from streamapp.parts import leave_incomplete
+
+try:
+    from agents.approval import ApprovalGate
+    from agents.broker import Broker
+    from agents.completion import Completion
+    from agents.desk import Desk
+    from agents.outbox import Outbox, Unsaid
+    from agents.publisher import Publisher
+except ModuleNotFoundError as error:  # an installed wheel, and nothing below can be imported either
+    leave_incomplete(error)
 from streamapp import crashpoints, subjects, topics
 from streamapp.clickhouse.reader import Reader
 from streamapp.clock import utc_now

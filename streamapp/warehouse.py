@@ -8,7 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from agents.warehouse import Warehouse
+from streamapp.parts import leave_incomplete
+
+try:
+    from agents.warehouse import Warehouse
+except ModuleNotFoundError as error:  # an installed wheel, and nothing below can be imported either
+    leave_incomplete(error)
 from streamapp import crashpoints, topics
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.rows import MODELS

@@ -10,9 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from streamapp.local.ports import free_port
 from streamapp.local.process import REPOSITORY
 from streamapp.messages.terminal import HelloReply, SubmitReply
 from streamapp.nats.streams import ensure
+from streamapp.parts import DISTRIBUTION, WHEEL, pip_install
 from streamapp.settings import Settings, settings_from
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.scripted import submit_request
@@ -33,7 +36,7 @@ from tests.terminal.scripted import submit_request
 pytestmark = pytest.mark.stack  # each part is installed into an environment of its own
 
 BASE = {
-    *("streamapp", "pydantic", "pydantic-core", "pydantic-settings", "typing-extensions", "typing-inspection"),
+    *(DISTRIBUTION, "pydantic", "pydantic-core", "pydantic-settings", "typing-extensions", "typing-inspection"),
     *("annotated-types", "annotated-doc", "python-dotenv"),
     *("typer", "shellingham", "rich", "markdown-it-py", "mdurl", "pygments"),
 }
@@ -41,6 +44,8 @@ BASE = {
 TERMINAL = BASE | {"nats-py", "numpy"}
 """On Windows MetaTrader5 as well."""
 LOGIN = 50000001
+TESTS_OF_THE_BASE = ("domain", "messages", "mt5", "terminal/pipe", "test_settings.py")
+"""What is built with pydantic and its settings; the terminal shares the base's bounds."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
@@ -119,35 +124,58 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("streamapp", "tables", "agents"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, folder)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
     subprocess.run([*command, "--wheel-dir", str(folder / "dist"), str(folder)], check=True, capture_output=True)
-    return next((folder / "dist").glob("*.whl"))
+    return folder / "dist" / WHEEL
 
 
-def environment(wheel: Path, folder: Path, extra: str) -> Environment:
-    """Install the wheel with one extra, in the versions of requirements.txt."""
+def locked() -> list[str]:
+    """Return the versions of requirements.txt."""
+    return re.findall(r"^([A-Za-z0-9._-]+==.*?) \\$", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def environment(wheel: Path, folder: Path, extra: str, versions: Sequence[str], *tools: str) -> Environment:
+    """Install the wheel with one extra and the tests' tools, in these versions."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    versions = re.findall(r"^([A-Za-z0-9._-]+==.*?) \\$", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
     (folder / "versions.txt").write_text("\n".join(versions))
     made = Environment(folder)
     command = [sys.executable, "-m", "pip", "--python", made.python, "install", "--quiet", "--retries", "0"]
-    command += ["--constraint", str(folder / "versions.txt"), f"streamapp{extra} @ {wheel.as_uri()}"]
+    command += ["--constraint", str(folder / "versions.txt"), f"{wheel}{extra}", *tools]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Could not find a version" in done.stderr:
-        pytest.skip(f"no package index gives what streamapp{extra} needs: {done.stderr.strip()[-200:]}")
+        pytest.skip(f"no package index gives what {wheel.name}{extra} needs: {done.stderr.strip()[-200:]}")
     assert done.returncode == 0, done.stderr
     return made
 
 
 @pytest.fixture(scope="module")
 def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return environment(wheel, tmp_path_factory.mktemp("base"), "")
+    return environment(wheel, tmp_path_factory.mktemp("base"), "", locked())
 
 
 @pytest.fixture(scope="module")
 def terminal(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return environment(wheel, tmp_path_factory.mktemp("terminal"), "[terminal]")
+    return environment(wheel, tmp_path_factory.mktemp("terminal"), "[terminal]", locked())
+
+
+@pytest.fixture(scope="module")
+def oldest(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The base in the oldest versions that pyproject.toml allows, and pytest in today's."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(project["dependencies"]), re.MULTILINE)
+    assert len(bounds) == len(project["dependencies"])
+    tools = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
+    versions = [each for each in locked() if each.partition("==")[0] in tools]
+    versions += [f"{name}=={version}" for name, version in bounds]
+    return environment(wheel, tmp_path_factory.mktemp("oldest"), "", versions, *tools)
+
+
+def test_the_wheel_holds_the_package_streamapp_and_nothing_that_another_distribution_has(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        folders = {name.partition("/")[0] for name in content.namelist()}
+    assert folders == {"streamapp", f"{WHEEL.removesuffix('-py3-none-any.whl')}.dist-info"}
 
 
 def test_the_base_is_small_and_holds_the_simulator(base: Environment) -> None:
@@ -156,6 +184,17 @@ def test_the_base_is_small_and_holds_the_simulator(base: Environment) -> None:
     with base.market() as address:
         done = base.run("-c", TRADE, str(LOGIN), STREAMAPP_SIMULATOR_ADDRESS=address)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="a later Python needs later versions of what is compiled")
+def test_the_base_works_in_the_oldest_versions_that_it_allows(oldest: Environment) -> None:
+    assert oldest.run("-m", "streamapp.cli", "--help").returncode == 0
+    with oldest.market() as address:
+        assert oldest.run("-c", TRADE, str(LOGIN), STREAMAPP_SIMULATOR_ADDRESS=address).returncode == 0
+    # Without conftest.py: it starts servers, whose clients are no part of the base.
+    options = ("-q", "-x", "--noconftest", "-p", "no:cacheprovider", "--hypothesis-profile", "ci")
+    done = oldest.run("-m", "pytest", *options, *(str(REPOSITORY / "tests" / name) for name in TESTS_OF_THE_BASE))
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_terminals_part_brings_no_stream_processor(terminal: Environment) -> None:
@@ -185,13 +224,13 @@ def test_the_command_says_what_it_can_do_without_the_other_parts(part: str, requ
 @pytest.mark.parametrize(
     ("part", "command", "needs"),
     [
-        ("base", ("terminals",), "streamapp[terminal]"),
-        ("base", ("watch",), "streamapp[terminal]"),
-        ("base", ("account", "show", "demo-hedging"), "streamapp[terminal]"),
-        ("terminal", ("up",), "streamapp[local]"),
-        ("terminal", ("demo",), "streamapp["),
-        ("terminal", ("init",), "streamapp[trading]"),
-        ("terminal", ("check",), "streamapp[trading]"),
+        ("base", ("terminals",), pip_install("terminal")),
+        ("base", ("watch",), pip_install("terminal")),
+        ("base", ("account", "show", "demo-hedging"), pip_install("terminal")),
+        ("terminal", ("up",), "in the repository"),
+        ("terminal", ("demo",), "in the repository"),
+        ("terminal", ("init",), pip_install("trading")),
+        ("terminal", ("check",), pip_install("trading")),
     ],
 )
 def test_a_command_of_another_part_names_it(
@@ -200,8 +239,20 @@ def test_a_command_of_another_part_names_it(
     made: Environment = request.getfixturevalue(part)
     done = made.run("-m", "streamapp.cli", *command, STREAMAPP_NATS__URL=nats_url)
     assert done.returncode in {1, 2}
-    assert "pip install" in done.stdout + done.stderr
     assert needs in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("stranger", ["", "agents", "tables"])
+@pytest.mark.parametrize("worker", ["trading", "warehouse"])
+def test_a_worker_of_an_installed_wheel_says_where_it_runs(worker: str, stranger: str, base: Environment) -> None:
+    """Also beside OpenAI's ``agents`` or PyTables' ``tables``, which are found in place of ours."""
+    others = base.folder / f"others-{stranger}"
+    if stranger:
+        (others / stranger).mkdir(parents=True, exist_ok=True)
+        (others / stranger / "__init__.py").touch()
+    done = base.run("-c", f"import streamapp.{worker}", PYTHONPATH=str(others))
+    assert done.returncode == 78
+    assert "run it from the repository or its image" in done.stderr
 
 
 async def test_a_terminal_becomes_ready_executes_an_order_and_stops_cleanly(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from streamapp.commands.life import Life
 from streamapp.commands.signals import HEARD
-from streamapp.commands.stack import require_posix
+from streamapp.commands.stack import require_local_stack
 from streamapp.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def demo(
 
     Exit 0 only if the archive, the tables, NATS, ClickHouse and the simulated broker's own ledger agree.
     """
-    require_posix()
+    require_local_stack()
     console = Console()
     stack = _own_stack(load_settings())
     stack.start()

@@ -38,7 +38,7 @@ def up() -> None:
     State stays in local.data (default .local): the next `up` continues with it.
     """
     settings = load_settings()
-    require_posix()
+    require_local_stack()
     from streamapp.local.stack import Stack
     from streamapp.local.state import StackFolder
 
@@ -55,7 +55,7 @@ def up() -> None:
 def down() -> None:
     """Stop the stack that `up` runs over local.data, wherever it was started."""
     settings = load_settings()
-    require_posix()
+    require_local_stack()
     from streamapp.local.state import StackFolder
 
     state = StackFolder(settings.local.data).stop()
@@ -128,15 +128,22 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def require_posix() -> None:
-    """Return on Linux and macOS.
+def require_local_stack() -> None:
+    """Return in the repository on Linux or macOS.
 
     Raises:
-        ConfigurationError: this is Windows, where the local stack does not run.
+        ConfigurationError: this is Windows, or an installed wheel, where the local stack does not run.
     """
     if os.name != "posix":
         raise ConfigurationError(
             "expected Linux or macOS for the local stack, got Windows: here run `streamapp terminals` and the simulator"
+        )
+    from streamapp.local.process import REPOSITORY
+
+    if not (REPOSITORY / "pyproject.toml").is_file():
+        raise ConfigurationError(
+            "expected streamapp's repository for the local stack, got an installed wheel, which does not hold the "
+            "workers: run `make up` or `make demo` in the repository"
         )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel
 
+from streamapp import __version__
 from streamapp.docs.catalogue import CHANNELS, Channel, models
 from streamapp.docs.messages import name_of
 
@@ -19,7 +19,7 @@ def document() -> str:
         "asyncapi": "3.0.0",
         "info": {
             "title": "streamapp",
-            "version": version("streamapp"),
+            "version": __version__,
             "description": "Order execution between a risk engine and a MetaTrader 5 broker.",
         },
         "defaultContentType": "application/json",

