@@ -26,8 +26,7 @@ from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import FINAL_STATUSES, Status
 from streamapp.errors import Transient
 from streamapp.settings import Settings
-from streamapp.web.answers import CLICKHOUSE
-from streamapp.web.views import ANSWERED_BY, MOST_ROWS
+from streamapp.web.wire import ANSWERED_BY, CLICKHOUSE, MOST_ROWS
 
 _PAGE = 5000
 _AT_ONCE = 16

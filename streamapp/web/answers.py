@@ -15,9 +15,8 @@ from streamapp.domain.vocabulary import FINAL_STATUSES
 from streamapp.errors import Transient
 from streamapp.web.local import Answer, Filter, Local
 from streamapp.web.peers import Peers, Reply
+from streamapp.web.wire import CLICKHOUSE
 
-CLICKHOUSE = "clickhouse"
-"""Who answered, or did not, when it was no worker."""
 CLICKHOUSE_DEADLINE_S = 3.0
 """A person waits for these pages; the client's own deadline is for the sink."""
 

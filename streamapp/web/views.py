@@ -15,13 +15,12 @@ from streamapp.web.answers import Answers, Found
 from streamapp.web.local import Answer, Filter, Local
 from streamapp.web.page import index
 from streamapp.web.peers import LOCAL
+from streamapp.web.wire import ANSWERED_BY, MOST_ROWS
 
-ANSWERED_BY = "Streamapp-Answered-By"
 HealthView = Callable[[], tuple[int, dict[str, Any]]]
 """Returns the status code and body of ``/health``."""
 MetricsView = Callable[[], str]
 
-MOST_ROWS = 1000
 _STATUSES = get_args(Status)
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
