@@ -47,7 +47,7 @@ KEYS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-class Entry(NamedTuple):
+class ArchiveEntry(NamedTuple):
     """One thing as the archive has it, and the number of the commit that changed it last (0: no account's)."""
 
     key: Key
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fault:
+class ArchiveFault:
     """What is wrong with the archive itself. ``commit`` is None where a record can't be read."""
 
     account: str
@@ -194,14 +194,14 @@ class ArchiveFold:
 
     # --- out
 
-    def entries(self, kind: Kind) -> Iterator[Entry]:
+    def entries(self, kind: Kind) -> Iterator[ArchiveEntry]:
         """Yield everything of a kind, sorted by key.
 
         An order is there from its OrderCreated on: before that nobody is told of it.
         """
         return self._entries(kind, "", ())
 
-    def entry(self, kind: Kind, key: Key) -> Entry | None:
+    def entry(self, kind: Kind, key: Key) -> ArchiveEntry | None:
         """Return one thing, None if the archive does not have it."""
         names = KEYS[kind]
         return next(self._entries(kind, f"WHERE {_columns(names)} = ({', '.join('?' * len(names))})", key), None)
@@ -210,7 +210,7 @@ class ArchiveFold:
         """Return how many commits each account has."""
         return dict(self._run("SELECT account, count(*) FROM commits GROUP BY account ORDER BY account"))
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[ArchiveFault]:
         """Yield what is wrong with the archive itself: commits that are missing, or that contradict an earlier one."""
         gaps = (
             "SELECT account, number, before FROM (SELECT account, number, lag(number, 1, 0)"
@@ -218,11 +218,11 @@ class ArchiveFold:
         )
         for account, number, before in self._run(gaps):
             missing = f"{before + 1}" if number == before + 2 else f"{before + 1} to {number - 1}"
-            yield Fault(account, before + 1, f"missing: expected commit {missing}, got {number} after {before}")
+            yield ArchiveFault(account, before + 1, f"missing: expected commit {missing}, got {number} after {before}")
         for row in self._run("SELECT account, number, detail FROM faults ORDER BY rowid"):
-            yield Fault(*row)
+            yield ArchiveFault(*row)
 
-    def _entries(self, kind: Kind, where: str, key: Key) -> Iterator[Entry]:
+    def _entries(self, kind: Kind, where: str, key: Key) -> Iterator[ArchiveEntry]:
         while self._states:
             self._write(*self._states.popitem())
         match kind:
@@ -237,30 +237,32 @@ class ArchiveFold:
             case "decision":
                 return self._decisions(where, key)
 
-    def _orders(self, where: str, key: Key) -> Iterator[Entry]:
+    def _orders(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for order_id, account, body, number in self._run(
             f"SELECT order_id, account, body, number FROM orders {where} ORDER BY order_id, account", *key
         ):
             state = _ORDER.validate_json(body)
             if state.created is not None:
-                yield Entry((order_id, account), folded_order(order_id, account, state), number)
+                yield ArchiveEntry((order_id, account), folded_order(order_id, account, state), number)
 
-    def _fills(self, where: str, key: Key) -> Iterator[Entry]:
+    def _fills(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for account, fill_id, order_id, body, number in self._run(
             f"SELECT account, fill_id, order_id, body, number FROM fills {where} ORDER BY account, fill_id", *key
         ):
             view = folded_fill(fill_id, order_id, _DEAL.validate_json(body))
             if view is not None:
-                yield Entry((account, fill_id), view, number)
+                yield ArchiveEntry((account, fill_id), view, number)
 
-    def _positions(self, where: str, key: Key) -> Iterator[Entry]:
+    def _positions(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for account, position_id, traded in self._run(
             "SELECT account, position_id, last FROM (SELECT account, position_id, max(number) AS last FROM fills"
             f" WHERE position_id != 0 GROUP BY account, position_id) {where} ORDER BY account, position_id",
             *key,
         ):
             state, charged = self._position(account, position_id)
-            yield Entry((account, position_id), folded_position(account, position_id, state), max(traded, charged))
+            yield ArchiveEntry(
+                (account, position_id), folded_position(account, position_id, state), max(traded, charged)
+            )
 
     def _position(self, account: str, position_id: int) -> tuple[PositionState, int]:
         place, state = (account, position_id), PositionState()
@@ -273,17 +275,17 @@ class ArchiveFold:
         operations = [AccountOperation.model_validate_json(body) for body, _ in charges]
         return fold_deals((), state, operations), max((number for _, number in charges), default=0)
 
-    def _operations(self, where: str, key: Key) -> Iterator[Entry]:
+    def _operations(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for account, deal, body, number in self._run(
             f"SELECT account, deal, body, number FROM operations {where} ORDER BY account, deal", *key
         ):
             operation = AccountOperation.model_validate_json(body)
-            yield Entry((account, deal), operation_view(operation.model_dump()), number)
+            yield ArchiveEntry((account, deal), operation_view(operation.model_dump()), number)
 
-    def _decisions(self, where: str, key: Key) -> Iterator[Entry]:
+    def _decisions(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for row in self._run(f"SELECT * FROM decisions {where} ORDER BY account, signal_id, stream_seq", *key):
             *view, number = row
-            yield Entry(tuple(view[:3]), DecisionView(*view), number)
+            yield ArchiveEntry(tuple(view[:3]), DecisionView(*view), number)
 
     def _run(self, sql: str, *values: object) -> sqlite3.Cursor:
         return self._db.execute(sql, values)

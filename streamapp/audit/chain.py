@@ -17,7 +17,7 @@ from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, entry_hash
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainLink:
     """An entry as far as its chain is concerned.
 
     Attributes:
@@ -35,7 +35,7 @@ class Link:
     place: str
 
     @classmethod
-    def of(cls, entry: BrokerLogEntry, place: str) -> Link:
+    def of(cls, entry: BrokerLogEntry, place: str) -> ChainLink:
         """Return the link of an entry that is stored at ``place``."""
         content = entry_hash(entry.previous_hash, entry.model_dump(exclude={"schema_", "previous_hash", "hash"}))
         return cls(entry.account, entry.epoch, entry.seq, entry.previous_hash, entry.hash, content, place)
@@ -76,27 +76,27 @@ class Links:
             " PRIMARY KEY (account, epoch, seq, hash, content)) WITHOUT ROWID"
         )
 
-    def add(self, link: Link) -> None:
+    def add(self, link: ChainLink) -> None:
         """Add one, in whatever order they come."""
         values = (link.account, link.epoch, link.seq, link.previous_hash, link.hash, link.content, link.place)
         self._db.execute("INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
-    def __iter__(self) -> Iterator[Link]:
+    def __iter__(self) -> Iterator[ChainLink]:
         """Iterate by account, epoch and seq."""
-        return (Link(*row) for row in self._db.execute("SELECT * FROM links ORDER BY account, epoch, seq, place"))
+        return (ChainLink(*row) for row in self._db.execute("SELECT * FROM links ORDER BY account, epoch, seq, place"))
 
     def close(self) -> None:
         """Drop them."""
         self._db.close()
 
 
-def chains(links: Iterable[Link]) -> Iterator[Chain]:
+def chains(links: Iterable[ChainLink]) -> Iterator[Chain]:
     """Yield the verdict on each chain; ``links`` are distinct, and sorted by account, epoch and seq."""
     for (account, epoch), own in groupby(links, key=lambda link: (link.account, link.epoch)):
         yield _chain(account, epoch, own)
 
 
-def _chain(account: str, epoch: str, links: Iterable[Link]) -> Chain:
+def _chain(account: str, epoch: str, links: Iterable[ChainLink]) -> Chain:
     entries, seq, previous = 0, 0, GENESIS_HASH
     broken: Break | None = None
     for number, same in groupby(links, key=lambda link: link.seq):
@@ -106,7 +106,7 @@ def _chain(account: str, epoch: str, links: Iterable[Link]) -> Chain:
     return Chain(account, epoch, entries, seq, previous, broken)
 
 
-def _break(seq: int, previous: str, versions: list[Link]) -> Break | None:
+def _break(seq: int, previous: str, versions: list[ChainLink]) -> Break | None:
     """Return what is wrong with the entries that come next in the chain, of which there should be one."""
     link = versions[0]
     if link.seq != seq:

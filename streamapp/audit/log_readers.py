@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from streamapp import topics
-from streamapp.audit.chain import Link
+from streamapp.audit.chain import ChainLink
 from streamapp.audit.topic import Progress, TopicReader, place_of
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.reader import message_of
@@ -31,7 +31,7 @@ class Unreadable(NamedTuple):
 
 async def in_kafka(
     settings: Settings, account: str | None = None, progress: Progress | None = None
-) -> AsyncIterator[Link | Unreadable]:
+) -> AsyncIterator[ChainLink | Unreadable]:
     """Yield what the topic holds, as it stands there.
 
     Raises:
@@ -44,7 +44,7 @@ async def in_kafka(
                 yield each
 
 
-async def in_clickhouse(settings: Settings, account: str | None = None) -> AsyncIterator[Link | Unreadable]:
+async def in_clickhouse(settings: Settings, account: str | None = None) -> AsyncIterator[ChainLink | Unreadable]:
     """Yield what the table holds, copies that ClickHouse has not merged yet included.
 
     Raises:
@@ -76,7 +76,7 @@ async def in_clickhouse(settings: Settings, account: str | None = None) -> Async
         await clickhouse.close()
 
 
-def links_of(payload: bytes, place: str) -> list[Link | Unreadable]:
+def links_of(payload: bytes, place: str) -> list[ChainLink | Unreadable]:
     """Return the links of a record, a log/2 or, as there were before it, one log/1; or why there is none."""
     try:
         if json_object(payload).get("schema") == "log/1":
@@ -86,7 +86,7 @@ def links_of(payload: bytes, place: str) -> list[Link | Unreadable]:
         return [Unreadable(place, f"expected log/2, got what is {error}")]
 
 
-def _link(entry: BrokerLogEntry, place: str) -> Link | Unreadable:
+def _link(entry: BrokerLogEntry, place: str) -> ChainLink | Unreadable:
     if not 0 < entry.seq <= _LARGEST_SEQ:
         return Unreadable(place, f"expected a seq from 1 on, got {entry.seq}")
-    return Link.of(entry, place)
+    return ChainLink.of(entry, place)

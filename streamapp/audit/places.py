@@ -103,7 +103,7 @@ class WarehouseRows:
         return [(tuple(row[name] for name in names), table.view(row)) for row in rows]
 
 
-class TableViews:
+class WorkerTables:
     """The rows of all trading workers, as the web views of the first one answer for them.
 
     Raises (every method):

@@ -41,7 +41,7 @@ from streamapp.audit.evidence import (
     order_view,
     position_view,
 )
-from streamapp.audit.places import TableViews, WarehouseRows
+from streamapp.audit.places import WarehouseRows, WorkerTables
 from streamapp.audit.topic import TopicReader, place_of
 from streamapp.domain.identifiers import fill_id_for
 from streamapp.errors import StreamappError
@@ -192,7 +192,7 @@ async def warehouse_witness(settings: Settings) -> tuple[Witness, tuple[Decision
 
 async def tables_witness(settings: Settings, order_ids: Iterable[str]) -> Witness:
     """Return what the trading workers' tables say through the web views."""
-    async with TableViews(settings) as tables:
+    async with WorkerTables(settings) as tables:
         found = await tables.orders(list(order_ids))
         positions = await tables.positions()
     return Witness(

@@ -21,9 +21,9 @@ from itertools import chain, islice
 
 from streamapp import topics
 from streamapp.audit.agreement import difference
-from streamapp.audit.archive import ArchiveFold, Entry, Fault, Key, Kind
+from streamapp.audit.archive import ArchiveEntry, ArchiveFault, ArchiveFold, Key, Kind
 from streamapp.audit.evidence import PositionView, View
-from streamapp.audit.places import TableViews, WarehouseRows
+from streamapp.audit.places import WarehouseRows, WorkerTables
 from streamapp.audit.topic import Progress, TopicReader, place_of
 from streamapp.settings import Role, Settings
 
@@ -47,7 +47,7 @@ _OF_WAREHOUSE: dict[Role, tuple[Kind, ...]] = {
 
 
 @dataclass(frozen=True)
-class Difference:
+class Discrepancy:
     """One thing about which the archive and another place do not say the same.
 
     Attributes:
@@ -71,7 +71,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What was read and what was compared; what is wrong in the archive itself, and where it and another place differ.
 
     ``commits`` counts those of each account, ``compared`` the things of each kind in each place that was asked, and
@@ -81,8 +81,8 @@ class Verdict:
     records: int
     commits: dict[str, int]
     compared: dict[str, int]
-    faults: tuple[Fault, ...]
-    differences: tuple[Difference, ...]
+    faults: tuple[ArchiveFault, ...]
+    differences: tuple[Discrepancy, ...]
     unnamed: int
 
     @property
@@ -106,7 +106,7 @@ async def verify(
     account: str | None = None,
     progress: Progress | None = None,
     settled_s: float = SETTLED_S,
-) -> Verdict:
+) -> Verification:
     """Return whether the archive, the tables and ClickHouse agree, and where not.
 
     Args:
@@ -122,7 +122,7 @@ async def verify(
     try:
         async with (
             TopicReader(settings, topics.ARCHIVE, account=account, progress=progress) as reader,
-            TableViews(settings, account) as tables,
+            WorkerTables(settings, account) as tables,
         ):
             comparison = _Comparison(archive, reader, warehouse, tables, settings.role)
             await comparison.compare()
@@ -135,14 +135,14 @@ async def verify(
 
 class _Comparison:
     def __init__(
-        self, archive: ArchiveFold, reader: TopicReader, warehouse: WarehouseRows, tables: TableViews, role: Role
+        self, archive: ArchiveFold, reader: TopicReader, warehouse: WarehouseRows, tables: WorkerTables, role: Role
     ) -> None:
         self._archive, self._reader = archive, reader
         self._warehouse, self._tables = warehouse, tables
         self._kinds = _OF_WAREHOUSE[role]
         self._compared: Counter[str] = Counter()
         self._unnamed = 0
-        self._open: dict[_Place, tuple[Difference, float]] = {}  # and since when it has stood unchanged
+        self._open: dict[_Place, tuple[Discrepancy, float]] = {}  # and since when it has stood unchanged
 
     async def compare(self) -> None:
         await self._read_on()
@@ -208,11 +208,11 @@ class _Comparison:
     async def _shown(self) -> dict[Key, PositionView]:
         return {(each.account, each.position_id): each for each in await self._tables.positions()}
 
-    def _note(self, where: str, kind: Kind, key: Key, entry: Entry | None, view: View | None) -> None:
+    def _note(self, where: str, kind: Kind, key: Key, entry: ArchiveEntry | None, view: View | None) -> None:
         self._compared[kind] += 1
         self._judge((where, kind, key), entry, view)
 
-    def _judge(self, place: _Place, entry: Entry | None, view: View | None) -> None:
+    def _judge(self, place: _Place, entry: ArchiveEntry | None, view: View | None) -> None:
         found = difference_at(*place, entry, view)
         known = self._open.get(place)
         if found is None:
@@ -222,9 +222,9 @@ class _Comparison:
         elif known is None or known[0] != found:
             self._open[place] = (found, time.monotonic())
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Verification:
         faults, differences = self._archive.faults(), iter(self._open.values())
-        return Verdict(
+        return Verification(
             records=self._archive.records,
             commits=self._archive.commits(),
             compared=dict(self._compared),
@@ -234,7 +234,9 @@ class _Comparison:
         )
 
 
-def difference_at(place: str, kind: Kind, key: Key, entry: Entry | None, view: View | None) -> Difference | None:
+def difference_at(
+    place: str, kind: Kind, key: Key, entry: ArchiveEntry | None, view: View | None
+) -> Discrepancy | None:
     """Return how a place differs from the archive about one thing, None if it does not."""
     if entry is None and view is None:
         return None
@@ -249,12 +251,12 @@ def difference_at(place: str, kind: Kind, key: Key, entry: Entry | None, view: V
         detail = f"archive and {place} differ: {found}"
     account = str(key[1] if kind == "order" else key[0])
     name = str(key[0]) if kind == "order" else " ".join(map(str, key[1:]))
-    return Difference(kind, account, name, place, None if entry is None else entry.commit, detail)
+    return Discrepancy(kind, account, name, place, None if entry is None else entry.commit, detail)
 
 
 async def side_by_side(
-    ours: Iterator[Entry], theirs: AsyncIterator[tuple[Key, View]]
-) -> AsyncIterator[tuple[Key, Entry | None, View | None]]:
+    ours: Iterator[ArchiveEntry], theirs: AsyncIterator[tuple[Key, View]]
+) -> AsyncIterator[tuple[Key, ArchiveEntry | None, View | None]]:
     """Yield what either has, with what the other has under the same key; both are sorted by it."""
     entry = next(ours, None)
     async for key, view in theirs:
@@ -271,12 +273,12 @@ async def side_by_side(
         entry = next(ours, None)
 
 
-def _open_only(entry: Entry) -> Entry | None:
+def _open_only(entry: ArchiveEntry) -> ArchiveEntry | None:
     assert isinstance(entry.view, PositionView)
     return entry if entry.view.volume else None
 
 
-def _chunks(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+def _chunks(entries: Iterable[ArchiveEntry], size: int) -> Iterator[list[ArchiveEntry]]:
     several = iter(entries)
     while chunk := list(islice(several, size)):
         yield chunk

@@ -17,10 +17,10 @@ from streamapp.errors import StreamappError
 from streamapp.settings import load_settings
 
 if TYPE_CHECKING:
-    from streamapp.audit.chain import Chain, Link
+    from streamapp.audit.chain import Chain, ChainLink
     from streamapp.audit.log_readers import Unreadable
     from streamapp.audit.topic import Progress as Told
-    from streamapp.audit.verify import Verdict
+    from streamapp.audit.verify import Verification
 
 Account = Annotated[str | None, typer.Option(help="Only this account.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
@@ -92,13 +92,13 @@ class _Log:
         return not self.unreadable and all(chain.broken is None for chain in self.chains)
 
 
-async def _chains(found: AsyncIterator[Link | Unreadable]) -> _Log:
-    from streamapp.audit.chain import Link, Links, chains
+async def _chains(found: AsyncIterator[ChainLink | Unreadable]) -> _Log:
+    from streamapp.audit.chain import ChainLink, Links, chains
 
     links, unreadable = Links(), []
     try:
         async for each in found:
-            if isinstance(each, Link):
+            if isinstance(each, ChainLink):
                 links.add(each)
             else:
                 unreadable.append(each)
@@ -107,7 +107,7 @@ async def _chains(found: AsyncIterator[Link | Unreadable]) -> _Log:
         links.close()
 
 
-def _show_verdict(verdict: Verdict) -> None:
+def _show_verdict(verdict: Verification) -> None:
     console = Console(highlight=False)
     commits = f"{sum(verdict.commits.values())} commits of {len(verdict.commits)} accounts"
     compared = ", ".join(f"{count} {kind}s" for kind, count in verdict.compared.items())

@@ -16,7 +16,7 @@ from streamapp.errors import Unusable
 from streamapp.processes.backoff import Backoff
 from streamapp.processes.children import spawn
 from streamapp.settings import Settings
-from streamapp.terminal.status import TerminalStatus
+from streamapp.terminal.status import ProcessStatus
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Child:
 
     account: str
     process: asyncio.subprocess.Process | None = None
-    status: TerminalStatus | None = None
+    status: ProcessStatus | None = None
     heard_at: float = 0.0
     restarts: int = 0
     problem: str = "starting"
@@ -144,7 +144,7 @@ class TerminalSupervisor:
         assert process.stdout is not None
         async for line in process.stdout:
             try:
-                child.status = TerminalStatus.decode(line)
+                child.status = ProcessStatus.decode(line)
             except Unusable as error:
                 logger.warning("%s: expected a line of status, got %r: %s", child.account, line[:200], error)
                 continue

@@ -6,7 +6,7 @@ from streamapp.domain.vocabulary import Connection
 from streamapp.messages.envelope import Message
 
 
-class TerminalStatus(Message):
+class ProcessStatus(Message):
     """How an account is.
 
     ``reasons`` are what is wrong, in words, and empty while nothing is; ``metrics`` are figures by their names in

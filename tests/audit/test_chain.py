@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.audit.chain import Break, Chain, Link, Links, chains
+from streamapp.audit.chain import Break, Chain, ChainLink, Links, chains
 from streamapp.audit.log_readers import Unreadable, links_of
 from streamapp.messages.log import GENESIS_HASH, BrokerLogEntry, BrokerLogPlace, chained, encode_entries
 from tests.clickhouse.samples import AT
@@ -35,7 +35,7 @@ def verdicts(*batches: Sequence[BrokerLogEntry]) -> list[Chain]:
         for number, batch in enumerate(batches):
             place = BrokerLogPlace(account="a", epoch="e1", first_seq=1)
             for link in links_of(encode_entries(place, [entry.encode() for entry in batch]), f"record {number}"):
-                assert isinstance(link, Link)
+                assert isinstance(link, ChainLink)
                 links.add(link)
         return list(chains(links))
     finally:
@@ -154,7 +154,7 @@ def test_only_the_first_break_of_a_chain_is_told() -> None:
 
 def test_an_entry_that_was_a_record_of_its_own_is_a_link_too() -> None:
     [entry] = log_of(["x"])
-    assert links_of(entry.encode(), "here") == [Link.of(entry, "here")]
+    assert links_of(entry.encode(), "here") == [ChainLink.of(entry, "here")]
 
 
 @pytest.mark.parametrize("seq", [0, -1, 2**63])

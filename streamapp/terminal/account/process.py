@@ -39,7 +39,7 @@ from streamapp.terminal.account.worker_client import WorkerClient
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View, journal_path
 from streamapp.terminal.operations.runner import Operations
-from streamapp.terminal.status import TerminalStatus
+from streamapp.terminal.status import ProcessStatus
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Terminal:
         """Run a part for life; if it ends, so does the process."""
         self._tasks.append(asyncio.create_task(work, name=name))
 
-    async def run(self, stop: asyncio.Event, say: Callable[[TerminalStatus], None]) -> None:
+    async def run(self, stop: asyncio.Event, say: Callable[[ProcessStatus], None]) -> None:
         """Work until ``stop`` is set.
 
         Raises:
@@ -194,7 +194,7 @@ class Terminal:
     def _on_nats(self, state: ConnectionState) -> None:
         self.nats = state
 
-    async def _tell(self, say: Callable[[TerminalStatus], None]) -> None:
+    async def _tell(self, say: Callable[[ProcessStatus], None]) -> None:
         said, silent_since_s = None, 0.0
         while True:
             status, now_s = await self._status(), asyncio.get_running_loop().time()
@@ -203,7 +203,7 @@ class Terminal:
                 said, silent_since_s = status, now_s
             await asyncio.sleep(STATUS_EVERY_S)
 
-    async def _status(self) -> TerminalStatus:
+    async def _status(self) -> ProcessStatus:
         counts, health = await self._counts.get(), self.connection.health
         reasons = list(self.nats.reasons) or ([] if self.service else ["NATS: not connected yet"])
         if health.connection != "ready":
@@ -218,7 +218,7 @@ class Terminal:
             reasons.append(f"snapshots: {self.snapshots.problem}")
         reasons += [f"{name}: {publisher.problem}" for name, publisher in self.publishers.items() if publisher.problem]
         service = self.service
-        return TerminalStatus(
+        return ProcessStatus(
             account=self.account,
             epoch=self.journal.book.epoch,
             connection=health.connection,
@@ -254,7 +254,7 @@ class Terminal:
         self.journal.close()
 
 
-def start_saying() -> Callable[[TerminalStatus], None]:
+def start_saying() -> Callable[[ProcessStatus], None]:
     """Return what tells the parent how we are: one JSON line on standard output. It never waits.
 
     A parent may stand still (stopped, or its console on Windows while somebody selects text), and its pipe is full
@@ -267,7 +267,7 @@ def start_saying() -> Callable[[TerminalStatus], None]:
             while True:
                 os.write(sys.stdout.fileno(), lines.get())
 
-    def say(status: TerminalStatus) -> None:
+    def say(status: ProcessStatus) -> None:
         with contextlib.suppress(queue.Full):
             lines.put_nowait(status.encode() + b"\n")
 
