@@ -49,7 +49,7 @@ async def test_a_stack_agrees_also_while_orders_are_in_flight(stack: OwnStack) -
     assert verdict["agrees"]
     assert {"alpha", "epsilon", "gamma", "zeta"} <= verdict["commits"].keys()
     # Orders and positions are compared twice: with the tables and with ClickHouse.
-    assert verdict["compared"]["order"] == 2 * outcome.orders
+    assert verdict["compared"]["order"] == 2 * len(outcome.evidence.archive.orders)
     assert verdict["compared"]["fill"] == len(outcome.evidence.archive.fills)
     nobody = await run(stack, "verify", "--account", "nobody-else")
     assert nobody.returncode == 2
