@@ -134,7 +134,7 @@ class Desk:
     ) -> None:
         self.index = OrderIndex()
         self._positions = PositionIndex()
-        self._pursuing: dict[str, int] = {}
+        self._pursuing: set[str] = set()
         self.recovered = asyncio.Event()
         self.ready = asyncio.Event()
         self._store = store
@@ -384,7 +384,7 @@ class Desk:
 
     def is_pursuing(self, account: str) -> bool:
         """Return whether an exit of the account is not done."""
-        return self._pursuing.get(account, 0) > 0
+        return account in self._pursuing
 
     def states(self) -> dict[str, AccountMessage]:
         """Return the accounts of this worker as they were published last."""
@@ -413,8 +413,10 @@ class Desk:
                 self.index.put(row, partition)
             case PositionRow():
                 self._positions.put(row, partition)
+            case AccountRow(goals=()):
+                self._pursuing.discard(row.account)
             case AccountRow():
-                self._pursuing[row.account] = len(row.goals)
+                self._pursuing.add(row.account)
         for watcher in self._watchers:
             watcher.put(row, partition)
 
@@ -434,7 +436,7 @@ class Desk:
             self._rows.forget(partition)
         self.index.drop(lost)
         self._positions.drop(lost)
-        self._pursuing = {name: many for name, many in self._pursuing.items() if self._partition_of(name) not in lost}
+        self._pursuing = {name for name in self._pursuing if self._partition_of(name) not in lost}
         self._outbox.drop(lost)
         for watcher in self._watchers:
             watcher.drop(lost)

@@ -12,6 +12,7 @@ from streamapp.audit.chain import ChainLink
 from streamapp.audit.topic import Progress, TopicReader, place_of
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.reader import message_of
+from streamapp.domain.vocabulary import LARGEST_INTEGER
 from streamapp.errors import Unusable
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
@@ -19,7 +20,6 @@ from streamapp.settings import Settings
 
 _PAGE = 1000
 """Rows: one has up to 890 kB, most have one or two."""
-_LARGEST_SEQ = 2**63 - 1
 
 
 class Unreadable(NamedTuple):
@@ -87,6 +87,6 @@ def links_of(payload: bytes, place: str) -> list[ChainLink | Unreadable]:
 
 
 def _link(entry: BrokerLogEntry, place: str) -> ChainLink | Unreadable:
-    if not 0 < entry.seq <= _LARGEST_SEQ:
+    if not 0 < entry.seq <= LARGEST_INTEGER:
         return Unreadable(place, f"expected a seq from 1 on, got {entry.seq}")
     return ChainLink.of(entry, place)

@@ -7,7 +7,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,9 +18,6 @@ from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, 
 from streamapp.errors import StreamappError
 from streamapp.messages.signal import no_signal_id, signal_id_of
 from streamapp.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    pass
 
 HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.accepted.>", "signals.refused.>", "signals.answered.>")
 """The subjects on which the life of a signal is told."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from streamapp import subjects
 from streamapp.desk.inputs import NewSignal
-from streamapp.desk.notices import notify_sender
-from streamapp.desk.projection import add_fact
+from streamapp.desk.notices import answer_sender, notify_sender
 from streamapp.desk.state import Draft
-from streamapp.desk.submission import submit_new
+from streamapp.desk.submission import create_order
 from streamapp.domain.exits import Goal
-from streamapp.domain.facts import OrderCreated, make_fact
-from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.facts import OrderCreated
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.signals import (
     ACCEPTED,
@@ -28,7 +25,6 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
 from streamapp.messages.answer import CopyDecision, CopyMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
-from streamapp.messages.envelope import Message
 from streamapp.messages.signal import ExitSignal, Signal
 from tables.positions import PositionRow
 from tables.signals import SignalRow
@@ -55,7 +51,7 @@ def _decide(draft: Draft, new: NewSignal) -> None:
     is_accepted, order_id = verdict.decision == "accepted", None
     goal = _goal(draft, new, new.signal, verdict) if is_accepted and isinstance(new.signal, ExitSignal) else None
     if is_accepted and goal is None:
-        order_id = new.order_id or order_id_for(draft.policy.deployment, new.account, new.id)
+        order_id = new.order_id or draft.order_id(new.id)
     row = SignalRow(
         stream_seq=new.incoming.sequence,
         verdict=verdict,
@@ -163,9 +159,7 @@ def _create(draft: Draft, new: NewSignal, signal: Signal, order_id: str) -> None
         metadata=signal.metadata,
     )
     cause = f"signal:{new.account}:{new.id}:{new.incoming.sequence}"
-    trace = new.incoming.trace
-    add_fact(draft, make_fact(new.account, order_id, created, at=draft.now, causation_id=cause), trace)
-    submit_new(draft, order_id, trace)
+    create_order(draft, order_id, created, cause=cause, trace=new.incoming.trace)
 
 
 def _traded(draft: Draft, new: NewSignal, signal: Signal) -> OrderParameters:
@@ -224,7 +218,7 @@ def _confirm(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at:
         stream_seq=new.incoming.sequence,
         at=at,
     )
-    _tell(draft, new, accepted, "accepted", subjects.signal_accepted(new.symbol))
+    answer_sender(draft, new.incoming, accepted)
 
 
 def _repeated(row: SignalRow) -> str:
@@ -244,13 +238,7 @@ def _refuse(draft: Draft, new: NewSignal, row: SignalRow, verdict: Verdict, at: 
         stream_seq=new.incoming.sequence,
         at=at,
     )
-    _tell(draft, new, refused, "refused", subjects.signal_refused(new.symbol))
-
-
-def _tell(draft: Draft, new: NewSignal, answer: Message, word: str, subject: str) -> None:
-    # One answer to each message of the stream. The account is escaped in its id, for it is whatever was sent.
-    parts = (word, subjects.token(new.account), new.signal_id, new.incoming.sequence)
-    draft.publish(answer, subject=subject, id_parts=parts, trace=new.incoming.trace)
+    answer_sender(draft, new.incoming, refused)
 
 
 def _decision(new: NewSignal, row: SignalRow, verdict: Verdict, at: datetime) -> DecisionMessage:

@@ -8,21 +8,19 @@ its position no longer holds, so an exit never opens. The sender is answered onc
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from decimal import Decimal
 
 from streamapp.desk.acceptance import answer
 from streamapp.desk.effects import Protect
 from streamapp.desk.inputs import TRACE, Incoming, NewSignal, OperationAnswered
-from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
-from streamapp.desk.submission import submit_new
-from streamapp.domain.exits import OPPOSITE, Goal, Holding, Part, parts_of
-from streamapp.domain.facts import OrderCreated, make_fact
+from streamapp.desk.submission import create_order
+from streamapp.domain.exits import MOST_PARTS, OPPOSITE, Goal, Holding, Part, in_parts, parts_of
+from streamapp.domain.facts import OrderCreated
 from streamapp.domain.guards import broken_guard
-from streamapp.domain.identifiers import order_id_for
-from streamapp.domain.orders import EXACT
+from streamapp.domain.orders import EXACT, exact_sum
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.signals import ACCEPTED, Verdict
 from streamapp.domain.vocabulary import FINAL_STATUSES, Side, decimal_text
@@ -33,8 +31,6 @@ from tables.positions import PositionRow
 from tables.signals import SignalRow
 
 REVERSED = "reverse"
-MOST_PARTS = 50
-"""Orders that one closing order may become, as in the terminal's own closing."""
 
 
 def pursue(draft: Draft, *, asks_again: bool = False) -> None:
@@ -59,32 +55,29 @@ def pursue(draft: Draft, *, asks_again: bool = False) -> None:
 def close_in_parts(draft: Draft, order_id: str) -> None:
     """Make the orders that close what the terminal refused to close in one, because a symbol takes less in one order.
 
-    Getting out is always possible: as many orders as it takes, :data:`MOST_PARTS` at most, each with an id derived from
-    the refused one's. Nothing happens to an order that opens, is no exit's, or has been replaced already.
+    Getting out is always possible: as many orders as it takes, ``MOST_PARTS`` at most, each with an id derived from the
+    refused one's. Nothing happens to an order that opens, was refused for another reason, or has its parts already.
     """
     row = draft.order(order_id)
     created = None if row is None else row.state.created
     refused = None if row is None else row.state.attempts[row.state.last_attempt].refused
     if created is None or created.position_id is None or refused is None or refused.largest is None:
         return
-    left, largest = created.parameters.volume, refused.largest
-    if created.intent == "open" or left > largest * MOST_PARTS or draft.order(_part_id(draft, order_id, 1)) is not None:
+    volume, largest = created.parameters.volume, refused.largest
+    if created.intent == "open" or volume > largest * MOST_PARTS:
         return
-    number = 0
-    while left > 0:
-        number += 1
-        parameters = created.parameters.model_copy(update={"volume": min(left, largest)})
+    parts = {
+        draft.order_id(f"{order_id}\x00part\x00{number}"): part
+        for number, part in enumerate(in_parts(volume, largest), start=1)
+    }
+    if draft.order(next(iter(parts))) is not None:
+        return
+    for part_id, part in parts.items():
+        parameters = created.parameters.model_copy(update={"volume": part})
         body = created.model_copy(
             update={"parameters": parameters, "parameters_hash": parameters_hash(parameters, created.position_id)}
         )
-        part_id = _part_id(draft, order_id, number)
-        add_fact(draft, make_fact(draft.account, part_id, body, at=draft.now, causation_id=f"order:{order_id}"))
-        submit_new(draft, part_id, None)
-        left = EXACT.subtract(left, parameters.volume)
-
-
-def _part_id(draft: Draft, order_id: str, number: int) -> str:
-    return order_id_for(draft.policy.deployment, draft.account, f"{order_id}\x00part\x00{number}")
+        create_order(draft, part_id, body, cause=f"order:{order_id}", trace=None)
 
 
 def take_operation(draft: Draft, answer: OperationAnswered) -> None:
@@ -165,12 +158,12 @@ class _Pursuit:
 
     def _closed(self, *, late: bool) -> Verdict | None:
         goal = self.goal
-        is_all = goal.left is not None and goal.left <= 0
-        if not is_all and not late and any(not self._is_own(row) for row in self._under_way()):
+        is_all, under_way = goal.left is not None and goal.left <= 0, self._under_way()
+        if not is_all and not late and any(not self._is_own(row) for row in under_way):
             return None
         if not goal.orders:
-            if late and self._under_way():
-                names = ", ".join(row.order_id for row in self._under_way())
+            if late and under_way:
+                names = ", ".join(row.order_id for row in under_way)
                 return Verdict("refused", "stale", f"valid_until passed while these were under way: {names}")
             return self._nothing("to close")
         short = goal.parameters.volume is not None and not is_all
@@ -211,10 +204,7 @@ class _Pursuit:
 
     def _open(self, closed: list[OrderRow]) -> Verdict:
         side = closed[0].state.created.parameters.side if closed[0].state.created else "buy"
-        filled = Decimal(0)
-        for row in closed:
-            filled = EXACT.add(filled, row.state.filled)
-        volume = self.goal.parameters.volume or filled
+        volume = self.goal.parameters.volume or exact_sum(row.state.filled for row in closed)
         draft, wanted = self._draft, self._parameters(side, volume, opens=True)
         guard, halted = broken_guard(wanted, draft.policy.rules.limits), draft.halted or draft.halting
         if guard is not None or halted is not None:
@@ -249,9 +239,7 @@ class _Pursuit:
 
     def _protect(self, position_id: int) -> Protect:
         draft, asked = self._draft, self.goal.parameters
-        request_id = order_id_for(
-            draft.policy.deployment, draft.account, f"{self._signal_id}\x00modify\x00{position_id}"
-        )
+        request_id = draft.order_id(f"{self._signal_id}\x00modify\x00{position_id}")
         return Protect(
             self._signal_id,
             ProtectRequest(
@@ -283,6 +271,7 @@ class _Pursuit:
     def _holdings(self, *, all_lots: bool = False) -> list[Holding]:
         """Return what the exit may close now; with ``all_lots`` also what other orders are closing already."""
         asked, holdings = self.goal.parameters, list[Holding]()
+        closers = [] if all_lots else self._draft.orders_of(asked.symbol)
         for row in self._positions():
             side = row.state.side
             if side is None or (asked.side is not None and OPPOSITE[side] != asked.side):
@@ -291,22 +280,11 @@ class _Pursuit:
             if not all_lots:
                 if self._was_denied(row.position_id):
                     continue
-                own = EXACT.subtract(lots, self._closing(row.position_id, self._strategies))
-                lots = min(own, EXACT.subtract(row.state.volume, self._closing(row.position_id, None)))
+                own = EXACT.subtract(lots, _closing(closers, row.position_id, self._strategies))
+                lots = min(own, EXACT.subtract(row.state.volume, _closing(closers, row.position_id, None)))
             if lots > 0:
                 holdings.append(Holding(row.position_id, side, lots))
         return holdings
-
-    def _closing(self, position_id: int, strategies: Collection[str] | None) -> Decimal:
-        """Return the lots of a position that orders on their way are to close, those of some strategies or all."""
-        lots = Decimal(0)
-        for row in self._draft.orders_of(self.goal.parameters.symbol):
-            created = row.state.created
-            if created is None or created.position_id != position_id:
-                continue
-            if strategies is None or (created.strategy or "") in strategies:
-                lots = EXACT.add(lots, EXACT.subtract(created.parameters.volume, row.state.filled))
-        return lots
 
     def _was_denied(self, position_id: int) -> bool:
         """Return whether an order of this exit did not close what it was to close of a position: it is told by that."""
@@ -338,7 +316,7 @@ class _Pursuit:
 
     def _create(self, name: str, side: Side, volume: Decimal, strategy: str | None, part: Part | None) -> None:
         draft, goal = self._draft, self.goal
-        order_id = order_id_for(draft.policy.deployment, draft.account, f"{self._signal_id}\x00{name}")
+        order_id = draft.order_id(f"{self._signal_id}\x00{name}")
         parameters = self._parameters(side, volume, opens=part is None)
         position_id = None if part is None else part.position_id
         created = OrderCreated(
@@ -356,8 +334,7 @@ class _Pursuit:
             metadata=goal.metadata,
         )
         cause = f"signal:{draft.account}:{self._signal_id}"
-        add_fact(draft, make_fact(draft.account, order_id, created, at=draft.now, causation_id=cause), goal.trace)
-        submit_new(draft, order_id, goal.trace)
+        create_order(draft, order_id, created, cause=cause, trace=goal.trace)
         self._change(orders=(*goal.orders, order_id))
 
     def _parameters(self, side: Side, volume: Decimal, *, opens: bool) -> OrderParameters:
@@ -374,6 +351,18 @@ class _Pursuit:
 
     def _change(self, **changes: object) -> None:
         self.goal = self.goal.model_copy(update=changes)
+
+
+def _closing(orders: Iterable[OrderRow], position_id: int, strategies: Collection[str] | None) -> Decimal:
+    """Return the lots of a position that orders on their way are to close, those of some strategies or all."""
+    known = ((row.state.created, row.state.filled) for row in orders)
+    return exact_sum(
+        EXACT.subtract(created.parameters.volume, filled)
+        for created, filled in known
+        if created is not None
+        and created.position_id == position_id
+        and (strategies is None or (created.strategy or "") in strategies)
+    )
 
 
 def _opens(row: OrderRow) -> bool:

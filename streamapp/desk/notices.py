@@ -7,7 +7,7 @@ from streamapp.desk.inputs import Incoming, read_order, shown_symbol
 from streamapp.desk.state import Draft, unusable
 from streamapp.domain.identifiers import error_id_for
 from streamapp.errors import Unusable
-from streamapp.messages.decision import undecided
+from streamapp.messages.decision import AcceptedMessage, RefusedMessage, undecided
 from streamapp.messages.envelope import json_object
 from streamapp.messages.error import ErrorKind, ErrorMessage
 from streamapp.messages.signal import account_of, signal_id_of
@@ -39,8 +39,17 @@ def refuse_undecided(draft: Draft, incoming: Incoming, error: Unusable) -> None:
         payload=incoming.payload,
     )
     draft.publish(decision, trace=incoming.trace)
-    parts = ("refused", subjects.token(draft.account), decision.signal_id, incoming.sequence)
-    draft.publish(refused, subject=subjects.signal_refused(refused.symbol), id_parts=parts, trace=incoming.trace)
+    answer_sender(draft, incoming, refused)
+
+
+def answer_sender(draft: Draft, incoming: Incoming, answer: AcceptedMessage | RefusedMessage) -> None:
+    """Publish the one answer to a message of the stream; its account is escaped in its id, for it is what was sent."""
+    if isinstance(answer, AcceptedMessage):
+        word, subject = "accepted", subjects.signal_accepted(answer.symbol)
+    else:
+        word, subject = "refused", subjects.signal_refused(answer.symbol)
+    parts = (word, subjects.token(answer.account), answer.signal_id or "", incoming.sequence)
+    draft.publish(answer, subject=subject, id_parts=parts, trace=incoming.trace)
 
 
 def _order_error(

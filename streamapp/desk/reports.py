@@ -122,7 +122,7 @@ def _apply(draft: Draft, new: TerminalReport, report: Report, *, is_current: boo
     cause = f"report:{new.account}:{new.epoch}:{new.seq}"
     fact = make_fact(new.account, report.order_id, body, at=report.at, causation_id=cause)
     add_fact(draft, fact, new.incoming.trace, journal_epoch=new.epoch if is_current else None)
-    if isinstance(body, SubmitRefused) and body.largest is not None and report.order_id is not None:
+    if isinstance(body, SubmitRefused) and report.order_id is not None:
         close_in_parts(draft, report.order_id)
 
 

@@ -15,6 +15,7 @@ from streamapp.desk.effects import Effect
 from streamapp.desk.inputs import Snapshot
 from streamapp.desk.policy import Policy
 from streamapp.domain.facts import Fact
+from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import FINAL_STATUSES, MarginMode
 from streamapp.errors import Unusable
@@ -149,6 +150,10 @@ class Draft:
     def account_row(self) -> AccountRow:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
+
+    def order_id(self, name: str) -> str:
+        """Return the id of the account's order that is made for ``name``: a signal_id, or what is derived from one."""
+        return order_id_for(self.policy.deployment, self.account, name)
 
     def orders_of(self, symbol: str) -> list[OrderRow]:
         """Return the orders of a symbol that are not over, by id; those of this commit as they are by now."""

@@ -12,7 +12,7 @@ from streamapp.desk.effects import Submit
 from streamapp.desk.inputs import SubmitAnswered, SubmitUnanswered, Sweep
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
-from streamapp.domain.facts import Body, OutcomeUnknown, SubmitClaimed, SubmitRefused, make_fact
+from streamapp.domain.facts import Body, OrderCreated, OutcomeUnknown, SubmitClaimed, SubmitRefused, make_fact
 from streamapp.domain.vocabulary import decimal_text
 from streamapp.messages.terminal import SubmitRequest
 from tables.orders import HANDED_OVER, OrderRow
@@ -20,11 +20,12 @@ from tables.orders import HANDED_OVER, OrderRow
 FIRST_ATTEMPT = 1
 
 
-def submit_new(draft: Draft, order_id: str, trace: str | None) -> None:
-    """Claim an order that this commit creates, if its terminal is ready; otherwise it is held.
+def create_order(draft: Draft, order_id: str, created: OrderCreated, *, cause: str, trace: str | None) -> None:
+    """Create an order, and claim it if its terminal is ready; otherwise it is held.
 
     For somebody else's connector the claim is the submission: the revision that it makes is ``orders.submitted``.
     """
+    add_fact(draft, make_fact(draft.account, order_id, created, at=draft.now, causation_id=cause), trace)
     row = _known(draft, order_id)
     if draft.policy.executes:
         if draft.terminal.ready:

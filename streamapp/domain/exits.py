@@ -21,6 +21,8 @@ from streamapp.domain.vocabulary import BoundedDecimal, FillPolicy, Frozen, Inte
 Scope = Literal["strategy", "symbol"]
 """Whose positions of the symbol an exit is about: those of the signal's strategy, or all that our orders opened."""
 OPPOSITE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
+MOST_PARTS = 50
+"""Orders that one close becomes at most: more would be a wrong volume_max, and too many requests for a broker."""
 
 
 class ExitParameters(Frozen):
@@ -109,4 +111,13 @@ def parts_of(holdings: Iterable[Holding], wanted: Decimal | None) -> list[Part]:
         if volume > 0:
             parts.append(Part(holding.position_id, OPPOSITE[holding.side], volume))
             left = None if left is None else EXACT.subtract(left, volume)
+    return parts
+
+
+def in_parts(volume: Decimal, largest: Decimal) -> list[Decimal]:
+    """Return the lots of the orders that ``volume`` is where one may have ``largest`` at most; 0 is no limit."""
+    left, parts = volume, list[Decimal]()
+    while left > 0:
+        parts.append(min(left, largest) if largest > 0 else left)
+        left = EXACT.subtract(left, parts[-1])
     return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cached_property
@@ -15,6 +16,14 @@ from streamapp.domain.vocabulary import UtcTime
 
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN)
 """Wide enough for the product of three bounded decimals (37 digits each): no number from outside overflows it."""
+
+
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the sum, which the precision of the moment does not round."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
 
 
 RecordT = TypeVar("RecordT")
@@ -220,10 +229,7 @@ class OrderState:
 
 def filled_volume(fills: list[Filled]) -> Decimal:
     """Return the lots in ``fills``."""
-    total = Decimal(0)
-    for filled in fills:
-        total = EXACT.add(total, filled.volume)
-    return total
+    return exact_sum(filled.volume for filled in fills)
 
 
 def modified(parameters: OrderParameters, changes: dict[str, Any]) -> OrderParameters | None:

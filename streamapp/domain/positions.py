@@ -16,7 +16,7 @@ from decimal import Decimal
 from pydantic import Field
 
 from streamapp.domain.facts import AccountOperation, Filled
-from streamapp.domain.orders import EXACT, Deal, Owner
+from streamapp.domain.orders import EXACT, Deal, Owner, exact_sum
 from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
@@ -57,9 +57,7 @@ class PositionState(Frozen):
     def share_of(self, strategies: Iterable[str] | None) -> Decimal:
         """Return the open lots that are these strategies' own, of all of ours for None; never more than is open."""
         own = self.shares.values() if strategies is None else (self.shares.get(name, Decimal(0)) for name in strategies)
-        lots = Decimal(0)
-        for each in own:
-            lots = EXACT.add(lots, each)
+        lots = exact_sum(own)
         return min(abs(lots), self.volume) if (lots > 0) == (self.net > 0) else Decimal(0)
 
 
@@ -103,9 +101,7 @@ def _booked(state: PositionState, filled: Filled, owner: Owner | None) -> Positi
     signed = filled.volume if filled.side == "buy" else EXACT.minus(filled.volume)
     net = EXACT.add(state.net, signed)
     opens = net != 0 and (state.net == 0 or (net > 0) != (state.net > 0))
-    money = state.realized_profit
-    for amount in (filled.profit, filled.commission, filled.swap, filled.fee):
-        money = EXACT.add(money, amount)
+    money = exact_sum((state.realized_profit, filled.profit, filled.commission, filled.swap, filled.fee))
     return PositionState.model_construct(
         symbol=filled.symbol,
         net=net,

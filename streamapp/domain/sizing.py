@@ -8,7 +8,7 @@ from decimal import ROUND_DOWN, Context, Decimal
 from streamapp.domain.parameters import plain
 
 ONE = Decimal(1)
-EXACT = Context(prec=160, rounding=ROUND_DOWN)
+_PRODUCTS = Context(prec=160, rounding=ROUND_DOWN)
 """Holds the product of three decimals of 38 digits, as whole multiples of the smallest step, without rounding."""
 SMALLEST_STEP, LARGEST = Decimal("1e-10"), Decimal("1e27")
 """What the warehouse can keep of a volume, as of every decimal."""
@@ -49,8 +49,10 @@ def sized(asked: Decimal, sizing: Sizing, weight: Decimal = ONE) -> Sized:
     if weight == ONE and sizing == AS_ASKED:
         return Sized(asked)
     step = sizing.step or SMALLEST_STEP
-    product = EXACT.multiply(EXACT.multiply(asked, weight), sizing.factor)
-    volume = EXACT.multiply(EXACT.divide(product, step).to_integral_value(ROUND_DOWN), step).normalize(EXACT)
+    product = _PRODUCTS.multiply(_PRODUCTS.multiply(asked, weight), sizing.factor)
+    volume = _PRODUCTS.multiply(_PRODUCTS.divide(product, step).to_integral_value(ROUND_DOWN), step).normalize(
+        _PRODUCTS
+    )
     least = max(sizing.smallest or step, step)
     if least <= volume < LARGEST:
         return (

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from streamapp.domain.facts import SubmitStarted
-from streamapp.domain.orders import EXACT
+from streamapp.domain.orders import EXACT, exact_sum
 from streamapp.domain.vocabulary import FINAL_STATUSES, Frozen, Money
 from streamapp.messages.order import OrderCost, OrderMessage
 from streamapp.report.records import LastPrice, OrderRecord, Profit, Records, Refusals
-from streamapp.report.shortfall import Shortfall, exact_sum, mid, shortfall
+from streamapp.report.shortfall import Shortfall, mid, shortfall
 
 Benchmark = Literal["expected", "touch"]
 Dimension = Literal["symbol", "strategy", "hour", "order_type"]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from streamapp.domain.orders import exact_sum
 from streamapp.domain.vocabulary import decimal_text
 from streamapp.report.charts import Bar, bar_chart, histogram
 from streamapp.report.figures import TradingReport
-from streamapp.report.shortfall import exact_sum
 from streamapp.report.tables import Table, printable, tables_of, title_of
 
 _ORDERS = 1000

@@ -18,12 +18,11 @@ exactly: paper return less real return.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from streamapp.domain.facts import SubmitStarted
-from streamapp.domain.orders import EXACT
+from streamapp.domain.orders import EXACT, exact_sum
 from streamapp.domain.vocabulary import FINAL_STATUSES
 from streamapp.report.records import LastPrice, OrderRecord
 
@@ -109,11 +108,3 @@ def shortfall(record: OrderRecord, last: LastPrice | None, market: SubmitStarted
 def mid(market: SubmitStarted) -> Decimal:
     """Return the middle of the market at sending."""
     return EXACT.divide(EXACT.add(market.bid, market.ask), Decimal(2))
-
-
-def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
-    """Return the sum, which the precision of the moment does not round."""
-    total = Decimal(0)
-    for amount in amounts:
-        total = EXACT.add(total, amount)
-    return total

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from streamapp.domain.orders import EXACT
+from streamapp.domain.orders import EXACT, exact_sum
 from streamapp.domain.vocabulary import decimal_text
 from streamapp.report.figures import ShortfallParts, SlippageRow, Spread, TradingReport
-from streamapp.report.shortfall import exact_sum
 
 _CENT = Decimal("0.01")
 _UNKNOWN = "not known"

@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.domain.exits import ExitParameters, Holding, Part, exit_hash, parts_of
+from streamapp.domain.exits import ExitParameters, Holding, Part, exit_hash, in_parts, parts_of
 
 LOTS = st.decimals("0.01", "5", places=2)
 HOLDINGS = st.lists(st.tuples(st.sampled_from(["buy", "sell"]), LOTS), max_size=6).map(
@@ -39,3 +39,15 @@ def test_the_spelling_of_a_number_does_not_make_another_exit() -> None:
     other = one.model_copy(update={"scope": "symbol"})
     assert exit_hash(one) == exit_hash(same)
     assert exit_hash(one) != exit_hash(other)
+
+
+@given(LOTS, LOTS)
+def test_parts_are_the_largest_that_one_order_may_have_and_the_rest(volume: Decimal, largest: Decimal) -> None:
+    *whole, rest = in_parts(volume, largest)
+    assert sum(whole, rest) == volume
+    assert set(whole) <= {largest}
+    assert 0 < rest <= largest
+
+
+def test_without_a_largest_order_there_is_one_part() -> None:
+    assert in_parts(Decimal(7), Decimal(0)) == [Decimal(7)]

@@ -12,6 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from streamapp.domain import facts
+from streamapp.domain.exits import in_parts
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.parameters import OrderParameters, plain
 from streamapp.domain.vocabulary import LARGEST_INTEGER, time_text
@@ -31,12 +32,10 @@ def closing_orders(
 
     One, unless the symbol allows less in one order: then so many of its ``largest``, and the rest.
     """
-    left, orders = wanted.volume, list[SubmitRequest]()
-    while left > 0:
-        part = wanted.model_copy(update={"volume": min(left, largest) if largest > 0 else left})
-        orders.append(_closing_order(request, part, deployment, len(orders) + 1))
-        left -= part.volume
-    return orders
+    return [
+        _closing_order(request, wanted.model_copy(update={"volume": part}), deployment, number)
+        for number, part in enumerate(in_parts(wanted.volume, largest), start=1)
+    ]
 
 
 def _closing_order(request: CloseRequest, wanted: OrderParameters, deployment: str, number: int) -> SubmitRequest:

@@ -13,9 +13,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from streamapp.domain.exits import MOST_PARTS, OPPOSITE
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.parameters import OrderParameters
-from streamapp.domain.vocabulary import Side, decimal_text, time_text
+from streamapp.domain.vocabulary import decimal_text, time_text
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
@@ -40,9 +41,6 @@ from streamapp.terminal.pipe.structs import SymbolInfo, TradeOrder, TradePositio
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
 CLOSING = (mt5.DEAL_ENTRY_OUT, mt5.DEAL_ENTRY_OUT_BY)
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
-MOST_PARTS = 50
-"""Orders that one close becomes at most: more would be a wrong volume_max, and too many requests for a broker."""
-OTHER_SIDE: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
 
 
 @dataclass(frozen=True)
@@ -298,7 +296,7 @@ def close(request: CloseRequest, seen: PositionSeen, context: Context) -> Step:
     _refuse_frozen_position(live, prepared)
     volume = open_now if request.volume is None else min(request.volume, open_now)
     wanted = OrderParameters(
-        symbol=live.symbol, side=OTHER_SIDE[enums.SIDES[live.type]], order_type="market", volume=volume
+        symbol=live.symbol, side=OPPOSITE[enums.SIDES[live.type]], order_type="market", volume=volume
     )
     assert prepared.symbol is not None
     largest = largest_volume(prepared.symbol)

@@ -29,6 +29,14 @@ def executed(desk: Desk) -> list[tuple[str, Decimal]]:
     return [(row["entry"], Decimal(row["volume"])) for row in desk.market.ledger("deal")]
 
 
+async def holding(start: Start, mode: str, **order: Any) -> tuple[Desk, Any]:
+    """Return a terminal whose account has one position, and the position."""
+    desk = await start(mode=mode)
+    await desk.open()
+    await desk.submits(*ACCEPTED, **order)
+    return desk, await position_of(desk, "EURUSD")
+
+
 # -- levels
 
 
@@ -87,10 +95,7 @@ async def test_a_stop_that_the_broker_left_out_is_told_once_and_can_be_set(start
 async def test_a_position_that_a_split_changed_without_a_deal_is_shown_and_closed_as_it_is(
     start: Start, mode: str
 ) -> None:
-    desk = await start(mode=mode)
-    await desk.open()
-    await desk.submits(*ACCEPTED)
-    position = await position_of(desk, "EURUSD")
+    desk, position = await holding(start, mode)
     split = {"action": "split", "position": position.position_id, "ratio": "4"}
     desk.market.fault("foreign_activity", account=ACCOUNT, params=split)
 
@@ -108,10 +113,7 @@ async def test_a_position_that_a_split_changed_without_a_deal_is_shown_and_close
 async def test_a_position_that_is_older_than_the_journal_is_closed_and_no_other_one_comes_of_it(
     start: Start, mode: str
 ) -> None:
-    desk = await start(mode=mode)
-    await desk.open()
-    await desk.submits(*ACCEPTED)
-    position = await position_of(desk, "EURUSD")
+    desk, position = await holding(start, mode)
     assert await desk.terminal.stop() == 0
     for file in desk.terminal.log.parent.rglob(f"*{desk.terminal.account}*.sqlite3*"):
         file.unlink()
@@ -145,10 +147,7 @@ async def test_a_position_that_no_single_order_may_close_is_closed_in_parts_and_
     start: Start, mode: str, case: str
 ) -> None:
     volume, limits, parts = PARTS[case]
-    desk = await start(mode=mode)
-    await desk.open()
-    await desk.submits(*ACCEPTED, volume=volume)
-    position = await position_of(desk, "EURUSD")
+    desk, position = await holding(start, mode, volume=volume)
     await change(desk, "EURUSD", **limits)
     await closed(desk, position)
     assert executed(desk) == [("in", volume), *(("out", Decimal(part)) for part in parts)]
@@ -157,10 +156,7 @@ async def test_a_position_that_no_single_order_may_close_is_closed_in_parts_and_
 
 @MODES
 async def test_a_part_of_a_position_off_the_step_is_refused_with_the_step(start: Start, mode: str) -> None:
-    desk = await start(mode=mode)
-    await desk.open()
-    await desk.submits(*ACCEPTED, volume=Decimal(1))
-    position = await position_of(desk, "EURUSD")
+    desk, position = await holding(start, mode, volume=Decimal(1))
     await change(desk, "EURUSD", volume_step="0.1")
     reply = await operator(desk).ask("close", position_id=position.position_id, volume=Decimal("0.55"))
     assert reply.outcome == "recorded", reply
