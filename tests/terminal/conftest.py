@@ -69,10 +69,15 @@ class Account:
         return [report.kind for report in await self.reports()]
 
     async def said(self, *kinds: str) -> list[Report]:
-        async def all_there() -> bool:
-            return await self.kinds() == list(kinds)
+        said: list[str] = []
 
-        await eventually(all_there, f"{kinds}, got {await self.kinds()}")
+        async def all_there() -> bool:
+            said[:] = [
+                f"{report.kind} {getattr(report.body, 'message', '')}".strip() for report in await self.reports()
+            ]
+            return [text.partition(" ")[0] for text in said] == list(kinds)
+
+        await eventually(all_there, lambda: f"{kinds}, got {said}")
         return await self.reports()
 
 

@@ -35,6 +35,8 @@ QUOTE_WITHIN_S = 2.0
 """How long an order waits for the first tick of a symbol that nobody looked at before, for a server's clock that has
 changed to be learned, or for a position as its deals left it: a subscription takes a second, a clock two looks. Others
 go on meanwhile."""
+_LOOKS_AT_LEAST = 2
+"""How often it is looked at again however long that takes: a process that stood still has not waited."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,16 @@ class _Aside:
     Attributes:
         until_s: Until when, by the loop's time.
         why: What it waits for, in the words of a refusal.
+        looks: How often it was looked at again.
+        is_last: Whether the look that is being taken decides.
         quote_ms: The time of the last quote that it saw.
         has_moved: Whether that was another one than before.
     """
 
     until_s: float
     why: str
+    looks: int = 0
+    is_last: bool = False
     quote_ms: int = 0
     has_moved: bool = False
 
@@ -97,6 +103,7 @@ class Judge:
             RefusedError: it may not be sent.
         """
         while True:
+            self._look_again(order.order_id)
             await self._refuse_now(order)
             generation = self._connection.generation
             try:
@@ -148,14 +155,21 @@ class Judge:
 
     def may_wait(self, order_id: str, why: str) -> bool:
         """Return whether an order that can't be judged yet may come again in a moment; False: it has, long enough."""
-        now_s = asyncio.get_running_loop().time()
-        aside = self._asides.setdefault(order_id, _Aside(now_s + QUOTE_WITHIN_S, why))
+        until_s = asyncio.get_running_loop().time() + QUOTE_WITHIN_S
+        aside = self._asides.setdefault(order_id, _Aside(until_s, why))
         aside.why = why
-        return now_s < aside.until_s
+        return not aside.is_last
 
     def forget(self, order_id: str) -> None:
         """Remember no longer since when an order waits."""
         self._asides.pop(order_id, None)
+
+    def _look_again(self, order_id: str) -> None:
+        """Settle whether this look is the last: once, so that no look is refused as late that was judged as early."""
+        if (aside := self._asides.get(order_id)) is not None:
+            aside.looks += 1
+            is_over = asyncio.get_running_loop().time() >= aside.until_s
+            aside.is_last = is_over and aside.looks >= _LOOKS_AT_LEAST
 
     async def _refuse_now(self, order: SubmitRequest) -> None:
         """Return once the account may open or the order closes, in its time, and nothing before it is in its way.
@@ -189,7 +203,7 @@ class Judge:
             return False
         before, aside.quote_ms = aside.quote_ms, prepared.tick.time_msc
         aside.has_moved = aside.has_moved or before not in (0, aside.quote_ms)
-        return aside.has_moved and asyncio.get_running_loop().time() >= aside.until_s
+        return aside.has_moved and aside.is_last
 
     async def _request(self, order: SubmitRequest, prepared: Prepared, denied: frozenset[int]) -> TradeRequest:
         assert prepared.symbol is not None

@@ -711,6 +711,16 @@ async def test_a_quote_that_moves_while_an_order_waits_is_fresh_though_the_serve
     assert len(looks) >= 2
 
 
+async def test_an_order_is_looked_at_again_though_the_process_stood_still_for_as_long_as_it_may_wait(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "QUOTE_WITHIN_S", 0.0)
+    looks = market(account, tick(3600), tick(3600) | {"time_msc": 1}, tick(3599))
+    await account.submit()
+    await account.said("started", "returned", "accepted")
+    assert len(looks) == 3
+
+
 async def test_an_order_that_waits_for_a_quote_holds_no_other_one_up(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
