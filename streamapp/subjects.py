@@ -143,6 +143,21 @@ def account_operation(account: str) -> str:
     return f"accounts.operations.{token(account)}"
 
 
+def command(name: str, target: str) -> str:
+    """Return the subject of a command; ``target`` is the account, or the symbol of an order's or position's."""
+    return f"{COMMANDS}.{name}.{token(target) or '-'}"
+
+
+def command_name(subject: str) -> str:
+    """Return which command a subject of commands names, whatever it is: ``order.cancel``."""
+    return subject.removeprefix(f"{COMMANDS}.").rpartition(".")[0]
+
+
+def command_result(request_id: str) -> str:
+    """Return the subject of what becomes of a command."""
+    return f"command_results.{token(request_id)}"
+
+
 def terminal(account: str, operation: str) -> str:
     """Return the request subject of one account's terminal (submit, hello, replay, ack, ...).
 
