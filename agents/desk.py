@@ -287,7 +287,7 @@ class Desk:
             rows,
             self._terminal(account),
             self._memory(account, partition),
-            self.index.halted(account),
+            self.index.halting(account),
             _Open(account, self.index, self._positions),
         )
 

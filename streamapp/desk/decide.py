@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from streamapp import topics
@@ -41,11 +41,11 @@ from streamapp.desk.state import (
     TerminalStatus,
 )
 from streamapp.desk.submission import sweep, take_answer
+from streamapp.desk.trading import set_trading
 from streamapp.domain.facts import Fact
 from streamapp.domain.signals import Verdict
 from streamapp.errors import Unusable
 from streamapp.messages.commit import Publication
-from tables.accounts import AccountRow, account_key
 from tables.row import Row
 
 
@@ -62,7 +62,7 @@ class State:
         rows: The durable rows of its partition.
         terminal: What is known of its terminal.
         memory: What its lane remembers.
-        halted: Why the account must not open orders, by the orders' facts or by a person; None if it may.
+        halting: Why the account must not open orders, by the order whose facts show it.
         open: What is open at the account.
     """
 
@@ -71,7 +71,7 @@ class State:
     rows: Rows
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
-    halted: str | None = None
+    halting: Mapping[str, str] = field(default_factory=dict)
     open: Open = NOTHING_OPEN
 
 
@@ -101,7 +101,6 @@ class Decided:
 
 def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
     """Return what ``inputs``, in their order, make of ``state`` at ``now``."""
-    row = state.rows(account_key(state.account), AccountRow)
     draft = Draft(
         state.account,
         now,
@@ -109,7 +108,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         state.rows,
         terminal=state.terminal,
         memory=state.memory,
-        halted=state.halted or (None if row is None else row.halted),
+        halting=state.halting,
         open=state.open,
     )
     for each in inputs:
@@ -140,7 +139,7 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
             # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
             count_seen(draft, each)
     finish_reports(draft)
-    draft.put_account(draft.account_row().model_copy(update={"halted": f"internal: {_last_line(reason)}"}))
+    set_trading(draft, "halted", f"internal: {_last_line(reason)}", by="streamapp")
     draft.alarm("internal", f"account {state.account} opens nothing any more: {reason}")
     return _decided(draft)
 

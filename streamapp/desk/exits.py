@@ -206,7 +206,7 @@ class _Pursuit:
         side = closed[0].state.created.parameters.side if closed[0].state.created else "buy"
         volume = self.goal.parameters.volume or exact_sum(row.state.filled for row in closed)
         draft, wanted = self._draft, self._parameters(side, volume, opens=True)
-        guard, halted = broken_guard(wanted, draft.policy.rules.limits), draft.halted or draft.halting
+        guard, halted = broken_guard(wanted, draft.policy.rules.limits), draft.halted
         if guard is not None or halted is not None:
             reason = "halted" if halted is not None else "guard"
             return Verdict("refused", reason, f"closed, and not opened on the other side: {halted or guard}")

@@ -6,6 +6,7 @@ Rows are read once through :class:`Rows`; every later look at them sees what thi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -121,7 +122,7 @@ class Draft:
     rows: Rows
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
-    halted: str | None = None
+    halting: Mapping[str, str] = field(default_factory=dict)
     open: Open = NOTHING_OPEN
     facts: list[Fact] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
@@ -199,10 +200,19 @@ class Draft:
         return None if state is None else state.margin_mode
 
     @property
-    def halting(self) -> str | None:
-        """Why an order of this very commit halts the account, None if none does."""
+    def shown_by_orders(self) -> dict[str, str]:
+        """Why orders halt the account, by order_id, with those of this very commit."""
         orders = (row for row in self.changed.values() if isinstance(row, OrderRow))
-        return next((f"{min(row.halting)} on order {row.order_id}" for row in orders if row.halting), None)
+        shown = {**self.halting, **{row.order_id: row.halt_cause for row in orders}}
+        return {order_id: cause for order_id, cause in shown.items() if cause is not None}
+
+    @property
+    def halted(self) -> str | None:
+        """Why the account opens nothing: its trading state, or what orders show and nobody has lifted; None: it may."""
+        row = self.account_row()
+        if (refusal := row.trading.refusal) is not None:
+            return refusal
+        return next((why for name, why in self.shown_by_orders.items() if row.lifted.get(name) != why), None)
 
     # --- words
 
