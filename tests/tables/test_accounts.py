@@ -19,7 +19,6 @@ NUMBERS = st.integers(0, 2**63 - 1)
 
 @given(NUMBERS, st.lists(st.binary(max_size=2000), max_size=20))
 def test_an_outbox_gives_back_the_bytes_of_its_commits(number: int, commits: list[bytes]) -> None:
-    halted = TradingState(state="halted")
     row = AccountRow(account="a", number=number)
     value = row.with_outbox(commits)
     assert (AccountRow.decode(value), outbox_of(value)) == (row, commits)
@@ -43,7 +42,7 @@ def test_an_account_is_read_as_it_was_written() -> None:
         earlier=("e1",),
         state=state,
         state_at=at,
-        trading=halted,
+        trading=TradingState(state="halted"),
     )
     assert AccountRow.decode(row.encode()) == row
     assert AccountRow.decode(row.encode()).encode() == row.encode()
