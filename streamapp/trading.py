@@ -153,7 +153,8 @@ def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
 def _register_agents(app: StreamApp, settings: Settings, desk: Desk, completion: Completion) -> None:
     """Register the agents of the settings' role."""
     inputs = [topics.SIGNALS_APPROVED if settings.role != "connector" else topics.ORDERS_SUBMITTED]
-    inputs += [topics.BROKER_REPORTS, *([topics.ACCOUNT_SNAPSHOTS] if settings.is_executor else [])]
+    of_terminals = [topics.ACCOUNT_SNAPSHOTS, topics.ORDER_COMMANDS] if settings.is_executor else []
+    inputs += [topics.BROKER_REPORTS, *of_terminals]
     for topic in inputs:
         _register(app, topic, desk.run)
     _register(app, topics.INCOMPLETE, completion.run)

@@ -12,6 +12,7 @@ from streamapp.desk.exits import close_in_parts
 from streamapp.desk.inputs import Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
 from streamapp.desk.state import Draft, Memory
+from streamapp.desk.trading import as_traded
 from streamapp.domain.facts import AccountOperation, SubmitRefused, make_fact
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import time_text
@@ -78,7 +79,7 @@ def finish_snapshot(draft: Draft) -> None:
         return
     account = subjects.token(snapshot.account)
     draft.publish(
-        snapshot.state,
+        as_traded(draft, snapshot.state),
         subject=subjects.account_state(snapshot.account),
         id_parts=("account", account, time_text(snapshot.at)),
         trace=new.incoming.trace,
@@ -141,7 +142,7 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
         }
     )
     draft.publish(
-        state,
+        as_traded(draft, state),
         subject=subjects.account_state(new.account),
         id_parts=("account", subjects.token(new.account), new.epoch, new.seq),
         trace=new.incoming.trace,

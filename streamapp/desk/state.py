@@ -25,6 +25,7 @@ from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import Message
 from tables.accounts import AccountRow, account_key
+from tables.commands import CommandRow, command_key
 from tables.orders import OrderRow, order_key
 from tables.positions import PositionRow, position_key
 from tables.row import Row
@@ -44,23 +45,23 @@ class Rows(Protocol):
 class Open(Protocol):
     """What is open at the account, by its durable rows."""
 
-    def orders(self, symbol: str) -> frozenset[str]:
-        """Return the ids of the orders of a symbol that are not over."""
+    def orders(self, symbol: str | None) -> frozenset[str]:
+        """Return the ids of the orders of a symbol that are not over; of all symbols for None."""
         ...
 
-    def positions(self, symbol: str) -> frozenset[int]:
-        """Return the ids of the open positions of a symbol."""
+    def positions(self, symbol: str | None) -> frozenset[int]:
+        """Return the ids of the open positions of a symbol; of all symbols for None."""
         ...
 
 
 class NothingOpen(Open):
     """An account without orders and positions."""
 
-    def orders(self, symbol: str) -> frozenset[str]:  # noqa: ARG002  the port's
+    def orders(self, symbol: str | None) -> frozenset[str]:  # noqa: ARG002  the port's
         """See the port."""
         return frozenset()
 
-    def positions(self, symbol: str) -> frozenset[int]:  # noqa: ARG002  the port's
+    def positions(self, symbol: str | None) -> frozenset[int]:  # noqa: ARG002  the port's
         """See the port."""
         return frozenset()
 
@@ -148,6 +149,10 @@ class Draft:
         """Return a position, None if nothing is known of it."""
         return self._get(position_key(self.account, position_id), PositionRow)
 
+    def command(self, request_id: str) -> CommandRow | None:
+        """Return a command, None if it is not known."""
+        return self._get(command_key(self.account, request_id), CommandRow)
+
     def account_row(self) -> AccountRow:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
@@ -156,17 +161,17 @@ class Draft:
         """Return the id of the account's order that is made for ``name``: a signal_id, or what is derived from one."""
         return order_id_for(self.policy.deployment, self.account, name)
 
-    def orders_of(self, symbol: str) -> list[OrderRow]:
-        """Return the orders of a symbol that are not over, by id; those of this commit as they are by now."""
+    def orders_of(self, symbol: str | None) -> list[OrderRow]:
+        """Return the orders of a symbol, or of all, that are not over, by id, as this commit has made them."""
         changed = (row for row in self.changed.values() if isinstance(row, OrderRow))
-        ids = self.open.orders(symbol) | {row.order_id for row in changed if _symbol_of(row) == symbol}
+        ids = self.open.orders(symbol) | {row.order_id for row in changed if symbol in {None, _symbol_of(row)}}
         known = (self.order(order_id) for order_id in sorted(ids))
-        return [row for row in known if row is not None and row.status not in FINAL_STATUSES]
+        return [row for row in known if row is not None and row.state.created and row.status not in FINAL_STATUSES]
 
-    def positions_of(self, symbol: str) -> list[PositionRow]:
-        """Return the open positions of a symbol, the oldest ticket first."""
+    def positions_of(self, symbol: str | None) -> list[PositionRow]:
+        """Return the open positions of a symbol, or of all, the oldest ticket first."""
         changed = (row for row in self.changed.values() if isinstance(row, PositionRow))
-        ids = self.open.positions(symbol) | {row.position_id for row in changed if row.state.symbol == symbol}
+        ids = self.open.positions(symbol) | {row.position_id for row in changed if symbol in {None, row.state.symbol}}
         known = (self.position(position_id) for position_id in sorted(ids))
         return [row for row in known if row is not None and row.state.net]
 
@@ -181,6 +186,10 @@ class Draft:
     def put_position(self, row: PositionRow) -> None:
         """Change a position's row."""
         self.changed[position_key(row.account, row.position_id)] = row
+
+    def put_command(self, row: CommandRow) -> None:
+        """Change a command's row."""
+        self.changed[command_key(self.account, row.request.request_id)] = row
 
     def put_account(self, row: AccountRow) -> None:
         """Change the account's row."""
@@ -230,8 +239,9 @@ class Draft:
 
         ``copy_of``: completion is told as well; it is the decision on a copy of this signal.
 
-        A connector publishes only fills and errors. An execution service leaves the fills to the foreign connector that
-        published them itself: a second time they would look like a second fill to whoever sums up messages.
+        A connector publishes only fills, errors and what becomes of commands. An execution service leaves the fills to
+        the foreign connector that published them itself: a second time they would look like a second fill to whoever
+        sums up messages.
         """
         if subject is not None and not self._is_ours(subject):
             subject = None
@@ -241,7 +251,7 @@ class Draft:
     def _is_ours(self, subject: str) -> bool:
         is_fill = subject.startswith(f"{subjects.BROKER_FILL}.")
         if self.policy.role == "connector":
-            return is_fill or subject.startswith(f"{subjects.BROKER_ERROR}.")
+            return is_fill or subject.startswith((f"{subjects.BROKER_ERROR}.", f"{subjects.COMMAND_RESULTS}."))
         return self.policy.role != "execution" or not is_fill
 
     def bury(self, letter: DeadLetter, key: bytes | None, partition: int) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from streamapp import subjects
 from streamapp.desk.state import Draft
 from streamapp.domain.trading import TRADING, TradingState, TradingWord
+from streamapp.domain.vocabulary import time_text
+from streamapp.messages.account import AccountMessage
 
 
 def set_trading(
@@ -19,4 +22,20 @@ def set_trading(
         new = TradingState(state=state, cause=cause[:500], by=by[:128], since=draft.now, until=until)
         changes = {"trading": new}
     draft.put_account(row.model_copy(update=changes))
+    if (state_now := draft.memory.state or row.state) is not None:
+        told = as_traded(draft, state_now).model_copy(update={"at": draft.now})
+        subject, account = subjects.account_state(draft.account), subjects.token(draft.account)
+        draft.publish(told, subject=subject, id_parts=("account", account, "trading", time_text(draft.now), state))
     return row.trading
+
+
+def as_traded(draft: Draft, state: AccountMessage) -> AccountMessage:
+    """Return the account as its terminal sees it, with our own trading state where that lets it open less."""
+    row = draft.account_row()
+    own = row.trading
+    if own.state == "trading":
+        why = draft.halted
+        return state if why is None else state.model_copy(update={"trading": "halted", "trading_cause": why})
+    word = "halted" if "halted" in {own.state, state.trading} else "reducing"
+    said = {"trading": word, "trading_cause": own.cause, "trading_by": own.by, "trading_since": own.since}
+    return state.model_copy(update=said)
