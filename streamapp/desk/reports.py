@@ -73,20 +73,21 @@ def finish_snapshot(draft: Draft) -> None:
     if new is None or (known.state_at is not None and new.snapshot.at <= known.state_at):
         return
     snapshot = new.snapshot
-    is_same = known.state is not None and snapshot.state.model_copy(update={"at": known.state.at}) == known.state
-    draft.memory = Memory(known.ahead, known.state if is_same else snapshot.state, snapshot.at)
+    state = as_traded(draft, snapshot.state)
+    is_same = known.state is not None and state.model_copy(update={"at": known.state.at}) == known.state
+    draft.memory = Memory(known.ahead, known.state if is_same else state, snapshot.at)
     if is_same:
         return
     account = subjects.token(snapshot.account)
     draft.publish(
-        as_traded(draft, snapshot.state),
+        state,
         subject=subjects.account_state(snapshot.account),
         id_parts=("account", account, time_text(snapshot.at)),
         trace=new.incoming.trace,
     )
     row = draft.account_row()
-    if _is_due(row, snapshot.state, draft):
-        draft.put_account(row.model_copy(update={"state": snapshot.state, "state_at": snapshot.at}))
+    if _is_due(row, state, draft):
+        draft.put_account(row.model_copy(update={"state": state, "state_at": snapshot.at}))
 
 
 def _is_due(row: AccountRow, state: AccountMessage, draft: Draft) -> bool:
@@ -141,8 +142,9 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
             "at": report.at,
         }
     )
+    state = as_traded(draft, state)
     draft.publish(
-        as_traded(draft, state),
+        state,
         subject=subjects.account_state(new.account),
         id_parts=("account", subjects.token(new.account), new.epoch, new.seq),
         trace=new.incoming.trace,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from streamapp import subjects
-from streamapp.desk.state import Draft
+from streamapp.desk.state import Draft, Memory
 from streamapp.domain.trading import TRADING, TradingState, TradingWord
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import AccountMessage
+
+_UNSTOPPED = {"trading_cause": "", "trading_by": "", "trading_since": None}
 
 
 def set_trading(
@@ -22,8 +24,11 @@ def set_trading(
         new = TradingState(state=state, cause=cause[:500], by=by[:128], since=draft.now, until=until)
         changes = {"trading": new}
     draft.put_account(row.model_copy(update=changes))
-    if (state_now := draft.memory.state or row.state) is not None:
-        told = as_traded(draft, state_now).model_copy(update={"at": draft.now})
+    if (before := draft.memory.state or row.state) is not None:
+        # What the terminal itself says of opening is known again with its next snapshot.
+        opens = {"trading": "open" if before.connection == "ready" else "not_ready", "at": draft.now}
+        told = as_traded(draft, before.model_copy(update={**_UNSTOPPED, **opens}))
+        draft.memory = Memory(draft.memory.ahead, told, draft.memory.state_at)
         subject, account = subjects.account_state(draft.account), subjects.token(draft.account)
         draft.publish(told, subject=subject, id_parts=("account", account, "trading", time_text(draft.now), state))
     return row.trading
