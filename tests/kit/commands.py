@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nats.aio.client import Client
+from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from streamapp import subjects
 from streamapp.messages.command import CommandRequest, CommandResultMessage
@@ -35,7 +36,7 @@ async def streams_at(address: str) -> AsyncIterator[Client]:
 
 @dataclass
 class AnsweringDesk:
-    """Hears every command that the stream takes, and gives each the same results.
+    """Hears every command that the stream takes from now on, and gives each the same results.
 
     Attributes:
         results: What every result of a command has, beside what the command says.
@@ -56,7 +57,12 @@ class AnsweringDesk:
                 result = result_of(message.subject, command, stream_seq, revision=revision, **change)
                 await js.publish(subjects.command_result(command.request_id), result.encode())
 
-        await js.subscribe(f"{subjects.COMMANDS}.>", stream=subjects.EXECUTION_IN.name, cb=on_command)
+        await js.subscribe(
+            f"{subjects.COMMANDS}.>",
+            stream=subjects.EXECUTION_IN.name,
+            config=ConsumerConfig(deliver_policy=DeliverPolicy.NEW),
+            cb=on_command,
+        )
         return self
 
     def of(self, request_id: str) -> list[CommandRequest]:
