@@ -66,7 +66,7 @@ class Token:
 def _digest(salt: str, secret: str) -> str:
     # One SHA-256 and no scrypt: a slow hash makes a guessed password expensive, but these secrets are 256 random bits,
     # which nobody guesses, and a slow hash over all lines would let anybody keep the event loop from its orders.
-    return hashlib.sha256(f"{salt}:{secret}".encode()).hexdigest()
+    return hashlib.sha256(f"{salt}:{secret}".encode(errors="backslashreplace")).hexdigest()
 
 
 class TokensFile:
@@ -216,7 +216,8 @@ class Tokens:
                 self._tokens, self._fault = self._file.read(), None
             except ConfigurationError as error:
                 self._tokens, self._fault = (), str(error)
-            self._seen = seen
+            # What could not be read is read again next time: the disk may be well again, and the file the same.
+            self._seen = None if self._fault else seen
         return self._fault
 
     def _stamp(self) -> tuple[int, ...] | None:

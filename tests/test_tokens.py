@@ -41,7 +41,7 @@ def test_a_secret_is_of_its_token_alone_and_not_in_the_file(file: TokensFile) ->
         assert (found := tokens.find(secret)) is not None
         assert found.name == name
         assert secret not in file.path.read_text()
-    for wrong in ("", first[:-1], f"{first} ", first.swapcase(), "ü"):
+    for wrong in ("", first[:-1], f"{first} ", first.swapcase(), "ü", "\udcff"):  # as aiohttp reads a header's bytes
         assert tokens.find(wrong) is None
 
 
@@ -146,6 +146,19 @@ def test_a_file_that_is_no_text_is_said_to_be(file: TokensFile) -> None:
     file.path.parent.mkdir()
     file.path.write_bytes(b"\xff\xfe\x00\xd8")
     assert "expected UTF-8" in str(Tokens(file.path).fault)
+
+
+def test_a_file_that_could_not_be_read_once_is_read_again(file: TokensFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, tokens = file.add("anna", "trade", AT), Tokens(file.path)
+
+    def unwell(*_: object, **__: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "read_text", unwell)
+        with pytest.raises(ConfigurationError, match=r"Input/output error\. It must belong to the user"):
+            tokens.find(secret)
+    assert tokens.find(secret) is not None
 
 
 def test_a_file_that_others_may_write_is_not_believed(file: TokensFile) -> None:

@@ -124,6 +124,7 @@ class Access:
         if token is None:
             return self._wrong(address or "unknown")
         if not includes(token.role, needed):
+            logger.warning("%s, of role %s, asked from %s for what needs %s", token.name, token.role, address, needed)
             return Denial(403, "role", f"expected a token of role {needed}, got {token.name}'s of role {token.role}")
         return token
 

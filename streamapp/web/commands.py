@@ -69,9 +69,7 @@ class CommandView:
     async def _command(self, request: web.Request) -> web.Response:
         name, token = request.match_info["name"], request[CALLER]
         if request.content_type != JSON:
-            return refusal(
-                415, "content_type", f"expected Content-Type: {JSON}, got {request.content_type or 'none'!s:.80}"
-            )
+            return refusal(415, "content_type", f"expected Content-Type: {JSON}, got {request.content_type:.80}")
         try:
             # Its own limit, not that of the app: nobody should send a megabyte to hear that it is too much.
             body = await request.clone(client_max_size=MOST_BODY_BYTES).read()

@@ -21,7 +21,7 @@ from streamapp.errors import StreamappError
 from streamapp.local.ports import free_port
 from streamapp.messages.command import COMMANDS, CommandRequest
 from streamapp.settings import load_settings
-from tests.kit.commands import AnsweringDesk, result_of, streams_at
+from tests.kit.command_answers import AnsweringDesk, result_of, streams_at
 from tests.kit.stacks import running
 from tests.nats.servers import own_nats
 

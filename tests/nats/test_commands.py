@@ -16,7 +16,7 @@ from streamapp.errors import Transient
 from streamapp.messages.command import CommandRequest, CommandResultMessage
 from streamapp.nats.commands import AskedCommand, NatsCommands
 from streamapp.web.commands import Commands
-from tests.kit.commands import AnsweringDesk, result_of, streams_at
+from tests.kit.command_answers import AnsweringDesk, result_of, streams_at
 from tests.kit.stacks import running
 from tests.nats.servers import own_nats
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -109,6 +110,23 @@ async def test_no_command_without_a_token_not_even_from_this_machine(house: Hous
         status, body, headers = await house.command(name)
         assert (status, body["reason"]) == (401, "no_token")
         assert headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_a_header_of_any_bytes_is_a_wrong_token(house: House) -> None:
+    assert house.worker.url.host is not None
+    reader, writer = await asyncio.open_connection(house.worker.url.host, house.worker.url.port)
+    writer.write(
+        b"POST /commands/%FF HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_path_of_any_bytes_is_no_command(house: House) -> None:
+    for name in ("%FF", "%00", "%F0%9F%92%A5", "order%2Ecancel%0A"):
+        status, body, _ = await house.command(name, house.secrets["admin"])
+        assert (status, body["reason"]) == (400, "unknown_command")
 
 
 @pytest.mark.parametrize("authorization", ["Basic YTpi", "Bearer", "Bearer ", "token", ""])

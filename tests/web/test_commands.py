@@ -18,7 +18,7 @@ from streamapp.clock import utc_now
 from streamapp.messages.command import CommandRequest, CommandResultMessage
 from streamapp.tokens import TokensFile
 from streamapp.web.commands import MOST_BODY_BYTES
-from tests.kit.commands import AnsweringDesk, streams_at
+from tests.kit.command_answers import AnsweringDesk, streams_at
 from tests.kit.stacks import running
 from tests.nats.servers import own_nats
 from tests.web.group import Group, running_group
