@@ -36,6 +36,7 @@ from streamapp.metrics import TradingMetrics
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings, load_settings
+from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts
 from streamapp.web.registration import register
@@ -110,7 +111,8 @@ def build(settings: Settings) -> Trading:
         signals=reader,
         orders=reader,
     )
-    access = Access(settings.web.tokens_file, time.monotonic)
+    tokens_file = settings.web.tokens_file
+    access = Access(None if tokens_file is None else Tokens(tokens_file), time.monotonic)
     readiness = Readiness(
         app,
         settings,

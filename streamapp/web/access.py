@@ -13,7 +13,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -95,12 +94,12 @@ class Access:
     """Judges requests.
 
     Args:
-        tokens_file: ``web.tokens_file``.
+        tokens: Those of ``web.tokens_file``; None without one.
         clock: Seconds that never go back.
     """
 
-    def __init__(self, tokens_file: Path | None, clock: Callable[[], float]) -> None:
-        self._tokens = None if tokens_file is None else Tokens(tokens_file)
+    def __init__(self, tokens: Tokens | None, clock: Callable[[], float]) -> None:
+        self._tokens = tokens
         self._tries = FailedTries(clock)
 
     @property
@@ -177,12 +176,8 @@ _BROKEN = Denial(
 
 def is_loopback(address: str | None) -> bool:
     """Return whether an address is this machine's own, as the connection has it: no header says so."""
-    try:
-        found = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return False
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback
+    found = _address(address or "")
+    return found is not None and found.is_loopback
 
 
 def _needed(request: web.Request) -> TokenRole:
@@ -202,8 +197,16 @@ def _bearer(authorization: str | None) -> str | None:
 
 def _network(address: str) -> str:
     """Return what one caller can't change at will: an IPv4 address, the first half of an IPv6 address."""
+    found = _address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found or address)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address without its zone; one of IPv4 that came in over IPv6 as what it is."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return address
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found

@@ -2,73 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from typer.testing import CliRunner
 
-from streamapp.cli import app
 from streamapp.clock import utc_now
 from streamapp.commands.command import told
-from streamapp.errors import StreamappError
 from streamapp.local.ports import free_port
 from streamapp.messages.command import COMMANDS, CommandRequest
-from streamapp.settings import load_settings
+from tests.commands.running import Done, run_here
 from tests.kit.command_answers import AnsweringDesk, result_of, streams_at
-from tests.kit.stacks import running
-from tests.nats.servers import own_nats
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    said: str
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("nats")
-    spec = own_nats(folder)
-    with running(spec, folder):
-        yield spec.address
 
 
 @pytest.fixture
-async def client(address: str) -> AsyncIterator[Client]:
-    async with streams_at(address) as client:
+async def client(nats_of_this_module: str) -> AsyncIterator[Client]:
+    async with streams_at(nats_of_this_module) as client:
         yield client
 
 
 async def command(address: str, *arguments: str, typed: str = "") -> Done:
-    load_settings.cache_clear()
-    environment = {"STREAMAPP_NATS__URL": address, "TERM": "dumb", "COLUMNS": "200"}
-    try:
-        line = ["command", *arguments]
-        done = await asyncio.to_thread(CliRunner().invoke, app, line, input=typed, env=environment)
-    finally:
-        load_settings.cache_clear()
-    if isinstance(done.exception, StreamappError):  # as streamapp.cli.main says it
-        return Done(2, done.stdout, f"{done.stderr}{done.exception}")
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return await run_here("command", *arguments, typed=typed, STREAMAPP_NATS__URL=address)
 
 
-async def test_both_revisions_are_told_and_done_is_exit_0(client: Client, address: str) -> None:
+async def test_both_revisions_are_told_and_done_is_exit_0(client: Client, nats_of_this_module: str) -> None:
     desk = await AnsweringDesk(
         client, results=({"state": "accepted"}, {"state": "done", "order_ids": ("o-9",)})
     ).start()
     close = ["position.close", "--account", "acc-1", "--position-id", "7", "--set", "volume=0.10", "--by", "anna"]
-    done = await command(address, *close, "--reason", "too large")
+    done = await command(nats_of_this_module, *close, "--reason", "too large")
     assert (done.code, done.out.splitlines()) == (
         0,
         [
@@ -100,51 +65,59 @@ FAILED = {"state": "failed", "detail": "the broker said: market closed"}
     ],
 )
 async def test_how_it_ends_is_the_exit_code(
-    client: Client, address: str, results: tuple[dict[str, Any], ...], code: int, line: str
+    client: Client, nats_of_this_module: str, results: tuple[dict[str, Any], ...], code: int, line: str
 ) -> None:
     await AnsweringDesk(client, results=results).start()
-    done = await command(address, "order.cancel", "--order-id", "o-1")
+    done = await command(nats_of_this_module, "order.cancel", "--order-id", "o-1")
     assert (done.code, done.out.splitlines()[-1]) == (code, f"order.cancel of order o-1: {line}")
 
 
-async def test_accepted_without_an_end_is_exit_0_and_says_how_to_hear_the_end(client: Client, address: str) -> None:
+async def test_accepted_without_an_end_is_exit_0_and_says_how_to_hear_the_end(
+    client: Client, nats_of_this_module: str
+) -> None:
     await AnsweringDesk(client, results=({"state": "accepted"},)).start()
-    done = await command(address, "account.halt", "--account", "acc-1", "--request-id", "r-1", "--wait-s", "0.3")
+    done = await command(
+        nats_of_this_module, "account.halt", "--account", "acc-1", "--request-id", "r-1", "--wait-s", "0.3"
+    )
     assert done.code == 0
     assert "not over after 0.3 s: to hear how it ends, repeat the command with --request-id r-1" in done.said
 
 
-async def test_silence_is_exit_2_and_no_outcome(client: Client, address: str) -> None:
-    done = await command(address, "account.halt", "--account", "silent", "--request-id", "r-2", "--wait-s", "0.1")
+async def test_silence_is_exit_2_and_no_outcome(client: Client, nats_of_this_module: str) -> None:
+    done = await command(
+        nats_of_this_module, "account.halt", "--account", "silent", "--request-id", "r-2", "--wait-s", "0.1"
+    )
     assert (done.code, done.out) == (2, "")
     assert re.search(r"got none\. It is stored \(stream sequence \d+\) and may still be carried out", done.said)
     assert "repeat the command with --request-id r-2" in done.said
 
 
-async def test_the_same_again_is_told_what_the_first_was_answered(client: Client, address: str) -> None:
+async def test_the_same_again_is_told_what_the_first_was_answered(client: Client, nats_of_this_module: str) -> None:
     desk = await AnsweringDesk(client).start()
     cancel = ["order.cancel", "--order-id", "o-1", "--valid-for", "1h"]
-    first = await command(address, *cancel)
+    first = await command(nats_of_this_module, *cancel)
     again = first.said.partition("repeat the command with ")[2].split()
     assert [again[0], again[2]] == ["--request-id", "--valid-until"]
-    second = await command(address, "order.cancel", "--order-id", "o-1", *again)
+    second = await command(nats_of_this_module, "order.cancel", "--order-id", "o-1", *again)
     assert (second.code, second.out) == (0, "order.cancel of order o-1: done\n")
     [asked] = desk.of(again[1])
     assert asked.valid_until is not None
     assert timedelta(minutes=59) < asked.valid_until - datetime.now(UTC) < timedelta(minutes=61)
 
 
-async def test_json_is_one_object_on_standard_output(client: Client, address: str) -> None:
+async def test_json_is_one_object_on_standard_output(client: Client, nats_of_this_module: str) -> None:
     await AnsweringDesk(client).start()
-    done = await command(address, "account.reduce", "--account", "acc-1", "--json")
-    assert (done.code, json.loads(done.out)["state"]) == (0, "done")
-    sent = await command(address, "account.reduce", "--account", "acc-1", "--json", "--no-wait", "--request-id", "r-3")
-    shown = json.loads(sent.out)
+    done = await command(nats_of_this_module, "account.reduce", "--account", "acc-1", "--json")
+    assert (done.code, done.json["state"]) == (0, "done")
+    sent = await command(
+        nats_of_this_module, "account.reduce", "--account", "acc-1", "--json", "--no-wait", "--request-id", "r-3"
+    )
+    shown = sent.json
     assert (sent.code, shown["request_id"], shown["subject"]) == (0, "r-3", "commands.account.reduce.acc-1")
 
 
-async def test_who_does_not_wait_sees_that_it_is_stored(client: Client, address: str) -> None:
-    done = await command(address, "account.halt", "--account", "acc-1", "--no-wait", "--request-id", "r-4")
+async def test_who_does_not_wait_sees_that_it_is_stored(client: Client, nats_of_this_module: str) -> None:
+    done = await command(nats_of_this_module, "account.halt", "--account", "acc-1", "--no-wait", "--request-id", "r-4")
     assert done.code == 0
     found = re.fullmatch(r"r-4 is stored \(stream sequence (\d+)\)\n", done.out)
     assert found is not None
@@ -153,24 +126,24 @@ async def test_who_does_not_wait_sees_that_it_is_stored(client: Client, address:
 
 
 @pytest.mark.parametrize("name", ["account.flatten", "account.cancel_all", "account.resume"])
-async def test_what_moves_a_whole_account_asks_first(client: Client, address: str, name: str) -> None:
+async def test_what_moves_a_whole_account_asks_first(client: Client, nats_of_this_module: str, name: str) -> None:
     desk = await AnsweringDesk(client).start()
     line = [name, "--account", "acc-1", "--request-id", f"r-{name}"]
     for typed, code, words in (("n\n", 1, "nothing was done"), ("", 2, "expected a yes, or --yes")):
-        done = await command(address, *line, typed=typed)
+        done = await command(nats_of_this_module, *line, typed=typed)
         assert (done.code, done.out.strip()) == (code, typed.strip())  # what is typed is shown
         assert "acc-1" in done.said
         assert words in done.said
     assert desk.heard == []
-    assert (await command(address, *line, typed="y\n")).code == 0
-    assert (await command(address, *line, "--yes")).code == 0
+    assert (await command(nats_of_this_module, *line, typed="y\n")).code == 0
+    assert (await command(nats_of_this_module, *line, "--yes")).code == 0
     assert len(desk.heard) == 1
 
 
-async def test_what_makes_an_account_safer_asks_nothing(client: Client, address: str) -> None:
+async def test_what_makes_an_account_safer_asks_nothing(client: Client, nats_of_this_module: str) -> None:
     await AnsweringDesk(client).start()
     for name in ("account.halt", "account.reduce"):
-        assert (await command(address, name, "--account", "acc-1")).code == 0
+        assert (await command(nats_of_this_module, name, "--account", "acc-1")).code == 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,9 @@ from tests.kit.stacks import running
 from tests.nats.servers import own_nats
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("nats")
-    spec = own_nats(folder)
-    with running(spec, folder):
-        yield spec.address
-
-
 @pytest.fixture
-async def client(address: str) -> AsyncIterator[Client]:
-    async with streams_at(address) as client:
+async def client(nats_of_this_module: str) -> AsyncIterator[Client]:
+    async with streams_at(nats_of_this_module) as client:
         yield client
 
 

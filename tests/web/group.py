@@ -25,6 +25,7 @@ from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
+from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.indexes import OpenPositions, RecentFacts
@@ -93,7 +94,8 @@ class Worker:
         self.local = Local(self.store, self, self.positions, self.facts)
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
         answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)
-        self.access = Access(self.group.tokens_file, self.group.clock)
+        tokens_file = self.group.tokens_file
+        self.access = Access(None if tokens_file is None else Tokens(tokens_file), self.group.clock)
         self.app = web.Application(middlewares=[self._moved()])
         views = Views(self.local, answers, self._health, lambda: "figures 1\n")
         serve(self.app, views, NatsCommands(lambda: self.group.nats, 2), self.access)

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,10 @@ class House:
         return CommandRequest.decode(message.data)
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("nats")
-    spec = own_nats(folder)
-    with running(spec, folder):
-        yield spec.address
-
-
 @pytest.fixture
-async def house(address: str, tmp_path: Path) -> AsyncIterator[House]:
+async def house(nats_of_this_module: str, tmp_path: Path) -> AsyncIterator[House]:
     file = TokensFile(tmp_path / "tokens")
-    async with streams_at(address) as client, running_group(tokens_file=file.path) as group:
+    async with streams_at(nats_of_this_module) as client, running_group(tokens_file=file.path) as group:
         group.nats = client
         yield House(group, file)
 

@@ -87,7 +87,7 @@ register(
     health=health,
     metrics=lambda: "",
     commands=NatsCommands(lambda: None, 1),
-    access=Access(settings.web.tokens_file, time.monotonic),
+    access=Access(None, time.monotonic),
 )
 
 
