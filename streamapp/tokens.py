@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -21,6 +22,8 @@ from typing import Literal, get_args
 
 from streamapp.errors import ConfigurationError, Definite
 from streamapp.processes.locks import FileLock
+
+logger = logging.getLogger(__name__)
 
 TokenRole = Literal["read", "trade", "admin"]
 ROLES: tuple[TokenRole, ...] = get_args(TokenRole)
@@ -212,10 +215,13 @@ class Tokens:
     def fault(self) -> str | None:
         """Why the file can't be used, None if it can."""
         if (seen := self._stamp()) != self._seen or seen is None:
+            before = self._fault
             try:
                 self._tokens, self._fault = self._file.read(), None
             except ConfigurationError as error:
                 self._tokens, self._fault = (), str(error)
+            if self._fault not in {None, before}:
+                logger.error("%s. Until then nobody has a token", self._fault)
             # What could not be read is read again next time: the disk may be well again, and the file the same.
             self._seen = None if self._fault else seen
         return self._fault

@@ -161,7 +161,9 @@ async def test_a_token_that_is_revoked_while_the_worker_runs_is_none_at_once(hou
     assert (await house.command("account.halt", again))[0] == 400
 
 
-async def test_a_broken_file_is_nobodys_token_and_reading_here_goes_on(house: House) -> None:
+async def test_a_broken_file_is_nobodys_token_and_reading_here_goes_on(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = house.file.path.read_text()
     house.file.path.write_text(f"{whole}nonsense\n")
     [trouble] = house.worker.access.troubles
@@ -174,6 +176,9 @@ async def test_a_broken_file_is_nobodys_token_and_reading_here_goes_on(house: Ho
     house.worker.asked_from = ELSEWHERE
     assert await house.read("/orders", house.secrets["admin"]) == 503
     assert await house.read("/orders") == 401
+    said = [record.message for record in caplog.records if record.name == "streamapp.tokens"]
+    assert len(said) == 1  # however often it was asked
+    assert "line 5: expected NAME ROLE" in said[0]
     house.file.path.write_text(whole)
     assert house.worker.access.troubles == []
     assert await house.read("/orders", house.secrets["admin"]) == 200
