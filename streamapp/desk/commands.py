@@ -172,7 +172,7 @@ def _refusal_of_order(draft: Draft, new: NewCommand, order_id: str) -> tuple[str
     created = None if row is None else row.state.created
     if row is None or created is None or row.account != draft.account:
         return "unknown_order", f"order_id: no order {order_id} of account {draft.account} is known here"
-    if not _is_permitted(new.incoming, created.parameters.symbol):
+    if not _is_permitted(draft, new.incoming, created.parameters.symbol):
         return "invalid", f"order_id: expected an order of the symbol in the subject, {order_id} is of another"
     if row.status in FINAL_STATUSES and (new.name == "order.modify" or row.status == "filled"):
         return "over", f"order {order_id} is {row.status}"
@@ -192,7 +192,7 @@ def _refusal_of_position(draft: Draft, new: NewCommand, position_id: int) -> tup
     most = f"volume: expected {decimal_text(free)} lots at most, what is open and not being closed"
     closes = new.name == "position.close"
     checks = (
-        ("invalid", not _is_permitted(new.incoming, state.symbol), elsewhere),
+        ("invalid", not _is_permitted(draft, new.incoming, state.symbol), elsewhere),
         ("over", not state.net, f"position {position_id} is closed"),
         ("foreign_position", not state.shares, foreign),
         ("over", closes and free <= 0, f"all of position {position_id} is being closed already"),
@@ -201,10 +201,10 @@ def _refusal_of_position(draft: Draft, new: NewCommand, position_id: int) -> tup
     return next(((why, detail) for why, holds, detail in checks if holds), None)
 
 
-def _is_permitted(incoming: Incoming, symbol: str) -> bool:
-    """Return whether the subject, on which NATS permits to publish, names this symbol or none."""
+def _is_permitted(draft: Draft, incoming: Incoming, symbol: str) -> bool:
+    """Return whether the subject, on which NATS permits to publish, names this symbol, the account, or neither."""
     subject = incoming.text(NATS_SUBJECT) or ""
-    return subject.rpartition(".")[2] in {"-", "", subjects.token(symbol)}
+    return subject.rpartition(".")[2] in {"-", "", subjects.token(symbol), subjects.token(draft.account)}
 
 
 def _answer_again(draft: Draft, new: NewCommand, row: CommandRow) -> None:

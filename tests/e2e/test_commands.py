@@ -64,9 +64,8 @@ class Commander:
         self.results.setdefault(said["request_id"], []).append(said)
 
     async def give(self, name: str, request_id: str, account: str = "one", **fields: Any) -> None:
-        target = account if name.startswith("account.") else "-"
         said = {"request_id": request_id, "account": account, "issued_by": "tests", **fields}
-        await self._desk.publish(subjects.command(name, target), json.dumps(said).encode())
+        await self._desk.publish(subjects.command(name, account), json.dumps(said).encode())
 
     async def became(self, request_id: str, state: str) -> dict[str, Any]:
         """Return the newest answer once it is this one."""
@@ -112,7 +111,7 @@ async def test_an_account_that_executed_an_order_twice_is_halted_and_a_person_le
     await holds(desk, "two", "GBPUSD", "0.10", "0.10")
 
     async def is_halted() -> bool:
-        return (await desk.view("/accounts/two"))["trading"] == "halted"
+        return bool((await desk.view("/accounts/two"))["trading"] == "halted")
 
     await eventually(is_halted, "the account halted by the order that was executed twice")
     assert desk.order_id("d-twice") in (await refused(desk, "d-refused", "two"))["detail"]
