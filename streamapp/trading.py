@@ -138,6 +138,7 @@ def build(settings: Settings) -> Trading:
         facts=recent,
         reader=reader,
         health=readiness.health,
+        ready=readiness.ready,
         metrics=metrics.text,
         commands=NatsCommands(lambda: messaging.client, settings.nats.publish_timeout_s),
         access=access,

@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from streamapp.errors import ConfigurationError
+from streamapp.health import LIVE, READY
 from streamapp.messages.command import CommandName
 from streamapp.tokens import Token, TokenRole, Tokens, includes
 from streamapp.web.peers import AUTHORIZATION
@@ -146,6 +147,9 @@ class Access:
 
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+            if request.path in {LIVE, READY} and request.method in _READING:
+                probed: web.StreamResponse = await handler(request)
+                return probed
             authorization = request.headers.get(hdrs.AUTHORIZATION)
             found = self.judge(request.remote, authorization, _needed(request))
             if isinstance(found, Denial):

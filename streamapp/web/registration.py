@@ -30,6 +30,7 @@ def register(
     facts: RecentFacts,
     reader: Reader,
     health: HealthView,
+    ready: HealthView,
     metrics: MetricsView,
     commands: Commands,
     access: Access,
@@ -44,6 +45,7 @@ def register(
         facts: The facts that were committed last, likewise.
         reader: For what no row holds. Closed with the app.
         health: The status code and body of ``/health``.
+        ready: Those of ``/readyz``.
         metrics: The text of ``/metrics``.
         commands: Where commands go.
         access: Who may ask and command. It stands before Faust's own pages as well.
@@ -52,7 +54,7 @@ def register(
     local = Local(store, desk, positions, facts)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
-    serve(app.web.web_app, Views(local, answers, health, metrics), commands, access)
+    serve(app.web.web_app, Views(local, answers, health=health, ready=ready, metrics=metrics), commands, access)
 
     async def close(*_: Any, **__: Any) -> None:
         await peers.close()

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from streamapp.domain.vocabulary import Status
 from streamapp.errors import Transient, Unusable
+from streamapp.health import LIVE, READY
 from streamapp.web.answers import Answers, Found
 from streamapp.web.local import Answer, Filter, Local
 from streamapp.web.page import index
@@ -32,13 +33,17 @@ class Views:
         local: What this worker knows.
         answers: What the group knows.
         health: What ``/health`` says, 200 or 503.
+        ready: What ``/readyz`` says, 200 or 503.
         metrics: The text of ``/metrics``.
     """
 
-    def __init__(self, local: Local, answers: Answers, health: HealthView, metrics: MetricsView) -> None:
+    def __init__(
+        self, local: Local, answers: Answers, *, health: HealthView, ready: HealthView, metrics: MetricsView
+    ) -> None:
         self._local = local
         self._answers = answers
         self._health = health
+        self._ready = ready
         self._metrics = metrics
 
     def routes(self) -> list[web.RouteDef]:
@@ -46,6 +51,8 @@ class Views:
         return [
             web.get("/", self._index),
             web.get("/health", self._say_health),
+            web.get(LIVE, self._say_alive),
+            web.get(READY, self._say_ready),
             web.get("/metrics", self._say_metrics),
             web.get("/orders", _guarded(self._orders)),
             web.get("/orders/{order_id}", _guarded(self._order)),
@@ -88,6 +95,13 @@ class Views:
 
     async def _say_health(self, _: web.Request) -> web.Response:
         status, body = self._health()
+        return json_response(body, status=status)
+
+    async def _say_alive(self, _: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+    async def _say_ready(self, _: web.Request) -> web.Response:
+        status, body = self._ready()
         return json_response(body, status=status)
 
     async def _say_metrics(self, _: web.Request) -> web.Response:

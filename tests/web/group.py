@@ -97,7 +97,7 @@ class Worker:
         tokens_file = self.group.tokens_file
         self.access = Access(None if tokens_file is None else Tokens(tokens_file), self.group.clock)
         self.app = web.Application(middlewares=[self._moved()])
-        views = Views(self.local, answers, self._health, lambda: "figures 1\n")
+        views = Views(self.local, answers, health=self._health, ready=self._health, metrics=lambda: "figures 1\n")
         serve(self.app, views, NatsCommands(lambda: self.group.nats, 2), self.access)
 
     def _moved(self) -> Any:

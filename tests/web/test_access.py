@@ -88,6 +88,13 @@ async def test_from_this_machine_one_reads_without_a_token_and_with_any(house: H
             assert await house.read(path, secret) == 200
 
 
+async def test_what_runs_a_worker_probes_it_from_anywhere_without_a_token(house: House) -> None:
+    house.worker.asked_from = ELSEWHERE
+    assert [await house.read(path) for path in ("/livez", "/readyz")] == [200, 200]
+    house.worker.well = False
+    assert [await house.read(path) for path in ("/livez", "/readyz")] == [200, 503]
+
+
 async def test_from_elsewhere_one_reads_nothing_without_a_token(house: House) -> None:
     house.worker.asked_from = ELSEWHERE
     for path in READS:
@@ -293,6 +300,7 @@ async def test_no_path_of_the_whole_app_changes_anything_but_a_command(tmp_path:
             facts=RecentFacts(),
             reader=Reader.of(Settings()),
             health=lambda: (200, {}),
+            ready=lambda: (200, {}),
             metrics=lambda: "",
             commands=NatsCommands(lambda: None, 1),
             access=group.workers[0].access,

@@ -85,6 +85,7 @@ register(
     facts=RecentFacts(),
     reader=Reader.of(settings),
     health=health,
+    ready=health,
     metrics=lambda: "",
     commands=NatsCommands(lambda: None, 1),
     access=Access(None, time.monotonic),
