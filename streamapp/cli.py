@@ -13,6 +13,7 @@ from streamapp.commands import (
     demo,
     init,
     orders,
+    rebuild,
     report,
     signals,
     stack,
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for commands in (init, stack, demo, signals, orders, report, verify, account, status, terminals, conformance):
+for commands in (init, stack, demo, signals, orders, report, verify, rebuild, account, status, terminals, conformance):
     commands.register(app)
 
 

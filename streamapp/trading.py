@@ -138,10 +138,13 @@ def build(settings: Settings) -> Trading:
 
 
 def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
+    name = settings.kafka.store
     app = app_of(
         settings,
-        "trading",
+        topics.trading_part(name),
         folder="trading" if settings.worker == 1 else f"trading-{settings.worker}",
+        # The local copy of one store must never be read on from another's changelog.
+        tabledir="tables" if name is None else f"tables.{name}",
         web_port=settings.ports.trading(settings.worker),
         reads="|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES)),
         check=partial(refuse_earlier_layout, settings.kafka_bootstrap, settings.deployment, settings.local.data),

@@ -110,7 +110,7 @@ async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
     from streamapp.kafka.layout import refuse_earlier_layout
     from streamapp.nats.streams import Step
 
-    specs = (*topics.TOPICS, *topics.changelogs(settings.deployment))
+    specs = (*topics.TOPICS, *topics.changelogs(settings.deployment, settings.kafka.store))
     bootstrap, partitions = settings.kafka_bootstrap, settings.kafka.partitions
     try:
         await refuse_earlier_layout(bootstrap, settings.deployment, settings.local.data)

@@ -18,6 +18,7 @@ from streamapp.desk.inputs import (
     Input,
     NewSignal,
     OperationAnswered,
+    Released,
     Snapshot,
     Spoiled,
     SubmitAnswered,
@@ -27,7 +28,14 @@ from streamapp.desk.inputs import (
 )
 from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
-from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, take_report, take_snapshot
+from streamapp.desk.reports import (
+    count_seen,
+    finish_reports,
+    finish_snapshot,
+    take_released,
+    take_report,
+    take_snapshot,
+)
 from streamapp.desk.state import (
     NO_MEMORY,
     NO_TERMINAL,
@@ -180,6 +188,8 @@ def _take(draft: Draft, new: Input) -> None:
                 take_answer(draft, new)
             case OperationAnswered():
                 take_operation(draft, new)
+            case Released():
+                take_released(draft, new)
             case Spoiled():
                 notify_sender(draft, new.incoming, new.error, final=new.final)
             case Broken():

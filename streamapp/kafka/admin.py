@@ -54,6 +54,19 @@ async def live_members(bootstrap: str, group: str) -> int:
         return await _members(admin, group)
 
 
+async def has_offsets(bootstrap: str, group: str) -> bool:
+    """Return whether a consumer group has ever acknowledged anything, as far as Kafka remembers."""
+    async with _Admin(bootstrap) as admin:
+        for _ in range(COORDINATOR_TRIES):
+            try:
+                return bool(await admin.list_consumer_group_offsets(group))
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(COORDINATOR_PAUSE_S)
+        return bool(await admin.list_consumer_group_offsets(group))
+
+
 async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
     members = 0
     for answer in await admin.describe_consumer_groups([group]):
