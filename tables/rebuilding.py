@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -15,9 +16,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.kafka.admin import create_topics, existing_topics, has_offsets
+from streamapp.kafka.admin import consumer_groups, create_topics, existing_topics, has_offsets
 from streamapp.kafka.batches import BatchProducer
-from streamapp.settings import Settings
+from streamapp.settings import STORE_NAME, Settings
 from streamapp.topics import TABLES, app_id, changelog, changelogs, trading_part
 from tables.adoption import in_batches, read_log, refuse_live_members
 from tables.store import BEGUN, DONE, REBUILDING, KeyValue, fenced
@@ -34,13 +35,16 @@ async def refuse_unless_fresh(settings: Settings, store: str) -> None:
             consumer group has read something, and would not read again what the rows may lack.
         Transient: Kafka does not answer.
     """
+    if not re.fullmatch(STORE_NAME, store):
+        raise ConfigurationError(f"--into: expected 1 to 32 letters, digits or _, got {store!r:.80}")
     if store == settings.kafka.store:
         raise ConfigurationError(f"--into: expected the name of a store that is not yet, {store} is the living one's")
     bootstrap, target = settings.kafka_bootstrap, app_id(settings.deployment, trading_part(store))
     topic = changelog(settings.deployment, TABLES[0], store)
     async with _answering(bootstrap):
-        for part in {trading_part(), trading_part(settings.kafka.store), trading_part(store)}:
-            await refuse_live_members(bootstrap, app_id(settings.deployment, part), settings.kafka.session_timeout_s)
+        ours = re.compile(re.escape(app_id(settings.deployment, trading_part())) + "(-[A-Za-z0-9_]+)?")
+        for group in sorted(filter(ours.fullmatch, await consumer_groups(bootstrap))):
+            await refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
         if topic in await existing_topics(bootstrap) and any((await _ends(bootstrap, topic)).values()):
             raise ConfigurationError(
                 f"--into: expected a store that is not yet, but {topic} is not empty: choose another name"

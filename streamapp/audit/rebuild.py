@@ -42,7 +42,7 @@ class Rebuilt:
         changelog: Its topic in Kafka.
         group: The consumer group of the workers that have it.
         records: How many the archive had.
-        commits: How many each account had.
+        numbers: The number of the last commit of each account; 0 for a configured one of which nothing is there.
         rows: How many there are of each kind.
         halted: The accounts that open nothing until a person has looked.
         standings: How many orders wait for a terminal, by where they stand.
@@ -55,7 +55,7 @@ class Rebuilt:
     changelog: str
     group: str
     records: int
-    commits: dict[str, int]
+    numbers: dict[str, int]
     rows: dict[str, int]
     halted: tuple[str, ...]
     standings: dict[str, int]
@@ -111,9 +111,9 @@ async def rebuild(
             changelog=topics.changelog(settings.deployment, topics.TABLES[0], store),
             group=topics.app_id(settings.deployment, topics.trading_part(store)),
             records=fold.records,
-            commits=fold.commits(),
+            numbers=fold.numbers(),
             rows=fold.scratch.counts(),
-            halted=tuple(account for account in fold.commits() if account not in opening),
+            halted=tuple(account for account in fold.numbers() if account not in opening),
             standings=dict(fold.standings()),
             undecided=tuple(undecided),
             left_out=fold.left_out,
@@ -171,16 +171,16 @@ def _incoming(record: ConsumerRecord) -> Incoming:
 
 def _judged(fold: RowFold, opening: Collection[str], *, allow_missing: bool) -> tuple[ArchiveFault, ...]:
     """Return what is wrong with the archive, if a store may be made of it all the same."""
-    commits, faults = fold.commits(), list(fold.faults())
+    accounts, faults = fold.numbers(), list(fold.faults())
     if unreadable := [fault for fault in faults if fault.kind == "unreadable"]:
         raise ConfigurationError(
             f"the archive has {_named(unreadable)}. A newer version may have written it: rebuild with that one"
         )
-    if not commits:
+    if not any(accounts.values()):
         raise ConfigurationError("expected commits in the archive, got none: there is nothing to rebuild from")
-    if unknown := sorted(set(opening) - commits.keys()):
-        names = ", ".join(commits)
-        raise ConfigurationError(f"--may-open: expected accounts of the archive ({names}), got {unknown[0]}")
+    if unknown := sorted(set(opening) - accounts.keys()):
+        names = ", ".join(accounts)
+        raise ConfigurationError(f"--may-open: expected accounts that are known ({names}), got {unknown[0]}")
     holes = [fault for fault in faults if fault.kind in _HOLES]
     if holes and not allow_missing:
         raise ConfigurationError(

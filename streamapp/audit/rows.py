@@ -240,8 +240,7 @@ class RowFold(ArchiveFold):
         """
         undecided = self._decide_what_was_not()
         self.bindings.finish()
-        numbers = dict(self._run("SELECT account, max(number) FROM commits GROUP BY account"))
-        for account, number in numbers.items():
+        for account, number in self.numbers().items():
             known = self._accounts.get(account, RebuiltAccount())
             row = AccountRow(
                 account=account,
@@ -256,6 +255,11 @@ class RowFold(ArchiveFold):
             )
             self.scratch.put(account, account_key(account), row)
         return undecided
+
+    def numbers(self) -> dict[str, int]:
+        """Return the number of the last commit of each account, 0 for a configured one that has none."""
+        known = dict(self._run("SELECT account, max(number) FROM commits GROUP BY account"))
+        return dict(sorted((dict.fromkeys(self._policy.rules.accounts, 0) | known).items()))
 
     def _decide_what_was_not(self) -> list[tuple[str, str]]:
         found = self._run(

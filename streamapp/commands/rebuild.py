@@ -114,9 +114,10 @@ def _show(rebuilt: Rebuilt) -> None:
     console.print("✓ ", style="green", end="")
     rows = ", ".join(f"{count} {kind}" for kind, count in rebuilt.rows.items())
     line(f"store {rebuilt.store} in {rebuilt.changelog}, read back and the same: {rows}")
-    for account, count in rebuilt.commits.items():
+    for account, number in rebuilt.numbers.items():
         opens = "opens nothing until a person has looked" if account in rebuilt.halted else "may open orders"
-        line(f"  {account}: {count} commits; {opens}")
+        said = f"up to commit {number}" if number else "not in the archive"
+        line(f"  {account}: {said}; {opens}")
     for fault in rebuilt.faults:
         line(f"  {fault}")
     if rebuilt.left_out:

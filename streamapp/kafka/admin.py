@@ -41,6 +41,12 @@ async def existing_topics(bootstrap: str) -> frozenset[str]:
         return frozenset(await admin.list_topics())
 
 
+async def consumer_groups(bootstrap: str) -> frozenset[str]:
+    """Return the names of all consumer groups."""
+    async with _Admin(bootstrap) as admin:
+        return frozenset(group for group, *_ in await admin.list_consumer_groups())
+
+
 async def live_members(bootstrap: str, group: str) -> int:
     """Return how many members Kafka counts in a consumer group; one that was killed counts until its session ends."""
     async with _Admin(bootstrap) as admin:
