@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 SIGNALS_APPROVED = "signals_approved"
@@ -78,6 +79,11 @@ def trading_part(store: str | None = None) -> str:
     Ids are made of the deployment, so a store that is rebuilt keeps it, and is a part of its own.
     """
     return "trading" if store is None else f"trading-{store}"
+
+
+def is_trading_group(deployment: str, group: str) -> bool:
+    """Return whether a consumer group is that of a deployment's trading workers, whichever store they have."""
+    return re.fullmatch(re.escape(app_id(deployment, trading_part())) + "(-[A-Za-z0-9_]+)?", group) is not None
 
 
 def changelog(deployment: str, table: str, store: str | None = None) -> str:

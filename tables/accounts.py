@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Self
 
 from pydantic import Field
@@ -20,14 +21,27 @@ ACCOUNT = b"a/"
 _LENGTH = struct.Struct(">I")
 
 
+class RebuildNote(Row):
+    """When a row was made of the archive (design: rebuild), and the journal that had the account's orders before.
+
+    ``epoch`` is empty where the archive names none.
+    """
+
+    at: UtcTime
+    epoch: str = ""
+
+    def is_after(self, at: datetime) -> bool:
+        """Return whether something that came ``at`` may have been handled by the store that was lost."""
+        return at <= self.at
+
+
 class AccountRow(Row):
     """An account.
 
     ``number`` is that of its last commit. Every report of ``epoch`` up to ``watermark`` is in the rows; ``earlier``
     journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``halted``:
     why a rule of ours stopped it; it opens nothing until a person lifts that. ``goals`` are the signal_ids of its exits
-    that are not done (``tables/signals.py`` has them). ``rebuilt_at``: when the row was made of the archive (design:
-    rebuild).
+    that are not done (``tables/signals.py`` has them). ``rebuilt``: the row was made of the archive.
     """
 
     account: str
@@ -39,7 +53,7 @@ class AccountRow(Row):
     state_at: UtcTime | None = None
     halted: str | None = None
     goals: tuple[str, ...] = ()
-    rebuilt_at: UtcTime | None = None
+    rebuilt: RebuildNote | None = None
 
     def encode(self) -> bytes:
         """Return the row with an empty outbox."""

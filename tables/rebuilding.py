@@ -19,7 +19,7 @@ from streamapp.errors import ConfigurationError, Transient
 from streamapp.kafka.admin import consumer_groups, create_topics, existing_topics, has_offsets
 from streamapp.kafka.batches import BatchProducer
 from streamapp.settings import STORE_NAME, Settings
-from streamapp.topics import TABLES, app_id, changelog, changelogs, trading_part
+from streamapp.topics import TABLES, app_id, changelog, changelogs, is_trading_group, trading_part
 from tables.adoption import in_batches, read_log, refuse_live_members
 from tables.store import BEGUN, DONE, REBUILDING, KeyValue, fenced
 
@@ -42,9 +42,9 @@ async def refuse_unless_fresh(settings: Settings, store: str) -> None:
     bootstrap, target = settings.kafka_bootstrap, app_id(settings.deployment, trading_part(store))
     topic = changelog(settings.deployment, TABLES[0], store)
     async with _answering(bootstrap):
-        ours = re.compile(re.escape(app_id(settings.deployment, trading_part())) + "(-[A-Za-z0-9_]+)?")
-        for group in sorted(filter(ours.fullmatch, await consumer_groups(bootstrap))):
-            await refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
+        for group in sorted(await consumer_groups(bootstrap)):
+            if is_trading_group(settings.deployment, group):
+                await refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
         if topic in await existing_topics(bootstrap) and any((await _ends(bootstrap, topic)).values()):
             raise ConfigurationError(
                 f"--into: expected a store that is not yet, but {topic} is not empty: choose another name"

@@ -26,7 +26,7 @@ def streamapp(*arguments: str, **environment: str) -> subprocess.CompletedProces
 def test_every_command_says_what_it_does() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     sending = ("signal", "watch", "orders", "order", "report")
-    for command in ("up", "down", "demo", "status", *sending, "verify", "audit", "account", "check"):
+    for command in ("up", "down", "demo", "status", *sending, "verify", "rebuild", "audit", "account", "check"):
         assert f"│ {command} " in shown
 
 

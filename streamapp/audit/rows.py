@@ -24,16 +24,16 @@ from streamapp.audit.evidence import folded_order, folded_position
 from streamapp.desk.policy import Policy
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft, Rows
-from streamapp.domain.facts import Fact, OrderCreated
+from streamapp.domain.facts import Fact, OrderCreated, SubmitClaimed
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.signals import Verdict, fingerprint_of
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import DecisionMessage
-from tables.accounts import AccountRow, account_key
+from tables.accounts import AccountRow, RebuildNote, account_key
 from tables.cache import RowCache
-from tables.orders import OrderRow, order_key
+from tables.orders import HANDED_OVER, OrderRow, order_key
 from tables.positions import PositionRow, position_key
 from tables.row import Row
 from tables.signals import SignalRow, signal_key
@@ -58,10 +58,11 @@ CREATE TABLE made (account, signal_id, order_id, at, is_exit INTEGER, PRIMARY KE
 
 @dataclass(frozen=True, slots=True)
 class RebuiltAccount:
-    """What is known of an account when the whole archive was read."""
+    """What is known of an account when the whole archive was read; ``journal`` was the last to be spoken of."""
 
     progress: ReportProgress = NO_REPORTS
     state: AccountMessage | None = None
+    journal: str = ""
 
 
 class Scratch:
@@ -158,7 +159,9 @@ class RowFold(ArchiveFold):
     def _project(self, draft: Draft, fact: Fact) -> None:
         epoch, is_current = self._count_report(fact)
         add_fact(draft, fact, journal_epoch=epoch if is_current else None)
-        if isinstance(fact.body, OrderCreated):
+        if isinstance(fact.body, SubmitClaimed) and fact.body.epoch != HANDED_OVER:
+            self._know(fact.account, journal=fact.body.epoch)
+        elif isinstance(fact.body, OrderCreated):
             # An order of a signal names its message as its cause, one of an exit its signal alone (desk/exits.py).
             cause, signal_id = fact.causation_id or "", fact.body.signal_id
             if cause.startswith("signal:"):
@@ -182,7 +185,7 @@ class RowFold(ArchiveFold):
         """Return the progress when a journal of this epoch was met: the one before it is over."""
         known = self._accounts.get(account, RebuiltAccount()).progress
         progress = known.seen(epoch, 0) if known.epoch else ReportProgress(epoch)
-        self._know(account, progress=progress)
+        self._know(account, progress=progress, journal=epoch)
         return progress
 
     def _know(self, account: str, **changes: Any) -> None:
@@ -251,7 +254,7 @@ class RowFold(ArchiveFold):
                 state=known.state,
                 state_at=None if known.state is None else known.state.at,
                 halted=None if account in opening else halted_since(rebuilt_at),
-                rebuilt_at=rebuilt_at,
+                rebuilt=RebuildNote(at=rebuilt_at, epoch=known.journal),
             )
             self.scratch.put(account, account_key(account), row)
         return undecided

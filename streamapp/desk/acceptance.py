@@ -98,10 +98,10 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
 
 def _judge_exit(draft: Draft, exit_: ExitSignal, at: datetime) -> Verdict:
     """Return whether an exit, which came ``at`` into the stream, can mean anything at this account as it is now."""
-    rebuilt_at = draft.account_row().rebuilt_at
+    rebuilt = draft.account_row().rebuilt
     checks = (
         # Nobody knows whether the lost store had begun it: done again it might close more than was asked.
-        ("rebuilt", rebuilt_at is not None and at <= rebuilt_at, _REBUILT),
+        ("rebuilt", rebuilt is not None and rebuilt.is_after(at), _REBUILT),
         ("bad_field", exit_.intent == "reverse" and draft.margin_mode == "hedging", _NO_REVERSE),
         ("unsupported", exit_.intent == "modify" and not draft.policy.executes, _NO_LEVELS),
         ("too_many", len(draft.account_row().goals) >= MOST_GOALS, _TOO_MANY),

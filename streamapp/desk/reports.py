@@ -51,7 +51,7 @@ def take_released(draft: Draft, new: Released) -> None:
     It forgets only what a store of ours had made durable. Of a store that was not rebuilt they would be lost, so that
     one goes on asking, and it shows.
     """
-    if draft.account_row().rebuilt_at is not None:
+    if draft.account_row().rebuilt is not None:
         draft.progress = (_progress(draft) or ReportProgress(new.epoch)).released(new.epoch, new.seq)
 
 

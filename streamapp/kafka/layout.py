@@ -8,8 +8,8 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.kafka.admin import existing_topics
-from streamapp.topics import changelog
+from streamapp.kafka.admin import consumer_groups, existing_topics, live_members
+from streamapp.topics import changelog, is_trading_group
 
 EARLIER_TABLES = ("signals", "submissions", "orders", "positions", "accounts", "pins")
 """What are prefixes of the one table ``desk`` now."""
@@ -51,6 +51,24 @@ async def refuse_earlier_layout(bootstrap: str, deployment: str, data: Path) -> 
         f"this version keeps its state in another way, and finds state of an earlier one: {_list(changelogs, 'topic')}"
         f"{_list(shared, 'topic')}{_list(folders, 'folder')}{'; '.join(ways)}"
     )
+
+
+async def refuse_other_store(bootstrap: str, deployment: str, group: str) -> None:
+    """Return if nobody trades with another store of the deployment than that of ``group``: two desks would both act.
+
+    Raises:
+        Transient: Somebody does, or a worker that was stopped still counts; or Kafka did not answer.
+    """
+    try:
+        others = {each for each in await consumer_groups(bootstrap) if is_trading_group(deployment, each)} - {group}
+        busy = [each for each in sorted(others) if await live_members(bootstrap, each)]
+    except (KafkaError, OSError) as error:
+        raise Transient(f"Kafka at {bootstrap} does not say which consumer groups it has ({error!r})") from error
+    if busy:
+        raise Transient(
+            f"another store of this deployment has live members (consumer group {', '.join(busy)}): expected all "
+            f"trading workers to have the same kafka.store. One that was stopped counts until its session has ended"
+        )
 
 
 def earlier_folders(data: Path) -> tuple[Path, ...]:

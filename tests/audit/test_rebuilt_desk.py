@@ -78,6 +78,23 @@ async def test_an_order_whose_commit_is_not_in_the_archive_is_made_again_under_i
     }
 
 
+@pytest.mark.parametrize("records", [0, 1])
+async def test_where_the_journal_was_lost_too_what_came_before_is_a_doubt_and_not_sent(
+    world: DeskWorld, records: int
+) -> None:
+    first = await world.signal("s-0", sequence=1)
+    lost = await world.signal("s-1", sequence=2)
+    world.terminals.epoch = "e2"
+    world.terminals.rows.clear()
+    after = await reborn(world, records=1 + records)
+    await after.signal("s-1", sequence=2)
+    await after.tick()
+    assert {name: row.state for name, row in after.terminals.rows.items()} == {first: "doubt", lost: "doubt"}
+    after.later(1)
+    new = await after.signal("s-2", sequence=3)
+    assert after.terminals.rows[new].state == "recorded"
+
+
 async def test_a_halted_account_takes_reports_and_opens_nothing(world: DeskWorld) -> None:
     order_id = await world.signal("s-1")
     after = await reborn(world, opening=())

@@ -65,7 +65,7 @@ def test_any_order_of_arrival_ends_at_the_last(order: list[int]) -> None:
 
 def test_what_a_journal_has_forgotten_is_waited_for_no_longer() -> None:
     progress = after(ReportProgress("e1"), 1, 5, 6, 8).released("e1", 4)
-    assert (progress.watermark, progress.ahead) == (6, {8})
+    assert (progress.watermark, progress.ahead) == (6, frozenset({8}))
     assert progress.released("e1", 3) == progress
     followed = progress.released("e2", 3)
     assert (followed.epoch, followed.watermark, followed.earlier) == ("e2", 3, ("e1",))

@@ -8,14 +8,15 @@ from typing import NoReturn
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.kafka import application
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.application import build_app
-from streamapp.kafka.layout import refuse_earlier_layout
+from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store
 from streamapp.local.ports import free_port
-from streamapp.topics import TopicSpec, changelog
+from streamapp.topics import TopicSpec, app_id, changelog, trading_part
 
 
 @pytest.fixture
@@ -85,3 +86,20 @@ async def test_a_worker_ends_before_it_starts_anything_when_its_check_fails(
         await app.on_first_start()
     assert left.value.args[1] == code
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_workers_of_two_stores_never_trade_at_once(kafka_bootstrap: str, deployment: str) -> None:
+    await create_topics(kafka_bootstrap, [TopicSpec(deployment)], partitions=1, replication_factor=1)
+    first, second = (app_id(deployment, trading_part(store)) for store in (None, "2"))
+    worker = AIOKafkaConsumer(deployment, bootstrap_servers=kafka_bootstrap, group_id=second)
+    await worker.start()
+    try:
+        await refuse_other_store(kafka_bootstrap, deployment, second)
+        await refuse_other_store(kafka_bootstrap, f"{deployment}-trading", app_id(f"{deployment}-trading", "trading"))
+        with pytest.raises(Transient, match=rf"another store .* \(consumer group {second}\).* the same kafka.store"):
+            await refuse_other_store(kafka_bootstrap, deployment, first)
+    finally:
+        await worker.stop()
+    await refuse_other_store(kafka_bootstrap, deployment, first)
+    with pytest.raises(Transient, match="does not say which consumer groups it has"):
+        await refuse_other_store(f"127.0.0.1:{free_port()}", deployment, first)
