@@ -121,9 +121,9 @@ def _show(rebuilt: Rebuilt) -> None:
     for fault in rebuilt.faults:
         line(f"  {fault}")
     if rebuilt.left_out:
-        line(f"  {rebuilt.left_out} commits were made later and left out")
+        line(f"  made later and left out: {rebuilt.left_out} commits")
     for standing, count in rebuilt.standings.items():
-        line(f"  {count} orders are {standing}: their terminals are asked")
+        line(f"  {standing} orders: {count}; their terminals are asked")
     for account, signal_id in rebuilt.undecided:
         line(f"  signal {signal_id} of {account} was under way: its orders stand, no more are made for it")
     line("Not in any archive:")
