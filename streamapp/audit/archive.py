@@ -234,8 +234,7 @@ class ArchiveFold:
             yield ArchiveFault(*row)
 
     def _entries(self, kind: Kind, where: str, key: Key) -> Iterator[ArchiveEntry]:
-        while self._states:
-            self._write(*self._states.popitem())
+        self._flush()
         match kind:
             case "order":
                 return self._orders(where, key)
@@ -247,6 +246,10 @@ class ArchiveFold:
                 return self._operations(where, key)
             case "decision":
                 return self._decisions(where, key)
+
+    def _flush(self) -> None:
+        while self._states:
+            self._write(*self._states.popitem())
 
     def _orders(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for order_id, account, body, number in self._run(

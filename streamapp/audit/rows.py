@@ -8,19 +8,19 @@ nothing until a person has looked, and its reports count as durable no further t
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from streamapp.audit.archive import ArchiveEntry, ArchiveFold, Key
 from streamapp.audit.bindings import BindingFold
-from streamapp.audit.evidence import folded_order, folded_position
+from streamapp.audit.evidence import OrderView, PositionView, folded_order, folded_position
 from streamapp.desk.policy import Policy
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft, Rows
@@ -33,7 +33,7 @@ from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import DecisionMessage
 from tables.accounts import AccountRow, RebuildNote, account_key
 from tables.cache import RowCache
-from tables.orders import HANDED_OVER, OrderRow, order_key
+from tables.orders import CLOSED, HANDED_OVER, OrderRow, order_key
 from tables.positions import PositionRow, position_key
 from tables.row import Row
 from tables.signals import SignalRow, signal_key
@@ -293,38 +293,44 @@ class RowFold(ArchiveFold):
     def standings(self) -> Counter[str]:
         """Return how many orders wait for a terminal, by where they stand."""
         found = self._run("SELECT value FROM rows WHERE key BETWEEN ? AND ?", b"o/", b"o0")
-        rows = (OrderRow.decode(bytes(value)) for (value,) in found if json.loads(value)["open"])
+        rows = (OrderRow.decode(bytes(value)) for (value,) in found if not bytes(value).startswith(CLOSED))
         return Counter(row.standing for row in rows if row.standing in {"held", "unanswered", "handed_over"})
 
     def _orders(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
-        for entry in super()._orders(where, key):
-            row = self.order(str(entry.key[0]), str(entry.key[1]))
-            if row is not None and row.state.created is not None:
-                yield entry._replace(view=folded_order(row.order_id, row.account, row.state))
+        return filter(None, map(self._by_rows, super()._orders(where, key)))
 
     def _positions(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
-        for entry in super()._positions(where, key):
-            account, number = str(entry.key[0]), int(entry.key[1])
-            row = self.scratch.read(account, position_key(account, number), PositionRow)
-            if row is not None:
-                yield entry._replace(view=folded_position(account, number, row.state))
+        return filter(None, map(self._by_rows, super()._positions(where, key)))
+
+    def _by_rows(self, entry: ArchiveEntry) -> ArchiveEntry | None:
+        """Return an order or a position as its row has it, None if there is no row."""
+        view: OrderView | PositionView | None = None
+        if isinstance(entry.view, OrderView):
+            order = self.order(entry.view.order_id, entry.view.account)
+            if order is not None and order.state.created is not None:
+                view = folded_order(order.order_id, order.account, order.state)
+        elif isinstance(entry.view, PositionView):
+            position = self._position_row(entry.view)
+            if position is not None:
+                view = folded_position(position.account, position.position_id, position.state)
+        return None if view is None else entry._replace(view=view)
+
+    def _position_row(self, view: PositionView) -> PositionRow | None:
+        return self.scratch.read(view.account, position_key(view.account, view.position_id), PositionRow)
 
     def contradictions(self) -> Iterator[str]:
-        """Yield where the rows don't say what the domain's own fold of the archive says: a fault of ours."""
-        for kind, ours, theirs in (
-            ("order", self._orders, super()._orders),
-            ("position", self._positions, super()._positions),
-        ):
-            rows = {entry.key: entry.view for entry in ours("", ())}
-            for entry in theirs("", ()):
-                if rows.get(entry.key) != entry.view and not (kind == "position" and self._has_missed(entry.key)):
-                    yield f"{kind} {entry.key[0]} of {entry.key[1]}: rows {rows.get(entry.key)}, archive {entry.view}"
+        """Yield where the rows don't say what the domain's own fold of the archive says: a fault of ours.
 
-    def _has_missed(self, key: Key) -> bool:
-        """Return whether a position had a deal corrected that was folded away, which no row of the desk's has."""
-        account, number = str(key[0]), int(key[1])
-        row = self.scratch.read(account, position_key(account, number), PositionRow)
-        return row is not None and row.missed > 0
+        A deal that was corrected after it was folded away differs, as it does in the desk's rows.
+        """
+        self._flush()
+        for entry in chain(super()._orders("", ()), super()._positions("", ())):
+            ours = self._by_rows(entry)
+            if ours is not None and ours.view == entry.view:
+                continue
+            position = self._position_row(entry.view) if isinstance(entry.view, PositionView) else None
+            if position is None or not position.missed:
+                yield f"rows {None if ours is None else ours.view}, archive {entry.view}"
 
 
 def halted_since(rebuilt_at: datetime) -> str:

@@ -9,7 +9,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from streamapp import topics
@@ -17,13 +18,17 @@ from streamapp.audit.rows import UNKNOWN, RowFold, halted_since
 from streamapp.desk.inputs import Incoming
 from streamapp.domain import facts as f
 from streamapp.domain.facts import Fact
+from streamapp.domain.identifiers import order_id_for
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.commit import Publication, encode_commit
 from streamapp.messages.decision import undecided
 from streamapp.messages.report import ConnectionChange
+from streamapp.settings import AccountSettings, Settings
 from tables.accounts import AccountRow, RebuildNote, account_key
 from tables.bindings import BindingRow, binding_key
+from tables.orders import order_key
+from tables.positions import PositionRow, position_key
 from tables.signals import SignalRow, signal_key
 from tables.store import KeyValue
 from tests.agents.test_copies import House
@@ -108,6 +113,50 @@ async def test_the_rows_of_orders_positions_and_signals_are_those_of_the_desk() 
             assert readable(made(world, fold, prefix)) == readable(living(world, prefix))
             assert made(world, fold, prefix) == living(world, prefix)
     assert world.failures == []
+
+
+async def test_orders_that_somebody_elses_connector_executes_are_rebuilt_with_its_fills() -> None:
+    world = await DeskWorld(Settings(role="execution", accounts={ACCOUNT: AccountSettings(login=1)})).start()
+    filled, _ = await world.signal("s-1", volume="1"), await world.signal("s-2")
+    fill: dict[str, Any] = {
+        "fill_id": "f-1",
+        "order_id": filled,
+        "account": ACCOUNT,
+        "volume": "0.4",
+        "price": "1.085",
+        "deal": 5,
+    }
+    await world.foreign("fill", **fill)
+    await world.foreign("error", order_id=filled, account=ACCOUNT, kind="timeout", final=False)
+    with rebuilt(world) as fold:
+        fold.finish(LATER)
+        assert made(world, fold, b"o/", b"p/", b"s/") == living(world, b"o/", b"p/", b"s/")
+        assert fold.standings() == {"handed_over": 1}
+        assert len(made(world, fold, b"p/")) == 1
+
+
+async def test_rows_that_are_not_what_the_facts_say_are_named() -> None:
+    world = await DeskWorld().start()
+    await traded(world)
+    filled, working = (order_id_for("streamapp", ACCOUNT, name) for name in ("s-1", "s-3"))
+    with rebuilt(world) as fold:
+        order = fold.order(working, ACCOUNT)
+        assert order is not None
+        fold.scratch.put(ACCOUNT, order_key(filled), order)
+        fold.scratch.put(ACCOUNT, position_key(ACCOUNT, 41), PositionRow(account=ACCOUNT, position_id=41))
+        wrong = list(fold.contradictions())
+        assert [filled in each for each in wrong] == [True, False]
+        assert "position_id=41" in wrong[1]
+
+
+async def test_orders_that_wait_for_a_terminal_are_counted_by_where_they_stand() -> None:
+    world = await DeskWorld().start()
+    first = await world.signal("s-1")
+    await world.report(("accepted", first, {"ticket": 7}))
+    await world.signal("s-2")
+    await world.signal("s-3", volume="NaN")
+    with rebuilt(world) as fold:
+        assert fold.standings() == {"unanswered": 1}
 
 
 async def test_an_account_goes_on_with_its_numbers_and_opens_nothing_until_a_person_has_looked() -> None:
@@ -264,7 +313,7 @@ async def test_a_signal_for_which_no_account_was_found_stays_refused() -> None:
 # --- any archive
 
 
-@settings(max_examples=40, deadline=None)
+@examples(max_examples=40, deadline=None)
 @given(Days, st.frozensets(st.integers(1, 14)), st.data())
 async def test_any_day_is_rebuilt(several: list[Fact], strangers: frozenset[int], data: Any) -> None:
     world = await DeskWorld().start()
