@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,13 @@ async def test_only_a_store_that_is_not_yet_is_made(house: TradingHouse) -> None
     await refused(living.model_copy(update={"role": "connector"}), "4", "role: expected both or execution")
     with pytest.raises(ConfigurationError, match="--may-open: expected none with --until"):
         await rebuild(living, "4", until=START, opening=["acc-1"])
+
+
+async def test_a_store_of_an_earlier_moment_takes_every_number_and_opens_nothing(house: TradingHouse) -> None:
+    await said(house, commit(1), commit(2))
+    rebuilt = await rebuild(house.settings, "2", until=START - timedelta(hours=1))
+    assert (rebuilt.left_out, rebuilt.numbers["acc-1"]) == (2, 2)
+    assert set(rebuilt.halted) == house.settings.accounts.keys()
 
 
 async def test_a_kafka_that_does_not_answer_is_named() -> None:
