@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Self
 
 from pydantic import Field
@@ -21,6 +22,20 @@ ACCOUNT = b"a/"
 _LENGTH = struct.Struct(">I")
 
 
+class RebuildNote(Row):
+    """When a row was made of the archive (design: rebuild), and the journal that had the account's orders before.
+
+    ``epoch`` is empty where the archive names none.
+    """
+
+    at: UtcTime
+    epoch: str = ""
+
+    def is_after(self, at: datetime) -> bool:
+        """Return whether something that came ``at`` may have been handled by the store that was lost."""
+        return at <= self.at
+
+
 class AccountRow(Row):
     """An account.
 
@@ -28,7 +43,7 @@ class AccountRow(Row):
     journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``goals``
     are the signal_ids of its exits that are not done (``tables/signals.py`` has them), ``commands`` the request_ids of
     its commands that are not over (``tables/commands.py``). ``lifted``: what orders showed, by order_id, that a person
-    has resumed the account after: more of it halts the account again.
+    has resumed the account after: more of it halts the account again. ``rebuilt``: the row was made of the archive.
     """
 
     account: str
@@ -42,6 +57,7 @@ class AccountRow(Row):
     lifted: dict[str, str] = Field(default_factory=dict)
     goals: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    rebuilt: RebuildNote | None = None
 
     def encode(self) -> bytes:
         """Return the row with an empty outbox."""
