@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from streamapp import subjects
-from streamapp.desk.state import Draft, Memory
+from streamapp.desk.state import Draft
 from streamapp.domain.trading import TRADING, TradingState, TradingWord
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import AccountMessage
@@ -28,7 +29,7 @@ def set_trading(
         # What the terminal itself says of opening is known again with its next snapshot.
         opens = {"trading": "open" if before.connection == "ready" else "not_ready", "at": draft.now}
         told = as_traded(draft, before.model_copy(update={**_UNSTOPPED, **opens}))
-        draft.memory = Memory(draft.memory.ahead, told, draft.memory.state_at)
+        draft.memory = replace(draft.memory, state=told)
         subject, account = subjects.account_state(draft.account), subjects.token(draft.account)
         draft.publish(told, subject=subject, id_parts=("account", account, "trading", time_text(draft.now), state))
     return row.trading

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streamapp import topics
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
+from streamapp.domain.fold import deal_of
 from streamapp.domain.identifiers import order_id_for
 from streamapp.errors import Definite, Transient
 from streamapp.messages.report import REPORT_BODIES, Report, ReportBatch
@@ -31,13 +32,20 @@ Days = fact_sets.map(lambda several: [each for each in several if not isinstance
 
 
 def reports_of(several: Sequence[Fact], strangers: frozenset[int]) -> list[Report]:
-    """Return facts as reports; the deals at ``strangers`` are no order's of ours."""
+    """Return facts as reports; the deals that are first told of at ``strangers`` are no order's of ours.
+
+    A bust tells first of our deals alone: of another one that a terminal has not seen it could not say that it is gone.
+    """
+    first: dict[int, int] = {}
+    for seq, fact in enumerate(several, start=1):
+        if isinstance(fact.body, DEALS):
+            first.setdefault(deal_of(fact)[0], 0 if isinstance(fact.body, facts.FillBusted) else seq)
     return [
         Report(
             seq=seq,
             at=fact.at,
             kind=KINDS[type(fact.body)],
-            order_id=None if seq in strangers and isinstance(fact.body, DEALS) else ORDER,
+            order_id=None if isinstance(fact.body, DEALS) and first[deal_of(fact)[0]] in strangers else ORDER,
             body=fact.body,
         )
         for seq, fact in enumerate(several, start=1)
