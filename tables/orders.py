@@ -134,6 +134,10 @@ class OrderIndex:
         """Return the ids of an account's orders of a symbol that are not over."""
         return frozenset(self._of.get((account, symbol), ()))
 
+    def symbols(self, account: str) -> frozenset[str]:
+        """Return the symbols of an account that have orders that are not over."""
+        return frozenset(symbol for (owner, symbol), ids in self._of.items() if owner == account and ids)
+
     @property
     def open(self) -> Mapping[str, OpenOrder]:
         """The orders that are not over, by id."""

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from streamapp import topics
 from streamapp.desk.acceptance import answer_copy, decide_signal
+from streamapp.desk.day import keep_time
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
@@ -111,6 +112,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         halting=state.halting,
         open=state.open,
     )
+    keep_time(draft)
     for each in inputs:
         _take(draft, each)
         pursue(draft, asks_again=isinstance(each, Sweep))

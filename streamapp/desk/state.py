@@ -15,6 +15,7 @@ from streamapp import subjects
 from streamapp.desk.effects import Effect
 from streamapp.desk.inputs import Snapshot
 from streamapp.desk.policy import Policy
+from streamapp.domain.day import Cash
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.reports import ReportProgress
@@ -52,6 +53,10 @@ class Open(Protocol):
         """Return the ids of the open positions of a symbol."""
         ...
 
+    def symbols(self) -> frozenset[str]:
+        """Return the symbols that have orders that are not over, or open positions."""
+        ...
+
 
 class NothingOpen(Open):
     """An account without orders and positions."""
@@ -61,6 +66,10 @@ class NothingOpen(Open):
         return frozenset()
 
     def positions(self, symbol: str) -> frozenset[int]:  # noqa: ARG002  the port's
+        """See the port."""
+        return frozenset()
+
+    def symbols(self) -> frozenset[str]:
         """See the port."""
         return frozenset()
 
@@ -78,11 +87,15 @@ class Memory:
     """What the lane remembers of its account beyond the rows; losing it costs a replay and a repeated message.
 
     ``ahead`` are the reports beyond a gap that are durable, ``state`` is the account as it was published last.
+    ``opened``: when orders were opened within the last second, where their number is limited. ``cash`` is the money of
+    the last seconds, which the day is judged by.
     """
 
     ahead: frozenset[int] = frozenset()
     state: AccountMessage | None = None
     state_at: datetime | None = None
+    opened: tuple[datetime, ...] = ()
+    cash: tuple[Cash, ...] = ()
 
 
 NO_TERMINAL, NO_MEMORY, NOTHING_OPEN = TerminalStatus(), Memory(), NothingOpen()
@@ -169,6 +182,12 @@ class Draft:
         ids = self.open.positions(symbol) | {row.position_id for row in changed if row.state.symbol == symbol}
         known = (self.position(position_id) for position_id in sorted(ids))
         return [row for row in known if row is not None and row.state.net]
+
+    def symbols(self) -> frozenset[str]:
+        """Return the symbols that have, or had before this commit, orders that are not over or open positions."""
+        orders = (_symbol_of(row) for row in self.changed.values() if isinstance(row, OrderRow))
+        held = (row.state.symbol for row in self.changed.values() if isinstance(row, PositionRow))
+        return self.open.symbols() | {symbol for symbol in (*orders, *held) if symbol}
 
     def put_signal(self, identifier: str, row: SignalRow) -> None:
         """Change a decision's row."""

@@ -15,6 +15,7 @@ class AccountMessage(Message):
     """account/1, on ``accounts.{account}``.
 
     Money in ``currency``; ``trading``: whether we open new orders on it (open, breaker, not_ready, halted).
+    ``server_offset_s``: seconds that the clock of the broker's server is ahead of UTC, null until a tick has shown it.
     """
 
     schema_: Literal["account/1"] = Field("account/1", alias="schema")
@@ -30,6 +31,8 @@ class AccountMessage(Message):
     currency: str | None = None
     leverage: int | None = None
     margin_mode: MarginMode | None = None
+    credit: Money | None = None
+    server_offset_s: int | None = None
     epoch: str | None = None
     at: UtcTime
 
