@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamapp.clickhouse.reader import Reader
+from streamapp.desk.policy import Policy
 from streamapp.kafka.application import StreamApp
 from streamapp.kafka.assignment import Assignment
 from streamapp.web.answers import Answers
@@ -20,6 +21,7 @@ def register(
     *,
     store: Store,
     desk: Known,
+    policy: Policy,
     positions: OpenPositions,
     facts: RecentFacts,
     reader: Reader,
@@ -32,6 +34,7 @@ def register(
         app: The trading app. Its web server is the one that answers.
         store: The rows.
         desk: What is kept in memory of them.
+        policy: The file's limits, and where accounts are.
         positions: The open positions, which the desk keeps up.
         facts: The facts that were committed last, likewise.
         reader: For what no row holds. Closed with the app.
@@ -39,7 +42,7 @@ def register(
         metrics: The text of ``/metrics``.
     """
     peers = HttpPeers(Assignment(app))
-    local = Local(store, desk, positions, facts)
+    local = Local(store, desk, positions, facts, policy)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
     app.web.web_app.add_routes(Views(local, answers, health, metrics).routes())

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamapp import topics
 from streamapp.clickhouse.reader import Reader
+from streamapp.desk.policy import Policy
 from streamapp.kafka.application import build_app
 from streamapp.messages.account import AccountMessage
 from streamapp.settings import load_settings
@@ -78,6 +79,7 @@ register(
     app,
     store=store,
     desk=known,
+    policy=Policy.of(settings),
     positions=OpenPositions(),
     facts=RecentFacts(),
     reader=Reader.of(settings),
