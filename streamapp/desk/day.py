@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from streamapp.desk.flatten import order_flatten
 from streamapp.desk.state import Draft
-from streamapp.desk.trading import set_trading
+from streamapp.desk.trading import restore_trading, set_trading
 from streamapp.domain.day import Funds, Taken, TradingDay, day_at, observed, with_operation
 from streamapp.domain.facts import AccountOperation
 from streamapp.domain.limits import Limits
@@ -106,26 +106,26 @@ def _put_day(draft: Draft, day: TradingDay) -> None:
 
 
 def _end(draft: Draft, trading: TradingState) -> None:
-    row = draft.account_row()
-    day = None if row.day is None else today(draft)
-    if day is not None and row.day is not None and day.on > row.day.on and _is_guards(trading):
-        _put_day(draft, day)
+    known = draft.account_row().day
+    day = None if known is None else today(draft)
+    if known is not None and day is not None and _is_guards(trading):
+        if day.on > known.on:
+            _put_day(draft, day)
+        else:  # the server's clock was set back since: its midnight is still to come
+            restore_trading(draft, trading.model_copy(update={"until": day.ends_at}))
     elif day is not None and day.reached in {"reducing", "locked"}:
-        # The server's clock was set back since, or a person's shorter halt is over: the day's step goes on.
-        word = "halted" if day.reached == "locked" else "reducing"
-        again = TradingState(state=word, cause=day.cause, by=f"{GUARD}{day.cause.partition(':')[0]}", since=draft.now)
-        draft.put_account(row.model_copy(update={"trading": again.model_copy(update={"until": day.ends_at})}))
-    elif _is_guards(trading) and day is not None:
-        _restore(draft, day)
+        # A person's shorter halt is over, and the day's step goes on.
+        by, word = f"{GUARD}{day.cause.partition(':')[0]}", "halted" if day.reached == "locked" else "reducing"
+        again = TradingState(state=word, cause=day.cause, by=by, since=draft.now, until=day.ends_at)
+        restore_trading(draft, again)
     else:
-        draft.put_account(row.model_copy(update={"trading": _trading(draft)}))
+        restore_trading(draft, _trading(draft))
 
 
 def _restore(draft: Draft, day: TradingDay) -> None:
     """Let the account be as it was before the guard; what orders show of it stays unlifted."""
-    state = day.replaced or _trading(draft)
-    row = draft.account_row()
-    draft.put_account(row.model_copy(update={"trading": state, "day": day.model_copy(update={"replaced": None})}))
+    draft.put_account(draft.account_row().model_copy(update={"day": day.model_copy(update={"replaced": None})}))
+    restore_trading(draft, day.replaced or _trading(draft))
 
 
 def _trading(draft: Draft) -> TradingState:

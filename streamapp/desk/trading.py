@@ -20,3 +20,8 @@ def set_trading(
         changes = {"trading": new}
     draft.put_account(row.model_copy(update=changes))
     return row.trading
+
+
+def restore_trading(draft: Draft, state: TradingState) -> None:
+    """Let the account be in a trading state again when another one is over; what orders have shown is not lifted."""
+    draft.put_account(draft.account_row().model_copy(update={"trading": state}))
