@@ -32,6 +32,7 @@ from streamapp.desk.inputs import (
     Incoming,
     Input,
     Internal,
+    NewCommand,
     NewSignal,
     Sweep,
     kind_of,
@@ -201,12 +202,20 @@ class Desk:
             return [Broken(incoming, traceback.format_exc(limit=-8))]
 
     def _account_of(self, new: Input, incoming: Incoming) -> str:
-        """Return whose lane it enters: a foreign connector's report without an account enters its order's."""
-        if isinstance(new, ForeignReport) and new.message.account is None:
+        """Return whose lane it enters: what names an order alone enters its order's."""
+        order_id = None
+        match new:
+            case ForeignReport(message=message) if message.account is None:
+                order_id = message.order_id
+            case NewCommand(request=request) if request.account is None:
+                order_id = request.order_id
+        if order_id is not None:
             with contextlib.suppress(Transient):  # reassigned: whoever owns it now is given it again
-                row = self._rows.read(order_key(new.message.order_id), OrderRow, incoming.partition)
+                row = self._rows.read(order_key(order_id), OrderRow, incoming.partition)
                 if row is not None:
                     return row.account
+            if isinstance(new, NewCommand):
+                return ""  # no account's: it is refused
         return (incoming.key or b"").decode("utf-8", "replace")
 
     def _ask_approval(self, account: str, item: Item, new: NewSignal) -> None:
@@ -383,7 +392,7 @@ class Desk:
         return ("", 0) if row is None else (row.epoch, row.watermark)
 
     def is_pursuing(self, account: str) -> bool:
-        """Return whether an exit of the account is not done."""
+        """Return whether an exit or a command of the account is not done."""
         return account in self._pursuing
 
     def states(self) -> dict[str, AccountMessage]:
@@ -413,7 +422,7 @@ class Desk:
                 self.index.put(row, partition)
             case PositionRow():
                 self._positions.put(row, partition)
-            case AccountRow(goals=()):
+            case AccountRow(goals=(), commands=()):
                 self._pursuing.discard(row.account)
             case AccountRow():
                 self._pursuing.add(row.account)
@@ -491,10 +500,10 @@ class _Open:
     index: OrderIndex
     held: PositionIndex
 
-    def orders(self, symbol: str) -> frozenset[str]:
+    def orders(self, symbol: str | None) -> frozenset[str]:
         return self.index.of(self.account, symbol)
 
-    def positions(self, symbol: str) -> frozenset[int]:
+    def positions(self, symbol: str | None) -> frozenset[int]:
         return self.held.open(self.account, symbol)
 
     def symbols(self) -> frozenset[str]:

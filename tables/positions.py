@@ -157,8 +157,10 @@ class PositionIndex:
     def __init__(self) -> None:
         self._open: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
 
-    def open(self, account: str, symbol: str) -> frozenset[int]:
-        """Return the ids of an account's open positions of a symbol."""
+    def open(self, account: str, symbol: str | None) -> frozenset[int]:
+        """Return the ids of an account's open positions of a symbol, or of all."""
+        if symbol is None:
+            return frozenset().union(*(ids for (owner, _), ids in self._open.items() if owner == account))
         return frozenset(self._open.get((account, symbol), ()))
 
     def symbols(self, account: str) -> frozenset[str]:

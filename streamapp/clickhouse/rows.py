@@ -14,6 +14,7 @@ from streamapp import topics
 from streamapp.clickhouse.columns import columns_of, json_text, values_of
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage, AccountOperationMessage
+from streamapp.messages.command import CommandResultMessage
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.fact import FactMessage
@@ -77,6 +78,7 @@ MODELS: dict[str, type[Message]] = {
     "positions": PositionMessage,
     "accounts": AccountMessage,
     "account_operations": AccountOperationMessage,
+    "commands": CommandResultMessage,
     "signals": DecisionMessage,
     "facts": FactMessage,
     "broker_log": BrokerLogEntry,
@@ -88,6 +90,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "position/1": ("positions",),
     "account/1": ("accounts",),
     "account_operation/1": ("account_operations",),
+    "command_result/1": ("commands",),
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts
     "accepted/1": (),  # and of these in signals
@@ -98,7 +101,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
 _SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
 _PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")
 # A connector keeps no orders: they are the execution service's, and so are positions, accounts, decisions and facts.
-_CONNECTOR_TABLES = frozenset({"executions", "broker_log"})
+_CONNECTOR_TABLES = frozenset({"executions", "broker_log", "commands"})
 
 
 class _Part(NamedTuple):

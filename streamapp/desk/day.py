@@ -13,7 +13,7 @@ from decimal import Decimal
 from streamapp.desk.flatten import order_flatten
 from streamapp.desk.state import Draft
 from streamapp.desk.trading import restore_trading, set_trading
-from streamapp.domain.day import Funds, Taken, TradingDay, day_at, observed, with_operation
+from streamapp.domain.day import Funds, Taken, TradingDay, observed, with_operation
 from streamapp.domain.facts import AccountOperation
 from streamapp.domain.limits import Limits
 from streamapp.domain.trading import TRADING, TradingState
@@ -21,19 +21,6 @@ from streamapp.messages.account import SnapshotMessage
 
 GUARD = "guard "
 """Begins the name of whoever set a trading state, where it was a guard."""
-
-
-def today(draft: Draft) -> TradingDay:
-    """Return the account's day as of now, as it is or would begin; nothing is changed."""
-    return day_at(draft.account_row().day, draft.now, offset_of(draft))
-
-
-def offset_of(draft: Draft) -> int | None:
-    """Return what the server's clock is ahead of UTC by, as its terminal showed it last; None: it has not yet."""
-    snapshot, row = draft.snapshot, draft.account_row()
-    states = (None if snapshot is None else snapshot.snapshot.state, draft.memory.state, row.state)
-    known = (state.server_offset_s for state in states if state is not None and state.server_offset_s is not None)
-    return next(known, None if row.day is None else row.day.offset_s)
 
 
 def keep_time(draft: Draft) -> None:
@@ -45,7 +32,7 @@ def keep_time(draft: Draft) -> None:
 
 def book_operation(draft: Draft, said: AccountOperation) -> None:
     """Take what the broker booked out of the day's profit and loss, if somebody paid it in or out."""
-    day = today(draft)
+    day = draft.today
     if (after := with_operation(day, said)) is not day:
         _put_day(draft, after)
 
@@ -57,7 +44,7 @@ def watch_money(draft: Draft, limits: Limits) -> TradingDay | None:
     """
     assert draft.snapshot is not None
     snapshot = draft.snapshot.snapshot
-    funds, day = _funds(snapshot), today(draft)
+    funds, day = _funds(snapshot), draft.today
     if funds is None or snapshot.at < day.ends_at - timedelta(days=1):  # one that waited shows another day's money
         return None
     result = observed(day, draft.memory.cash, funds, limits)
@@ -107,7 +94,7 @@ def _put_day(draft: Draft, day: TradingDay) -> None:
 
 def _end(draft: Draft, trading: TradingState) -> None:
     known = draft.account_row().day
-    day = None if known is None else today(draft)
+    day = None if known is None else draft.today
     if known is not None and day is not None and _is_guards(trading):
         if day.on > known.on:
             _put_day(draft, day)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from streamapp import topics
 from streamapp.desk.acceptance import answer_copy, decide_signal
+from streamapp.desk.commands import pursue_commands, take_command, take_command_answer
 from streamapp.desk.day import keep_time
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
@@ -17,6 +18,7 @@ from streamapp.desk.inputs import (
     Broken,
     ForeignReport,
     Input,
+    NewCommand,
     NewSignal,
     OperationAnswered,
     Snapshot,
@@ -116,6 +118,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
     for each in inputs:
         _take(draft, each)
         pursue(draft, asks_again=isinstance(each, Sweep))
+        pursue_commands(draft, asks_again=isinstance(each, Sweep))
     finish_reports(draft)
     finish_snapshot(draft)
     return _decided(draft)
@@ -179,6 +182,10 @@ def _take(draft: Draft, new: Input) -> None:
                 sweep(draft, new)
             case SubmitAnswered() | SubmitUnanswered():
                 take_answer(draft, new)
+            case NewCommand():
+                take_command(draft, new)
+            case OperationAnswered() if new.asker.kind == "command":
+                take_command_answer(draft, new)
             case OperationAnswered():
                 take_operation(draft, new)
             case Spoiled():
@@ -186,5 +193,5 @@ def _take(draft: Draft, new: Input) -> None:
             case Broken():
                 raise BrokenRuleError(new.trace)
     except Unusable as error:
-        assert isinstance(new, ForeignReport)
+        assert isinstance(new, ForeignReport | NewCommand)
         notify_sender(draft, new.incoming, error)

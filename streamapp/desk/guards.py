@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from streamapp.desk.day import offset_of, today
 from streamapp.desk.state import Draft
 from streamapp.domain.guards import AccountFacts, Exposure, Opening, before_quote
 from streamapp.domain.limits import AccountLimits, QuoteLimits, quote_overrides
@@ -38,7 +37,7 @@ def broken_guard(draft: Draft, parameters: OrderParameters, approved_at: datetim
 
 def count_opening(draft: Draft) -> None:
     """Count an order that is opened: durably for the day, in memory for the second."""
-    day = today(draft)
+    day = draft.today
     draft.put_account(draft.account_row().model_copy(update={"day": day.model_copy(update={"orders": day.orders + 1})}))
     if limits_of(draft).account.max_orders_per_second is not None:
         draft.memory = replace(draft.memory, opened=(*_last_second(draft), draft.now))
@@ -61,12 +60,9 @@ class _DraftFacts(AccountFacts):
 
     def open_orders(self, symbol: str | None) -> int:
         draft = self.draft
-        ids: set[str] = set()
-        for each in draft.open.symbols() if symbol is None else (symbol,):
-            ids |= draft.open.orders(each)
         changed = [row for row in draft.changed.values() if isinstance(row, OrderRow) and _is_of(row, symbol)]
         # Of this commit's own orders as they are by now: no other row is read to count them.
-        ids -= {row.order_id for row in changed}
+        ids = draft.open.orders(symbol) - {row.order_id for row in changed}
         return len(ids) + sum(row.status not in FINAL_STATUSES for row in changed)
 
     def symbols(self) -> Iterable[str]:
@@ -79,7 +75,7 @@ class _DraftFacts(AccountFacts):
 
     @property
     def orders_today(self) -> int:
-        return today(self.draft).orders
+        return self.draft.today.orders
 
     @property
     def orders_last_second(self) -> int:
@@ -87,7 +83,7 @@ class _DraftFacts(AccountFacts):
 
     @property
     def server_offset_s(self) -> int | None:
-        return offset_of(self.draft)
+        return self.draft.server_offset_s
 
 
 def _is_of(row: OrderRow, symbol: str | None) -> bool:

@@ -16,6 +16,7 @@ from streamapp.desk.guards import limits_of
 from streamapp.desk.inputs import Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
 from streamapp.desk.state import Draft
+from streamapp.desk.trading import as_traded
 from streamapp.domain.facts import AccountOperation, SubmitRefused, make_fact
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import time_text
@@ -95,13 +96,11 @@ def finish_snapshot(draft: Draft) -> None:
 
 
 def _as_told(draft: Draft, state: AccountMessage) -> AccountMessage:
-    """Return an account's state with what the desk knows of it: whether it opens, and why not."""
+    """Return an account's state with our own trading state, and with the warning that its day has led to."""
     day = draft.account_row().day
-    if (halted := draft.halted) is not None:
-        return state.model_copy(update={"trading": "halted", "detail": state.detail or halted})
     if day is not None and day.reached == "warned":
-        return state.model_copy(update={"detail": state.detail or f"warning: {day.cause}"})
-    return state
+        state = state.model_copy(update={"detail": state.detail or f"warning: {day.cause}"})
+    return as_traded(draft, state)
 
 
 def _is_due(row: AccountRow, state: AccountMessage, draft: Draft) -> bool:

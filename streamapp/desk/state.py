@@ -15,7 +15,7 @@ from streamapp import subjects
 from streamapp.desk.effects import Effect
 from streamapp.desk.inputs import Snapshot
 from streamapp.desk.policy import Policy
-from streamapp.domain.day import Cash
+from streamapp.domain.day import Cash, TradingDay, day_at
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.reports import ReportProgress
@@ -26,6 +26,7 @@ from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import Message
 from tables.accounts import AccountRow, account_key
+from tables.commands import CommandRow, command_key
 from tables.orders import OrderRow, order_key
 from tables.positions import PositionRow, position_key
 from tables.row import Row
@@ -45,12 +46,12 @@ class Rows(Protocol):
 class Open(Protocol):
     """What is open at the account, by its durable rows."""
 
-    def orders(self, symbol: str) -> frozenset[str]:
-        """Return the ids of the orders of a symbol that are not over."""
+    def orders(self, symbol: str | None) -> frozenset[str]:
+        """Return the ids of the orders of a symbol that are not over; of all symbols for None."""
         ...
 
-    def positions(self, symbol: str) -> frozenset[int]:
-        """Return the ids of the open positions of a symbol."""
+    def positions(self, symbol: str | None) -> frozenset[int]:
+        """Return the ids of the open positions of a symbol; of all symbols for None."""
         ...
 
     def symbols(self) -> frozenset[str]:
@@ -61,11 +62,11 @@ class Open(Protocol):
 class NothingOpen(Open):
     """An account without orders and positions."""
 
-    def orders(self, symbol: str) -> frozenset[str]:  # noqa: ARG002  the port's
+    def orders(self, symbol: str | None) -> frozenset[str]:  # noqa: ARG002  the port's
         """See the port."""
         return frozenset()
 
-    def positions(self, symbol: str) -> frozenset[int]:  # noqa: ARG002  the port's
+    def positions(self, symbol: str | None) -> frozenset[int]:  # noqa: ARG002  the port's
         """See the port."""
         return frozenset()
 
@@ -161,6 +162,10 @@ class Draft:
         """Return a position, None if nothing is known of it."""
         return self._get(position_key(self.account, position_id), PositionRow)
 
+    def command(self, request_id: str) -> CommandRow | None:
+        """Return a command, None if it is not known."""
+        return self._get(command_key(self.account, request_id), CommandRow)
+
     def account_row(self) -> AccountRow:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
@@ -169,17 +174,17 @@ class Draft:
         """Return the id of the account's order that is made for ``name``: a signal_id, or what is derived from one."""
         return order_id_for(self.policy.deployment, self.account, name)
 
-    def orders_of(self, symbol: str) -> list[OrderRow]:
-        """Return the orders of a symbol that are not over, by id; those of this commit as they are by now."""
+    def orders_of(self, symbol: str | None) -> list[OrderRow]:
+        """Return the orders of a symbol, or of all, that are not over, by id, as this commit has made them."""
         changed = (row for row in self.changed.values() if isinstance(row, OrderRow))
-        ids = self.open.orders(symbol) | {row.order_id for row in changed if _symbol_of(row) == symbol}
+        ids = self.open.orders(symbol) | {row.order_id for row in changed if symbol in {None, _symbol_of(row)}}
         known = (self.order(order_id) for order_id in sorted(ids))
-        return [row for row in known if row is not None and row.status not in FINAL_STATUSES]
+        return [row for row in known if row is not None and row.state.created and row.status not in FINAL_STATUSES]
 
-    def positions_of(self, symbol: str) -> list[PositionRow]:
-        """Return the open positions of a symbol, the oldest ticket first."""
+    def positions_of(self, symbol: str | None) -> list[PositionRow]:
+        """Return the open positions of a symbol, or of all, the oldest ticket first."""
         changed = (row for row in self.changed.values() if isinstance(row, PositionRow))
-        ids = self.open.positions(symbol) | {row.position_id for row in changed if row.state.symbol == symbol}
+        ids = self.open.positions(symbol) | {row.position_id for row in changed if symbol in {None, row.state.symbol}}
         known = (self.position(position_id) for position_id in sorted(ids))
         return [row for row in known if row is not None and row.state.net]
 
@@ -201,6 +206,10 @@ class Draft:
         """Change a position's row."""
         self.changed[position_key(row.account, row.position_id)] = row
 
+    def put_command(self, row: CommandRow) -> None:
+        """Change a command's row."""
+        self.changed[command_key(self.account, row.request.request_id)] = row
+
     def put_account(self, row: AccountRow) -> None:
         """Change the account's row."""
         self.changed[account_key(row.account)] = row
@@ -217,6 +226,19 @@ class Draft:
         """Whether a symbol has one position or many, as the terminal said last; None: it has not."""
         state = self.memory.state or self.account_row().state
         return None if state is None else state.margin_mode
+
+    @property
+    def server_offset_s(self) -> int | None:
+        """What the server's clock is ahead of UTC by, as its terminal showed it last; None: it has not yet."""
+        row = self.account_row()
+        states = (None if self.snapshot is None else self.snapshot.snapshot.state, self.memory.state, row.state)
+        known = (state.server_offset_s for state in states if state is not None and state.server_offset_s is not None)
+        return next(known, None if row.day is None else row.day.offset_s)
+
+    @property
+    def today(self) -> TradingDay:
+        """The account's trading day as of now, as it is or would begin; nothing is changed by asking."""
+        return day_at(self.account_row().day, self.now, self.server_offset_s)
 
     @property
     def shown_by_orders(self) -> dict[str, str]:
@@ -249,8 +271,9 @@ class Draft:
 
         ``copy_of``: completion is told as well; it is the decision on a copy of this signal.
 
-        A connector publishes only fills and errors. An execution service leaves the fills to the foreign connector that
-        published them itself: a second time they would look like a second fill to whoever sums up messages.
+        A connector publishes only fills, errors and what becomes of commands. An execution service leaves the fills to
+        the foreign connector that published them itself: a second time they would look like a second fill to whoever
+        sums up messages.
         """
         if subject is not None and not self._is_ours(subject):
             subject = None
@@ -260,7 +283,7 @@ class Draft:
     def _is_ours(self, subject: str) -> bool:
         is_fill = subject.startswith(f"{subjects.BROKER_FILL}.")
         if self.policy.role == "connector":
-            return is_fill or subject.startswith(f"{subjects.BROKER_ERROR}.")
+            return is_fill or subject.startswith((f"{subjects.BROKER_ERROR}.", f"{subjects.COMMAND_RESULTS}."))
         return self.policy.role != "execution" or not is_fill
 
     def bury(self, letter: DeadLetter, key: bytes | None, partition: int) -> None:

@@ -19,6 +19,7 @@ from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.settings import AccountSettings, GuardSettings, Settings
 from tables.accounts import AccountRow
 from tests.kit.desk import ACCOUNT, NOW, DeskWorld
+from tests.kit.market import Market
 
 MIDNIGHT = NOW + timedelta(hours=10)
 LOSS = {"max_daily_loss": "1000"}
@@ -79,7 +80,7 @@ class Account:
     @property
     def told(self) -> tuple[str, str]:
         last = self.world.published("account/1")[-1]
-        return last["trading"], last["detail"]
+        return last["trading"], last["trading_cause"] or last["detail"]
 
     async def person(self, state: Any, *, until: Any = None) -> None:
         """Let a person set the trading state, as a command does."""
@@ -264,6 +265,25 @@ async def test_a_snapshot_of_another_day_begins_no_day_and_takes_no_step() -> No
     at = NOW + timedelta(hours=1)
     await account.world.snapshot(old, at=at)
     assert account.row.trading.state == "trading"
+
+
+@pytest.mark.parametrize("halted", [False, True])
+async def test_a_lock_closes_what_is_open_whether_or_not_a_person_has_halted_the_account(halted: bool) -> None:
+    account = await account_of(LOSS)
+    market = Market(account.world)
+    await account.world.signal("s-1")
+    await market.run()
+    if halted:
+        await account.person("halted")
+    await account.lose(1000)
+    await market.run()
+    assert market.open == {}
+    assert account.trading == ("halted", "mara" if halted else "guard max_daily_loss")
+    results = [
+        (each["command"], each["state"], each["issued_by"]) for each in account.world.published("command_result/1")
+    ]
+    by = "guard max_daily_loss"
+    assert results == [("account.flatten", "accepted", by), ("account.flatten", "done", by)]
 
 
 async def test_silence_changes_nothing() -> None:

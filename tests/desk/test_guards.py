@@ -249,10 +249,10 @@ async def test_symbols_with_limits_of_their_own_are_as_many_as_a_row_has_room_fo
 
 def test_a_decision_without_limits_on_what_is_open_asks_for_nothing_of_it() -> None:
     class Untouched:
-        def orders(self, symbol: str) -> frozenset[str]:
+        def orders(self, symbol: str | None) -> frozenset[str]:
             raise AssertionError(symbol)
 
-        def positions(self, symbol: str) -> frozenset[int]:
+        def positions(self, symbol: str | None) -> frozenset[int]:
             raise AssertionError(symbol)
 
         def symbols(self) -> frozenset[str]:
