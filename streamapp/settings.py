@@ -27,20 +27,17 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from streamapp.domain.limits import (
-    DAY_LIMITS,
     NO_SYMBOL_LIMITS,
     AccountLimits,
     Limits,
-    QuoteLimits,
     Share,
     SymbolLimits,
-    said,
+    needs_terminal,
     strictest,
 )
 from streamapp.domain.sizing import Sizing
 from streamapp.domain.symbol_names import SymbolNames
 from streamapp.domain.vocabulary import Lots
-from streamapp.domain.windows import window
 from streamapp.errors import ConfigurationError
 from streamapp.ports import Ports
 from streamapp.subjects import RESERVED_ACCOUNTS
@@ -413,7 +410,7 @@ class Settings(BaseSettings):
             house = self.guards.symbols
             if house and guards.symbols and not set(guards.symbols) <= set(house):
                 raise ValueError(f"{place}.symbols: expected some of guards.symbols, got {', '.join(guards.symbols)}")
-            if not self.is_executor and (blind := _needs_terminal(guards)):
+            if not self.is_executor and (blind := _blind(guards)):
                 raise ValueError(
                     f"{place}.{blind[0]}: expected none in role execution: no terminal of ours shows what it needs"
                 )
@@ -479,15 +476,11 @@ class Settings(BaseSettings):
         return self.role != "execution"
 
 
-def _needs_terminal(guards: AccountGuardSettings) -> list[str]:
+def _blind(guards: AccountGuardSettings) -> list[str]:
     """Return the limits, set by somebody, that only a terminal of ours can keep."""
-    several = (guards, *guards.by_symbol.values())
-    wanted = set(QuoteLimits.model_fields) - {"max_volume", "symbols"} | DAY_LIMITS
-    if any(window(text).by_broker for each in several for text in each.no_trade):
-        wanted.add("no_trade")
     unset = {name: field.default for name, field in GuardSettings.model_fields.items()}
-    found = (name for each in several for name, value in said(each).items() if value != unset[name])
-    return sorted(wanted & set(found))
+    several = (guards, *guards.by_symbol.values())
+    return sorted({name for each in several for name in needs_terminal(each) if getattr(each, name) != unset[name]})
 
 
 def settings_file() -> Path:

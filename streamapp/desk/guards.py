@@ -21,7 +21,12 @@ SECOND = timedelta(seconds=1)
 
 def limits_of(draft: Draft) -> AccountLimits:
     """Return what holds at the account now: the file's limits, and what persons have set in their place."""
-    return draft.policy.limits.get(draft.account, NONE).replaced(draft.account_row().limits)
+    return file_limits_of(draft).replaced(draft.account_row().limits)
+
+
+def file_limits_of(draft: Draft) -> AccountLimits:
+    """Return what the settings let the account open."""
+    return draft.policy.limits.get(draft.account, NONE)
 
 
 def broken_guard(draft: Draft, parameters: OrderParameters, approved_at: datetime) -> str | None:

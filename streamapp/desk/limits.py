@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from streamapp.desk.guards import limits_of
+from streamapp.desk.guards import file_limits_of
 from streamapp.desk.state import Draft
 from streamapp.domain.day import REDUCE_AT, WARN_AT
-from streamapp.domain.limits import DAY_LIMITS, LimitOverrides, Limits, SymbolLimits
+from streamapp.domain.limits import DAY_LIMITS, LimitOverrides, Limits, SymbolLimits, needs_terminal
 from streamapp.errors import Unusable
 from streamapp.messages.envelope import reason_and_detail
 
@@ -32,27 +32,32 @@ def set_limits(draft: Draft, changes: Mapping[str, Any], *, by: str, symbol: str
         symbol: Our name of the symbol that they are for alone; None: for the account.
 
     Raises:
-        Unusable: ``invalid``, naming the field and what was expected; nothing is changed.
+        Unusable: as :func:`changed_limits`; nothing is changed.
     """
+    after = changed_limits(draft, changes, symbol=symbol).model_copy(update={"by": by[:128], "at": draft.now})
     row = draft.account_row()
-    known = row.limits
+    day = row.day
+    if day is not None and DAY_LIMITS & changes.keys():
+        day = day.model_copy(update={"reached": None, "cause": ""})
+    draft.put_account(row.model_copy(update={"limits": after, "day": day}))
+    return after
+
+
+def changed_limits(draft: Draft, changes: Mapping[str, Any], *, symbol: str | None = None) -> LimitOverrides:
+    """Return what would be set, and change nothing.
+
+    Raises:
+        Unusable: ``invalid``, naming the field and what was expected.
+    """
+    known = draft.account_row().limits
     if not changes:
-        raise Unusable("invalid", f"values: expected one of {', '.join(sorted(Limits.model_fields))}, got none")
+        raise Unusable("invalid", f"limits: expected one of {', '.join(sorted(Limits.model_fields))}, got none")
     if symbol is None:
         after = known.model_copy(update={"account": _changed(known.account, changes)})
     else:
         own = _changed(known.by_symbol.get(symbol, SymbolLimits()), changes)
         after = known.model_copy(update={"by_symbol": _with(known.by_symbol, symbol, own)})
-    after = after.model_copy(update={"by": by[:128], "at": draft.now})
-    draft.put_account(row.model_copy(update={"limits": after}))
-    try:
-        _check(draft)
-    except Unusable:
-        draft.put_account(row)
-        raise
-    if row.day is not None and DAY_LIMITS & changes.keys():
-        again = row.day.model_copy(update={"reached": None, "cause": ""})
-        draft.put_account(draft.account_row().model_copy(update={"day": again}))
+    _check(draft, after.model_copy(update={"at": draft.now}))
     return after
 
 
@@ -77,8 +82,13 @@ def _with(known: Mapping[str, SymbolLimits], symbol: str, own: SymbolLimits) -> 
     return {**rest, symbol: own}
 
 
-def _check(draft: Draft) -> None:
-    limits = limits_of(draft).account
+def _check(draft: Draft, overrides: LimitOverrides) -> None:
+    limits = file_limits_of(draft).replaced(overrides).account
     warn_at, reduce_at = limits.warn_at or WARN_AT, limits.reduce_at or REDUCE_AT
     if warn_at > reduce_at:
         raise Unusable("invalid", f"warn_at: expected reduce_at ({reduce_at}) at most, got {warn_at}")
+    several = (overrides.account, *overrides.by_symbol.values())
+    if not draft.policy.executes and (blind := sorted(set().union(*map(needs_terminal, several)))):
+        raise Unusable(
+            "invalid", f"{blind[0]}: expected none in role execution: no terminal of ours shows what it needs"
+        )

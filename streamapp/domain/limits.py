@@ -150,6 +150,14 @@ def said(limits: QuoteLimits) -> dict[str, Any]:
     return {name: value for name, value in values if value is not None and value != ()}
 
 
+def needs_terminal(limits: SymbolLimits) -> frozenset[str]:
+    """Return the names of what is set and only a terminal of ours can keep: it shows quotes, equity, and the clock."""
+    wanted = set(QuoteLimits.model_fields) - {"max_volume", "symbols"} | DAY_LIMITS
+    if any(window(text).by_broker for text in limits.no_trade):
+        wanted.add("no_trade")
+    return frozenset(wanted & said(limits).keys())
+
+
 def quote_overrides(overrides: LimitOverrides, limits: AccountLimits, symbol: str) -> QuoteLimits | None:
     """Return what the terminal must judge an order by in place of its own file, None where nothing was changed."""
     names = {*said(overrides.account), *_of(overrides, symbol)} & set(QuoteLimits.model_fields)

@@ -21,6 +21,7 @@ from streamapp.domain.limits import NO_OVERRIDES, said
 from streamapp.domain.trading import TradingState
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage
+from streamapp.messages.command import read_command
 from streamapp.settings import AccountGuardSettings, AccountSettings, GuardSettings, Settings
 from tables.accounts import AccountRow, account_key
 from tests.kit.desk import ACCOUNT, NOW, SIGNAL, DeskWorld
@@ -219,7 +220,7 @@ async def test_a_closing_order_goes_to_its_terminal_without_limits() -> None:
 @pytest.mark.parametrize(
     ("changes", "symbol", "expected"),
     [
-        ({}, None, "values: expected one of "),
+        ({}, None, "limits: expected one of "),
         ({"max_volumes": "1"}, None, "max_volumes: expected one of max_daily_loss, "),
         ({"max_daily_loss": "1"}, "EURUSD", "max_daily_loss: expected one of max_level_distance, "),
         ({"max_volume": "-1"}, None, "max_volume"),
@@ -265,3 +266,61 @@ def test_a_decision_without_limits_on_what_is_open_asks_for_nothing_of_it() -> N
     record = event(payload, account=ACCOUNT, topic=topics.SIGNALS_APPROVED, sequence=1, headers=family)
     state = State(ACCOUNT, policy, lambda key, model: None, open=Untouched())
     assert decide(state, parse(Incoming.of(record), policy), NOW).counts["decisions", "accepted", ""] == 1
+
+
+# --- by command
+
+
+async def test_a_command_sets_limits_that_hold_at_once_and_after_a_restart() -> None:
+    world = await world_of({"max_volume": "1"})
+    await world.command("account.limits", values={"limits": {"max_volume": 2}}, issued_by="mara")
+    await world.command("account.limits", "c-2", values={"limits": {"max_volume": "0.2"}, "symbol": "GBPUSD"})
+    await world.restart()
+    await world.signal("s-1", volume="2")
+    await world.signal("s-2", volume="0.3", symbol="GBPUSD")
+    assert refusals(world) == {"s-2": "max_volume: expected 0.2 lots at most for GBPUSD, got 0.3"}
+    results = [(each["request_id"], each["state"], each["values"]) for each in world.published("command_result/1")]
+    first, second = {"limits": '{"max_volume":"2"}'}, {"limits": '{"max_volume":"0.2"}', "symbol": "GBPUSD"}
+    assert results == [
+        ("c-1", "accepted", first),
+        ("c-1", "done", first),
+        ("c-2", "accepted", second),
+        ("c-2", "done", second),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "why", "detail"),
+    [
+        ({"limits": {"max_volume": "-1"}}, "invalid", "max_volume"),
+        ({"limits": {"max_volumes": "1"}}, "invalid", "max_volumes: expected one of"),
+        ({"limits": {"max_daily_loss": "1"}, "symbol": "EURUSD"}, "invalid", "max_daily_loss: expected one of"),
+    ],
+)
+async def test_a_command_with_a_limit_that_means_nothing_is_refused_and_changes_nothing(
+    values: dict[str, Any], why: str, detail: str
+) -> None:
+    world = await world_of({"max_volume": "1"})
+    await world.command("account.limits", values=values)
+    [result] = world.published("command_result/1")
+    assert (result["state"], result["why"], result["detail"].startswith(detail)) == ("refused", why, True)
+    row = world.account_row()
+    assert row is not None
+    assert row.limits == NO_OVERRIDES
+
+
+@pytest.mark.parametrize("values", [{}, {"limits": {}}, {"limits": {"max_volume": True}}, {"volume": "1"}])
+async def test_a_command_that_sets_no_limit_is_no_command(values: dict[str, Any]) -> None:
+    with pytest.raises(Unusable):
+        read_command("account.limits", {"request_id": "c-1", "account": ACCOUNT, "values": values})
+
+
+async def test_an_execution_service_takes_no_limit_that_only_a_terminal_can_keep() -> None:
+    world = await world_of({}, role="execution")
+    await world.command("account.limits", values={"limits": {"max_spread_points": 5}})
+    await world.command("account.limits", "c-2", values={"limits": {"no_trade": ["21:00-22:00 broker"]}})
+    await world.command("account.limits", "c-3", values={"limits": {"max_open_orders": 5}})
+    said = {each["request_id"]: (each["state"], each["detail"]) for each in world.published("command_result/1")}
+    assert said["c-1"][0] == said["c-2"][0] == "refused"
+    assert str(said["c-1"][1]).startswith("max_spread_points: expected none in role execution")
+    assert said["c-3"][0] == "done"

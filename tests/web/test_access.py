@@ -58,8 +58,8 @@ async def house(tmp_path: Path, now: list[float]) -> AsyncIterator[House]:
 
 def test_every_command_has_a_role_and_only_reopening_an_account_is_an_admins() -> None:
     assert set(ROLE_OF) == set(COMMANDS)
-    assert [name for name, role in ROLE_OF.items() if role != "trade"] == ["account.resume"]
-    assert ROLE_OF["account.resume"] == "admin"
+    assert [name for name, role in ROLE_OF.items() if role != "trade"] == ["account.resume", "account.limits"]
+    assert ROLE_OF["account.resume"] == ROLE_OF["account.limits"] == "admin"
 
 
 @pytest.mark.parametrize(
