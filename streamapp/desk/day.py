@@ -120,4 +120,5 @@ def _trading(draft: Draft) -> TradingState:
 
 
 def _is_guards(trading: TradingState) -> bool:
-    return trading.by.startswith(GUARD)
+    # A step's state has an end always; a person may call himself a guard.
+    return trading.until is not None and trading.by.startswith(GUARD)

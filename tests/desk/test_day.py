@@ -294,3 +294,11 @@ async def test_silence_changes_nothing() -> None:
     await account.world.snapshot(away)
     assert account.row.day == before.day
     assert account.told == ("not_ready", "")
+
+
+async def test_who_only_calls_himself_a_guard_is_not_lifted_by_a_new_day() -> None:
+    account = await account_of(LOSS)
+    await account._put(lambda draft: set_trading(draft, "halted", "for a reason", by="guard dog"))
+    await account.sleep_until(MIDNIGHT)
+    await account.snapshot(5)
+    assert account.trading == ("halted", "guard dog")
