@@ -506,6 +506,9 @@ class _Open:
     def positions(self, symbol: str | None) -> frozenset[int]:
         return self.held.open(self.account, symbol)
 
+    def symbols(self) -> frozenset[str]:
+        return self.index.symbols(self.account) | self.held.symbols(self.account)
+
 
 def _inputs(items: Iterable[Item]) -> list[Input]:
     return [item.new for item in items if not isinstance(item.new, Tidy)]

@@ -47,6 +47,8 @@ class TradingMetrics(_Metrics):
         self.clock_skew_seconds = self._gauge("clock_skew_seconds", "The terminal's clock minus ours.", "account")
         self.reports = self._counter("reports", "Reports of terminals by kind.", "kind")
         self.facts = self._counter("facts_folded", "Facts folded into orders.", "fact")
+        self.guards = self._counter("guard_refusals", "Signals that a guard of the desk refused.", "guard")
+        self.day_steps = self._counter("day_steps", "Steps that a day's loss or drawdown led to.", "step")
         self.alarms = self._counter("alarms", "What a person should look at.", "alarm")
         self.published = self._counter("published", "Messages that JetStream acknowledged.", "schema")
         self.publish_retries = self._counter("publish_retries", "Publications that had to be tried again.")
@@ -61,6 +63,8 @@ class TradingMetrics(_Metrics):
             "reports": self.reports,
             "facts": self.facts,
             "unknown": self.unknown,
+            "guards": self.guards,
+            "day_steps": self.day_steps,
         }
 
     def count(self, name: str, labels: Sequence[str], count: int) -> None:

@@ -12,7 +12,7 @@ import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from streamapp.domain.limits import (
+    NO_SYMBOL_LIMITS,
+    AccountLimits,
+    Limits,
+    Share,
+    SymbolLimits,
+    needs_terminal,
+    strictest,
+)
 from streamapp.domain.sizing import Sizing
 from streamapp.domain.symbol_names import SymbolNames
 from streamapp.domain.vocabulary import Lots
@@ -150,11 +159,23 @@ def _folded(words: dict[str, Meaning]) -> dict[str, Meaning]:
     return folded
 
 
-class GuardSettings(Section):
-    """Limits that refuse a signal or an order, whoever approved it."""
+class AccountGuardSettings(Section, Limits):
+    """Limits that refuse what an account would open; the strictest of the house's and its own holds."""
 
-    max_volume: Decimal | None = Field(None, description="Most lots in one order.")
-    symbols: tuple[str, ...] = Field((), description="If given, no other symbol is traded.")
+    by_symbol: dict[SymbolName, SymbolLimits] = Field(
+        default_factory=dict, description="More limits for orders of one symbol, by our name of it."
+    )
+
+    @model_validator(mode="after")
+    def _reducing_after_the_warning(self) -> Self:
+        if self.warn_at is not None and self.reduce_at is not None and self.warn_at > self.reduce_at:
+            raise ValueError(f"warn_at: expected reduce_at ({self.reduce_at}) at most, got {self.warn_at}")
+        return self
+
+
+class GuardSettings(AccountGuardSettings):
+    """Limits that refuse a signal or an order that opens, whoever approved it (docs/guards.md)."""
+
     max_tick_age_s: float = Field(
         60.0,
         gt=0,
@@ -164,6 +185,12 @@ class GuardSettings(Section):
         Decimal("0.5"),
         gt=0,
         description="Prices and levels further from the market than this share of it are refused as implausible.",
+    )
+    warn_at: Share = Field(
+        Decimal("0.8"), description="The share of a day's loss or drawdown limit at which there is an alarm."
+    )
+    reduce_at: Share = Field(
+        Decimal("0.9"), description="The share at which nothing is opened any more until the broker's midnight."
     )
 
 
@@ -276,6 +303,10 @@ class AccountSettings(Section):
     volume_min: Lots | None = Field(
         None, description="A signal that comes to fewer lots is refused. Not set: volume_step."
     )
+    guards: AccountGuardSettings = Field(
+        AccountGuardSettings(),
+        description="`[accounts.NAME.guards]`: the limits of `[guards]`, for this account; the strictest holds.",
+    )
 
     @property
     def symbol_names(self) -> SymbolNames:
@@ -376,6 +407,22 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _guards_can_be_kept(self) -> Settings:
+        places = {
+            "guards": self.guards,
+            **{f"accounts.{name}.guards": own.guards for name, own in self.accounts.items()},
+        }
+        for place, guards in places.items():
+            house = self.guards.symbols
+            if house and guards.symbols and not set(guards.symbols) <= set(house):
+                raise ValueError(f"{place}.symbols: expected some of guards.symbols, got {', '.join(guards.symbols)}")
+            if not self.is_executor and (blind := _blind(guards)):
+                raise ValueError(
+                    f"{place}.{blind[0]}: expected none in role execution: no terminal of ours shows what it needs"
+                )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -418,10 +465,29 @@ class Settings(BaseSettings):
         """The folder of the terminals' journals."""
         return self.local.data / self.terminal.data
 
+    def limits_of(self, account: str) -> AccountLimits:
+        """Return what the settings let an account open: the strictest of the house's limits and its own."""
+        house, known = self.guards, self.accounts.get(account)
+        own = AccountGuardSettings() if known is None else known.guards
+        return AccountLimits(
+            strictest(Limits, (house, own)),
+            {
+                symbol: strictest(SymbolLimits, (each.by_symbol.get(symbol, NO_SYMBOL_LIMITS) for each in (house, own)))
+                for symbol in {**house.by_symbol, **own.by_symbol}
+            },
+        )
+
     @property
     def is_executor(self) -> bool:
         """Whether this deployment has terminals of its own."""
         return self.role != "execution"
+
+
+def _blind(guards: AccountGuardSettings) -> list[str]:
+    """Return the limits, set by somebody, that only a terminal of ours can keep."""
+    unset = {name: field.default for name, field in GuardSettings.model_fields.items()}
+    several = (guards, *guards.by_symbol.values())
+    return sorted({name for each in several for name in needs_terminal(each) if getattr(each, name) != unset[name]})
 
 
 def settings_file() -> Path:

@@ -134,6 +134,7 @@ def build(settings: Settings) -> Trading:
         app,
         store=store,
         desk=desk,
+        policy=policy,
         positions=positions,
         facts=recent,
         reader=reader,

@@ -13,6 +13,8 @@ from typing import Self
 
 from pydantic import Field
 
+from streamapp.domain.day import TradingDay
+from streamapp.domain.limits import NO_OVERRIDES, LimitOverrides
 from streamapp.domain.trading import TRADING, TradingState
 from streamapp.domain.vocabulary import UtcTime
 from streamapp.messages.account import AccountMessage
@@ -43,7 +45,9 @@ class AccountRow(Row):
     journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``goals``
     are the signal_ids of its exits that are not done (``tables/signals.py`` has them), ``commands`` the request_ids of
     its commands that are not over (``tables/commands.py``). ``lifted``: what orders showed, by order_id, that a person
-    has resumed the account after: more of it halts the account again. ``rebuilt``: the row was made of the archive.
+    has resumed the account after: more of it halts the account again. ``day`` is the trading day that it is in, with
+    what it has opened and made since its midnight; ``limits`` is what persons have set in place of the settings'.
+    ``rebuilt``: the row was made of the archive.
     """
 
     account: str
@@ -57,6 +61,8 @@ class AccountRow(Row):
     lifted: dict[str, str] = Field(default_factory=dict)
     goals: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    day: TradingDay | None = None
+    limits: LimitOverrides = NO_OVERRIDES
     rebuilt: RebuildNote | None = None
 
     def encode(self) -> bytes:

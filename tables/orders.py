@@ -136,6 +136,10 @@ class OrderIndex:
             return frozenset().union(*(ids for (owner, _), ids in self._of.items() if owner == account))
         return frozenset(self._of.get((account, symbol), ()))
 
+    def symbols(self, account: str) -> frozenset[str]:
+        """Return the symbols of an account that have orders that are not over."""
+        return frozenset(symbol for (owner, symbol), ids in self._of.items() if owner == account and ids)
+
     @property
     def open(self) -> Mapping[str, OpenOrder]:
         """The orders that are not over, by id."""

@@ -163,6 +163,10 @@ class PositionIndex:
             return frozenset().union(*(ids for (owner, _), ids in self._open.items() if owner == account))
         return frozenset(self._open.get((account, symbol), ()))
 
+    def symbols(self, account: str) -> frozenset[str]:
+        """Return the symbols of an account that have open positions."""
+        return frozenset(symbol for (owner, symbol), known in self._open.items() if owner == account and known)
+
     def put(self, row: PositionRow, partition: int) -> None:
         """Replace what is known of a position by its durable row."""
         state, place = row.state, (row.account, row.state.symbol)

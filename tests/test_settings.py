@@ -60,3 +60,65 @@ def test_a_connector_has_no_routes_with_weights_for_its_orders_have_a_volume(tmp
     (tmp_path / "streamapp.toml").write_text(f'role = "connector"\n{TWO}[execution.routing]\n"*/*" = {route}')
     with pytest.raises(ConfigurationError, match=r"execution\.routing\.\*/\*: expected one account and no weight"):
         settings_from(tmp_path / "streamapp.toml")
+
+
+# --- guards
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("[guards]\nmax_volume = 0", "guards.max_volume", "greater than 0"),
+        ("[guards]\nmax_volumes = 1", "guards.max_volumes", "Extra inputs"),
+        ('[guards]\nno_trade = ["22:00"]', "guards.no_trade.0", "expected a window like 21:55-22:10"),
+        ("[guards]\nwarn_at = 0.95", "guards", "warn_at: expected reduce_at (0.9) at most, got 0.95"),
+        ("[guards.by_symbol.EURUSD]\nmax_daily_loss = 5", "guards.by_symbol.EURUSD.max_daily_loss", "Extra inputs"),
+        (
+            '[guards]\nsymbols = ["EURUSD"]\n[accounts.two.guards]\nsymbols = ["EURUSD", "GBPUSD"]',
+            "accounts.two.guards.symbols",
+            "expected some of guards.symbols, got EURUSD, GBPUSD",
+        ),
+    ],
+)
+def test_a_guard_that_can_not_be_meant_is_refused_with_its_place(
+    tmp_path: Path, text: str, place: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        settings(tmp_path, text)
+    assert place in str(refused.value)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[guards]\nmax_daily_loss = 5", "guards.max_daily_loss"),
+        ("[accounts.two.guards]\nmax_notional = 5", "accounts.two.guards.max_notional"),
+        ("[guards.by_symbol.EURUSD]\nmax_spread_points = 5", "guards.max_spread_points"),
+        ('[guards]\nno_trade = ["21:00-22:00 broker"]', "guards.no_trade"),
+        ("[guards]\nmax_tick_age_s = 5", "guards.max_tick_age_s"),
+    ],
+)
+def test_an_execution_service_has_no_guards_that_only_a_terminal_can_keep(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "streamapp.toml").write_text(f'role = "execution"\n{TWO}{text}')
+    with pytest.raises(ConfigurationError, match=f"{name}: expected none in role execution"):
+        settings_from(tmp_path / "streamapp.toml")
+    others = text.split("\n", maxsplit=1)[0] + '\nmax_open_orders = 5\nno_trade = ["21:00-22:00"]'
+    (tmp_path / "streamapp.toml").write_text(f'role = "execution"\n{TWO}{others}')
+    settings_from(tmp_path / "streamapp.toml")
+
+
+def test_of_the_houses_the_accounts_and_a_symbols_limits_the_strictest_holds(tmp_path: Path) -> None:
+    known = settings(
+        tmp_path,
+        "[guards]\nmax_volume = 2\nmax_open_orders = 5\n[guards.by_symbol.XAUUSD]\nmax_volume = 1\n"
+        "[accounts.two.guards]\nmax_volume = 3\nmax_open_orders = 4\nmax_tick_age_s = 90\n"
+        "[accounts.two.guards.by_symbol.XAUUSD]\nmax_volume = 0.5\n",
+    )
+    one, two = known.limits_of("one"), known.limits_of("two")
+    assert [each.account.max_volume for each in (one, two)] == [2, 2]
+    assert [each.account.max_open_orders for each in (one, two)] == [5, 4]
+    assert two.account.max_tick_age_s == 60
+    assert [limits.of_order("XAUUSD").max_volume for limits in (one, two)] == [1, Decimal("0.5")]
+    assert known.limits_of("three").account.max_volume == 2
+    assert two.account.max_level_distance == Decimal("0.5")

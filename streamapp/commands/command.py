@@ -29,11 +29,13 @@ from streamapp.messages.command import (
 from streamapp.settings import Settings, load_settings
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})(s|m|h)?")
+_NAMES = tuple(name for name in CommandValues.model_fields if name not in {"symbol", "limits"})
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 _MEANINGS: dict[str, str] = {
     "account.resume": "{account} then opens positions again; what was refused meanwhile stays refused.",
     "account.cancel_all": "Every order of {account} that works at the broker is then cancelled.",
     "account.flatten": "Every order of {account} is then cancelled, and every position closed at the market.",
+    "account.limits": "{account} is then judged by these limits in place of the settings', until they are set anew.",
 }
 """What is asked first, with what it means: the rest makes an account safer, or touches one thing that is named."""
 
@@ -50,7 +52,11 @@ def command(  # noqa: PLR0917 -- the arguments of a command line
     position_id: Annotated[int | None, typer.Option(min=1, help="Of position.…: the broker's number of it.")] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help=f"Once for each of {', '.join(CommandValues.model_fields)}."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Once for each of {', '.join(_NAMES)}; of account.limits: each limit (docs/guards.md) and symbol.",
+        ),
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for whoever reads it later.")] = "",
     request_id: Annotated[str | None, typer.Option(help="Idempotency key; made up if left out.")] = None,
@@ -75,7 +81,7 @@ def command(  # noqa: PLR0917 -- the arguments of a command line
         "account": account,
         "order_id": order_id,
         "position_id": position_id,
-        "values": _values(given or []),
+        "values": _limits(given or []) if name == "account.limits" else _values(given or []),
         "reason": reason,
         "request_id": request_id or f"cli-{secrets.token_hex(8)}",
         "valid_until": end,
@@ -158,13 +164,25 @@ def _values(given: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals or name not in CommandValues.model_fields or not value:
-            known = ", ".join(CommandValues.model_fields)
+        if not equals or name not in _NAMES or not value:
+            known = ", ".join(_NAMES)
             raise typer.BadParameter(f"expected --set NAME=VALUE with one of {known}, got {text!r:.80}")
         if name in values:
             raise typer.BadParameter(f"expected --set {name}=… once, got it twice")
         values[name] = value
     return values
+
+
+def _limits(given: list[str]) -> dict[str, Any]:
+    """Return limits as they are set: several windows or symbols stand between ``;``, nothing takes a limit back."""
+    limits: dict[str, str | list[str] | None] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name in limits:
+            raise typer.BadParameter(f"expected --set NAME=VALUE, each name once, got {text!r:.80}")
+        limits[name] = (value.split(";") if name in {"symbols", "no_trade"} else value) if value else None
+    symbol = limits.pop("symbol", None)
+    return {"limits": limits} | ({} if symbol is None else {"symbol": symbol})
 
 
 def _end(valid_for: str | None, valid_until: datetime | None) -> str | None:

@@ -14,7 +14,8 @@ from streamapp.tokens import TokenRole, TokensFile
 
 Owner = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is; every command is said to be issued by it.")]
 Role = Annotated[
-    TokenRole, typer.Option(help="read: the views; trade: commands as well, but for account.resume; admin: all of it.")
+    TokenRole,
+    typer.Option(help="read: the views; trade: commands as well, but account.resume and .limits; admin: all of it."),
 ]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
+from streamapp.desk.guards import broken_guard
 from streamapp.desk.inputs import NewSignal
 from streamapp.desk.notices import answer_sender, notify_sender
 from streamapp.desk.state import Draft
@@ -86,7 +88,9 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
         draft.policy.rules,
         stream_time=new.incoming.at,
         now=draft.now,
+        guards=partial(broken_guard, draft),
         halted=draft.halted,
+        closes=new.closes is not None,
         weight=new.weight,
     )
     if verdict.decision != "accepted":

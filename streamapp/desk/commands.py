@@ -7,7 +7,7 @@ answer: silence is no outcome. Repeated, a command is answered as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,7 @@ from streamapp import subjects
 from streamapp.desk.effects import Asker, Operate
 from streamapp.desk.exits import lots_free_to_close, parts_made
 from streamapp.desk.inputs import Incoming, NewCommand, OperationAnswered
+from streamapp.desk.limits import changed_limits, set_limits
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import call_off, create_order
@@ -164,6 +165,15 @@ def _refusal(draft: Draft, new: NewCommand, not_after: datetime | None) -> tuple
         return _refusal_of_order(draft, new, request.order_id)
     if request.position_id is not None:
         return _refusal_of_position(draft, new, request.position_id)
+    limits = request.values.limits
+    return None if limits is None else _refusal_of_limits(draft, limits, request.values.symbol)
+
+
+def _refusal_of_limits(draft: Draft, limits: Mapping[str, Any], symbol: str | None) -> tuple[str, str] | None:
+    try:
+        changed_limits(draft, limits, symbol=symbol)
+    except Unusable as error:
+        return error.reason, error.detail
     return None
 
 
@@ -228,7 +238,7 @@ def _publish(draft: Draft, row: CommandRow, *, at: datetime | None = None) -> No
         **asked,
         request_id=request.request_id,
         command=row.name,
-        values=request.values.model_dump(mode="json", exclude_none=True),
+        values=request.values.shown,
         state=row.state,
         revision=row.revision,
         why=row.why,
@@ -267,6 +277,9 @@ class _Execution:
                 self._change(targets=dict.fromkeys(row.order_id for row in draft.orders_of(None) if _may_work(row)))
             case "account.resume":
                 self._end_what_tries()
+            case "account.limits":
+                values = self._request.values
+                set_limits(draft, values.limits or {}, by=self._by, symbol=values.symbol)
         self.step(asks_again=True)
 
     def step(self, *, asks_again: bool) -> None:
@@ -281,6 +294,7 @@ class _Execution:
             "account.resume": self._resume,
             "account.cancel_all": self._cancel_all,
             "account.flatten": self._flatten,
+            "account.limits": self._done,
         }
         self._asks_again = asks_again
         steps[self.row.name]()

@@ -10,6 +10,7 @@ from datetime import datetime
 from streamapp import topics
 from streamapp.desk.acceptance import answer_copy, decide_signal
 from streamapp.desk.commands import pursue_commands, take_command, take_command_answer
+from streamapp.desk.day import keep_time
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
@@ -121,6 +122,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         halting=state.halting,
         open=state.open,
     )
+    keep_time(draft)
     for each in inputs:
         _take(draft, each)
         pursue(draft, asks_again=isinstance(each, Sweep))

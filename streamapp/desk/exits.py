@@ -14,12 +14,12 @@ from decimal import Decimal
 
 from streamapp.desk.acceptance import answer
 from streamapp.desk.effects import Asker, Operate
+from streamapp.desk.guards import broken_guard
 from streamapp.desk.inputs import TRACE, Incoming, NewSignal, OperationAnswered
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import create_order
 from streamapp.domain.exits import MOST_PARTS, OPPOSITE, Goal, Holding, Part, in_parts, parts_of
 from streamapp.domain.facts import OrderCreated
-from streamapp.domain.guards import broken_guard
 from streamapp.domain.orders import EXACT, exact_sum
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.signals import ACCEPTED, Verdict
@@ -225,7 +225,8 @@ class _Pursuit:
         side = closed[0].state.created.parameters.side if closed[0].state.created else "buy"
         volume = self.goal.parameters.volume or exact_sum(row.state.filled for row in closed)
         draft, wanted = self._draft, self._parameters(side, volume, opens=True)
-        guard, halted = broken_guard(wanted, draft.policy.rules.limits), draft.halted
+        halted = draft.halted
+        guard = None if halted is not None else broken_guard(draft, wanted, self.goal.signal_at)
         if guard is not None or halted is not None:
             reason = "halted" if halted is not None else "guard"
             return Verdict("refused", reason, f"closed, and not opened on the other side: {halted or guard}")

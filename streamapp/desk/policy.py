@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from streamapp.domain.guards import Limits
+from streamapp.domain.limits import AccountLimits
 from streamapp.domain.signals import Rules
 from streamapp.settings import ExecutionSettings, Role, Settings
 
@@ -15,7 +16,10 @@ FOREIGN = "foreign"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings of a deployment, as the desk needs them. ``executor`` is who executes the orders it makes."""
+    """The settings of a deployment, as the desk needs them.
+
+    ``executor`` is who executes the orders it makes; ``limits`` are the file's, by account.
+    """
 
     deployment: str
     role: Role
@@ -24,17 +28,17 @@ class Policy:
     max_skew: timedelta
     rules: Rules
     execution: ExecutionSettings
+    limits: Mapping[str, AccountLimits] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
         """Return the policy of ``settings``."""
-        execution, guards = settings.execution, settings.guards
+        execution = settings.execution
         rules = Rules(
             accounts=frozenset(settings.accounts),
             needs_approval=execution.approval == "payload",
             ttl_s=execution.signal_ttl_s,
             skew_s=execution.max_clock_skew_s,
-            limits=Limits(guards.max_volume, frozenset(guards.symbols)),
             sizings={name: account.sizing for name, account in settings.accounts.items()},
         )
         return cls(
@@ -46,6 +50,7 @@ class Policy:
             # An execution service's order was approved, and has got its volume, where it was made.
             rules=replace(rules, needs_approval=False, sizings={}) if settings.role == "connector" else rules,
             execution=execution,
+            limits={name: settings.limits_of(name) for name in settings.accounts},
         )
 
     @property

@@ -6,12 +6,16 @@ is redelivered adds nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamapp import subjects
+from streamapp.desk.day import book_operation, watch_money
 from streamapp.desk.effects import AckReports
 from streamapp.desk.exits import close_in_parts
+from streamapp.desk.guards import limits_of
 from streamapp.desk.inputs import Released, Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
-from streamapp.desk.state import Draft, Memory
+from streamapp.desk.state import Draft
 from streamapp.desk.trading import as_traded
 from streamapp.domain.facts import AccountOperation, SubmitRefused, make_fact
 from streamapp.domain.reports import ReportProgress
@@ -67,7 +71,7 @@ def finish_reports(draft: Draft) -> None:
                 update={"epoch": progress.epoch, "watermark": progress.watermark, "earlier": progress.earlier}
             )
         )
-    draft.memory = Memory(progress.ahead, draft.memory.state, draft.memory.state_at)
+    draft.memory = replace(draft.memory, ahead=progress.ahead)
     draft.effects.append(AckReports(draft.account, progress.epoch, progress.watermark, is_missing=progress.has_gap))
 
 
@@ -83,9 +87,10 @@ def finish_snapshot(draft: Draft) -> None:
     if new is None or (known.state_at is not None and new.snapshot.at <= known.state_at):
         return
     snapshot = new.snapshot
-    state = as_traded(draft, snapshot.state)
+    day = watch_money(draft, limits_of(draft).account)
+    state = _as_told(draft, snapshot.state)
     is_same = known.state is not None and state.model_copy(update={"at": known.state.at}) == known.state
-    draft.memory = Memory(known.ahead, known.state if is_same else state, snapshot.at)
+    draft.memory = replace(draft.memory, state=known.state if is_same else state, state_at=snapshot.at)
     if is_same:
         return
     account = subjects.token(snapshot.account)
@@ -97,7 +102,15 @@ def finish_snapshot(draft: Draft) -> None:
     )
     row = draft.account_row()
     if _is_due(row, state, draft):
-        draft.put_account(row.model_copy(update={"state": state, "state_at": snapshot.at}))
+        draft.put_account(row.model_copy(update={"state": state, "state_at": snapshot.at, "day": day or row.day}))
+
+
+def _as_told(draft: Draft, state: AccountMessage) -> AccountMessage:
+    """Return an account's state with our own trading state, and with the warning that its day has led to."""
+    day = draft.account_row().day
+    if day is not None and day.reached == "warned":
+        state = state.model_copy(update={"detail": state.detail or f"warning: {day.cause}"})
+    return as_traded(draft, state)
 
 
 def _is_due(row: AccountRow, state: AccountMessage, draft: Draft) -> bool:
@@ -133,6 +146,8 @@ def _apply(draft: Draft, new: TerminalReport, report: Report, *, is_current: boo
     if known is not None and known.account != new.account:
         raise Unusable("wrong_account", f"order {report.order_id}: expected one of {new.account!r:.80}")
     cause = f"report:{new.account}:{new.epoch}:{new.seq}"
+    if isinstance(body, AccountOperation):
+        book_operation(draft, body)
     fact = make_fact(new.account, report.order_id, body, at=report.at, causation_id=cause)
     add_fact(draft, fact, new.incoming.trace, journal_epoch=new.epoch if is_current else None)
     if isinstance(body, SubmitRefused) and report.order_id is not None:
@@ -148,7 +163,7 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
     if draft.memory.state_at is not None and report.at < draft.memory.state_at:
         return
     known = draft.memory.state or AccountMessage(account=new.account, connection=change.connection, at=report.at)
-    state = known.model_copy(
+    changed = known.model_copy(
         update={
             "connection": change.connection,
             "detail": change.detail,
@@ -157,7 +172,7 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
             "at": report.at,
         }
     )
-    state = as_traded(draft, state)
+    state = _as_told(draft, changed)
     draft.publish(
         state,
         subject=subjects.account_state(new.account),
@@ -165,5 +180,5 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
         trace=new.incoming.trace,
     )
     # Published last, so the next snapshot is compared with it; durable, or a restart would compare with the one before.
-    draft.memory = Memory(draft.memory.ahead, state, report.at)
+    draft.memory = replace(draft.memory, state=state, state_at=report.at)
     draft.put_account(draft.account_row().model_copy(update={"state": state, "state_at": report.at}))

@@ -15,6 +15,7 @@ from streamapp import subjects
 from streamapp.desk.effects import Effect
 from streamapp.desk.inputs import Snapshot
 from streamapp.desk.policy import Policy
+from streamapp.domain.day import Cash, TradingDay, day_at
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import order_id_for
 from streamapp.domain.reports import ReportProgress
@@ -53,6 +54,10 @@ class Open(Protocol):
         """Return the ids of the open positions of a symbol; of all symbols for None."""
         ...
 
+    def symbols(self) -> frozenset[str]:
+        """Return the symbols that have orders that are not over, or open positions."""
+        ...
+
 
 class NothingOpen(Open):
     """An account without orders and positions."""
@@ -62,6 +67,10 @@ class NothingOpen(Open):
         return frozenset()
 
     def positions(self, symbol: str | None) -> frozenset[int]:  # noqa: ARG002  the port's
+        """See the port."""
+        return frozenset()
+
+    def symbols(self) -> frozenset[str]:
         """See the port."""
         return frozenset()
 
@@ -79,11 +88,15 @@ class Memory:
     """What the lane remembers of its account beyond the rows; losing it costs a replay and a repeated message.
 
     ``ahead`` are the reports beyond a gap that are durable, ``state`` is the account as it was published last.
+    ``opened``: when orders were opened within the last second, where their number is limited. ``cash`` is the money of
+    the last seconds, which the day is judged by.
     """
 
     ahead: frozenset[int] = frozenset()
     state: AccountMessage | None = None
     state_at: datetime | None = None
+    opened: tuple[datetime, ...] = ()
+    cash: tuple[Cash, ...] = ()
 
 
 NO_TERMINAL, NO_MEMORY, NOTHING_OPEN = TerminalStatus(), Memory(), NothingOpen()
@@ -175,6 +188,12 @@ class Draft:
         known = (self.position(position_id) for position_id in sorted(ids))
         return [row for row in known if row is not None and row.state.net]
 
+    def symbols(self) -> frozenset[str]:
+        """Return the symbols that have, or had before this commit, orders that are not over or open positions."""
+        orders = (_symbol_of(row) for row in self.changed.values() if isinstance(row, OrderRow))
+        held = (row.state.symbol for row in self.changed.values() if isinstance(row, PositionRow))
+        return self.open.symbols() | {symbol for symbol in (*orders, *held) if symbol}
+
     def put_signal(self, identifier: str, row: SignalRow) -> None:
         """Change a decision's row."""
         self.changed[signal_key(self.account, identifier)] = row
@@ -207,6 +226,19 @@ class Draft:
         """Whether a symbol has one position or many, as the terminal said last; None: it has not."""
         state = self.memory.state or self.account_row().state
         return None if state is None else state.margin_mode
+
+    @property
+    def server_offset_s(self) -> int | None:
+        """What the server's clock is ahead of UTC by, as its terminal showed it last; None: it has not yet."""
+        row = self.account_row()
+        states = (None if self.snapshot is None else self.snapshot.snapshot.state, self.memory.state, row.state)
+        known = (state.server_offset_s for state in states if state is not None and state.server_offset_s is not None)
+        return next(known, None if row.day is None else row.day.offset_s)
+
+    @property
+    def today(self) -> TradingDay:
+        """The account's trading day as of now, as it is or would begin; nothing is changed by asking."""
+        return day_at(self.account_row().day, self.now, self.server_offset_s)
 
     @property
     def shown_by_orders(self) -> dict[str, str]:

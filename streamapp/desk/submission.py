@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from streamapp.desk.effects import Submit
+from streamapp.desk.guards import count_opening, overrides_of
 from streamapp.desk.inputs import SubmitAnswered, SubmitUnanswered, Sweep
 from streamapp.desk.projection import add_fact
 from streamapp.desk.state import Draft
@@ -27,6 +28,8 @@ def create_order(draft: Draft, order_id: str, created: OrderCreated, *, cause: s
     """
     add_fact(draft, make_fact(draft.account, order_id, created, at=draft.now, causation_id=cause), trace)
     row = _known(draft, order_id)
+    if created.position_id is None:
+        count_opening(draft)
     if draft.policy.executes:
         if draft.terminal.ready:
             _claim(draft, row, trace)
@@ -133,6 +136,7 @@ def _submit(draft: Draft, row: OrderRow) -> None:
                 expected_price=None if created.expected_price is None else decimal_text(created.expected_price),
                 max_slippage_points=created.max_slippage_points,
                 position_id=created.position_id,
+                limits=overrides_of(draft, created.parameters.symbol) if created.position_id is None else None,
             )
         )
     )

@@ -25,14 +25,14 @@ def set_trading(
         new = TradingState(state=state, cause=cause[:500], by=by[:128], since=draft.now, until=until)
         changes = {"trading": new}
     draft.put_account(row.model_copy(update=changes))
-    if (before := draft.memory.state or row.state) is not None:
-        # What the terminal itself says of opening is known again with its next snapshot.
-        opens = {"trading": "open" if before.connection == "ready" else "not_ready", "at": draft.now}
-        told = as_traded(draft, before.model_copy(update={**_UNSTOPPED, **opens}))
-        draft.memory = replace(draft.memory, state=told)
-        subject, account = subjects.account_state(draft.account), subjects.token(draft.account)
-        draft.publish(told, subject=subject, id_parts=("account", account, "trading", time_text(draft.now), state))
+    _publish(draft)
     return row.trading
+
+
+def restore_trading(draft: Draft, state: TradingState) -> None:
+    """Let the account be in a trading state again when another one is over; what orders have shown is not lifted."""
+    draft.put_account(draft.account_row().model_copy(update={"trading": state}))
+    _publish(draft)
 
 
 def as_traded(draft: Draft, state: AccountMessage) -> AccountMessage:
@@ -45,3 +45,18 @@ def as_traded(draft: Draft, state: AccountMessage) -> AccountMessage:
     word = "halted" if "halted" in {own.state, state.trading} else "reducing"
     said = {"trading": word, "trading_cause": own.cause, "trading_by": own.by, "trading_since": own.since}
     return state.model_copy(update=said)
+
+
+def _publish(draft: Draft) -> None:
+    row = draft.account_row()
+    before = draft.memory.state or row.state
+    if before is None:
+        return
+    # What the terminal itself says of opening is known again with its next snapshot.
+    opens = {"trading": "open" if before.connection == "ready" else "not_ready", "at": draft.now}
+    told = as_traded(draft, before.model_copy(update={**_UNSTOPPED, **opens}))
+    draft.memory = replace(draft.memory, state=told)
+    # Halted, resumed and halted again in one commit are three messages, and the last must not be dropped.
+    place = (time_text(draft.now), len(draft.publications), row.trading.state)
+    parts = ("account", subjects.token(draft.account), "trading", *place)
+    draft.publish(told, subject=subjects.account_state(draft.account), id_parts=parts)

@@ -67,9 +67,10 @@ def _type_name(annotation: Any) -> str:
         return (
             f"{get_origin(annotation).__name__} of {', '.join(argument for argument in arguments if argument != '...')}"
         )
-    if annotation is type(None):
-        return "None"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
     return {
+        "NoneType": "None",
         "str": "text",
         "float": "number",
         "int": "whole number",
@@ -83,6 +84,6 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value in (None, {}, (), ""):
+    if value in (None, {}, (), "") or isinstance(value, BaseModel):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

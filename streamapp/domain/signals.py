@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
 from streamapp.domain.exits import ExitParameters
-from streamapp.domain.guards import Limits, broken_guard
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.sizing import AS_ASKED, ONE, Sized, Sizing, sized
 from streamapp.domain.vocabulary import Decision, time_text
@@ -17,7 +16,8 @@ from streamapp.domain.vocabulary import Decision, time_text
 Parameters = TypeVar("Parameters", OrderParameters, ExitParameters)
 
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
-NO_LIMITS = Limits()
+Guards = Callable[[OrderParameters, datetime], str | None]
+"""Says which guard an order that opens breaks, approved at some time; None: none."""
 
 
 class ReadableSignal(Protocol):
@@ -47,7 +47,6 @@ class Rules:
     needs_approval: bool = True
     ttl_s: float = 30.0
     skew_s: float = 2.0
-    limits: Limits = NO_LIMITS
     sizings: Mapping[str, Sizing] = field(default_factory=dict)
 
 
@@ -119,7 +118,9 @@ def judge(
     *,
     stream_time: datetime,
     now: datetime,
+    guards: Guards | None = None,
     halted: str | None = None,
+    closes: bool = False,
     weight: Decimal | None = None,
 ) -> Verdict:
     """Return the decision on the first message of a signal: accepted or refused.
@@ -129,7 +130,9 @@ def judge(
         rules: The settings.
         stream_time: When the message entered the stream.
         now: The clock's reading.
-        halted: Why the account must not open orders now, None if it may. An exit is not held back by it, nor by limits.
+        guards: The guards before a quote; asked last, for they may look at what is open.
+        halted: Why the account must not open orders now, None if it may. An exit is not held back by it, nor by guards.
+        closes: It is an order that was decided elsewhere, and closes.
         weight: Of its copy, where it has several.
     """
     size = size_of(signal, rules, weight)
@@ -145,13 +148,16 @@ def judge(
         ("from_future", _future(signal, rules, stream_time, now)),
         ("stale", _staleness(signal, rules, stream_time, now)),
         ("guard", None if size is None else size.refusal),
-        ("guard", None if opening is None else broken_guard(opening, rules.limits)),
-        ("halted", None if opening is None else halted),
+        ("halted", None if opening is None or closes else halted),
     )
-    return next(
-        (Verdict("refused", reason, detail) for reason, detail in checks if detail),
-        ACCEPTED if size is None else Verdict("accepted", detail=size.how),
-    )
+    refused = next((Verdict("refused", reason, detail) for reason, detail in checks if detail), None)
+    if refused is not None:
+        return refused
+    if opening is not None and not closes and guards is not None:
+        broken = guards(opening, signal_time(signal, stream_time))
+        if broken is not None:
+            return Verdict("refused", "guard", broken)
+    return ACCEPTED if size is None else Verdict("accepted", detail=size.how)
 
 
 def judge_again(recorded: Recorded, fingerprint: str) -> Verdict:

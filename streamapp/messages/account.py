@@ -16,6 +16,7 @@ class AccountMessage(Message):
 
     Money in ``currency``. ``trading``: whether we open new orders on it; where a person, a guard or a fault stopped it,
     ``trading_cause`` says why, ``trading_by`` who, ``trading_since`` when.
+    ``server_offset_s``: seconds that the clock of the broker's server is ahead of UTC, null until a tick has shown it.
     """
 
     schema_: Literal["account/1"] = Field("account/1", alias="schema")
@@ -34,6 +35,8 @@ class AccountMessage(Message):
     currency: str | None = None
     leverage: int | None = None
     margin_mode: MarginMode | None = None
+    credit: Money | None = None
+    server_offset_s: int | None = None
     epoch: str | None = None
     at: UtcTime
 

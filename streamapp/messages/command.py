@@ -7,10 +7,12 @@ A command is durable once its stream has it, is carried out once for its ``reque
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeGuard, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from streamapp.domain.vocabulary import BoundedDecimal, Frozen, Lots, Ticket, UtcTime
 from streamapp.errors import Unusable
@@ -26,6 +28,7 @@ CommandName = Literal[
     "account.resume",
     "account.cancel_all",
     "account.flatten",
+    "account.limits",
 ]
 COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 CommandState = Literal["accepted", "refused", "done", "failed"]
@@ -39,11 +42,30 @@ _VALUES: dict[str, frozenset[str]] = {
     "order.modify": frozenset({"price", "stop_limit_price", "stop_loss", "take_profit", "expiration"}),
     "position.close": frozenset({"volume"}),
     "position.modify": frozenset({"stop_loss", "take_profit"}),
+    "account.limits": frozenset({"limits", "symbol"}),
 }
 
 
+def _as_text(value: Any) -> Any:
+    """Return limits with their numbers as text: there is one spelling of each, and rows keep it."""
+    if not isinstance(value, dict):
+        return value
+    return {name: str(each) if _is_number(each) else each for name, each in value.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+LimitValues = Annotated[dict[str, str | tuple[str, ...] | None], BeforeValidator(_as_text)]
+"""Limits by the names of the settings (docs/guards.md); null: the settings' own holds again."""
+
+
 class CommandValues(Frozen):
-    """What is to be set; null keeps what is, 0 takes a level away. A name that is not here is refused, not ignored."""
+    """What is to be set; null keeps what is, 0 takes a level away. A name that is not here is refused, not ignored.
+
+    ``limits`` and ``symbol`` are of account.limits: with a symbol, they are for its orders alone.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,6 +75,14 @@ class CommandValues(Frozen):
     stop_loss: BoundedDecimal | None = None
     take_profit: BoundedDecimal | None = None
     expiration: UtcTime | None = None
+    symbol: str | None = Field(None, min_length=1, max_length=64)
+    limits: LimitValues | None = None
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """What is set, each as text: limits as JSON."""
+        given = self.model_dump(mode="json", exclude={"limits"}, exclude_none=True)
+        return given if self.limits is None else given | {"limits": json.dumps(self.limits, separators=(",", ":"))}
 
 
 class CommandContent(Frozen):
@@ -152,6 +182,8 @@ def read_command(name: str, payload: dict[str, Any]) -> CommandRequest:
     given, allowed = command.values.model_dump(exclude_none=True).keys(), _VALUES.get(name, frozenset[str]())
     if given - allowed:
         raise Unusable("invalid", f"values.{min(given - allowed)}: expected none with {name}")
+    if name == "account.limits" and not command.values.limits:
+        raise Unusable("invalid", f"values.limits: expected at least one with {name}")
     if name.endswith(".modify") and not given:
         raise Unusable("invalid", f"values: expected one of {', '.join(sorted(allowed))} with {name}, got none")
     return command

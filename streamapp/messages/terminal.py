@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from streamapp.domain.limits import QuoteLimits
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import LARGEST_INTEGER, Connection, Frozen, Magic, Ticket, UtcTime
 from streamapp.messages.envelope import Message
@@ -20,6 +21,7 @@ class SubmitRequest(Message):
     """submit: may be repeated for ever; the journal answers the second one.
 
     ``epoch`` is the journal the claim was made for. ``position_id``: the order closes (a part of) that position.
+    ``limits``: what persons have set while it runs, in place of the terminal's own settings; null names keep those.
     """
 
     order_id: str
@@ -32,6 +34,7 @@ class SubmitRequest(Message):
     expected_price: str | None = None
     max_slippage_points: int | None = Field(None, ge=-MOST_POINTS, le=MOST_POINTS)
     position_id: Ticket | None = None
+    limits: QuoteLimits | None = None
 
     @field_validator("expected_price")
     @classmethod

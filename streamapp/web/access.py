@@ -36,8 +36,9 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
     "account.resume": "admin",
     "account.cancel_all": "trade",
     "account.flatten": "trade",
+    "account.limits": "admin",
 }
-"""Whoever trades may make an account safer, at any time; that it opens again is another person's decision."""
+"""Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
 COMMAND_PATH = "/commands/{name}"
 CALLER = web.RequestKey("caller", Token)
 """Of a request: the token it came with. Not there where none was needed."""

@@ -142,6 +142,16 @@ class Answers:
         accounts = sorted((row for some in lists for row in some), key=lambda row: str(row["account"]))
         return self._list("accounts", accounts, missing)
 
+    async def limits(self, account: str) -> Found | None:
+        """Return the account's limits and today's use of them, None if no settings have the account."""
+        partition = partition_of(account, self._partitions)
+        found, missing = await self._one(
+            f"/limits?account={quote(account, safe='')}", partition, lambda: self._local.limits(account)
+        )
+        if found is None and missing:
+            raise Unanswered(f"limits of {account}", missing)
+        return found
+
     async def _one(
         self, path: str, partition: int | None, look: Callable[[], Answer | None]
     ) -> tuple[Found | None, list[str]]:

@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streamapp.desk.policy import Policy
 from streamapp.desk.rendering import current_order
+from streamapp.domain.identifiers import partition_of
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.limits import limits_answer
+from tables.accounts import AccountRow, account_key
 from tables.orders import OrderIndex, OrderRow, order_key
 from tables.store import Store
 
@@ -55,11 +59,12 @@ class Local:
         Transient: the rows, or their indexes, are being recovered; "there is none" would be a guess.
     """
 
-    def __init__(self, store: Store, desk: Known, positions: OpenPositions, facts: RecentFacts) -> None:
+    def __init__(self, store: Store, desk: Known, positions: OpenPositions, facts: RecentFacts, policy: Policy) -> None:
         self._store = store
         self._desk = desk
         self._open_positions = positions
         self._facts = facts
+        self._policy = policy
 
     def order(self, order_id: str) -> Answer | None:
         """Return order/1 with ``facts``, None if no partition of this worker has it.
@@ -119,6 +124,16 @@ class Local:
         self._require()
         state = self._desk.states().get(account)
         return None if state is None else _object(state)
+
+    def limits(self, account: str) -> Answer | None:
+        """Return what may be opened at an account of this worker, None if it is another's, or nobody's."""
+        self._require()
+        file, partition = self._policy.limits.get(account), partition_of(account, self._policy.partitions)
+        if file is None or partition not in self._store.owned:
+            return None
+        value = self._store.get(account_key(account), partition=partition)
+        row = AccountRow(account=account) if value is None else AccountRow.decode(value)
+        return limits_answer(file, row, self._desk.states().get(account))
 
     def _require(self) -> None:
         if not self._desk.recovered.is_set():

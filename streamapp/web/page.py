@@ -11,6 +11,7 @@ _VIEWS = (
     ("/positions", "Open positions: <code>?symbol=&amp;account=</code>"),
     ("/accounts", "Accounts as their terminals see them"),
     ("/accounts/{account}", "One account"),
+    ("/limits?account={account}", "What may be opened at an account, and today's use of it"),
     ("POST /commands/{name}", "A command, with a token that may: docs/control.md"),
     ("/health", "200 when ready to trade, otherwise 503 with the reasons"),
     ("/metrics", "Figures for Prometheus"),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from streamapp.clickhouse.reader import Reader
 from streamapp.clock import utc_now
+from streamapp.desk.policy import Policy
 from streamapp.kafka.application import StreamApp
 from streamapp.kafka.assignment import Assignment
 from streamapp.web.access import Access
@@ -26,6 +27,7 @@ def register(
     *,
     store: Store,
     desk: Known,
+    policy: Policy,
     positions: OpenPositions,
     facts: RecentFacts,
     reader: Reader,
@@ -41,6 +43,7 @@ def register(
         app: The trading app. Its web server is the one that answers.
         store: The rows.
         desk: What is kept in memory of them.
+        policy: The file's limits, and where accounts are.
         positions: The open positions, which the desk keeps up.
         facts: The facts that were committed last, likewise.
         reader: For what no row holds. Closed with the app.
@@ -51,7 +54,7 @@ def register(
         access: Who may ask and command. It stands before Faust's own pages as well.
     """
     peers = HttpPeers(Assignment(app))
-    local = Local(store, desk, positions, facts)
+    local = Local(store, desk, positions, facts, policy)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
     serve(app.web.web_app, Views(local, answers, health=health, ready=ready, metrics=metrics), commands, access)

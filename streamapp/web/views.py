@@ -59,6 +59,7 @@ class Views:
             web.get("/positions", _guarded(self._positions)),
             web.get("/accounts", _guarded(self._accounts)),
             web.get("/accounts/{account}", _guarded(self._account)),
+            web.get("/limits", _guarded(self._limits)),
         ]
 
     async def _order(self, request: web.Request) -> web.Response:
@@ -92,6 +93,14 @@ class Views:
         if _is_inner(request):
             return _maybe(self._local.account(account), f"account {account}")
         return _found(await self._answers.account(account), f"account {account}")
+
+    async def _limits(self, request: web.Request) -> web.Response:
+        account = _filter(request, "account").account
+        if account is None:
+            raise Unusable("bad_query", "account: expected one, got none")
+        if _is_inner(request):
+            return _maybe(self._local.limits(account), f"limits of {account}")
+        return _found(await self._answers.limits(account), f"limits of {account}")
 
     async def _say_health(self, _: web.Request) -> web.Response:
         status, body = self._health()

@@ -21,6 +21,7 @@ _OURS = [
     "0006_account_operations",
     "0007_attribution",
     "0008_commands",
+    "0009_trading_days",
 ]
 
 

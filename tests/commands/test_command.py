@@ -183,3 +183,20 @@ def test_a_result_is_told_in_words_whatever_it_has() -> None:
     asked = CommandRequest(request_id="r", account="acc-1", order_id="o-1")
     result = result_of("commands.order.cancel.-", asked, 7, revision=1, state="refused", why="expired")
     assert told(result) == "order.cancel of order o-1, acc-1: refused, nothing was done: expired"
+
+
+async def test_limits_are_set_by_their_names_and_nothing_takes_one_back(
+    client: Client, nats_of_this_module: str
+) -> None:
+    desk = await AnsweringDesk(client).start()
+    line = ["account.limits", "--account", "acc-1", "--set", "max_volume=2", "--set", "max_spread_points="]
+    windows = ["--set", "no_trade=21:55-22:10;fri 20:00-24:00", "--set", "symbol=EURUSD", "--yes"]
+    assert (await command(nats_of_this_module, *line, *windows)).code == 0
+    [(_, asked, _)] = desk.heard
+    values = asked.values
+    assert values.symbol == "EURUSD"
+    assert values.limits == {
+        "max_volume": "2",
+        "max_spread_points": None,
+        "no_trade": ("21:55-22:10", "fri 20:00-24:00"),
+    }

@@ -385,7 +385,7 @@ async def test_the_other_side_is_not_opened_where_a_guard_forbids_it() -> None:
     await leave(world, intent="reverse", volume="3")
     await market.run()
     assert (market.open, answer(world)) == ({}, ("refused", "guard"))
-    assert world.published("refused/1")[0]["detail"].startswith("closed, and not opened on the other side: volume")
+    assert world.published("refused/1")[0]["detail"].startswith("closed, and not opened on the other side: max_volume:")
 
 
 # --- modify

@@ -109,7 +109,7 @@ async def test_the_guard_looks_at_the_volume_that_is_traded() -> None:
     await world.signal("s-2", volume="2.2")
     assert decided(world) == [("accepted", None), ("refused", "guard")]
     [refused] = world.published("refused/1")
-    assert refused["detail"] == "volume: expected 1 lots at most (guards.max_volume), got 1.1"
+    assert refused["detail"] == "max_volume: expected 1 lots at most for EURUSD, got 1.1"
 
 
 async def test_an_order_of_somebody_elses_execution_service_keeps_its_volume() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.domain.guards import Limits
+from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.signals import (
     ACCEPTED,
     LAST_MOMENT,
@@ -19,6 +19,7 @@ from streamapp.domain.signals import (
     judge,
     judge_again,
     not_after,
+    signal_time,
 )
 from streamapp.messages.signal import Signal
 
@@ -101,10 +102,20 @@ def test_a_subject_can_stand_for_the_approval() -> None:
     assert verdict(Rules(accounts=frozenset({"a"}), needs_approval=False), status=None) == ACCEPTED
 
 
-def test_guards_refuse_by_volume_and_by_symbol() -> None:
-    assert verdict(Rules(accounts=frozenset({"a"}), limits=Limits(max_volume=Decimal("0.05")))).reason == "guard"
-    assert verdict(Rules(accounts=frozenset({"a"}), limits=Limits(symbols=frozenset({"XAUUSD"})))).reason == "guard"
-    assert verdict(Rules(accounts=frozenset({"a"}), limits=Limits(Decimal("0.1"), frozenset({"EURUSD"})))) == ACCEPTED
+@pytest.mark.parametrize(
+    ("closes", "expected"), [(False, Verdict("refused", "guard", "max_volume: …")), (True, ACCEPTED)]
+)
+def test_a_guard_and_a_halt_hold_back_what_opens_and_nothing_that_closes(closes: bool, expected: Verdict) -> None:
+    asked: list[datetime] = []
+
+    def guards(parameters: OrderParameters, approved_at: datetime) -> str:
+        asked.append(approved_at)
+        return "max_volume: …"
+
+    known: dict[str, Any] = {"stream_time": STREAM, "now": NOW, "closes": closes}
+    assert judge(signal(), RULES, guards=guards, **known) == expected
+    assert asked == ([] if closes else [signal_time(signal(), STREAM)])
+    assert judge(signal(), RULES, halted="a person", **known).reason == (None if closes else "halted")
 
 
 def test_a_halted_account_refuses_with_what_halted_it() -> None:

@@ -167,3 +167,42 @@ async def test_flatten_leaves_nothing_of_ours_open_and_nothing_at_work(desk: Des
     assert await at_broker(desk, "one", "USDJPY") == []
     assert await at_broker(desk, "one", "EURUSD") == []
     assert "end of the day" in (await refused(desk, "f-3", "one"))["detail"]
+
+
+async def limited(commander: Commander, request_id: str, **limits: Any) -> None:
+    await commander.give("account.limits", request_id, account="two", values={"limits": limits})
+    await commander.became(request_id, "done")
+
+
+async def test_limits_that_a_person_sets_hold_at_the_desk_and_at_the_terminal(desk: Desk, commander: Commander) -> None:
+    await limited(commander, "limits-1", max_volume="0.05", max_notional=1000)
+    expected = "max_volume: expected 0.05 lots at most for EURUSD, got 0.1"
+    assert (await refused(desk, "g-lots", "two"))["detail"] == expected
+    await limited(commander, "limits-2", max_volume=None)
+    await desk.send("g-worth", "two")
+    await eventually(lambda: "failed" in desk.statuses("g-worth"), "an order that is worth too much failed")
+    order = await desk.view(f"/orders/{desk.order_id('g-worth')}")
+    assert any("max_notional: expected 1000 USD at most" in json.dumps(fact) for fact in order["facts"])
+    assert (await desk.view("/limits?account=two"))["override"] == {"max_notional": "1000"}
+    await limited(commander, "limits-3", max_notional=None)
+    await filled(desk, "g-again", "two", "EURUSD")
+
+
+async def test_an_account_that_has_lost_too_much_is_flattened_and_locked_until_the_brokers_midnight(
+    desk: Desk, commander: Commander
+) -> None:
+    async def has_begun() -> bool:
+        return bool(((await desk.view("/limits?account=two"))["today"] or {}).get("begun_at"))
+
+    await eventually(has_begun, "the day's money of the account begun")
+    await filled(desk, "l-loss", "two", "EURUSD", volume="1.00")  # and the spread is lost
+    await limited(commander, "limits-4", max_daily_loss="0.5")
+    await holds(desk, "two", "EURUSD")
+    shown = await desk.view("/limits?account=two")
+    assert (shown["trading"]["state"], shown["trading"]["by"]) == ("halted", "guard max_daily_loss")
+    assert (shown["trading"]["until"], shown["today"]["reached"]) == (shown["today"]["ends_at"], "locked")
+    assert "max_daily_loss: expected a loss of 0.5 USD" in (await refused(desk, "l-refused", "two"))["detail"]
+    await limited(commander, "limits-5", max_daily_loss=None)
+    await commander.give("account.resume", "resume-3", account="two")
+    await commander.became("resume-3", "done")
+    await filled(desk, "l-again", "two", "EURUSD")

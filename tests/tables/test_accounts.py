@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from streamapp.domain.day import Payment, TradingDay
+from streamapp.domain.limits import LimitOverrides, Limits
 from streamapp.domain.trading import TradingState
 from streamapp.messages.account import AccountMessage
 from tables.accounts import AccountRow, account_key, outbox_of
@@ -42,7 +44,9 @@ def test_an_account_is_read_as_it_was_written() -> None:
         earlier=("e1",),
         state=state,
         state_at=at,
-        trading=TradingState(state="halted"),
+        trading=TradingState(state="halted", cause="a person's", by="mara", since=at),
+        day=TradingDay(on=at.date(), ends_at=at, orders=3, payments={7: Payment(amount=Decimal(5), revision=0, at=at)}),
+        limits=LimitOverrides(account=Limits(max_volume=Decimal(2), symbols=("EURUSD",)), by="mara", at=at),
     )
     assert AccountRow.decode(row.encode()) == row
     assert AccountRow.decode(row.encode()).encode() == row.encode()

@@ -24,6 +24,7 @@ from nats.js.errors import NotFoundError
 
 from streamapp import subjects
 from streamapp.clock import utc_now
+from streamapp.domain.limits import AccountLimits
 from streamapp.local.ports import free_port
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.messages.report import Report, ReportBatch
@@ -91,7 +92,7 @@ async def wired(folder: Path, worker: ScriptedWorker, **changes: float) -> Async
     )
     connection = BrokerConnection(worker, journal, settings, terminal, clock=utc_now, password="secret")
     watch = Watch(journal, connection, terminal, clock=utc_now)
-    limits = OrderLimits(settings, GuardSettings(), terminal)
+    limits = OrderLimits(settings, AccountLimits(GuardSettings()), terminal)
     execution = Execution(journal, connection, limits, clock=utc_now, on_accepted=watch.expect)
     resolver = Resolver(journal, connection, terminal, clock=utc_now, on_adopted=watch.confirm)
     parts = Account(worker, journal, connection, execution, watch, resolver)

@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from streamapp.desk.policy import Policy
 from streamapp.domain.facts import Body, Fact, Filled, OrderCreated, SubmitClaimed, make_fact
 from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import order_id_for, partition_of
@@ -25,6 +26,7 @@ from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
+from streamapp.settings import AccountSettings, GuardSettings, KafkaSettings, Settings
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
@@ -38,6 +40,14 @@ from tables.orders import OrderIndex, OrderRow, order_key
 from tables.positions import DealRecord, PositionRow, position_key
 
 PARTITIONS = 4
+ACCOUNTS = [f"account-{number}" for number in range(8)]
+POLICY = Policy.of(
+    Settings(
+        kafka=KafkaSettings(partitions=PARTITIONS),
+        guards=GuardSettings(max_daily_loss=Decimal(1000)),
+        accounts={name: AccountSettings(login=number) for number, name in enumerate(ACCOUNTS, start=1)},
+    )
+)
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -91,7 +101,7 @@ class Worker:
         self.index = OrderIndex()
         self.accounts: dict[str, AccountMessage] = {}
         self.positions, self.facts = OpenPositions(), RecentFacts()
-        self.local = Local(self.store, self, self.positions, self.facts)
+        self.local = Local(self.store, self, self.positions, self.facts, POLICY)
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
         answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)
         tokens_file = self.group.tokens_file

@@ -21,7 +21,7 @@ from streamapp.web import register
 from streamapp.web.access import MOST_ADDRESSES, ROLE_OF, TRIES, TRY_EVERY_S, FailedTries, is_loopback
 from streamapp.web.indexes import OpenPositions, RecentFacts
 from tables.memory import MemoryStore
-from tests.web.group import Group, ids, order_row, running_group
+from tests.web.group import POLICY, Group, ids, order_row, running_group
 
 AT = datetime(2026, 11, 27, 3, tzinfo=UTC)
 ACCOUNTS = [f"account-{number}" for number in range(8)]
@@ -58,8 +58,8 @@ async def house(tmp_path: Path, now: list[float]) -> AsyncIterator[House]:
 
 def test_every_command_has_a_role_and_only_reopening_an_account_is_an_admins() -> None:
     assert set(ROLE_OF) == set(COMMANDS)
-    assert [name for name, role in ROLE_OF.items() if role != "trade"] == ["account.resume"]
-    assert ROLE_OF["account.resume"] == "admin"
+    assert [name for name, role in ROLE_OF.items() if role != "trade"] == ["account.resume", "account.limits"]
+    assert ROLE_OF["account.resume"] == ROLE_OF["account.limits"] == "admin"
 
 
 @pytest.mark.parametrize(
@@ -295,6 +295,7 @@ async def test_no_path_of_the_whole_app_changes_anything_but_a_command(tmp_path:
         register(
             app,
             store=MemoryStore(partitions=1),
+            policy=POLICY,
             desk=known,
             positions=OpenPositions(),
             facts=RecentFacts(),

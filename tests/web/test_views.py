@@ -2,22 +2,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
 import pytest
 from yarl import URL
 
+from streamapp.domain.day import Payment, TradingDay
 from streamapp.domain.fold import fold
+from streamapp.domain.identifiers import partition_of
+from streamapp.domain.limits import LimitOverrides, Limits, SymbolLimits
 from streamapp.domain.orders import OrderState
+from streamapp.messages.account import AccountMessage
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.order import OrderMessage
+from tables.accounts import AccountRow, account_key
 from tables.memory import MemoryStore
 from tables.orders import OrderRow
 from tests.messages.golden import golden
-from tests.web.group import Group, Worker, facts_of, ids, order_row, running_group
-
-ACCOUNTS = [f"account-{number}" for number in range(8)]
+from tests.web.group import ACCOUNTS, AT, PARTITIONS, Group, Worker, facts_of, ids, order_row, running_group
 
 
 @pytest.fixture
@@ -202,6 +206,48 @@ async def test_an_account_is_found_by_asking_any_worker(group: Group) -> None:
         assert (await group.get(worker, "/accounts/nobody"))[0] == 404
 
 
+async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_use(group: Group) -> None:
+    account = account_of(group, group.workers[0])
+    group.workers[0].accounts[account] = AccountMessage(account=account, connection="ready", equity=Decimal(100), at=AT)
+    overrides = LimitOverrides(
+        account=Limits(max_volume=Decimal(2)),
+        by_symbol={"EURUSD": SymbolLimits(max_spread_points=9)},
+        by="mara",
+        at=AT,
+    )
+    money = dict.fromkeys(("balance", "equity", "highest"), Decimal(1000))
+    payments = {7: Payment(amount=Decimal(-100), revision=0, at=AT)}
+    day = TradingDay(on=AT.date(), ends_at=AT, orders=3, begun_at=AT, payments=payments, **money)
+    row = AccountRow(account=account, day=day, limits=overrides)
+    await group.workers[0].store.commit(partition_of(account, PARTITIONS), {account_key(account): row.encode()})
+    for worker in group.workers:
+        status, body, by = await group.get(worker, f"/limits?account={account}")
+        assert (status, by) == (200, str(group.workers[0].url))
+        assert body["override"] == {"max_volume": "2"}
+        assert body["effective"] == body["file"] | {"max_volume": "2"}
+        assert body["by_symbol"]["EURUSD"]["effective"] == {"max_spread_points": 9}
+        assert (body["set_by"], body["trading"]["state"], body["today"]["orders"]) == ("mara", "trading", 3)
+        used = {"guard": "max_daily_loss", "limit": "1000", "value": "800", "share": "0.8000"}
+        assert body["today"]["used"] == [used]  # 100 of equity now, and 100 were paid out
+
+
+async def test_an_account_that_has_done_nothing_has_the_files_limits_and_nobodys_has_none(group: Group) -> None:
+    for worker in group.workers:
+        for account in ACCOUNTS:
+            status, body, by = await group.get(worker, f"/limits?account={account}")
+            assert (status, by, body["today"]) == (200, str(group.owner_of(account).url), None)
+            assert body["effective"] == body["file"]
+            assert body["file"]["max_daily_loss"] == "1000"
+        assert (await group.get(worker, "/limits?account=nobody"))[0] == 404
+
+
+async def test_limits_are_unknown_while_their_worker_is_silent(group: Group) -> None:
+    account = account_of(group, group.workers[1])
+    group.workers[1].recovered.clear()
+    status, body, _ = await group.get(group.workers[0], f"/limits?account={account}")
+    assert (status, body["missing"]) == (503, [str(group.workers[1].url)])
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -219,6 +265,8 @@ async def test_an_account_is_found_by_asking_any_worker(group: Group) -> None:
         "/orders/%07",
         "/orders/" + "x" * 129,
         "/accounts/" + "x" * 129,
+        "/limits",
+        "/limits?symbol=EURUSD&account=account-1",
     ],
 )
 async def test_a_bad_question_is_400_and_says_what_was_expected(group: Group, path: str) -> None:

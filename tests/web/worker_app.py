@@ -13,6 +13,7 @@ from typing import Any
 
 from streamapp import topics
 from streamapp.clickhouse.reader import Reader
+from streamapp.desk.policy import Policy
 from streamapp.kafka.application import build_app
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
@@ -81,6 +82,7 @@ register(
     app,
     store=store,
     desk=known,
+    policy=Policy.of(settings),
     positions=OpenPositions(),
     facts=RecentFacts(),
     reader=Reader.of(settings),

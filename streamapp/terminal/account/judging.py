@@ -14,9 +14,10 @@ from streamapp.domain.facts import (
     SubmitStarted,
 )
 from streamapp.domain.identifiers import magic_of, tag_of
+from streamapp.domain.limits import AccountLimits
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
-from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
+from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.pretrade import judge
 from streamapp.terminal.account.request import NotYetError, RefusedError, build, chosen, fillings, protection
@@ -44,7 +45,7 @@ class OrderLimits:
     """What the orders of one account are judged by."""
 
     account: AccountSettings
-    guards: GuardSettings
+    guards: AccountLimits
     terminal: TerminalSettings
 
 
@@ -113,7 +114,7 @@ class Judge:
                     order,
                     prepared,
                     self._limits.account,
-                    self._limits.guards,
+                    self._limits.guards.of_order(order.parameters.symbol),
                     time=self._connection.time,
                     now=self._clock(),
                     quote_moved=self._has_moved(order, prepared),

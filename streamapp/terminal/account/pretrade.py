@@ -9,11 +9,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from streamapp.domain.guards import Broken, Quoted, broken_by_itself, percent, with_quote
+from streamapp.domain.limits import Limits, said
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import enums
-from streamapp.settings import AccountSettings, GuardSettings
+from streamapp.settings import AccountSettings
 from streamapp.terminal.account.deals import is_stale
 from streamapp.terminal.account.request import NotYetError, RefusedError, to_tick
 from streamapp.terminal.account.servertime import ServerTime
@@ -29,7 +31,7 @@ def judge(
     order: SubmitRequest,
     seen: Prepared,
     account: AccountSettings,
-    guards: GuardSettings,
+    guards: Limits,
     *,
     time: ServerTime,
     now: datetime,
@@ -37,14 +39,14 @@ def judge(
 ) -> None:
     """Return if the order may be sent as things are now.
 
-    An order that closes a position is not held back by what limits opening: symbols, volume, slippage and age of the
-    quote of the guards, a symbol that is closed for a side, and the grid of volumes where it closes all that is open.
+    An order that closes a position is not held back by what limits opening: the guards, a symbol that is closed for a
+    side, and the grid of volumes where it closes all that is open.
 
     Args:
         order: The order.
         seen: What the module shows.
         account: Whose it must be.
-        guards: The limits.
+        guards: The account's limits for an order of this symbol; what the order brings itself stands in their place.
         time: The server's clock.
         now: The time.
         quote_moved: The quote has moved while the order waited: it is fresh, whatever the server's clock says.
@@ -56,8 +58,9 @@ def judge(
     refuse_unless_connected(seen, account)
     wanted, symbol = order.parameters, seen.symbol
     opens = order.position_id is None
+    limits = _limits_of(order, guards)
     if opens:
-        _refuse_by_guards(wanted, guards)
+        _refuse_broken(broken_by_itself(wanted, limits))
     if symbol is None:
         raise RefusedError(
             "invalid", f"expected a symbol of this broker, got {account.symbol_names.shown(wanted.symbol)}"
@@ -66,13 +69,15 @@ def judge(
     _refuse_lifetime(wanted, symbol, time, now)
     refuse_without_quote(wanted.symbol, seen)
     if opens:
-        _refuse_old_quote(wanted, seen, guards, time, now, moved=quote_moved)
+        age_s = (now - time.utc(seen.tick.time_msc if seen.tick else 0)).total_seconds()
+        _refuse_broken(with_quote(_quoted(wanted, seen, symbol, limits, age_s, moved=quote_moved)))
     if order.position_id is not None:
         _refuse_unless_open(order.position_id, wanted, seen)
     _refuse_volume(
         wanted.volume, symbol, closes_all=seen.position is not None and _lots(seen.position) == wanted.volume
     )
-    refuse_implausible(wanted, seen.market(wanted.side), guards.max_level_distance)
+    if limits.max_level_distance is not None:
+        refuse_implausible(wanted, seen.market(wanted.side), limits.max_level_distance)
     refuse_prices(wanted, seen)
     if opens:
         _refuse_held(wanted, seen, symbol)
@@ -97,11 +102,36 @@ def refuse_unless_connected(seen: Prepared, account: AccountSettings) -> None:
         raise RefusedError("not_connected", "the broker does not let this account trade by program")
 
 
-def _refuse_by_guards(wanted: OrderParameters, guards: GuardSettings) -> None:
-    if guards.symbols and wanted.symbol not in guards.symbols:
-        raise RefusedError("guard", f"expected one of {', '.join(guards.symbols)}, got {wanted.symbol}")
-    if guards.max_volume is not None and wanted.volume > guards.max_volume:
-        raise RefusedError("guard", f"expected at most {guards.max_volume} lots, got {wanted.volume}")
+def _limits_of(order: SubmitRequest, guards: Limits) -> Limits:
+    return guards if order.limits is None else guards.model_copy(update=said(order.limits))
+
+
+def _quoted(
+    wanted: OrderParameters, seen: Prepared, symbol: SymbolInfo, limits: Limits, age_s: float, *, moved: bool
+) -> Quoted:
+    market = seen.market(wanted.side)
+    own = wanted.stop_limit_price if wanted.order_type == "stop_limit" else wanted.price
+    point = number(symbol.point)
+    return Quoted(
+        wanted,
+        limits,
+        market=market,
+        price=market if wanted.order_type == "market" or own is None else own,
+        spread_points=(seen.ask - seen.bid) / point if point else Decimal(0),
+        contract_size=number(symbol.trade_contract_size),
+        rate=number(seen.rate) if seen.rate else None,
+        currency=seen.account.currency if seen.account is not None else "",
+        age_s=age_s,
+        has_moved=moved,
+    )
+
+
+def _refuse_broken(broken: Broken | None) -> None:
+    if broken is None:
+        return
+    if broken.may_pass:
+        raise NotYetError("guard", str(broken))
+    raise RefusedError("guard", str(broken))
 
 
 def _refuse_modes(wanted: OrderParameters, symbol: SymbolInfo, *, opens: bool) -> None:
@@ -146,25 +176,6 @@ def refuse_without_quote(symbol: str, seen: Prepared) -> None:
     """
     if not seen.has_quote:
         raise NotYetError("guard", f"expected a quote of {symbol}, got none: its market is closed, or it is not quoted")
-
-
-def _refuse_old_quote(
-    wanted: OrderParameters, seen: Prepared, guards: GuardSettings, time: ServerTime, now: datetime, *, moved: bool
-) -> None:
-    assert seen.tick is not None
-    age_s, most_s, symbol = (
-        (now - time.utc(seen.tick.time_msc)).total_seconds(),
-        guards.max_tick_age_s,
-        wanted.symbol,
-    )
-    # A pending order waits for its price: how old the last one is says nothing against it.
-    if age_s > most_s and wanted.order_type == "market" and not moved:
-        raise NotYetError(
-            "guard", f"expected a quote of {symbol} not older than {most_s:g} s, got one of {age_s:.0f} s ago"
-        )
-    # No tick is from the future: our clock was set back, and every not_after with it.
-    if -age_s > most_s:
-        raise NotYetError("guard", f"expected a clock that is right, got a quote of {symbol} {-age_s:.0f} s from now")
 
 
 def _refuse_volume(volume: Decimal, symbol: SymbolInfo, *, closes_all: bool) -> None:
@@ -224,7 +235,8 @@ def _refuse_slippage(order: SubmitRequest, seen: Prepared, symbol: SymbolInfo) -
     points = (price - expected if wanted.side == "buy" else expected - price) / number(symbol.point)
     if points > order.max_slippage_points:
         raise RefusedError(
-            "guard", f"expected at most {order.max_slippage_points} points from {expected}, got {points:.1f}"
+            "guard",
+            f"max_slippage_points: expected {order.max_slippage_points} at most from {expected}, got {points:.1f}",
         )
 
 
@@ -297,8 +309,8 @@ def refuse_implausible(wanted: Any, market: Decimal, furthest: Decimal) -> None:
         if price and most and abs(price - market) > most:  # none and 0 are no prices
             raise RefusedError(
                 "guard",
-                f"expected {name} within {float(furthest * 100):g} % of the market at {market}, got {price}, which is "
-                "implausible (guards.max_level_distance)",
+                f"max_level_distance: expected {name} within {percent(furthest)} of the market at {market}, "
+                f"got {price}, which is implausible",
             )
 
 

@@ -85,7 +85,7 @@ class Terminal:
             symbols=settings.guards.symbols,
         )
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
-        limits = OrderLimits(own, settings.guards, settings.terminal)
+        limits = OrderLimits(own, settings.limits_of(account), settings.terminal)
         self.execution = Execution(self.journal, self.connection, limits, clock=utc_now, on_accepted=self.watch.expect)
         self.resolver = Resolver(
             self.journal, self.connection, settings.terminal, clock=utc_now, on_adopted=self.watch.confirm

@@ -110,7 +110,7 @@ class Snapshots:
         money = (
             {
                 name: number(getattr(info, name))
-                for name in ("balance", "equity", "margin", "margin_free", "margin_level")
+                for name in ("balance", "credit", "equity", "margin", "margin_free", "margin_level")
             }
             if info
             else {}
@@ -123,6 +123,7 @@ class Snapshots:
             currency=info.currency if info else None,
             leverage=info.leverage if info else None,
             margin_mode=("hedging" if self._connection.hedging else "netting") if info else None,
+            server_offset_s=self._connection.time.offset_s,
             epoch=self._journal.book.epoch,
             at=at,
             **money,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamapp.domain.limits import QuoteLimits
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.pretrade import judge
 from streamapp.terminal.account.request import NotYetError, RefusedError, build
@@ -241,3 +243,69 @@ def test_an_order_that_closes_is_refused_when_there_is_not_so_much_to_close(posi
     reason, message = refusal(showing(seen(), position=position), update={"position_id": 77})
     assert reason == "invalid"
     assert "position 77" in message
+
+
+# --- guards with a quote
+
+
+FAR = "max_price_distance: expected a price within 1 % of the market at 1.0851, got 1.05"
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "said"),
+    [
+        ({"symbols": ("GBPUSD",)}, {}, "symbols: expected one of GBPUSD, got EURUSD"),
+        ({"max_volume": "0.05"}, {}, "max_volume: expected 0.05 lots at most for EURUSD, got 0.1"),
+        ({"max_notional": "10000"}, {}, "max_notional: expected 10000 USD at most for EURUSD, got 10851.00"),
+        ({"max_spread_points": 9}, {}, "max_spread_points: expected 9 points at most for EURUSD, got 10.0"),
+        ({"max_price_distance": "0.01"}, pending("limit", "buy", "1.05"), FAR),
+        (
+            {"max_tick_age_s": 5},
+            {},
+            "max_tick_age_s: expected a quote of EURUSD not older than 5 s, got one of 30 s ago",
+        ),
+        (
+            {"max_level_distance": "0.01"},
+            {"stop_loss": Decimal("1.05")},
+            "max_level_distance: expected stop_loss within 1 % of the market at 1.0851, got 1.05, which is implausible",
+        ),
+    ],
+)
+def test_each_guard_says_what_it_expected_and_holds_back_nothing_that_closes(
+    limits: dict[str, Any], wanted: dict[str, Any], said: str
+) -> None:
+    market = seen(age_s=30)
+    guards = GuardSettings.model_validate(limits)
+    assert refusal(market, guards, **wanted) == ("guard", said)
+    if not wanted:
+        order = submit_request(epoch="e").model_copy(update={"position_id": 77})
+        account = AccountSettings(login=LOGIN, server=SERVER)
+        judge(order, showing(market, position=OPEN), account, guards, time=TIME, now=datetime.now(UTC))
+
+
+def test_what_an_order_may_be_worth_is_money_of_the_account() -> None:
+    yen = replace(seen(), rate=0.0066)
+    assert "got 71.62" in refusal(yen, GuardSettings(max_notional=Decimal(70)))[1]
+    unknown = replace(seen(), rate=None)
+    assert "nobody can value" in refusal(unknown, GuardSettings(max_notional=Decimal(70)))[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "passing"),
+    [({"max_spread_points": 9}, True), ({"max_tick_age_s": 5}, True), ({"max_notional": "1"}, False)],
+)
+def test_what_the_market_breaks_is_looked_at_again_and_what_the_order_breaks_is_not(
+    given: dict[str, Any], passing: bool
+) -> None:
+    order, account = submit_request(epoch="e"), AccountSettings(login=LOGIN, server=SERVER)
+    with pytest.raises(RefusedError) as refused:
+        judge(order, seen(age_s=30), account, GuardSettings.model_validate(given), time=TIME, now=datetime.now(UTC))
+    assert isinstance(refused.value, NotYetError) is passing
+
+
+def test_what_an_order_brings_of_limits_stands_in_place_of_the_terminals_own() -> None:
+    guards = GuardSettings(max_volume=Decimal("0.05"), max_spread_points=9, symbols=("GBPUSD",))
+    wider = {"limits": QuoteLimits(max_volume=Decimal(1), symbols=("EURUSD",))}
+    assert refusal(seen(), guards, update=wider)[1].startswith("max_spread_points: expected 9")
+    stricter = {"limits": QuoteLimits(max_spread_points=3)}
+    assert refusal(seen(), update=stricter)[1].startswith("max_spread_points: expected 3")

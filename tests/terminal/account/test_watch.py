@@ -26,7 +26,17 @@ from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.structs import TradePosition
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Account, wired
-from tests.terminal.scripted import OWNER, TERMINAL, ScriptedWorker, deal, result, struct, submit_request, tick
+from tests.terminal.scripted import (
+    OWNER,
+    SERVER_AHEAD_S,
+    TERMINAL,
+    ScriptedWorker,
+    deal,
+    result,
+    struct,
+    submit_request,
+    tick,
+)
 
 MAGIC = magic_of(submit_request(epoch="").order_id)
 LIMIT: dict[str, Any] = {"order_type": "limit", "price": Decimal("1.05")}
@@ -496,6 +506,20 @@ async def test_a_comment_or_magic_alone_is_no_correction(account: Account, chang
 def snapshots(account: Account) -> Snapshots:
     settings = TerminalSettings(snapshot_interval_s=0.02)
     return Snapshots(account.journal, account.connection, settings, "tests", clock=account.journal.book.clock)
+
+
+async def test_a_snapshot_has_the_credit_and_the_clock_of_the_server(account: Account, snapshots: Snapshots) -> None:
+    account.worker.answers["pulse"] = lambda _: {
+        "terminal": TERMINAL,
+        "account": OWNER | {"balance": 100.0, "credit": 7.0, "equity": 107.0},
+        "tick": tick(),
+    }
+    await account.connection.ready()
+    taken = await snapshots._taken()
+    assert taken is not None
+    state = taken.state
+    assert (str(state.balance), str(state.credit), str(state.equity)) == ("100.0", "7.0", "107.0")
+    assert state.server_offset_s == SERVER_AHEAD_S
 
 
 async def test_positions_that_are_not_believed_are_not_said_to_be_none(account: Account, snapshots: Snapshots) -> None:
