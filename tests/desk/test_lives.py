@@ -34,12 +34,13 @@ Days = fact_sets.map(lambda several: [each for each in several if not isinstance
 def reports_of(several: Sequence[Fact], strangers: frozenset[int]) -> list[Report]:
     """Return facts as reports; the deals that are first told of at ``strangers`` are no order's of ours.
 
-    A bust tells first of our deals alone: of another one that a terminal has not seen it could not say that it is gone.
+    Those that are taken back are ours: of another one a terminal says with its bust what it was, which is none of these.
     """
     first: dict[int, int] = {}
     for seq, fact in enumerate(several, start=1):
         if isinstance(fact.body, DEALS):
-            first.setdefault(deal_of(fact)[0], 0 if isinstance(fact.body, facts.FillBusted) else seq)
+            number = deal_of(fact)[0]
+            first[number] = 0 if isinstance(fact.body, facts.FillBusted) else first.get(number, seq)
     return [
         Report(
             seq=seq,
