@@ -38,7 +38,7 @@ from streamapp.desk.inputs import (
     parse,
 )
 from streamapp.desk.policy import Policy
-from streamapp.desk.state import Letter, Memory, TerminalStatus
+from streamapp.desk.state import Comparing, Letter, Memory, TerminalStatus
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict
@@ -51,6 +51,7 @@ from streamapp.messages.commit import encode_commit
 from streamapp.messages.fact import FactMessage
 from streamapp.metrics import TradingMetrics
 from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
+from tables.breaks import BREAK, BreakRow
 from tables.cache import RowCache, RowT, decode_row
 from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
 from tables.positions import POSITION, PositionIndex, PositionRow
@@ -281,15 +282,21 @@ class Desk:
         def rows(key: bytes, model: type[RowT]) -> RowT | None:
             return self._rows.read(key, model, partition)
 
+        memory = self._memory(account, partition)
         return State(
             account,
             self._policy,
             rows,
-            self._terminal(account),
-            self._memory(account, partition),
+            self._status(account, memory),
+            memory,
             self.index.halted(account),
             _Open(account, self.index, self._positions),
         )
+
+    def _status(self, account: str, memory: Memory) -> TerminalStatus:
+        status = self._terminal(account)
+        compared = memory.comparing.epoch is not None and memory.comparing.epoch == status.epoch
+        return replace(status, reconciled=compared or not self._policy.execution.reconcile_first)
 
     async def _commit(self, account: str, partition: int, items: list[Item], decided: Decided) -> None:
         if not account and not decided.rows:
@@ -390,6 +397,11 @@ class Desk:
         """Return the accounts of this worker as they were published last."""
         return {account: known.state for account, known in self._memories.items() if known.state is not None}
 
+    def comparing(self, account: str) -> Comparing | None:
+        """Return how the comparison of an account's books with the broker's is, None of one that is not known here."""
+        known = self._memories.get(account)
+        return None if known is None else known.comparing
+
     def _memory(self, account: str, partition: int) -> Memory:
         known = self._memories.get(account)
         if known is None:
@@ -453,6 +465,8 @@ class Desk:
                     self._tell(decode_row(key, value, OrderRow), partition)
             async for key, value in self._sliced(partition, POSITION):
                 self._tell(decode_row(key, value, PositionRow), partition)
+            async for key, value in self._sliced(partition, BREAK):
+                self._tell(decode_row(key, value, BreakRow), partition)
             async for key, value in self._sliced(partition, ACCOUNT):
                 row, commits = decode_row(key, value, AccountRow), outbox_of(value)
                 self._tell(row, partition)
@@ -491,10 +505,10 @@ class _Open:
     index: OrderIndex
     held: PositionIndex
 
-    def orders(self, symbol: str) -> frozenset[str]:
+    def orders(self, symbol: str | None) -> frozenset[str]:
         return self.index.of(self.account, symbol)
 
-    def positions(self, symbol: str) -> frozenset[int]:
+    def positions(self, symbol: str | None) -> frozenset[int]:
         return self.held.open(self.account, symbol)
 
 

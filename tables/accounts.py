@@ -26,7 +26,8 @@ class AccountRow(Row):
     ``number`` is that of its last commit. Every report of ``epoch`` up to ``watermark`` is in the rows; ``earlier``
     journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``halted``:
     why a rule of ours stopped it; it opens nothing until a person lifts that. ``goals`` are the signal_ids of its exits
-    that are not done (``tables/signals.py`` has them).
+    that are not done (``tables/signals.py`` has them). ``breaks`` are the places where its books and the broker's
+    differ (``tables/breaks.py``).
     """
 
     account: str
@@ -38,6 +39,7 @@ class AccountRow(Row):
     state_at: UtcTime | None = None
     halted: str | None = None
     goals: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the row with an empty outbox."""

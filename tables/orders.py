@@ -122,8 +122,10 @@ class OrderIndex:
         self._answered: dict[str, str] = {}
         self._of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
-    def of(self, account: str, symbol: str) -> frozenset[str]:
-        """Return the ids of an account's orders of a symbol that are not over."""
+    def of(self, account: str, symbol: str | None) -> frozenset[str]:
+        """Return the ids of an account's orders of a symbol (None: of all) that are not over."""
+        if symbol is None:
+            return frozenset().union(*(ids for (owner, _), ids in self._of.items() if owner == account))
         return frozenset(self._of.get((account, symbol), ()))
 
     @property

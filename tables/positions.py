@@ -136,8 +136,11 @@ class PositionRow(Row):
         return states
 
     def _at(self, place: int) -> PositionState:
-        known = self._states.get(self.newest[place].fact_id)
-        return self._after(self.newest[: place + 1]) if known is None else known
+        fact_id = self.newest[place].fact_id
+        known = self._states.get(fact_id)
+        if known is None:
+            known = self._states[fact_id] = self._after(self.newest[: place + 1])
+        return known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
         return _folded(several, self.base)
@@ -157,8 +160,10 @@ class PositionIndex:
     def __init__(self) -> None:
         self._open: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
 
-    def open(self, account: str, symbol: str) -> frozenset[int]:
-        """Return the ids of an account's open positions of a symbol."""
+    def open(self, account: str, symbol: str | None) -> frozenset[int]:
+        """Return the ids of an account's open positions of a symbol; None: of all."""
+        if symbol is None:
+            return frozenset().union(*(ids for (owner, _), ids in self._open.items() if owner == account))
         return frozenset(self._open.get((account, symbol), ()))
 
     def put(self, row: PositionRow, partition: int) -> None:

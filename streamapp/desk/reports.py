@@ -6,12 +6,14 @@ is redelivered adds nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamapp import subjects
 from streamapp.desk.effects import AckReports
 from streamapp.desk.exits import close_in_parts
 from streamapp.desk.inputs import Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
-from streamapp.desk.state import Draft, Memory
+from streamapp.desk.state import Draft
 from streamapp.domain.facts import AccountOperation, SubmitRefused, make_fact
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import time_text
@@ -56,7 +58,7 @@ def finish_reports(draft: Draft) -> None:
                 update={"epoch": progress.epoch, "watermark": progress.watermark, "earlier": progress.earlier}
             )
         )
-    draft.memory = Memory(progress.ahead, draft.memory.state, draft.memory.state_at)
+    draft.memory = replace(draft.memory, ahead=progress.ahead)
     draft.effects.append(AckReports(draft.account, progress.epoch, progress.watermark, is_missing=progress.has_gap))
 
 
@@ -73,7 +75,7 @@ def finish_snapshot(draft: Draft) -> None:
         return
     snapshot = new.snapshot
     is_same = known.state is not None and snapshot.state.model_copy(update={"at": known.state.at}) == known.state
-    draft.memory = Memory(known.ahead, known.state if is_same else snapshot.state, snapshot.at)
+    draft.memory = replace(known, state=known.state if is_same else snapshot.state, state_at=snapshot.at)
     if is_same:
         return
     account = subjects.token(snapshot.account)
@@ -147,5 +149,5 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
         trace=new.incoming.trace,
     )
     # Published last, so the next snapshot is compared with it; durable, or a restart would compare with the one before.
-    draft.memory = Memory(draft.memory.ahead, state, report.at)
+    draft.memory = replace(draft.memory, state=state, state_at=report.at)
     draft.put_account(draft.account_row().model_copy(update={"state": state, "state_at": report.at}))

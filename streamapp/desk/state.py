@@ -16,14 +16,16 @@ from streamapp.desk.inputs import Snapshot
 from streamapp.desk.policy import Policy
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.reconciliation import Books, Difference
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import FINAL_STATUSES, MarginMode
 from streamapp.errors import Unusable
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import Message
 from tables.accounts import AccountRow, account_key
+from tables.breaks import BreakRow, break_key, place_of
 from tables.orders import OrderRow, order_key
 from tables.positions import PositionRow, position_key
 from tables.row import Row
@@ -43,45 +45,73 @@ class Rows(Protocol):
 class Open(Protocol):
     """What is open at the account, by its durable rows."""
 
-    def orders(self, symbol: str) -> frozenset[str]:
-        """Return the ids of the orders of a symbol that are not over."""
+    def orders(self, symbol: str | None) -> frozenset[str]:
+        """Return the ids of the orders of a symbol that are not over; None: of every symbol."""
         ...
 
-    def positions(self, symbol: str) -> frozenset[int]:
-        """Return the ids of the open positions of a symbol."""
+    def positions(self, symbol: str | None) -> frozenset[int]:
+        """Return the ids of the open positions of a symbol; None: of every symbol."""
         ...
 
 
 class NothingOpen(Open):
     """An account without orders and positions."""
 
-    def orders(self, symbol: str) -> frozenset[str]:  # noqa: ARG002  the port's
+    def orders(self, symbol: str | None) -> frozenset[str]:  # noqa: ARG002  the port's
         """See the port."""
         return frozenset()
 
-    def positions(self, symbol: str) -> frozenset[int]:  # noqa: ARG002  the port's
+    def positions(self, symbol: str | None) -> frozenset[int]:  # noqa: ARG002  the port's
         """See the port."""
         return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class TerminalStatus:
-    """What the desk knows of its account's terminal. ``ready``: it answers, and its clock agrees with ours."""
+    """What the desk knows of its account's terminal.
+
+    ``ready``: it answers, and its clock agrees with ours. ``reconciled``: the account's books were compared with the
+    broker's, so that orders may open.
+    """
 
     ready: bool = False
     epoch: str | None = None
+    reconciled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """What the comparisons of our books with the broker's have come to (:mod:`streamapp.desk.reconciliation`).
+
+    Attributes:
+        snapshot: The newest of the account, which may still wait for the reports that it was made after.
+        at: When the last one that counted was made, in the journal of ``epoch``, after its report ``seq``.
+        theirs: What it showed.
+        suspected: Differences that only the last one showed, and since when.
+    """
+
+    snapshot: SnapshotMessage | None = None
+    at: datetime | None = None
+    epoch: str | None = None
+    seq: int = 0
+    theirs: Books | None = None
+    suspected: tuple[tuple[Difference, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the lane remembers of its account beyond the rows; losing it costs a replay and a repeated message.
 
-    ``ahead`` are the reports beyond a gap that are durable, ``state`` is the account as it was published last.
+    ``ahead`` are the reports beyond a gap that are durable, ``state`` is the account as it was published last,
+    ``recorded`` the snapshot whose positions were archived last, and ``recorded_at`` when all of them were.
     """
 
     ahead: frozenset[int] = frozenset()
     state: AccountMessage | None = None
     state_at: datetime | None = None
+    comparing: Comparing = Comparing()
+    recorded: SnapshotMessage | None = None
+    recorded_at: datetime | None = None
 
 
 NO_TERMINAL, NO_MEMORY, NOTHING_OPEN = TerminalStatus(), Memory(), NothingOpen()
@@ -151,21 +181,31 @@ class Draft:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
 
+    def break_at(self, place: str) -> BreakRow | None:
+        """Return the last break of a place, None if there never was one."""
+        return self._get(break_key(self.account, place), BreakRow)
+
+    def break_of(self, break_id: str) -> BreakRow | None:
+        """Return a break by its id, None if it is none of the account's, or its place has had another one since."""
+        place = place_of(self.account, break_id)
+        row = None if place is None else self.break_at(place)
+        return row if row is not None and row.message.break_id == break_id else None
+
     def order_id(self, name: str) -> str:
         """Return the id of the account's order that is made for ``name``: a signal_id, or what is derived from one."""
         return order_id_for(self.policy.deployment, self.account, name)
 
-    def orders_of(self, symbol: str) -> list[OrderRow]:
-        """Return the orders of a symbol that are not over, by id; those of this commit as they are by now."""
+    def orders_of(self, symbol: str | None) -> list[OrderRow]:
+        """Return the orders of a symbol (None: of all) that are not over, by id, as they are in this commit by now."""
         changed = (row for row in self.changed.values() if isinstance(row, OrderRow))
-        ids = self.open.orders(symbol) | {row.order_id for row in changed if _symbol_of(row) == symbol}
+        ids = self.open.orders(symbol) | {row.order_id for row in changed if symbol in {None, _symbol_of(row)}}
         known = (self.order(order_id) for order_id in sorted(ids))
         return [row for row in known if row is not None and row.status not in FINAL_STATUSES]
 
-    def positions_of(self, symbol: str) -> list[PositionRow]:
-        """Return the open positions of a symbol, the oldest ticket first."""
+    def positions_of(self, symbol: str | None) -> list[PositionRow]:
+        """Return the open positions of a symbol (None: of all), the oldest ticket first."""
         changed = (row for row in self.changed.values() if isinstance(row, PositionRow))
-        ids = self.open.positions(symbol) | {row.position_id for row in changed if row.state.symbol == symbol}
+        ids = self.open.positions(symbol) | {row.position_id for row in changed if symbol in {None, row.state.symbol}}
         known = (self.position(position_id) for position_id in sorted(ids))
         return [row for row in known if row is not None and row.state.net]
 
@@ -180,6 +220,10 @@ class Draft:
     def put_position(self, row: PositionRow) -> None:
         """Change a position's row."""
         self.changed[position_key(row.account, row.position_id)] = row
+
+    def put_break(self, place: str, row: BreakRow) -> None:
+        """Change a break's row."""
+        self.changed[break_key(self.account, place)] = row
 
     def put_account(self, row: AccountRow) -> None:
         """Change the account's row."""

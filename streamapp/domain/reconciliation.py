@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from streamapp.domain.orders import OrderState
+from streamapp.domain.orders import EXACT, OrderState
 from streamapp.domain.vocabulary import decimal_text
 
 BreakKind = Literal[
@@ -80,6 +80,7 @@ class Difference:
     Attributes:
         place: What it is about, the same as long as it lasts: ``position:{id}``, ``ticket:{ticket}``, ``deal:{deal}``.
         ours, theirs: What each side says of it, None where it has nothing.
+        lots: Of a position, theirs minus ours, signed.
     """
 
     kind: BreakKind
@@ -91,6 +92,13 @@ class Difference:
     order_id: str | None = None
     ticket: int | None = None
     deal: int | None = None
+    lots: Decimal | None = None
+
+    def is_same(self, other: Difference) -> bool:
+        """Return whether it is the same difference, though both sides may have moved by as much since."""
+        if self.lots is not None:
+            return (self.kind, self.place, self.lots) == (other.kind, other.place, other.lots)
+        return (self.kind, self.place, self.ours, self.theirs) == (other.kind, other.place, other.ours, other.theirs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,7 @@ def _of_position(kind: BreakKind, my: BookedPosition | None, their: BookedPositi
         theirs=None if their is None else their.text,
         position_id=one.position_id,
         order_id=next((each.order_id for each in (my, their) if each is not None and each.order_id), None),
+        lots=EXACT.subtract(Decimal(0) if their is None else their.net, Decimal(0) if my is None else my.net),
     )
 
 

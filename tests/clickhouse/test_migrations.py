@@ -20,6 +20,7 @@ _OURS = [
     "0005_intents",
     "0006_account_operations",
     "0007_attribution",
+    "0008_breaks",
 ]
 
 

@@ -76,7 +76,7 @@ def result_of(world: DeskWorld) -> dict[str, Any]:
     """Return everything that a day leaves behind, repetitions left out, and how it was cut into commits."""
     rows = {
         key: value if prefix != ACCOUNTS else AccountRow.decode(value).model_copy(update={"number": 0}).encode()
-        for prefix in (b"s/", b"o/", b"p/", ACCOUNTS)
+        for prefix in (b"s/", b"o/", b"p/", b"d/", ACCOUNTS)
         for partition in world.store.owned
         for key, value in world.store.scan(partition, prefix)
     }
