@@ -397,10 +397,9 @@ class Desk:
         """Return the accounts of this worker as they were published last."""
         return {account: known.state for account, known in self._memories.items() if known.state is not None}
 
-    def comparing(self, account: str) -> Comparing | None:
-        """Return how the comparison of an account's books with the broker's is, None of one that is not known here."""
-        known = self._memories.get(account)
-        return None if known is None else known.comparing
+    def comparings(self) -> dict[str, Comparing]:
+        """Return how the comparisons of this worker's accounts with their brokers' books stand."""
+        return {account: known.comparing for account, known in self._memories.items()}
 
     def _memory(self, account: str, partition: int) -> Memory:
         known = self._memories.get(account)

@@ -48,6 +48,7 @@ class TradingMetrics(_Metrics):
         self.reports = self._counter("reports", "Reports of terminals by kind.", "kind")
         self.facts = self._counter("facts_folded", "Facts folded into orders.", "fact")
         self.alarms = self._counter("alarms", "What a person should look at.", "alarm")
+        self.breaks = self._counter("breaks", "Differences with the broker's books that were found.", "kind")
         self.published = self._counter("published", "Messages that JetStream acknowledged.", "schema")
         self.publish_retries = self._counter("publish_retries", "Publications that had to be tried again.")
         self.left_out = self._counter("left_out", "Messages that were not published, by why.", "reason")
@@ -61,6 +62,7 @@ class TradingMetrics(_Metrics):
             "reports": self.reports,
             "facts": self.facts,
             "unknown": self.unknown,
+            "breaks": self.breaks,
         }
 
     def count(self, name: str, labels: Sequence[str], count: int) -> None:

@@ -34,7 +34,7 @@ from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
 from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings, load_settings
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.registration import register
 from streamapp.wiring.applications import app_of
 from streamapp.wiring.messaging import Messaging, NatsTerminals
@@ -82,7 +82,7 @@ def build(settings: Settings) -> Trading:
         metrics=metrics,
     )
     needs_row = settings.execution.require_row and settings.role != "connector"
-    positions, recent = OpenPositions(), RecentFacts()
+    positions, recent, breaks = OpenPositions(), RecentFacts(), StandingBreaks()
     desk = Desk(
         store,
         outbox,
@@ -93,7 +93,7 @@ def build(settings: Settings) -> Trading:
         clock=utc_now,
         metrics=metrics,
         approve=ApprovalGate(reader, utc_now, policy.rules).approve if needs_row else None,
-        watchers=(positions, recent),
+        watchers=(positions, recent, breaks),
     )
     broker.attach(desk)
     completion = Completion(
@@ -130,6 +130,7 @@ def build(settings: Settings) -> Trading:
         desk=desk,
         positions=positions,
         facts=recent,
+        breaks=breaks,
         reader=reader,
         health=readiness.health,
         metrics=metrics.text,
