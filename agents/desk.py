@@ -293,6 +293,12 @@ class Desk:
             _Open(account, self.index, self._positions),
         )
 
+    def _sweep_held(self, account: str) -> None:
+        """Let the orders go that waited for the account's first comparison: in commits of their own, of any size."""
+        held = tuple(name for name, order in self.index.waiting(account) if order.standing == "held")
+        if held:
+            self.put(account, Sweep(held))
+
     def _status(self, account: str, memory: Memory) -> TerminalStatus:
         status = self._terminal(account)
         compared = memory.comparing.epoch is not None and memory.comparing.epoch == status.epoch
@@ -326,8 +332,11 @@ class Desk:
         await asyncio.gather(*work)
         if generation != self._generation:
             return  # durable, and reassigned: what it says and asks for is the next owner's to say and to ask
+        epoch = self._memory(account, partition).comparing.epoch
         self._remember(account, partition, decided)
         reach("desk.after_commit", kinds)
+        if decided.memory.comparing.epoch != epoch:
+            self._sweep_held(account)
         if says:
             self._outbox.say(account, partition, number, commit, decided.publications)
         for effect in decided.effects:

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from streamapp import subjects
-from streamapp.desk.inputs import Sweep
 from streamapp.desk.state import Comparing, Draft
-from streamapp.desk.submission import sweep
 from streamapp.domain.reconciliation import (
     WORKING,
     BookedOrder,
@@ -38,6 +36,8 @@ from tables.positions import PositionRow
 
 READABLE = frozenset({"ready", "no_algo_trading"})
 """The connections of which a snapshot shows positions and orders."""
+RECENT = timedelta(seconds=10)
+"""How old a snapshot may be that is compared: they come every two seconds, and clocks may differ by as much."""
 DEAL = "deal:"
 """How the place of a deal begins, which no comparison of positions and orders has."""
 
@@ -45,8 +45,7 @@ DEAL = "deal:"
 def reconcile(draft: Draft) -> None:
     """Compare the account's books with its newest snapshot, once they are of one moment; called last in a commit.
 
-    What was found, changed or ended is in the commit's rows and words. The first comparison of a lane, and of a new
-    journal, lets the orders go that it held.
+    What was found, changed or ended is in the commit's rows and words.
     """
     known = draft.memory.comparing
     newest = known.snapshot
@@ -64,10 +63,6 @@ def reconcile(draft: Draft) -> None:
         draft.memory,
         comparing=Comparing(newest, newest.at, newest.state.epoch, newest.report_seq, theirs, found),
     )
-    if not draft.terminal.reconciled:
-        draft.terminal = replace(draft.terminal, reconciled=draft.terminal.epoch == newest.state.epoch)
-        held = (row.order_id for row in draft.orders_of(None) if row.standing == "held")
-        sweep(draft, Sweep(tuple(held)))
 
 
 def settle_break(draft: Draft, break_id: str, reason: str, by: str) -> None:
@@ -101,10 +96,14 @@ def books_of(draft: Draft) -> Books:
 
 
 def _is_due(draft: Draft, known: Comparing, newest: SnapshotMessage) -> bool:
-    """Return whether a snapshot that was not compared yet shows the very moment that the rows are of."""
+    """Return whether a snapshot that was not compared yet shows the very moment that the rows are of, and a recent one.
+
+    An old one, redelivered to a new owner, may be of the same report and say nothing of now.
+    """
     row = draft.account_row()
     return (
-        (known.at is None or newest.at > known.at)
+        draft.now - newest.at <= RECENT
+        and (known.at is None or newest.at > known.at)
         and newest.state.connection in READABLE
         and newest.report_seq is not None
         and (newest.state.epoch, newest.report_seq) == (row.epoch, row.watermark)

@@ -434,6 +434,33 @@ async def test_an_account_opens_nothing_before_its_books_were_compared_once() ->
     assert house.world.terminals.submits[-1].order_id == other
 
 
+async def test_a_snapshot_of_long_ago_is_no_comparison_though_nothing_was_reported_since() -> None:
+    house = await House(reconcile_first=True).start()
+    await house.reports((None, facts.OutcomeUnknown(attempt=1, why="x")))
+    await house.shows()
+    old = house.world.acked[-1]
+    await house.world.restart()
+    house.world.later(60)
+    order_id = await house.world.signal()
+    await house.world.give(old, topics.ACCOUNT_SNAPSHOTS, "snapshot")
+    await house.world.settled()
+    assert house.world.order_row(order_id).standing == "held"
+    await house.shows()
+    assert house.world.order_row(order_id).standing == "unanswered"
+
+
+async def test_more_held_orders_than_one_commit_holds_are_let_go_all_the_same() -> None:
+    house = await House(reconcile_first=True).start()
+    held = []
+    for number in range(20):
+        held.append(await house.world.signal(f"s-{number}", metadata={"note": "x" * 30_000}))
+        house.world.later(0.5)
+    await house.reports((None, facts.OutcomeUnknown(attempt=1, why="x")))
+    await house.shows()
+    assert house.world.failures == []
+    assert [request.order_id for request in house.world.terminals.submits] == held
+
+
 async def test_after_a_restart_and_with_a_new_journal_it_is_compared_first_again() -> None:
     house = await House(reconcile_first=True).start()
     await house.reports((None, facts.OutcomeUnknown(attempt=1, why="x")))
