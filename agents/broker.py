@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
-from streamapp.desk.effects import AckReports, Effect, Protect, Submit, Terminals
+from streamapp.desk.effects import AckReports, Asker, Effect, Operate, Submit, Terminals
 from streamapp.desk.inputs import Internal, OperationAnswered, SubmitAnswered, SubmitUnanswered, Sweep
 from streamapp.desk.state import TerminalStatus
 from streamapp.domain.identifiers import partition_of
@@ -46,8 +46,8 @@ each way, and thousands of them may be on their way."""
 ACK_PAUSE_S = 1.0
 """Between two acks to one terminal, each of which is a commit of its journal: the newest says all, and what a terminal
 keeps for a second longer costs it nothing."""
-PROTECT_DEADLINE_S = 6.0
-"""For a position's levels: a terminal says within five seconds that it does not know yet."""
+OPERATION_DEADLINE_S = 6.0
+"""For an operation: a terminal says within five seconds that it does not know yet."""
 ASK_DEADLINE_S = 2.0
 """For an ack or a replay: a healthy terminal answers within a few milliseconds."""
 
@@ -61,7 +61,7 @@ class DeskInputs(Protocol):
         """Let something happen at an account; forgotten if the account is another worker's."""
 
     def is_pursuing(self, account: str) -> bool:
-        """Return whether an exit of the account is not done."""
+        """Return whether an exit or a command of the account is not done."""
 
     def reported(self, account: str) -> tuple[str, int] | None:
         """Return the epoch and number up to which an account's reports are durable; None: another worker's account."""
@@ -92,7 +92,7 @@ class Link:
 class _Dealings:
     submits: deque[SubmitRequest] = field(default_factory=deque)
     submitting: set[asyncio.Task[None]] = field(default_factory=set)
-    protecting: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    operating: dict[Asker, asyncio.Task[None]] = field(default_factory=dict)
     on_the_way: set[str] = field(default_factory=set)
     ack: AckReports | None = None
     acked_s: float | None = None
@@ -109,7 +109,7 @@ class _Dealings:
         """What is on its way to the terminal."""
         return [
             *self.submitting,
-            *self.protecting.values(),
+            *self.operating.values(),
             *(task for task in (self.acking, self.replaying) if task is not None),
         ]
 
@@ -183,8 +183,8 @@ class Broker:
         match effect:
             case AckReports():
                 self._ack(effect)
-            case Protect():
-                self._protect(effect)
+            case Operate():
+                self._operate(effect)
             case Submit():
                 self._submit_in_turn(effect)
 
@@ -254,23 +254,21 @@ class Broker:
             self._note_answer(request.account, reply.epoch, reply.clock, asked_at)
         return reply
 
-    # --- levels of positions
+    # --- operations on what is there
 
-    def _protect(self, effect: Protect) -> None:
+    def _operate(self, effect: Operate) -> None:
         request = effect.request
         known = self._account(request.account)
-        if request.request_id in known.protecting or not self.link(request.account).ready:
+        if effect.asker in known.operating or not self.link(request.account).ready:
             return  # asked for again by the timer
-        task = known.protecting[request.request_id] = self._spawn(self._ask_protection(effect))
-        task.add_done_callback(lambda _: known.protecting.pop(request.request_id, None))
+        task = known.operating[effect.asker] = self._spawn(self._ask_operation(effect))
+        task.add_done_callback(lambda _: known.operating.pop(effect.asker, None))
 
-    async def _ask_protection(self, effect: Protect) -> None:
+    async def _ask_operation(self, effect: Operate) -> None:
         assert self._terminals is not None
-        request = effect.request
-        reply = await self._terminals.protect(request, timeout_s=PROTECT_DEADLINE_S)
-        if reply is not None and reply.outcome != "unknown":
-            answer = OperationAnswered(effect.signal_id, request.position_id, reply.outcome, reply.message)
-            self.desk.put(request.account, answer)
+        answer = await self._terminals.operate(effect.request, timeout_s=OPERATION_DEADLINE_S)
+        if answer is not None and answer.outcome != "unknown":
+            self.desk.put(effect.request.account, OperationAnswered(effect.asker, *answer))
 
     # --- reports: acknowledged to the terminal, asked for where they are missing
 

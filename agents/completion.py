@@ -27,6 +27,7 @@ from agents.outbox import Outbox
 from streamapp import subjects, topics
 from streamapp.clock import Clock
 from streamapp.desk.inputs import COMPLETED, Incoming, shown_symbol
+from streamapp.desk.notices import command_refusal
 from streamapp.domain.identifiers import error_id_for, partition_of
 from streamapp.domain.sizing import ONE
 from streamapp.domain.vocabulary import decimal_text, time_text
@@ -34,6 +35,7 @@ from streamapp.errors import Transient, Unusable
 from streamapp.kafka.producer import Producer, Record, dead_letter_record
 from streamapp.kafka.window import Unfinished, take_all
 from streamapp.messages.answer import AnswerMessage, CopyMessage
+from streamapp.messages.command import request_id_of
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DETAIL, REASON
 from streamapp.messages.decision import undecided
@@ -148,7 +150,9 @@ class Completion:
             message = self._read(incoming)
         except Unusable as error:
             await self._bury(incoming, error.reason, error.detail)
-            if not self._is_order(incoming):
+            if incoming.text(topics.FAMILY) == "command":
+                await self._answer_command(incoming, error)
+            elif not self._is_order(incoming):
                 await self._answer(incoming, error)
             return
         known = self._bound(message.key, incoming.partition)
@@ -325,6 +329,16 @@ class Completion:
         signal_id = self._readable_id(incoming)
         publications = self._refusal(incoming, signal_id, incoming.approved_symbol or "", error, incoming.at)
         await self._outbox.say_aside(incoming.partition, publications, incoming.at)
+
+    async def _answer_command(self, incoming: Incoming, error: Unusable) -> None:
+        """Tell whoever gave a command that nobody can use, if it has a request_id to answer on."""
+        try:
+            request_id = request_id_of(json_object(incoming.payload))
+        except Unusable:
+            request_id = None
+        if request_id is not None:
+            publication = command_refusal(incoming, error, request_id, self._settings.deployment)
+            await self._outbox.say_aside(incoming.partition, [publication], incoming.at)
 
     def _readable_id(self, incoming: Incoming) -> str | None:
         try:

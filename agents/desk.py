@@ -32,6 +32,7 @@ from streamapp.desk.inputs import (
     Incoming,
     Input,
     Internal,
+    NewCommand,
     NewSignal,
     Sweep,
     kind_of,
@@ -202,12 +203,20 @@ class Desk:
             return [Broken(incoming, traceback.format_exc(limit=-8))]
 
     def _account_of(self, new: Input, incoming: Incoming) -> str:
-        """Return whose lane it enters: a foreign connector's report without an account enters its order's."""
-        if isinstance(new, ForeignReport) and new.message.account is None:
+        """Return whose lane it enters: what names an order alone enters its order's."""
+        order_id = None
+        match new:
+            case ForeignReport(message=message) if message.account is None:
+                order_id = message.order_id
+            case NewCommand(request=request) if request.account is None:
+                order_id = request.order_id
+        if order_id is not None:
             with contextlib.suppress(Transient):  # reassigned: whoever owns it now is given it again
-                row = self._rows.read(order_key(new.message.order_id), OrderRow, incoming.partition)
+                row = self._rows.read(order_key(order_id), OrderRow, incoming.partition)
                 if row is not None:
                     return row.account
+            if isinstance(new, NewCommand):
+                return ""  # no account's: it is refused
         return (incoming.key or b"").decode("utf-8", "replace")
 
     def _ask_approval(self, account: str, item: Item, new: NewSignal) -> None:
@@ -289,7 +298,7 @@ class Desk:
             rows,
             self._status(account, memory),
             memory,
-            self.index.halted(account),
+            self.index.halting(account),
             _Open(account, self.index, self._positions),
         )
 
@@ -399,7 +408,7 @@ class Desk:
         return ("", 0) if row is None else (row.epoch, row.watermark)
 
     def is_pursuing(self, account: str) -> bool:
-        """Return whether an exit of the account is not done."""
+        """Return whether an exit or a command of the account is not done."""
         return account in self._pursuing
 
     def states(self) -> dict[str, AccountMessage]:
@@ -433,7 +442,7 @@ class Desk:
                 self.index.put(row, partition)
             case PositionRow():
                 self._positions.put(row, partition)
-            case AccountRow(goals=()):
+            case AccountRow(goals=(), commands=()):
                 self._pursuing.discard(row.account)
             case AccountRow():
                 self._pursuing.add(row.account)

@@ -9,6 +9,7 @@ import typer
 
 from streamapp.commands import (
     account,
+    command,
     conformance,
     demo,
     init,
@@ -18,6 +19,7 @@ from streamapp.commands import (
     stack,
     status,
     terminals,
+    token,
     verify,
 )
 from streamapp.errors import StreamappError
@@ -31,7 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for commands in (init, stack, demo, signals, orders, report, verify, account, status, terminals, conformance):
+_PARTS = (init, stack, demo, signals, orders, command, report, verify, account, token, status, terminals, conformance)
+for commands in _PARTS:
     commands.register(app)
 
 

@@ -225,7 +225,13 @@ class WebSettings(Section):
 
     bind: str = Field(
         "127.0.0.1",
-        description="Address to listen on. The views have no login: put a proxy in front before you change this.",
+        description="Address to listen on. Without tokens_file the views have no login: set it, or put a proxy in "
+        "front, before you change this.",
+    )
+    tokens_file: Path | None = Field(
+        None,
+        description="File with the hashed tokens of the trading worker's web API, made by `streamapp token add`. Not "
+        "set: no commands over HTTP, and whoever reaches the views may read them (docs/control.md).",
     )
 
 

@@ -13,6 +13,7 @@ ORDERS_SUBMITTED = "orders.submitted"
 BROKER_FILL = "broker.fill"
 BROKER_ERROR = "broker.error"
 COMMANDS = "commands"
+COMMAND_RESULTS = "command_results"
 REPORT = "mt5.report"
 BROKER_LOG = "mt5.log"
 SNAPSHOT = "mt5.snapshot"
@@ -63,7 +64,7 @@ EXECUTION_OUT = StreamSpec(
         "signals.refused.>",
         "signals.answered.>",
         "reconciliation.>",
-        "command_results.>",
+        f"{COMMAND_RESULTS}.>",
     ),
     max_age_s=7 * 86400,
     max_bytes=_GIB,
@@ -155,7 +156,7 @@ def command_name(subject: str) -> str:
 
 def command_result(request_id: str) -> str:
     """Return the subject of what becomes of a command."""
-    return f"command_results.{token(request_id)}"
+    return f"{COMMAND_RESULTS}.{token(request_id)}"
 
 
 def reconciliation_break(account: str) -> str:

@@ -6,6 +6,7 @@ The app is built here at import and connected to nothing; everything happens whe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +33,11 @@ from streamapp.kafka.layout import refuse_earlier_layout
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
+from streamapp.nats.commands import NatsCommands
 from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings, load_settings
+from streamapp.tokens import Tokens
+from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.registration import register
 from streamapp.wiring.applications import app_of
@@ -107,13 +111,15 @@ def build(settings: Settings) -> Trading:
         signals=reader,
         orders=reader,
     )
+    tokens_file = settings.web.tokens_file
+    access = Access(None if tokens_file is None else Tokens(tokens_file), time.monotonic)
     readiness = Readiness(
         app,
         settings,
         desk=desk,
         messaging=messaging,
         broker=broker,
-        troubles=lambda: (*outbox.troubles, *publisher.troubles),
+        troubles=lambda: (*outbox.troubles, *publisher.troubles, *access.troubles),
     )
     app.waits = lambda: bool(outbox.troubles) or not desk.ready.is_set()
     _register_agents(app, settings, desk, completion)
@@ -133,7 +139,10 @@ def build(settings: Settings) -> Trading:
         breaks=breaks,
         reader=reader,
         health=readiness.health,
+        ready=readiness.ready,
         metrics=metrics.text,
+        commands=NatsCommands(lambda: messaging.client, settings.nats.publish_timeout_s),
+        access=access,
     )
     return Trading(app, settings, store, desk, outbox, broker, publisher, readiness, metrics)
 
@@ -154,7 +163,8 @@ def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
 def _register_agents(app: StreamApp, settings: Settings, desk: Desk, completion: Completion) -> None:
     """Register the agents of the settings' role."""
     inputs = [topics.SIGNALS_APPROVED if settings.role != "connector" else topics.ORDERS_SUBMITTED]
-    inputs += [topics.BROKER_REPORTS, *([topics.ACCOUNT_SNAPSHOTS] if settings.is_executor else [])]
+    of_terminals = [topics.ACCOUNT_SNAPSHOTS, topics.ORDER_COMMANDS] if settings.is_executor else []
+    inputs += [topics.BROKER_REPORTS, *of_terminals]
     for topic in inputs:
         _register(app, topic, desk.run)
     _register(app, topics.INCOMPLETE, completion.run)

@@ -19,6 +19,7 @@ from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.rows import MODELS
 from streamapp.clock import utc_now
 from streamapp.errors import Transient
+from streamapp.health import LIVE, READY
 from streamapp.kafka.application import StreamApp
 from streamapp.metrics import SinkMetrics
 from streamapp.settings import Settings, load_settings
@@ -56,7 +57,7 @@ def build(settings: Settings) -> StreamApp:
 
 
 def _register_views(app: StreamApp, warehouse: Warehouse, schema: _Schema, metrics: SinkMetrics) -> None:
-    """Add ``/health``, which is 503 with the reasons while there are any, and ``/metrics``."""
+    """Add ``/health`` and ``/readyz``, which are 503 with the reasons while there are any, and the others."""
 
     @app.page("/health")
     async def health(view: Any, _request: Any) -> Any:
@@ -66,6 +67,12 @@ def _register_views(app: StreamApp, warehouse: Warehouse, schema: _Schema, metri
             known.append("partitions are being assigned")
         status = "starting" if starting else "waiting" if known else "ok"
         return view.json({"status": status, "reasons": known}, status=503 if known else 200)
+
+    app.page(READY)(health)
+
+    @app.page(LIVE)
+    async def alive(view: Any, _request: Any) -> Any:
+        return view.json({"status": "ok"})
 
     @app.page("/metrics")
     async def numbers(view: Any, _request: Any) -> Any:

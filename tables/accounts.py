@@ -12,6 +12,7 @@ from typing import Self
 
 from pydantic import Field
 
+from streamapp.domain.trading import TRADING, TradingState
 from streamapp.domain.vocabulary import UtcTime
 from streamapp.messages.account import AccountMessage
 from tables.row import Row
@@ -24,10 +25,11 @@ class AccountRow(Row):
     """An account.
 
     ``number`` is that of its last commit. Every report of ``epoch`` up to ``watermark`` is in the rows; ``earlier``
-    journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``halted``:
-    why a rule of ours stopped it; it opens nothing until a person lifts that. ``goals`` are the signal_ids of its exits
-    that are not done (``tables/signals.py`` has them). ``breaks`` are the places where its books and the broker's
-    differ (``tables/breaks.py``).
+    journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``goals``
+    are the signal_ids of its exits that are not done (``tables/signals.py`` has them), ``commands`` the request_ids of
+    its commands that are not over (``tables/commands.py``). ``lifted``: what orders showed, by order_id, that a person
+    has resumed the account after: more of it halts the account again. ``breaks`` are the places where its books and
+    the broker's differ (``tables/breaks.py``).
     """
 
     account: str
@@ -37,8 +39,10 @@ class AccountRow(Row):
     earlier: tuple[str, ...] = ()
     state: AccountMessage | None = None
     state_at: UtcTime | None = None
-    halted: str | None = None
+    trading: TradingState = TRADING
+    lifted: dict[str, str] = Field(default_factory=dict)
     goals: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     breaks: tuple[str, ...] = ()
 
     def encode(self) -> bytes:

@@ -14,7 +14,7 @@ from streamapp.domain.anomalies import HALTING, Anomaly, anomalies_of
 from streamapp.domain.facts import Fact
 from streamapp.domain.orders import OrderState
 from streamapp.domain.status import status_of
-from streamapp.domain.vocabulary import FINAL_STATUSES, Status
+from streamapp.domain.vocabulary import FINAL_STATUSES, Status, decimal_text
 from tables.row import Row
 
 ORDER = b"o/"
@@ -69,6 +69,14 @@ class OrderRow(Row):
         return HALTING & self.anomalies
 
     @property
+    def halt_cause(self) -> str | None:
+        """Why the account must not open orders, with how much the broker shows of it; None if it may."""
+        if not self.halting:
+            return None
+        lots, tickets = decimal_text(self.state.filled), len(self.state.tickets)
+        return f"{min(self.halting)} on order {self.order_id}: {lots} lots executed, {tickets} tickets"
+
+    @property
     def executor(self) -> str | None:
         """Who is meant to execute it, None before OrderCreated."""
         return None if self.state.created is None else self.state.created.executor
@@ -116,14 +124,14 @@ class OrderIndex:
 
     def __init__(self) -> None:
         self._open: dict[str, OpenOrder] = {}
-        self._halting: dict[str, dict[str, tuple[Anomaly, int]]] = {}
+        self._halting: dict[str, dict[str, tuple[str, int]]] = {}
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._recorded: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._answered: dict[str, str] = {}
         self._of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
     def of(self, account: str, symbol: str | None) -> frozenset[str]:
-        """Return the ids of an account's orders of a symbol (None: of all) that are not over."""
+        """Return the ids of an account's orders of a symbol, or of all, that are not over."""
         if symbol is None:
             return frozenset().union(*(ids for (owner, _), ids in self._of.items() if owner == account))
         return frozenset(self._of.get((account, symbol), ()))
@@ -144,11 +152,9 @@ class OrderIndex:
         waiting = (self._open[order_id] for ids in self._waiting.values() for order_id in ids)
         return Counter((order.account, order.standing) for order in waiting)
 
-    def halted(self, account: str) -> str | None:
-        """Return why ``account`` must not open orders (more was executed than was asked for), None if it may."""
-        for order_id, (anomaly, _) in self._halting.get(account, {}).items():
-            return f"{anomaly} on order {order_id}"
-        return None
+    def halting(self, account: str) -> dict[str, str]:
+        """Return why ``account`` must not open orders, by the order that shows it: more was executed than asked for."""
+        return {order_id: cause for order_id, (cause, _) in self._halting.get(account, {}).items()}
 
     def accounts(self) -> set[str]:
         """Return the accounts with an order that waits for a terminal."""
@@ -201,8 +207,8 @@ class OrderIndex:
                 self._recorded[account, row.journal_epoch].add(order_id)
         if row.standing != "unanswered":
             self._answered.pop(order_id, None)
-        if halting := row.halting:
-            self._halting.setdefault(account, {})[order_id] = (min(halting), partition)
+        if cause := row.halt_cause:
+            self._halting.setdefault(account, {})[order_id] = (cause, partition)
         else:
             self._halting.get(account, {}).pop(order_id, None)
 

@@ -161,7 +161,7 @@ class PositionIndex:
         self._open: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
 
     def open(self, account: str, symbol: str | None) -> frozenset[int]:
-        """Return the ids of an account's open positions of a symbol; None: of all."""
+        """Return the ids of an account's open positions of a symbol, or of all."""
         if symbol is None:
             return frozenset().union(*(ids for (owner, _), ids in self._open.items() if owner == account))
         return frozenset(self._open.get((account, symbol), ()))

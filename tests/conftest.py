@@ -51,6 +51,15 @@ def nats_url(server_folder: Path) -> Iterator[str]:
         yield spec.address
 
 
+@pytest.fixture(scope="module")
+def nats_of_this_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """nats://host:port of a JetStream server of one module, whose streams have names that others may use."""
+    folder = tmp_path_factory.mktemp("nats")
+    spec = nats.prepare(folder / "nats", free_port(), free_port())
+    with running(spec, folder):
+        yield spec.address
+
+
 @pytest.fixture(scope="session")
 def clickhouse_url(server_folder: Path) -> Iterator[str]:
     """http://host:port of a ClickHouse engine of this test run; create a database of your own."""
@@ -62,7 +71,10 @@ def clickhouse_url(server_folder: Path) -> Iterator[str]:
 # A test needs a Kafka, NATS, ClickHouse or MetaTrader 5 if it uses one of these fixtures, is a contract's test of one
 # of these implementations, or stands in a module that imports one of these names.
 _SERVERS = frozenset(
-    {"kafka_bootstrap", "nats_url", "clickhouse_url", "kafka_of_this_module", "servers", "market", "start_market"}
+    {
+        *("kafka_bootstrap", "nats_url", "clickhouse_url", "kafka_of_this_module", "nats_of_this_module"),
+        *("servers", "market", "start_market"),
+    }
 )
 _REAL = frozenset({"kafka", "nats", "clickhouse"})
 _STARTERS = ("OwnStack", "RunningProcess", "running_kafka", "own_nats", "start_market", "running_market", "desks")

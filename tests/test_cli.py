@@ -25,8 +25,8 @@ def streamapp(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 def test_every_command_says_what_it_does() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    sending = ("signal", "watch", "orders", "order", "report")
-    for command in ("up", "down", "demo", "status", *sending, "verify", "audit", "account", "check"):
+    sending = ("signal", "watch", "orders", "order", "command", "report")
+    for command in ("up", "down", "demo", "status", *sending, "verify", "audit", "account", "token", "check"):
         assert f"│ {command} " in shown
 
 

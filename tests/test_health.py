@@ -49,6 +49,13 @@ async def test_health_is_200_or_503_with_the_reasons(port: int) -> None:
     assert (status, json.loads(body)["reasons"]) == (503, ["no"])
 
 
+async def test_a_process_is_alive_whatever_it_is_ready_for(port: int) -> None:
+    Process.well = False
+    assert [(await get(port, path))[0] for path in ("/livez", "/readyz")] == [200, 503]
+    Process.well = True
+    assert (await get(port, "/readyz"))[0] == 200
+
+
 async def test_metrics_are_text(port: int) -> None:
     assert await get(port, "/metrics") == (200, b"figure 1\n")
 

@@ -9,17 +9,21 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from nats.js.api import DiscardPolicy
 
 from streamapp import topics
+from streamapp.clock import utc_now
 from streamapp.domain.facts import BrokerAccepted
 from streamapp.domain.identifiers import order_id_for
 from streamapp.local import nats
 from streamapp.local.ports import free_port
 from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.command import CommandRequest
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.settings import Role
+from streamapp.tokens import TokensFile
 from tests.kit.stacks import running, running_kafka
 from tests.kit.trading_house import SIGNAL, TradingHouse, trading_house
 from tests.kit.waiting import eventually
@@ -321,3 +325,30 @@ async def test_a_lost_journal_is_asked_about_what_it_held_under_the_old_epoch(ho
     await all_recorded(house, {order_id: "acc-3"})
     assert terminal.rows[order_id].state == "doubt"
     assert [epoch for name, epoch in terminal.epochs if name == order_id] == ["e1", "e1"]
+
+
+async def test_a_command_over_http_is_in_its_stream_and_a_broken_tokens_file_in_the_health(
+    house: TradingHouse, tmp_path: Path
+) -> None:
+    file = TokensFile(tmp_path / "tokens")
+    headers = {"Authorization": f"Bearer {file.add('anna', 'trade', utc_now())}"}
+    for terminal in house.terminals.values():
+        await terminal.start()
+    await house.started(STREAMAPP_WEB__TOKENS_FILE=str(file.path))
+    halt = {"account": "acc-1", "request_id": "r-1"}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{house.web}/commands/account.halt", json=halt) as answer:
+            assert answer.status == 401
+        async with session.post(f"{house.web}/commands/account.halt", json=halt, headers=headers) as answer:
+            assert answer.status == 202
+            stored = await answer.json()
+        message = await house.client.jetstream().get_msg("EXECUTION_IN", stored["stream_seq"])
+        assert message.subject == "commands.account.halt.acc-1"
+        assert CommandRequest.decode(message.data or b"").issued_by == "anna"
+        async with session.get(f"{house.web}/router/", headers={"Authorization": "Bearer wrong"}) as answer:
+            assert answer.status == 401  # Faust's own pages as well
+        with file.path.open("a") as lines:
+            lines.write("nonsense\n")
+        assert await house.complains("line 3: expected NAME ROLE")
+        async with session.post(f"{house.web}/commands/account.halt", json=halt, headers=headers) as answer:
+            assert answer.status == 503

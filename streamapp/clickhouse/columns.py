@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from streamapp.domain.vocabulary import in_utc
 from streamapp.errors import Unusable
 
-JSON_COLUMNS = frozenset({"body", "request", "response", "last_error"})
+JSON_COLUMNS = frozenset({"body", "request", "response", "last_error", "values", "order_ids"})
 """Of no fixed shape."""
 _PLACES = Decimal("1E-10")  # Decimal(38, 10); the driver would cut what is behind it, and not round
 _LARGEST = Decimal(10) ** 28
@@ -132,9 +132,11 @@ def _column(path: tuple[str, ...], field: FieldInfo) -> Column:
         convert = partial(_word, frozenset(words))
     else:
         convert = next(_CONVERSIONS[part] for part in parts if part in _CONVERSIONS)
-    default = _ABSENT if field.is_required() else field.get_default()
+    default = _ABSENT if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
     if isinstance(default, Decimal):
         default = convert(str(default))
+    elif isinstance(default, dict | tuple):
+        default = convert(default)
     return Column(name, path, NoneType in parts or Any in parts, convert, default)
 
 

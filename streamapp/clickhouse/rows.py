@@ -15,6 +15,7 @@ from streamapp.clickhouse.columns import columns_of, json_text, values_of
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage, AccountOperationMessage
 from streamapp.messages.breaks import BreakMessage
+from streamapp.messages.command import CommandResultMessage
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.fact import FactMessage
@@ -82,6 +83,7 @@ MODELS: dict[str, type[Message]] = {
     "account_history": AccountHistoryMessage,
     "position_history": PositionHistoryMessage,
     "breaks": BreakMessage,
+    "commands": CommandResultMessage,
     "signals": DecisionMessage,
     "facts": FactMessage,
     "broker_log": BrokerLogEntry,
@@ -96,6 +98,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "account_history/1": ("account_history",),
     "position_history/1": ("position_history",),
     "break/1": ("breaks",),
+    "command_result/1": ("commands",),
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts
     "accepted/1": (),  # and of these in signals
@@ -106,7 +109,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
 _SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
 _PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")
 # A connector keeps no orders: they are the execution service's, and so are positions, accounts, decisions and facts.
-_CONNECTOR_TABLES = frozenset({"executions", "broker_log"})
+_CONNECTOR_TABLES = frozenset({"executions", "broker_log", "commands"})
 
 
 class _Part(NamedTuple):

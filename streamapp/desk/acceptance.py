@@ -82,7 +82,7 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
         draft.policy.rules,
         stream_time=new.incoming.at,
         now=draft.now,
-        halted=draft.halted or draft.halting,
+        halted=draft.halted,
         weight=new.weight,
     )
     if verdict.decision != "accepted":

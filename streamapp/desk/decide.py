@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from streamapp import topics
 from streamapp.desk.acceptance import answer_copy, decide_signal
+from streamapp.desk.commands import pursue_commands, take_command, take_command_answer
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
@@ -17,6 +18,7 @@ from streamapp.desk.inputs import (
     Broken,
     ForeignReport,
     Input,
+    NewCommand,
     NewSignal,
     OperationAnswered,
     Snapshot,
@@ -43,11 +45,11 @@ from streamapp.desk.state import (
     TerminalStatus,
 )
 from streamapp.desk.submission import sweep, take_answer
+from streamapp.desk.trading import set_trading
 from streamapp.domain.facts import Fact
 from streamapp.domain.signals import Verdict
 from streamapp.errors import Unusable
 from streamapp.messages.commit import Publication
-from tables.accounts import AccountRow, account_key
 from tables.row import Row
 
 
@@ -64,7 +66,7 @@ class State:
         rows: The durable rows of its partition.
         terminal: What is known of its terminal.
         memory: What its lane remembers.
-        halted: Why the account must not open orders, by the orders' facts or by a person; None if it may.
+        halting: Why the account must not open orders, by the order whose facts show it.
         open: What is open at the account.
     """
 
@@ -73,7 +75,7 @@ class State:
     rows: Rows
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
-    halted: str | None = None
+    halting: Mapping[str, str] = field(default_factory=dict)
     open: Open = NOTHING_OPEN
 
 
@@ -103,7 +105,6 @@ class Decided:
 
 def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
     """Return what ``inputs``, in their order, make of ``state`` at ``now``."""
-    row = state.rows(account_key(state.account), AccountRow)
     draft = Draft(
         state.account,
         now,
@@ -111,12 +112,13 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         state.rows,
         terminal=state.terminal,
         memory=state.memory,
-        halted=state.halted or (None if row is None else row.halted),
+        halting=state.halting,
         open=state.open,
     )
     for each in inputs:
         _take(draft, each)
         pursue(draft, asks_again=isinstance(each, Sweep))
+        pursue_commands(draft, asks_again=isinstance(each, Sweep))
         note_deals(draft)
     finish_reports(draft)
     finish_snapshot(draft)
@@ -145,7 +147,7 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
             # What can't be understood is kept as a dead letter; the watermark must pass it, or nothing else could.
             count_seen(draft, each)
     finish_reports(draft)
-    draft.put_account(draft.account_row().model_copy(update={"halted": f"internal: {_last_line(reason)}"}))
+    set_trading(draft, "halted", f"internal: {_last_line(reason)}", by="streamapp")
     draft.alarm("internal", f"account {state.account} opens nothing any more: {reason}")
     return _decided(draft)
 
@@ -183,6 +185,10 @@ def _take(draft: Draft, new: Input) -> None:
                 sweep(draft, new)
             case SubmitAnswered() | SubmitUnanswered():
                 take_answer(draft, new)
+            case NewCommand():
+                take_command(draft, new)
+            case OperationAnswered() if new.asker.kind == "command":
+                take_command_answer(draft, new)
             case OperationAnswered():
                 take_operation(draft, new)
             case Spoiled():
@@ -190,5 +196,5 @@ def _take(draft: Draft, new: Input) -> None:
             case Broken():
                 raise BrokenRuleError(new.trace)
     except Unusable as error:
-        assert isinstance(new, ForeignReport)
+        assert isinstance(new, ForeignReport | NewCommand)
         notify_sender(draft, new.incoming, error)

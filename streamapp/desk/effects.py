@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from streamapp.messages.operation import OperationReply, ProtectRequest
+from streamapp.messages.operation import OperationRequest, Outcome, ResumeRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -38,14 +38,33 @@ class AckReports:
 
 
 @dataclass(frozen=True, slots=True)
-class Protect:
-    """Ask a terminal for the levels of a position; it answers the second time as it did the first."""
+class Asker:
+    """Who asked a terminal for an operation, and is told what it answered: ``id`` of a signal, or of a command.
 
-    signal_id: str
-    request: ProtectRequest
+    ``target`` is what it is about, by the asker's own name: an order_id, a position_id.
+    """
+
+    kind: Literal["signal", "command"]
+    id: str
+    target: str
 
 
-Effect = Submit | AckReports | Protect
+@dataclass(frozen=True, slots=True)
+class Operate:
+    """Ask a terminal to cancel, modify, protect, or open again; it answers the second time as it did the first."""
+
+    asker: Asker
+    request: OperationRequest | ResumeRequest
+
+
+Effect = Submit | AckReports | Operate
+
+
+class OperationAnswer(NamedTuple):
+    """What a terminal answered to an operation."""
+
+    outcome: Outcome
+    message: str
 
 
 class Terminals(Protocol):
@@ -62,8 +81,8 @@ class Terminals(Protocol):
         """Hand an order over. Requests of one account arrive in the order in which the calls were made."""
         ...
 
-    async def protect(self, request: ProtectRequest, *, timeout_s: float) -> OperationReply | None:
-        """Ask for a position's levels; the answer may be asked for again until it is final."""
+    async def operate(self, request: OperationRequest | ResumeRequest, *, timeout_s: float) -> OperationAnswer | None:
+        """Ask for an operation; it may be asked for again until the answer is final."""
         ...
 
     async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:

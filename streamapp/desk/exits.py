@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from streamapp.desk.acceptance import answer
-from streamapp.desk.effects import Protect
+from streamapp.desk.effects import Asker, Operate
 from streamapp.desk.inputs import TRACE, Incoming, NewSignal, OperationAnswered
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import create_order
@@ -66,10 +66,7 @@ def close_in_parts(draft: Draft, order_id: str) -> None:
     volume, largest = created.parameters.volume, refused.largest
     if created.intent == "open" or volume > largest * MOST_PARTS:
         return
-    parts = {
-        draft.order_id(f"{order_id}\x00part\x00{number}"): part
-        for number, part in enumerate(in_parts(volume, largest), start=1)
-    }
+    parts = {_part_id(draft, order_id, number): part for number, part in enumerate(in_parts(volume, largest), start=1)}
     if draft.order(next(iter(parts))) is not None:
         return
     for part_id, part in parts.items():
@@ -80,14 +77,36 @@ def close_in_parts(draft: Draft, order_id: str) -> None:
         create_order(draft, part_id, body, cause=f"order:{order_id}", trace=None)
 
 
+def parts_made(draft: Draft, order_id: str) -> list[OrderRow]:
+    """Return the parts that an order was made into because the symbol takes less in one; none if it was not."""
+    rows, number = list[OrderRow](), 1
+    while (row := draft.order(_part_id(draft, order_id, number))) is not None:
+        rows.append(row)
+        number += 1
+    return rows
+
+
+def _part_id(draft: Draft, order_id: str, number: int) -> str:
+    return draft.order_id(f"{order_id}\x00part\x00{number}")
+
+
+def lots_free_to_close(
+    row: PositionRow, orders: Iterable[OrderRow], strategies: Collection[str] | None = None
+) -> Decimal:
+    """Return the lots of a position that are ours, or these strategies' alone, and that none of ``orders`` closes."""
+    closers = list(orders)
+    own = EXACT.subtract(row.state.share_of(strategies), _closing(closers, row.position_id, strategies))
+    return min(own, EXACT.subtract(row.state.volume, _closing(closers, row.position_id, None)))
+
+
 def take_operation(draft: Draft, answer: OperationAnswered) -> None:
     """Note what the terminal answered for one position of an exit; nothing for one that is done."""
-    row = draft.signal(answer.signal_id)
-    if row is None or row.goal is None or row.goal.targets.get(answer.position_id, "") is not None:
+    signal_id, position_id = answer.asker.id, int(answer.asker.target)
+    row = draft.signal(signal_id)
+    if row is None or row.goal is None or row.goal.targets.get(position_id, "") is not None:
         return
-    said = "" if answer.outcome == "done" else f"{answer.outcome}: {answer.message}"
-    goal = row.goal.model_copy(update={"targets": {**row.goal.targets, answer.position_id: said}})
-    draft.put_signal(answer.signal_id, row.model_copy(update={"goal": goal}))
+    goal = row.goal.model_copy(update={"targets": {**row.goal.targets, position_id: answer.said}})
+    draft.put_signal(signal_id, row.model_copy(update={"goal": goal}))
 
 
 def _end(draft: Draft, signal_id: str, row: SignalRow, goal: Goal, verdict: Verdict) -> None:
@@ -206,7 +225,7 @@ class _Pursuit:
         side = closed[0].state.created.parameters.side if closed[0].state.created else "buy"
         volume = self.goal.parameters.volume or exact_sum(row.state.filled for row in closed)
         draft, wanted = self._draft, self._parameters(side, volume, opens=True)
-        guard, halted = broken_guard(wanted, draft.policy.rules.limits), draft.halted or draft.halting
+        guard, halted = broken_guard(wanted, draft.policy.rules.limits), draft.halted
         if guard is not None or halted is not None:
             reason = "halted" if halted is not None else "guard"
             return Verdict("refused", reason, f"closed, and not opened on the other side: {halted or guard}")
@@ -237,11 +256,11 @@ class _Pursuit:
         detail = "; ".join((f"levels set at position {', '.join(done)}", *failed))
         return Verdict("accepted", None, detail[:1000])
 
-    def _protect(self, position_id: int) -> Protect:
+    def _protect(self, position_id: int) -> Operate:
         draft, asked = self._draft, self.goal.parameters
         request_id = draft.order_id(f"{self._signal_id}\x00modify\x00{position_id}")
-        return Protect(
-            self._signal_id,
+        return Operate(
+            Asker("signal", self._signal_id, str(position_id)),
             ProtectRequest(
                 request_id=request_id,
                 account=draft.account,
@@ -271,7 +290,7 @@ class _Pursuit:
     def _holdings(self, *, all_lots: bool = False) -> list[Holding]:
         """Return what the exit may close now; with ``all_lots`` also what other orders are closing already."""
         asked, holdings = self.goal.parameters, list[Holding]()
-        closers = [] if all_lots else self._draft.orders_of(asked.symbol)
+        orders = [] if all_lots else self._draft.orders_of(asked.symbol)
         for row in self._positions():
             side = row.state.side
             if side is None or (asked.side is not None and OPPOSITE[side] != asked.side):
@@ -280,8 +299,7 @@ class _Pursuit:
             if not all_lots:
                 if self._was_denied(row.position_id):
                     continue
-                own = EXACT.subtract(lots, _closing(closers, row.position_id, self._strategies))
-                lots = min(own, EXACT.subtract(row.state.volume, _closing(closers, row.position_id, None)))
+                lots = lots_free_to_close(row, orders, self._strategies)
             if lots > 0:
                 holdings.append(Holding(row.position_id, side, lots))
         return holdings

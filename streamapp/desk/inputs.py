@@ -16,12 +16,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from streamapp import subjects, topics
+from streamapp.desk.effects import Asker
 from streamapp.desk.policy import Policy
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict, fingerprint_of
 from streamapp.domain.vocabulary import LARGEST_INTEGER, Lots
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
+from streamapp.messages.command import CommandName, CommandRequest, is_command, read_command
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.dialect import (
     connector_fields,
@@ -125,6 +127,15 @@ class NewSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class NewCommand:
+    """One message of a command that can be read; its account is its lane's where it names only an order."""
+
+    incoming: Incoming
+    name: CommandName
+    request: CommandRequest
+
+
+@dataclass(frozen=True, slots=True)
 class TerminalReport:
     """One report of a terminal. ``bad``: it is not of its model; it is a dead letter and counts as seen."""
 
@@ -189,12 +200,16 @@ class SubmitUnanswered:
 
 @dataclass(frozen=True, slots=True)
 class OperationAnswered:
-    """The terminal answered what an exit asked of a position. ``outcome`` is final: ``unknown`` is asked for again."""
+    """The terminal answered an operation. ``outcome`` is final: ``unknown`` is asked for again."""
 
-    signal_id: str
-    position_id: int
+    asker: Asker
     outcome: Outcome
     message: str = ""
+
+    @property
+    def said(self) -> str:
+        """What is remembered of it: empty where it is done."""
+        return "" if self.outcome == "done" else f"{self.outcome}: {self.message}"[:500]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +219,14 @@ class Sweep:
     order_ids: tuple[str, ...]
 
 
-RecordInput = NewSignal | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
+RecordInput = NewSignal | NewCommand | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
 Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep
 """What comes from within the worker; it is not durable and repeats by itself."""
 Input = RecordInput | Internal
 
 
 _KINDS: dict[type, str] = {
+    NewCommand: "command",
     TerminalReport: "report",
     ForeignReport: "foreign",
     Snapshot: "snapshot",
@@ -224,7 +240,7 @@ _KINDS: dict[type, str] = {
 
 
 def kind_of(new: Input) -> str:
-    """Return what an input is: signal, order, report, foreign, snapshot, spoiled, broken, answer or sweep."""
+    """Return what an input is: signal, order, command, report, foreign, snapshot, spoiled, broken, answer, sweep."""
     if isinstance(new, NewSignal):
         return "signal" if new.order_id is None else "order"
     return _KINDS[type(new)]
@@ -238,6 +254,8 @@ def parse(incoming: Incoming, policy: Policy) -> list[RecordInput]:
                 return [_signal(incoming, policy)]
             case topics.ORDERS_SUBMITTED:
                 return _order(incoming, policy)
+            case topics.ORDER_COMMANDS:
+                return [_command(incoming, policy)]
             case topics.ACCOUNT_SNAPSHOTS:
                 return [_snapshot(incoming)]
             case _:
@@ -396,6 +414,22 @@ def _require_subject(incoming: Incoming, symbol: str) -> None:
 
 def _fingerprint(signal: AnySignal | None, incoming: Incoming) -> str:
     return fingerprint_of(signal, "" if signal is not None else hashlib.sha256(incoming.payload).hexdigest())
+
+
+# --- commands
+
+
+def _command(incoming: Incoming, policy: Policy) -> NewCommand:
+    subject = incoming.text(topics.NATS_SUBJECT) or ""
+    name = subjects.command_name(subject)
+    request = read_command(name, json_object(incoming.payload))
+    assert is_command(name)
+    if request.account is not None:
+        require_place(incoming, request.account, policy.partitions)
+    # NATS permits to publish by subject: an account's command must not come on another one's.
+    if name.startswith("account.") and subject != subjects.command(name, request.account or ""):
+        raise Unusable("invalid", f"account: expected the one in the subject {subject:.100}, got {request.account!r}")
+    return NewCommand(incoming, name, request)
 
 
 # --- what brokers answer

@@ -7,6 +7,8 @@ from streamapp.desk.inputs import Incoming, read_order, shown_symbol
 from streamapp.desk.state import Draft, unusable
 from streamapp.domain.identifiers import error_id_for
 from streamapp.errors import Unusable
+from streamapp.messages.command import CommandResultMessage
+from streamapp.messages.commit import Publication
 from streamapp.messages.decision import AcceptedMessage, RefusedMessage, undecided
 from streamapp.messages.envelope import json_object
 from streamapp.messages.error import ErrorKind, ErrorMessage
@@ -21,6 +23,8 @@ def notify_sender(draft: Draft, incoming: Incoming, error: Unusable, *, final: b
     draft.bury(incoming.dead(error.reason, error.detail), incoming.key, incoming.partition)
     if incoming.topic == topics.SIGNALS_APPROVED:
         refuse_undecided(draft, incoming, error)
+    elif incoming.topic == topics.ORDER_COMMANDS:
+        _notify_commander(draft, incoming, error)
     elif incoming.topic == topics.ORDERS_SUBMITTED:
         _notify_execution(draft, incoming, error, final=final)
     elif incoming.text(topics.FAMILY) in {"fill", "error"}:
@@ -50,6 +54,28 @@ def answer_sender(draft: Draft, incoming: Incoming, answer: AcceptedMessage | Re
         word, subject = "refused", subjects.signal_refused(answer.symbol)
     parts = (word, subjects.token(answer.account), answer.signal_id or "", incoming.sequence)
     draft.publish(answer, subject=subject, id_parts=parts, trace=incoming.trace)
+
+
+def _notify_commander(draft: Draft, incoming: Incoming, error: Unusable) -> None:
+    if (request_id := incoming.text(topics.MESSAGE_OF)) is not None:
+        draft.publications.append(command_refusal(incoming, error, request_id, draft.policy.deployment))
+
+
+def command_refusal(incoming: Incoming, error: Unusable, request_id: str, deployment: str) -> Publication:
+    """Return the answer to a command that can't be read."""
+    result = CommandResultMessage(
+        account=incoming.text(topics.ACCOUNT),
+        request_id=request_id,
+        command=subjects.command_name(incoming.text(topics.NATS_SUBJECT) or "")[:128],
+        state="refused",
+        revision=1,
+        why=error.reason,
+        detail=error.detail,
+        stream_seq=incoming.sequence,
+        at=incoming.at,
+    )
+    name = subjects.message_id(deployment, "command", "", request_id, incoming.sequence)
+    return Publication(result.encode(), subjects.command_result(request_id), name, incoming.trace)
 
 
 def _order_error(

@@ -249,8 +249,10 @@ def _bad_news(state: OrderState, fact: Fact) -> tuple[ErrorKind | None, int, str
     match fact.body:
         case facts.BrokerRejected(attempt=attempt):
             return "rejected", attempt, ""
-        case facts.SubmitRefused(attempt=attempt, reason=reason):
-            return ("not_connected" if reason == "not_connected" else "invalid"), attempt, ""
+        case facts.SubmitRefused(attempt=attempt, reason="not_connected" | "cancelled" as reason):
+            return reason, attempt, ""
+        case facts.SubmitRefused(attempt=attempt):
+            return "invalid", attempt, ""
         case facts.ProvenAbsent(attempt=attempt):
             return "absent", attempt, ""
         case facts.OutcomeUnknown(attempt=attempt, why=why):

@@ -14,6 +14,7 @@ from streamapp.desk.exits import close_in_parts
 from streamapp.desk.inputs import Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
 from streamapp.desk.state import Draft
+from streamapp.desk.trading import as_traded
 from streamapp.domain.facts import AccountOperation, SubmitRefused, make_fact
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import time_text
@@ -74,20 +75,21 @@ def finish_snapshot(draft: Draft) -> None:
     if new is None or (known.state_at is not None and new.snapshot.at <= known.state_at):
         return
     snapshot = new.snapshot
-    is_same = known.state is not None and snapshot.state.model_copy(update={"at": known.state.at}) == known.state
-    draft.memory = replace(known, state=known.state if is_same else snapshot.state, state_at=snapshot.at)
+    state = as_traded(draft, snapshot.state)
+    is_same = known.state is not None and state.model_copy(update={"at": known.state.at}) == known.state
+    draft.memory = replace(known, state=known.state if is_same else state, state_at=snapshot.at)
     if is_same:
         return
     account = subjects.token(snapshot.account)
     draft.publish(
-        snapshot.state,
+        state,
         subject=subjects.account_state(snapshot.account),
         id_parts=("account", account, time_text(snapshot.at)),
         trace=new.incoming.trace,
     )
     row = draft.account_row()
-    if _is_due(row, snapshot.state, draft):
-        draft.put_account(row.model_copy(update={"state": snapshot.state, "state_at": snapshot.at}))
+    if _is_due(row, state, draft):
+        draft.put_account(row.model_copy(update={"state": state, "state_at": snapshot.at}))
 
 
 def _is_due(row: AccountRow, state: AccountMessage, draft: Draft) -> bool:
@@ -142,6 +144,7 @@ def _publish_connection(draft: Draft, new: TerminalReport, report: Report, chang
             "at": report.at,
         }
     )
+    state = as_traded(draft, state)
     draft.publish(
         state,
         subject=subjects.account_state(new.account),

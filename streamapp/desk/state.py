@@ -6,6 +6,7 @@ Rows are read once through :class:`Rows`; every later look at them sees what thi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -26,6 +27,7 @@ from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import Message
 from tables.accounts import AccountRow, account_key
 from tables.breaks import BreakRow, break_key, place_of
+from tables.commands import CommandRow, command_key
 from tables.orders import OrderRow, order_key
 from tables.positions import PositionRow, position_key
 from tables.row import Row
@@ -46,11 +48,11 @@ class Open(Protocol):
     """What is open at the account, by its durable rows."""
 
     def orders(self, symbol: str | None) -> frozenset[str]:
-        """Return the ids of the orders of a symbol that are not over; None: of every symbol."""
+        """Return the ids of the orders of a symbol that are not over; of all symbols for None."""
         ...
 
     def positions(self, symbol: str | None) -> frozenset[int]:
-        """Return the ids of the open positions of a symbol; None: of every symbol."""
+        """Return the ids of the open positions of a symbol; of all symbols for None."""
         ...
 
 
@@ -151,7 +153,7 @@ class Draft:
     rows: Rows
     terminal: TerminalStatus = NO_TERMINAL
     memory: Memory = NO_MEMORY
-    halted: str | None = None
+    halting: Mapping[str, str] = field(default_factory=dict)
     open: Open = NOTHING_OPEN
     facts: list[Fact] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
@@ -177,6 +179,10 @@ class Draft:
         """Return a position, None if nothing is known of it."""
         return self._get(position_key(self.account, position_id), PositionRow)
 
+    def command(self, request_id: str) -> CommandRow | None:
+        """Return a command, None if it is not known."""
+        return self._get(command_key(self.account, request_id), CommandRow)
+
     def account_row(self) -> AccountRow:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
@@ -196,14 +202,14 @@ class Draft:
         return order_id_for(self.policy.deployment, self.account, name)
 
     def orders_of(self, symbol: str | None) -> list[OrderRow]:
-        """Return the orders of a symbol (None: of all) that are not over, by id, as they are in this commit by now."""
+        """Return the orders of a symbol, or of all, that are not over, by id, as this commit has made them."""
         changed = (row for row in self.changed.values() if isinstance(row, OrderRow))
         ids = self.open.orders(symbol) | {row.order_id for row in changed if symbol in {None, _symbol_of(row)}}
         known = (self.order(order_id) for order_id in sorted(ids))
-        return [row for row in known if row is not None and row.status not in FINAL_STATUSES]
+        return [row for row in known if row is not None and row.state.created and row.status not in FINAL_STATUSES]
 
     def positions_of(self, symbol: str | None) -> list[PositionRow]:
-        """Return the open positions of a symbol (None: of all), the oldest ticket first."""
+        """Return the open positions of a symbol, or of all, the oldest ticket first."""
         changed = (row for row in self.changed.values() if isinstance(row, PositionRow))
         ids = self.open.positions(symbol) | {row.position_id for row in changed if symbol in {None, row.state.symbol}}
         known = (self.position(position_id) for position_id in sorted(ids))
@@ -225,6 +231,10 @@ class Draft:
         """Change a break's row."""
         self.changed[break_key(self.account, place)] = row
 
+    def put_command(self, row: CommandRow) -> None:
+        """Change a command's row."""
+        self.changed[command_key(self.account, row.request.request_id)] = row
+
     def put_account(self, row: AccountRow) -> None:
         """Change the account's row."""
         self.changed[account_key(row.account)] = row
@@ -243,10 +253,19 @@ class Draft:
         return None if state is None else state.margin_mode
 
     @property
-    def halting(self) -> str | None:
-        """Why an order of this very commit halts the account, None if none does."""
+    def shown_by_orders(self) -> dict[str, str]:
+        """Why orders halt the account, by order_id, with those of this very commit."""
         orders = (row for row in self.changed.values() if isinstance(row, OrderRow))
-        return next((f"{min(row.halting)} on order {row.order_id}" for row in orders if row.halting), None)
+        shown = {**self.halting, **{row.order_id: row.halt_cause for row in orders}}
+        return {order_id: cause for order_id, cause in shown.items() if cause is not None}
+
+    @property
+    def halted(self) -> str | None:
+        """Why the account opens nothing: its trading state, or what orders show and nobody has lifted; None: it may."""
+        row = self.account_row()
+        if (refusal := row.trading.refusal) is not None:
+            return refusal
+        return next((why for name, why in self.shown_by_orders.items() if row.lifted.get(name) != why), None)
 
     # --- words
 
@@ -264,8 +283,9 @@ class Draft:
 
         ``copy_of``: completion is told as well; it is the decision on a copy of this signal.
 
-        A connector publishes only fills and errors. An execution service leaves the fills to the foreign connector that
-        published them itself: a second time they would look like a second fill to whoever sums up messages.
+        A connector publishes only fills, errors and what becomes of commands. An execution service leaves the fills to
+        the foreign connector that published them itself: a second time they would look like a second fill to whoever
+        sums up messages.
         """
         if subject is not None and not self._is_ours(subject):
             subject = None
@@ -275,7 +295,7 @@ class Draft:
     def _is_ours(self, subject: str) -> bool:
         is_fill = subject.startswith(f"{subjects.BROKER_FILL}.")
         if self.policy.role == "connector":
-            return is_fill or subject.startswith(f"{subjects.BROKER_ERROR}.")
+            return is_fill or subject.startswith((f"{subjects.BROKER_ERROR}.", f"{subjects.COMMAND_RESULTS}."))
         return self.policy.role != "execution" or not is_fill
 
     def bury(self, letter: DeadLetter, key: bytes | None, partition: int) -> None:

@@ -59,6 +59,11 @@ def sweep(draft: Draft, due: Sweep) -> None:
                 pass
 
 
+def call_off(draft: Draft, row: OrderRow, why: str) -> None:
+    """End an order that was never handed to a terminal, because somebody cancelled it."""
+    _add(draft, row, SubmitRefused(attempt=FIRST_ATTEMPT, reason="cancelled", message=why), draft.now, None)
+
+
 def take_answer(draft: Draft, answer: SubmitAnswered | SubmitUnanswered) -> None:
     """Make the fact of an answer that is one: a conflict, or silence about a claim that no report has answered yet.
 
@@ -75,9 +80,11 @@ def take_answer(draft: Draft, answer: SubmitAnswered | SubmitUnanswered) -> None
 
 
 def _step_of_held(draft: Draft, row: OrderRow) -> None:
-    """Claim a held order in time, or refuse it when it is too late wherever the terminal's clock may be."""
+    """Claim a held order in time, or refuse it: too late wherever the terminal's clock may be, or halted meanwhile."""
     assert row.state.created is not None
-    if _may_be_claimed(draft, row.state.created) and draft.now < row.state.created.not_after:
+    if row.state.created.position_id is None and (why := draft.halted) is not None:
+        _add(draft, row, SubmitRefused(attempt=FIRST_ATTEMPT, reason="halted", message=why), draft.now, None)
+    elif _may_be_claimed(draft, row.state.created) and draft.now < row.state.created.not_after:
         _claim(draft, row, None)
     elif draft.now > row.state.created.not_after + draft.policy.max_skew:
         why = "" if draft.terminal.reconciled else ": the account's books were never compared with the broker's"

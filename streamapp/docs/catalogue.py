@@ -13,7 +13,7 @@ from streamapp import subjects, topics
 from streamapp.messages.account import AccountMessage, AccountOperationMessage, SnapshotMessage
 from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.breaks import BreakMessage
-from streamapp.messages.command import CommandRequest
+from streamapp.messages.command import CommandRequest, CommandResultMessage
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
@@ -153,9 +153,16 @@ CHANNELS = (
     Channel(
         "NATS",
         "commands.{command}.{target}",
-        "commands (not carried out yet: dead letters)",
+        "commands to orders, positions and accounts",
         (CommandRequest,),
         receives=True,
+    ),
+    Channel(
+        "NATS",
+        f"{subjects.COMMAND_RESULTS}.{{request_id}}",
+        "what becomes of a command",
+        (CommandResultMessage,),
+        sends=True,
     ),
     Channel("NATS", f"{subjects.REPORT}.{{account}}", "what a terminal saw", (ReportBatch,), receives=True, sends=True),
     Channel(
@@ -214,7 +221,7 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
-    Channel("Kafka", topics.ORDER_COMMANDS, "commands (not carried out yet)", (CommandRequest,), receives=True),
+    Channel("Kafka", topics.ORDER_COMMANDS, "commands", (CommandRequest,), receives=True, sends=True),
     Channel(
         "Kafka",
         topics.BROKER_REPORTS,

@@ -28,7 +28,7 @@ from streamapp.domain.vocabulary import (
     UtcTime,
 )
 
-RefusedReason = Literal["stale", "guard", "invalid", "not_connected", "halted"]
+RefusedReason = Literal["stale", "guard", "invalid", "not_connected", "halted", "cancelled"]
 CancelReason = Literal["user", "broker", "ioc_remainder", "fok", "kill_switch"]
 
 

@@ -50,7 +50,7 @@ def _first_that_holds(state: OrderState) -> Status:
     if parameters is not None and filled >= parameters.volume:
         return "filled"
     live = _is_live(state)
-    if not live and _withdrawn(state):
+    if not live and (_withdrawn(state) or _is_called_off(state)):
         return "cancelled"
     if filled > 0:
         return "partially_filled"
@@ -138,8 +138,17 @@ def _withdrawn(state: OrderState) -> dict[int, Ticket]:
     return {number: ticket for number, ticket in state.tickets.items() if ticket.withdrawn}
 
 
+def _is_called_off(state: OrderState) -> bool:
+    """Return whether somebody cancelled it before it was sent: its last attempt was refused for that."""
+    last = state.attempts.get(state.last_attempt)
+    is_refused = last is not None and last.refused is not None and last.refused.reason == "cancelled"
+    return is_refused and not state.has_open_attempt
+
+
 def _cancelled_detail(state: OrderState) -> str:
     withdrawn = _withdrawn(state)
+    if not withdrawn:
+        return "user"
     return withdrawn[max(withdrawn)].cancelled or "expired"
 
 

@@ -15,14 +15,18 @@ from streamapp.messages.reading import PendingType
 class AccountMessage(Message):
     """account/1, on ``accounts.{account}``.
 
-    Money in ``currency``; ``trading``: whether we open new orders on it (open, breaker, not_ready, halted).
+    Money in ``currency``. ``trading``: whether we open new orders on it; where a person, a guard or a fault stopped it,
+    ``trading_cause`` says why, ``trading_by`` who, ``trading_since`` when.
     """
 
     schema_: Literal["account/1"] = Field("account/1", alias="schema")
     account: str
     connection: Connection
     detail: str = ""
-    trading: Literal["open", "not_ready", "halted"] = "open"
+    trading: Literal["open", "not_ready", "reducing", "halted"] = "open"
+    trading_cause: str = ""
+    trading_by: str = ""
+    trading_since: UtcTime | None = None
     balance: Money | None = None
     equity: Money | None = None
     margin: Money | None = None

@@ -7,7 +7,8 @@ A command is durable once its stream has it, is carried out once for its ``reque
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal, get_args
+import re
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
@@ -30,7 +31,8 @@ COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 CommandState = Literal["accepted", "refused", "done", "failed"]
 """accepted: it is being carried out. refused: nothing was and will be done. done: it is carried out, or was so already.
 failed: it is over, and ``detail`` says what could not be done."""
-RequestId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+_REQUEST_ID = r"[\x21-\x7e]{1,128}"
+RequestId = Annotated[str, Field(pattern=f"^{_REQUEST_ID}$")]
 
 _OF_ORDER, _OF_POSITION = frozenset({"order.cancel", "order.modify"}), frozenset({"position.close", "position.modify"})
 _VALUES: dict[str, frozenset[str]] = {
@@ -66,11 +68,11 @@ class CommandContent(Frozen):
             stream's time. ``account.…`` commands hold until they are carried out, unless they say otherwise.
     """
 
-    account: str | None = Field(None, min_length=1, max_length=128)
-    order_id: str | None = Field(None, min_length=1, max_length=128)
-    position_id: Ticket | None = None
-    reason: str = Field("", max_length=500)
-    issued_by: str = Field("", max_length=128)
+    account: str | None = None
+    order_id: str | None = None
+    position_id: int | None = None
+    reason: str = ""
+    issued_by: str = ""
     issued_at: UtcTime | None = None
     valid_until: UtcTime | None = None
 
@@ -78,6 +80,11 @@ class CommandContent(Frozen):
 class CommandRequest(Message, CommandContent):
     """command/1 as it comes from outside; ``request_id`` is its idempotency key, of visible ASCII."""
 
+    account: str | None = Field(None, min_length=1, max_length=128)
+    order_id: str | None = Field(None, min_length=1, max_length=128)
+    position_id: Ticket | None = None
+    reason: str = Field("", max_length=500)
+    issued_by: str = Field("", max_length=128)
     request_id: RequestId
     values: CommandValues = CommandValues()
 
@@ -96,7 +103,8 @@ class CommandRequest(Message, CommandContent):
 class CommandResultMessage(Message, CommandContent):
     """command_result/1, on ``command_results.{request_id}``; with it, who asked what is in the archive.
 
-    ``revision`` 1 is the answer, 2 what came of it. ``stream_seq`` is the command's place in its stream. ``order_ids``
+    ``revision`` 1 is the answer, the last one what came of it; between them those that say how far it is, of a command
+    that goes on trying. ``stream_seq`` is the command's place in its stream. ``order_ids``
     are the orders that it made. ``why`` is one of a small set of words, ``detail`` a sentence.
     """
 
@@ -113,13 +121,24 @@ class CommandResultMessage(Message, CommandContent):
     at: UtcTime
 
 
+def is_command(name: str) -> TypeGuard[CommandName]:
+    """Return whether there is such a command."""
+    return name in COMMANDS
+
+
+def request_id_of(payload: dict[str, Any]) -> str | None:
+    """Return the request_id if it is 1 to 128 visible ASCII characters, otherwise None."""
+    value = payload.get("request_id")
+    return value if isinstance(value, str) and re.fullmatch(_REQUEST_ID, value) else None
+
+
 def read_command(name: str, payload: dict[str, Any]) -> CommandRequest:
     """Return the command in ``payload``, of any form, as ``name`` must have it.
 
     Raises:
         Unusable: ``unknown_command``, or ``invalid`` naming the field and what was expected.
     """
-    if name not in COMMANDS:
+    if not is_command(name):
         raise Unusable("unknown_command", f"expected one of {', '.join(COMMANDS)}, got {name!r:.80}")
     try:
         command = CommandRequest.model_validate(payload)

@@ -127,10 +127,14 @@ class SettleReply(Message):
 
 
 class ResumeRequest(Message):
-    """resume: an operator lets a halted account open again."""
+    """resume: an operator lets a halted account open again.
+
+    With a ``request_id``, which the journal remembers until another one comes, asking again lifts no later halt.
+    """
 
     account: str
     issued_by: str = Field(min_length=1, max_length=128)
+    request_id: str | None = Field(None, min_length=1, max_length=128)
 
 
 class ResumeReply(Message):

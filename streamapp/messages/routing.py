@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamapp.errors import Unusable
+from streamapp.messages.command import request_id_of
 from streamapp.messages.dialect import renamed, with_text_ids
 from streamapp.messages.signal import account_of, no_signal_id, signal_id_of
 from streamapp.settings import ExecutionSettings
@@ -22,15 +23,17 @@ class Addressee:
 
     Attributes:
         family: What kind of message it is.
-        id: The signal's id (family ``signal``) or the order's (``order``, ``fill``, ``error``). None for what concerns
-            an account as a whole, and for a fill or error that names its account only.
+        id: The signal's id (family ``signal``), the order's (``order``, ``fill``, ``error``) or the request's
+            (``command``). None for what concerns an account as a whole, and where it can't be read.
         account: The account that the message itself names. None where completion, or the order's id, must lead to it.
             For a signal or order it may be no name at all, like an empty text: to be refused, not to be completed.
+        order_id: The order that leads to the account of a command, a fill or an error without one.
     """
 
     family: Family
     id: str | None
     account: str | None
+    order_id: str | None = None
 
 
 def addressee(family: Family, payload: dict[str, Any], execution: ExecutionSettings) -> Addressee:
@@ -43,7 +46,7 @@ def addressee(family: Family, payload: dict[str, Any], execution: ExecutionSetti
 
     Raises:
         Unusable: ``no_signal_id``, ``no_order_id`` or ``no_account`` where nothing says who it is for, ``bad_field``
-            for a name longer than ``MAX_NAME_BYTES``, ``unsupported`` for every command.
+            for a name longer than ``MAX_NAME_BYTES``.
     """
     match family:
         case "signal":
@@ -58,7 +61,7 @@ def addressee(family: Family, payload: dict[str, Any], execution: ExecutionSetti
                 raise Unusable("no_account", "account: expected a text of 1 to 128 characters")
             return Addressee(family, None, account)
         case "command":
-            raise Unusable("unsupported", "commands are not carried out by this version")
+            return _of_command(payload)
 
 
 def _of_signal(named: dict[str, Any]) -> Addressee:
@@ -79,7 +82,14 @@ def _of_broker_answer(family: Literal["fill", "error"], payload: dict[str, Any])
     account, order_id = _text(payload, "account"), _text(payload, "order_id")
     if account is None and order_id is None:
         raise Unusable("no_order_id", "order_id: expected a text of 1 to 128 characters, or an account")
-    return Addressee(family, order_id, account)
+    return Addressee(family, order_id, account, order_id)
+
+
+def _of_command(payload: dict[str, Any]) -> Addressee:
+    account, order_id = _text(payload, "account"), _text(payload, "order_id")
+    if account is None and order_id is None:
+        raise Unusable("no_account", "account: expected a text of 1 to 128 characters, or the order_id of an order")
+    return Addressee("command", request_id_of(payload), account, order_id)
 
 
 def _account(named: dict[str, Any]) -> str | None:

@@ -87,7 +87,6 @@ class Route:
 
 _EXECUTES_SIGNALS: tuple[Role, ...] = ("both", "execution")
 _HAS_TERMINALS: tuple[Role, ...] = ("both", "connector")
-_ALL: tuple[Role, ...] = ("both", "execution", "connector")
 
 _ROUTES = {
     subjects.SIGNALS_APPROVED: Route("signal", topics.SIGNALS_APPROVED, _EXECUTES_SIGNALS),
@@ -97,7 +96,7 @@ _ROUTES = {
     subjects.REPORT: Route("reports", topics.BROKER_REPORTS, _HAS_TERMINALS),
     subjects.BROKER_LOG: Route("log", topics.BROKER_LOG, _HAS_TERMINALS),
     subjects.SNAPSHOT: Route("snapshot", topics.ACCOUNT_SNAPSHOTS, _HAS_TERMINALS),
-    subjects.COMMANDS: Route("command", topics.ORDER_COMMANDS, _ALL),
+    subjects.COMMANDS: Route("command", topics.ORDER_COMMANDS, _HAS_TERMINALS),
 }
 _PUBLISHED_BY_US_TOO: frozenset[Family] = frozenset({"order", "fill", "error"})
 
@@ -105,8 +104,8 @@ _PUBLISHED_BY_US_TOO: frozenset[Family] = frozenset({"order", "fill", "error"})
 def route(arrival: Arrival, rules: RoutingRules) -> MirrorRecord | Dropped:
     """Return where ``arrival`` goes; the payload is carried on untouched, or as a dead letter with the reason.
 
-    The dead letter of a signal goes by way of completion, which tells the sender before it counts as handled: mirror
-    itself says nothing on NATS, or a full stream of ours would hold back everybody's messages.
+    The dead letter of a signal or a command goes by way of completion, which tells the sender before it counts as
+    handled: mirror itself says nothing on NATS, or a full stream of ours would hold back everybody's messages.
     """
     found = next((one for subject, one in _ROUTES.items() if arrival.subject.startswith(f"{subject}.")), None)
     if found is not None and (reason := _indifference(arrival, found, rules)) is not None:
@@ -115,11 +114,13 @@ def route(arrival: Arrival, rules: RoutingRules) -> MirrorRecord | Dropped:
         return _record(arrival, found, rules)
     except Unusable as error:
         letter = dead_letter(arrival, error.reason, error.detail, rules.partitions)
-        return _to_be_answered(letter, arrival) if found is not None and found.family == "signal" else letter
+        return letter if found is None else _to_be_answered(letter, arrival, found.family)
 
 
-def _to_be_answered(letter: MirrorRecord, arrival: Arrival) -> MirrorRecord:
-    headers = {**letter.headers, **_headers(arrival, Addressee("signal", None, None))}
+def _to_be_answered(letter: MirrorRecord, arrival: Arrival, family: Family) -> MirrorRecord:
+    if family not in {"signal", "command"}:
+        return letter
+    headers = {**letter.headers, **_headers(arrival, Addressee(family, None, None))}
     return replace(letter, topic=topics.INCOMPLETE, headers=headers, reason=None)
 
 
@@ -148,12 +149,12 @@ def _place(found: Route, to: Addressee, partitions: int) -> tuple[str, str, int]
     """Return the topic, the key and the partition."""
     if to.account is not None:
         return found.topic, to.account, _partition_of(to.account, partitions)
+    if to.order_id is not None:
+        # An order id of ours leads to its account's partition.
+        ours = partition_of_order(to.order_id, partitions)
+        return found.topic, to.order_id, _partition_of(to.order_id, partitions) if ours is None else ours
     assert to.id is not None
-    if to.family not in {"fill", "error"}:
-        return topics.INCOMPLETE, to.id, _partition_of(to.id, partitions)
-    # An order id of ours leads to its account's partition.
-    ours = partition_of_order(to.id, partitions)
-    return found.topic, to.id, _partition_of(to.id, partitions) if ours is None else ours
+    return topics.INCOMPLETE, to.id, _partition_of(to.id, partitions)
 
 
 # There are few accounts, and murmur2 in Python costs as much as reading the JSON.

@@ -103,7 +103,7 @@ async def serve(supervisor: TerminalSupervisor, port: int, bind: str) -> int:
     stop = asyncio.Event()
     stopped = listen_for_stop(asyncio.get_running_loop(), stop)
     try:
-        server = await health.serve(port, supervisor.health, supervisor.metrics, host=bind)
+        server = await health.serve(port, supervisor.health, supervisor.metrics, host=bind, ready=supervisor.ready)
     except OSError as error:
         raise ConfigurationError(
             f"expected port {port} for /health, got: {error.strerror}. Do the terminals run already? Stop what uses "

@@ -166,6 +166,11 @@ class TerminalSupervisor:
         }
         return not reasons, {"status": status, "reasons": reasons, "accounts": accounts}
 
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether every account's process runs; how their terminals are is ``/health``'s to say."""
+        away = sum(bool(child.problem) for child in self.children.values())
+        return not away, {"status": "not_ready" if away else "ok", "processes_not_ready": away}
+
     def metrics(self) -> str:
         """Return every account's figures in Prometheus' text format."""
         lines: dict[str, list[str]] = {}

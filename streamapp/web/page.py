@@ -13,6 +13,7 @@ _VIEWS = (
     ("/snapshots", "What the terminals see, foreign positions and orders marked: <code>?account=</code>"),
     ("/accounts", "Accounts as their terminals see them"),
     ("/accounts/{account}", "One account"),
+    ("POST /commands/{name}", "A command, with a token that may: docs/control.md"),
     ("/health", "200 when ready to trade, otherwise 503 with the reasons"),
     ("/metrics", "Figures for Prometheus"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,10 @@ LOCAL = "local"
 """Query parameter of an inner request: answer from your own tables, ask nobody."""
 DEADLINE_S = 2.0
 """A worker answers from memory in milliseconds; one that does not in this time is frozen or gone."""
+
+
+AUTHORIZATION: ContextVar[str | None] = ContextVar("AUTHORIZATION", default=None)
+"""What the caller has shown who is being answered: its question is passed on with it, for the others know it too."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,13 @@ class HttpPeers:
     async def ask(self, worker: URL, path: str, query: Mapping[str, str]) -> Reply | None:
         """See :class:`Peers`."""
         url = worker.join(URL(path, encoded=True)).update_query({**query, LOCAL: "1"})
+        shown = AUTHORIZATION.get()
+        headers = {} if shown is None else {"Authorization": shown}
         try:
-            async with asyncio.timeout(DEADLINE_S), self._client().get(url, allow_redirects=False) as answer:
+            async with (
+                asyncio.timeout(DEADLINE_S),
+                self._client().get(url, headers=headers, allow_redirects=False) as answer,
+            ):
                 if answer.status == 404:
                     return Reply(worker, None)
                 return Reply(worker, dict(await answer.json())) if answer.status == 200 else None

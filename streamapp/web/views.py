@@ -1,8 +1,7 @@
-"""The views of a trading worker: any worker answers any question. Read-only, JSON, without a login, so on loopback."""
+"""The views of a trading worker: any worker answers any question. They change nothing, and speak JSON."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args
@@ -11,10 +10,12 @@ from aiohttp import web
 
 from streamapp.domain.vocabulary import Status
 from streamapp.errors import Transient, Unusable
+from streamapp.health import LIVE, READY
 from streamapp.web.answers import Answers, Found
 from streamapp.web.local import Answer, Filter, Local
 from streamapp.web.page import index
 from streamapp.web.peers import LOCAL
+from streamapp.web.responses import json_response
 from streamapp.web.wire import ANSWERED_BY, MOST_ROWS
 
 HealthView = Callable[[], tuple[int, dict[str, Any]]]
@@ -32,13 +33,17 @@ class Views:
         local: What this worker knows.
         answers: What the group knows.
         health: What ``/health`` says, 200 or 503.
+        ready: What ``/readyz`` says, 200 or 503.
         metrics: The text of ``/metrics``.
     """
 
-    def __init__(self, local: Local, answers: Answers, health: HealthView, metrics: MetricsView) -> None:
+    def __init__(
+        self, local: Local, answers: Answers, *, health: HealthView, ready: HealthView, metrics: MetricsView
+    ) -> None:
         self._local = local
         self._answers = answers
         self._health = health
+        self._ready = ready
         self._metrics = metrics
 
     def routes(self) -> list[web.RouteDef]:
@@ -46,6 +51,8 @@ class Views:
         return [
             web.get("/", self._index),
             web.get("/health", self._say_health),
+            web.get(LIVE, self._say_alive),
+            web.get(READY, self._say_ready),
             web.get("/metrics", self._say_metrics),
             web.get("/orders", _guarded(self._orders)),
             web.get("/orders/{order_id}", _guarded(self._order)),
@@ -67,31 +74,31 @@ class Views:
     async def _orders(self, request: web.Request) -> web.Response:
         wanted = _filter(request, "status", "symbol", "account", "limit")
         if _is_inner(request):
-            return _json({"orders": await self._local.orders(wanted)})
+            return json_response({"orders": await self._local.orders(wanted)})
         return _found(await self._answers.orders(wanted), "orders")
 
     async def _positions(self, request: web.Request) -> web.Response:
         wanted = _filter(request, "symbol", "account")
         if _is_inner(request):
-            return _json({"positions": self._local.positions(wanted)})
+            return json_response({"positions": self._local.positions(wanted)})
         return _found(await self._answers.positions(wanted), "positions")
 
     async def _snapshots(self, request: web.Request) -> web.Response:
         wanted = _filter(request, "account")
         if _is_inner(request):
-            return _json({"snapshots": self._local.snapshots(wanted)})
+            return json_response({"snapshots": self._local.snapshots(wanted)})
         return _found(await self._answers.snapshots(wanted), "snapshots")
 
     async def _breaks(self, request: web.Request) -> web.Response:
         wanted = _filter(request, "account")
         if _is_inner(request):
-            return _json({"breaks": self._local.breaks(wanted)})
+            return json_response({"breaks": self._local.breaks(wanted)})
         return _found(await self._answers.breaks(wanted), "breaks")
 
     async def _accounts(self, request: web.Request) -> web.Response:
         _filter(request)
         if _is_inner(request):
-            return _json({"accounts": self._local.accounts()})
+            return json_response({"accounts": self._local.accounts()})
         return _found(await self._answers.accounts(), "accounts")
 
     async def _account(self, request: web.Request) -> web.Response:
@@ -102,7 +109,14 @@ class Views:
 
     async def _say_health(self, _: web.Request) -> web.Response:
         status, body = self._health()
-        return _json(body, status=status)
+        return json_response(body, status=status)
+
+    async def _say_alive(self, _: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+    async def _say_ready(self, _: web.Request) -> web.Response:
+        status, body = self._ready()
+        return json_response(body, status=status)
 
     async def _say_metrics(self, _: web.Request) -> web.Response:
         return web.Response(text=self._metrics(), content_type="text/plain")
@@ -121,9 +135,9 @@ def _guarded(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Unusable as error:
-            return _json({"error": error.detail}, status=400)
+            return json_response({"error": error.detail}, status=400)
         except Transient as error:
-            return _json({"error": str(error), "missing": getattr(error, "missing", [])}, status=503)
+            return json_response({"error": str(error), "missing": getattr(error, "missing", [])}, status=503)
 
     return guarded
 
@@ -161,16 +175,9 @@ def _is_inner(request: web.Request) -> bool:
 
 def _found(found: Found | None, what: str) -> web.Response:
     if found is None:
-        return _json({"error": f"{what}: nobody knows of it"}, status=404)
-    return _json(found.body, by=found.by)
+        return json_response({"error": f"{what}: nobody knows of it"}, status=404)
+    return json_response(found.body, headers={ANSWERED_BY: found.by})
 
 
 def _maybe(body: Answer | None, what: str) -> web.Response:
-    return _json({"error": f"{what}: not here"}, status=404) if body is None else _json(body)
-
-
-def _json(body: Any, *, status: int = 200, by: str | None = None) -> web.Response:
-    headers = {} if by is None else {ANSWERED_BY: by}
-    return web.json_response(
-        body, status=status, headers=headers, dumps=lambda value: json.dumps(value, ensure_ascii=False)
-    )
+    return json_response({"error": f"{what}: not here"}, status=404) if body is None else json_response(body)

@@ -13,9 +13,10 @@ import nats.errors
 from mode import Service
 
 from streamapp import subjects
+from streamapp.desk.effects import OperationAnswer
 from streamapp.errors import ConfigurationError, Transient, Unusable
 from streamapp.messages.envelope import Message
-from streamapp.messages.operation import OperationReply, ProtectRequest
+from streamapp.messages.operation import OPERATIONS, OperationReply, OperationRequest, ResumeReply, ResumeRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -139,9 +140,14 @@ class NatsTerminals:
             return None
         return reply
 
-    async def protect(self, request: ProtectRequest, *, timeout_s: float) -> OperationReply | None:
+    async def operate(self, request: OperationRequest | ResumeRequest, *, timeout_s: float) -> OperationAnswer | None:
         """See the port."""
-        return await self._ask(request.account, "protect", request.encode(), OperationReply, timeout_s)
+        if isinstance(request, ResumeRequest):
+            resumed = await self._ask(request.account, "resume", request.encode(), ResumeReply, timeout_s)
+            return None if resumed is None or resumed.error else OperationAnswer("done", resumed.was or "")
+        name = next(word for word, model in OPERATIONS.items() if isinstance(request, model))
+        reply = await self._ask(request.account, name, request.encode(), OperationReply, timeout_s)
+        return None if reply is None else OperationAnswer(reply.outcome, reply.message)
 
     async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:
         """See the port."""

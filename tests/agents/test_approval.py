@@ -189,8 +189,8 @@ async def test_an_approval_that_breaks_is_a_dead_letter_and_halts_its_account_al
     assert b"a rule of ours" in letter["detail"]
     row = world.account_row()
     assert row is not None
-    assert row.halted is not None
-    assert "a rule of ours" in row.halted
+    assert row.trading.state == "halted"
+    assert "a rule of ours" in row.trading.cause
     assert decisions(world) == [("refused", "internal"), ("accepted", None)]
     assert [refused["detail"] for refused in world.published("refused/1")] == ["RuntimeError: a rule of ours"]
     assert (len(world.acked), world.failures) == (2, [])

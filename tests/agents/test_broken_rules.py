@@ -76,11 +76,11 @@ async def test_a_signal_on_which_a_rule_breaks_halts_its_account_and_no_other(
     ]
     row = world.account_row()
     assert row is not None
-    assert (row.halted or "").startswith("internal: ")
-    assert (row.halted or "").rstrip().endswith(ERROR)
+    assert row.trading.cause.startswith("internal: ")
+    assert row.trading.cause.rstrip().endswith(ERROR)
     neighbour = world.account_row("b")
     assert neighbour is not None
-    assert neighbour.halted is None
+    assert neighbour.trading.state == "trading"
     broke, refused = world.published("refused/1")
     assert (broke["signal_id"], broke["account"], broke["reason"], broke["detail"]) == ("s-2", "a", "internal", ERROR)
     assert (refused["signal_id"], refused["reason"]) == ("s-3", "halted")
@@ -118,7 +118,7 @@ async def test_a_report_on_which_a_rule_breaks_is_kept_and_the_watermark_passes_
     assert (world.order_row(order_id).state.filled, world.terminals.acks[-1].watermark) == (deal(10, "0.05").volume, 3)
     row = world.account_row()
     assert row is not None
-    assert (row.watermark, row.halted is None, alarms(world), world.failures) == (3, False, 1, [])
+    assert (row.watermark, row.trading.state == "trading", alarms(world), world.failures) == (3, False, 1, [])
     assert len(world.acked) == 2
 
 
@@ -154,8 +154,8 @@ async def test_what_comes_from_within_and_breaks_a_rule_halts_the_account_withou
     assert (world.dead_letters(), alarms(world), world.failures) == ([], 1, [])
     row = world.account_row()
     assert row is not None
-    assert (row.halted or "").startswith("internal: ")
-    assert (row.halted or "").rstrip().endswith(ERROR)
+    assert row.trading.cause.startswith("internal: ")
+    assert row.trading.cause.rstrip().endswith(ERROR)
     await world.report(("accepted", order_id, {"ticket": 7}))
     assert world.facts(order_id)[-1] == "BrokerAccepted"
 

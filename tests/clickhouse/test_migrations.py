@@ -20,7 +20,8 @@ _OURS = [
     "0005_intents",
     "0006_account_operations",
     "0007_attribution",
-    "0008_breaks",
+    "0008_commands",
+    "0009_breaks",
 ]
 
 

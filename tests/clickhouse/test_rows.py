@@ -58,7 +58,9 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is dict:
         return st.dictionaries(TEXT, values(parts[1]), max_size=3)
     if origin is tuple:
-        return st.tuples(*(values(part) for part in parts))
+        of_any_length = parts[1:] == (...,)
+        items = [values(part) for part in parts if part is not ...]
+        return st.lists(items[0], max_size=3).map(tuple) if of_any_length else st.tuples(*items)
     return messages(annotation) if is_model(annotation) else KINDS[annotation]
 
 

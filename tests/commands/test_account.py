@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from typer.testing import CliRunner
 
-from streamapp.cli import app
 from streamapp.commands.account.asking import AskedTerminal
 from streamapp.commands.account.reading import whole
 from streamapp.domain.identifiers import magic_of
-from streamapp.errors import StreamappError
 from streamapp.local.ports import free_port
 from streamapp.messages.reading import ListRequest, SymbolsReply
-from streamapp.settings import load_settings, settings_from
+from streamapp.settings import settings_from
 from streamapp.terminal.journal.database import Journal, journal_path
+from tests.commands.running import Done, run_here
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.asking import Desk
 from tests.terminal.conftest import TerminalProcess, connected, running_market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 FAR_BELOW: dict[str, Any] = {"order_type": "limit", "price": Decimal("0.90000")}
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    said: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def again(self) -> list[str]:
-        """The options that ask again for the same thing."""
-        found = re.search(r"repeat the command with (--request-id .*)", self.said)
-        assert found, self.said
-        return found[1].split()
 
 
 async def streamapp(*arguments: str | int, **environment: str) -> Done:
@@ -74,17 +50,9 @@ class House(Desk):
     """A terminal, its market, and the person at the command line."""
 
     async def run(self, command: str, *arguments: str | int, typed: str = "") -> Done:
-        """Run a command of this account, here: a start of Python for each would take most of the test's time."""
-        line = ["account", command, self.terminal.account, *map(str, arguments)]
-        load_settings.cache_clear()
-        try:
-            done = await asyncio.to_thread(CliRunner().invoke, app, line, input=typed, env=self.terminal.environment)
-        finally:
-            load_settings.cache_clear()
-        if isinstance(done.exception, StreamappError):  # as streamapp.cli.main says it
-            return Done(2, done.stdout, f"{done.stderr}{done.exception}")
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return Done(done.exit_code, done.stdout, done.stderr)
+        """Run a command of this account."""
+        line = ("account", command, self.terminal.account, *arguments)
+        return await run_here(*line, typed=typed, **self.terminal.environment)
 
     def ledger(self, kind: str = "deal") -> list[dict[str, Any]]:
         """Return what truly happened at the broker."""

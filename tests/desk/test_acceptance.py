@@ -13,6 +13,7 @@ from streamapp import topics
 from streamapp.desk.policy import Policy
 from streamapp.domain.facts import OrderCreated
 from streamapp.domain.identifiers import order_id_for, partition_of
+from streamapp.domain.trading import TradingState
 from streamapp.errors import Ambiguous, Definite, Transient
 from streamapp.mirror.routing import Arrival, MirrorRecord, RoutingRules, route
 from streamapp.settings import AccountSettings, ExecutionSettings, GuardSettings, Settings
@@ -63,7 +64,7 @@ def errors(world: DeskWorld) -> list[tuple[str, str, bool]]:
 async def halt(world: DeskWorld, cause: str) -> None:
     """Let the account be one that must not open orders: by what was executed, or because a rule of ours broke."""
     if cause == "internal":
-        row = AccountRow(account=ACCOUNT, halted="internal: a rule broke")
+        row = AccountRow(account=ACCOUNT, trading=TradingState(state="halted", cause="internal: a rule broke"))
         await world.store.commit(partition_of(ACCOUNT, 8), {account_key(ACCOUNT): row.encode()})
         return
     order_id = "x-0"

@@ -406,11 +406,11 @@ async def test_a_modify_sets_the_levels_of_every_position_and_is_answered_when_a
 
 async def test_a_modify_is_asked_again_until_the_terminal_knows(world: DeskWorld, market: Market) -> None:
     await hold(market, "s-1")
-    world.terminals.protection = "unknown"
+    world.terminals.outcome = "unknown"
     await leave(world, intent="modify", stop_loss="1.07")
     assert is_open(world)
     await world.restart()
-    world.terminals.protection = "done"
+    world.terminals.outcome = "done"
     world.later(90)
     await world.tick()
     ids = {each.request_id for each in world.terminals.protects}
@@ -422,7 +422,7 @@ async def test_levels_that_no_position_took_are_a_refusal_in_the_brokers_words(
     world: DeskWorld, market: Market
 ) -> None:
     position = await hold(market, "s-1")
-    world.terminals.protection = "rejected"
+    world.terminals.outcome = "rejected"
     await leave(world, intent="modify", stop_loss="1.07")
     assert answer(world) == ("refused", "not_modified")
     assert world.published("refused/1")[0]["detail"] == f"position {position} rejected: as told"
@@ -485,7 +485,7 @@ async def test_exits_that_no_terminal_answers_are_bounded(
 ) -> None:
     monkeypatch.setattr("streamapp.desk.acceptance.MOST_GOALS", 1)
     await hold(market, "s-1")
-    world.terminals.protection = "unknown"
+    world.terminals.outcome = "unknown"
     await leave(world, "x-1", intent="modify", stop_loss="1.07")
     await leave(world, "x-2", intent="modify", stop_loss="1.08")
     assert (is_open(world, "x-1"), answer(world, "x-2")) == (True, ("refused", "too_many"))

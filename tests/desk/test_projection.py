@@ -410,19 +410,19 @@ def test_the_index_knows_open_orders_and_halted_accounts() -> None:
     book.add(created("1"), claimed())
     assert book.index.open[ORDER].status == "submitted"
     assert book.index.counts == {(ACCOUNT, "submitted"): 1}
-    assert book.index.halted(ACCOUNT) is None
+    assert book.index.halting(ACCOUNT) == {}
     book.add(accepted(), filled(9, "1"), filled(10, "1"))
     assert ORDER not in book.index.open
-    assert book.index.halted(ACCOUNT) == f"overfilled on order {ORDER}"
-    assert book.index.halted("other") is None
+    assert book.index.halting(ACCOUNT) == {ORDER: f"overfilled on order {ORDER}: 2 lots executed, 1 tickets"}
+    assert book.index.halting("other") == {}
     # A recovery passes over closed rows, and must not pass over this one.
     assert not book.rows[order_key(ORDER)].startswith(CLOSED)
     book.add(busted(10, 1))
-    assert book.index.halted(ACCOUNT) is None
+    assert book.index.halting(ACCOUNT) == {}
     assert book.rows[order_key(ORDER)].startswith(CLOSED)
     book.add(filled(11, "1"))
     book.index.drop(frozenset({0}))
-    assert (dict(book.index.open), book.index.halted(ACCOUNT)) == ({}, None)
+    assert (dict(book.index.open), book.index.halting(ACCOUNT)) == ({}, {})
 
 
 # --- any grouping, any repetition, any order

@@ -28,6 +28,7 @@ from streamapp.metrics import TradingMetrics
 from streamapp.settings import AccountSettings, Settings
 from tables.accounts import AccountRow, account_key
 from tables.breaks import BreakRow, break_key
+from tables.commands import CommandRow, command_key
 from tables.memory import MemoryStore
 from tables.orders import OrderRow, order_key
 from tables.positions import PositionRow, position_key
@@ -236,6 +237,32 @@ class DeskWorld:
         await self.settled()
         return order_id
 
+    async def command(
+        self,
+        name: str,
+        request_id: str = "c-1",
+        *,
+        account: str | None = ACCOUNT,
+        target: str | None = None,
+        sequence: int | None = None,
+        **fields: Any,
+    ) -> None:
+        """Give a command; ``target`` ends its subject: by default the account for one to it, and no symbol."""
+        said = {"request_id": request_id, "account": account, **fields}
+        end = target or ((account or "") if name.startswith("account.") else "-")
+        headers = {topics.NATS_SUBJECT: subjects.command(name, end).encode(), topics.MESSAGE_OF: request_id.encode()}
+        payload = json.dumps(said).encode()
+        await self.give(
+            payload,
+            topics.ORDER_COMMANDS,
+            "command",
+            account=account or fields["order_id"],
+            sequence=sequence,
+            headers=headers,
+            partition=partition_of(account or ACCOUNT, self.policy.partitions),
+        )
+        await self.settled()
+
     async def order(self, order_id: str = "o-1", *, account: str = ACCOUNT, **changes: Any) -> None:
         """Give an order of somebody else's execution service."""
         said = {"order_id": order_id, "account": account} | SIGNAL | changes
@@ -337,6 +364,15 @@ class DeskWorld:
     def signal_row(self, signal_id: str, account: str = ACCOUNT) -> SignalRow | None:
         found: SignalRow | None = self.row(signal_key(account, signal_id), SignalRow, account)
         return found
+
+    def command_row(self, request_id: str = "c-1", account: str = ACCOUNT) -> CommandRow | None:
+        found: CommandRow | None = self.row(command_key(account, request_id), CommandRow, account)
+        return found
+
+    def results(self, request_id: str = "c-1") -> list[tuple[str, str | None]]:
+        """Return what a command was answered, in order: the state, and the word why."""
+        said = [each for each in self.published("command_result/1") if each["request_id"] == request_id]
+        return [(each["state"], each["why"]) for each in said]
 
     def position_row(self, position_id: int, account: str = ACCOUNT) -> PositionRow | None:
         found: PositionRow | None = self.row(position_key(account, position_id), PositionRow, account)

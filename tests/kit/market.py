@@ -66,6 +66,13 @@ class Market:
             return
         await self.report(*self._filled(request, half=fate == "half"))
 
+    async def rest(self, order_id: str) -> int:
+        """Let an order work at the broker without being filled; return its ticket."""
+        self._taken.add(order_id)
+        ticket = self._next()
+        await self.report(("accepted", order_id, facts.BrokerAccepted(ticket=ticket)))
+        return ticket
+
     async def trade(self, volume: str, side: Side, position_id: int, *, reason: Any = "client") -> None:
         """Let somebody else, or the broker, trade on a position."""
         deal = self._deal(position_id, Decimal(volume), side, ticket=self._next(), reason=reason)

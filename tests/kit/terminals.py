@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from streamapp.desk.effects import Terminals
+from streamapp.desk.effects import OperationAnswer, Terminals
 from streamapp.domain.identifiers import magic_of
-from streamapp.messages.operation import OperationReply, Outcome, ProtectRequest
+from streamapp.messages.operation import OperationRequest, Outcome, ProtectRequest, ResumeRequest
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -59,8 +59,8 @@ class ScriptedTerminals(MemoryJournal, Terminals):
         submits: What was asked, in order.
         acks: The watermarks it was told, in order.
         replays: The replays it was asked for.
-        protects: The levels it was asked for.
-        protection: What it answers to that.
+        operations: The operations that it was asked for.
+        outcome: What it answers to them.
         last_seq: The number of its last report.
     """
 
@@ -75,8 +75,8 @@ class ScriptedTerminals(MemoryJournal, Terminals):
         self.hellos = 0
         self.acks: list[AckRequest] = []
         self.replays: list[ReplayRequest] = []
-        self.protects: list[ProtectRequest] = []
-        self.protection: Outcome = "done"
+        self.operations: list[OperationRequest | ResumeRequest] = []
+        self.outcome: Outcome = "done"
         self.last_seq = 0
         self.released_seq = 0
 
@@ -109,18 +109,16 @@ class ScriptedTerminals(MemoryJournal, Terminals):
         state = row.state if row.hash == request.hash else "conflict"
         return SubmitReply(state=state, epoch=self.epoch, clock=self._now()(), row=row)
 
-    async def protect(self, request: ProtectRequest, *, timeout_s: float) -> OperationReply | None:
-        self.protects.append(request)
+    async def operate(self, request: OperationRequest | ResumeRequest, *, timeout_s: float) -> OperationAnswer | None:
+        self.operations.append(request)
         if self.silent:
             return None
-        return OperationReply(
-            request_id=request.request_id,
-            account=request.account,
-            outcome=self.protection,
-            message="" if self.protection == "done" else "as told",
-            epoch=self.epoch,
-            clock=self._now()(),
-        )
+        return OperationAnswer(self.outcome, "" if self.outcome == "done" else "as told")
+
+    @property
+    def protects(self) -> list[ProtectRequest]:
+        """The levels it was asked for."""
+        return [each for each in self.operations if isinstance(each, ProtectRequest)]
 
     async def ack(self, account: str, request: AckRequest, *, timeout_s: float) -> AckReply | None:
         if self.silent:

@@ -122,12 +122,14 @@ class TradingHouse:
         self.start(**environment)
         await eventually(self.is_ready, f"a ready worker; see {self._folder / 'trading.log'}", 90)
 
+    @property
+    def web(self) -> str:
+        """Where the worker's views are."""
+        return f"http://127.0.0.1:{self._port}"
+
     async def health(self) -> tuple[int, dict[str, Any]]:
         try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"http://127.0.0.1:{self._port}/health") as answer,
-            ):
+            async with aiohttp.ClientSession() as session, session.get(f"{self.web}/health") as answer:
                 return answer.status, await answer.json()
         except (aiohttp.ClientError, OSError):
             return 0, {}

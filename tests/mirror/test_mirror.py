@@ -126,7 +126,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("signals.approved.EURUSD", b'{"signal_id": "s", "account": "a", "x": "' + b"x" * 900_000 + b'"}', "too_long"),
     ("broker.fill.EURUSD", b'{"volume": "1"}', "no_order_id"),
     ("mt5.report.x", b"{}", "no_account"),
-    ("commands.order.cancel.EURUSD", b'{"request_id": "r-1"}', "unsupported"),
+    ("commands.order.cancel.EURUSD", b'{"request_id": "r-1"}', "no_account"),
 ]
 GOOD_ENOUGH: list[dict[str, Any]] = [
     {"volume": "-1"},
@@ -154,9 +154,9 @@ async def test_each_bad_input_goes_where_the_table_says_and_the_next_good_one_pa
         await publish_raw(here.settings.nats_url, poison, b"{}", b"NATS/1.0\r\nStatus: 404\r\n\r\n")
     await say(here, 0, 1)
     await here.all_mirrored(len(BAD) + len(GOOD_ENOUGH) + 8)
-    of_signals = [reason for subject, _, reason in BAD if subject.startswith("signals.")]
-    dead = await here.records(len(BAD) - len(of_signals), topics.DEAD_LETTERS)
-    incomplete = await here.records(len(of_signals) + 6 + 1, topics.INCOMPLETE)
+    answered = [reason for subject, _, reason in BAD if subject.startswith(("signals.", "commands."))]
+    dead = await here.records(len(BAD) - len(answered), topics.DEAD_LETTERS)
+    incomplete = await here.records(len(answered) + 6 + 1, topics.INCOMPLETE)
     unusable = [record for record in incomplete if record.key is None]
     reasons = {dict(record.headers)["reason"].decode() for record in (*dead, *unusable)}
     assert reasons == {reason for _, _, reason in BAD}

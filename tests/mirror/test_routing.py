@@ -185,12 +185,24 @@ def test_our_own_words_are_dropped_on_three_subjects_only(role: Role) -> None:
     [
         (
             "both",
-            {"signals_approved", "broker_reports", "broker_communication_log", "account_snapshots", "dead_letters"},
+            {
+                "signals_approved",
+                "broker_reports",
+                "broker_communication_log",
+                "account_snapshots",
+                "order_commands",
+            },
         ),
-        ("execution", {"signals_approved", "broker_reports", "dead_letters"}),
+        ("execution", {"signals_approved", "broker_reports"}),
         (
             "connector",
-            {"orders_submitted", "broker_reports", "broker_communication_log", "account_snapshots", "dead_letters"},
+            {
+                "orders_submitted",
+                "broker_reports",
+                "broker_communication_log",
+                "account_snapshots",
+                "order_commands",
+            },
         ),
     ],
 )
@@ -253,8 +265,26 @@ def test_a_publisher_cannot_name_the_account_in_a_header() -> None:
     assert topics.ACCOUNT not in sent.headers
 
 
-def test_a_command_is_answered_as_unsupported_by_a_dead_letter() -> None:
-    assert record("commands.order.cancel.EURUSD", {"request_id": "r"}).reason == "unsupported"
+def test_a_command_goes_to_its_account_or_to_that_of_its_order() -> None:
+    order_id = order_id_for("default", "demo", "s-1")
+    named = record("commands.account.halt.demo", {"request_id": "r", "account": "demo"})
+    led = record("commands.order.cancel.EURUSD", {"request_id": "r", "order_id": order_id})
+    assert (named.topic, named.key, led.topic, led.key) == (
+        topics.ORDER_COMMANDS,
+        b"demo",
+        topics.ORDER_COMMANDS,
+        order_id.encode(),
+    )
+    assert (named.partition, named.headers[topics.MESSAGE_OF]) == (led.partition, b"r")
+
+
+def test_a_command_for_nobody_goes_to_completion_to_be_answered() -> None:
+    sent = record("commands.order.cancel.EURUSD", {"request_id": "r"})
+    assert (sent.topic, sent.headers[topics.FAMILY], sent.headers["reason"]) == (
+        topics.INCOMPLETE,
+        b"command",
+        b"no_account",
+    )
 
 
 def test_a_terminal_may_say_more_than_a_stranger() -> None:

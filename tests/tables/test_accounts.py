@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from streamapp.domain.trading import TradingState
 from streamapp.messages.account import AccountMessage
 from tables.accounts import AccountRow, account_key, outbox_of
 
@@ -34,7 +35,15 @@ def test_an_account_may_be_called_anything() -> None:
 def test_an_account_is_read_as_it_was_written() -> None:
     at = datetime(2026, 11, 21, tzinfo=UTC)
     state = AccountMessage(account="a", connection="ready", balance=Decimal("5.00"), at=at)
-    row = AccountRow(account="a", epoch="e2", watermark=9, earlier=("e1",), state=state, state_at=at, halted="internal")
+    row = AccountRow(
+        account="a",
+        epoch="e2",
+        watermark=9,
+        earlier=("e1",),
+        state=state,
+        state_at=at,
+        trading=TradingState(state="halted"),
+    )
     assert AccountRow.decode(row.encode()) == row
     assert AccountRow.decode(row.encode()).encode() == row.encode()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,10 +26,14 @@ from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
+from streamapp.nats.commands import NatsCommands
+from streamapp.tokens import Tokens
+from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
+from streamapp.web.registration import serve
 from streamapp.web.views import Views
 from tables.breaks import BreakRow
 from tables.memory import MemoryStore
@@ -70,12 +76,17 @@ class Rows:
 
 @dataclass
 class Worker:
-    """One worker: its tables, its server, and which partitions it owns."""
+    """One worker: its tables, its server, and which partitions it owns.
+
+    Attributes:
+        asked_from: Where its callers seem to be; None: where they are, on this machine.
+    """
 
     group: Group
     partitions: set[int]
     url: URL = field(default=URL())
     well: bool = True
+    asked_from: str | None = None
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(partitions=PARTITIONS)
@@ -87,8 +98,18 @@ class Worker:
         self.local = Local(self.store, self, self.positions, self.facts, self.breaks)
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
         answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)
-        self.app = web.Application()
-        self.app.add_routes(Views(self.local, answers, self._health, lambda: "figures 1\n").routes())
+        tokens_file = self.group.tokens_file
+        self.access = Access(None if tokens_file is None else Tokens(tokens_file), self.group.clock)
+        self.app = web.Application(middlewares=[self._moved()])
+        views = Views(self.local, answers, health=self._health, ready=self._health, metrics=lambda: "figures 1\n")
+        serve(self.app, views, NatsCommands(lambda: self.group.nats, 2), self.access)
+
+    def _moved(self) -> Any:
+        @web.middleware
+        async def moved(request: web.Request, handler: Any) -> Any:
+            return await handler(request if self.asked_from is None else request.clone(remote=self.asked_from))
+
+        return moved
 
     def _health(self) -> tuple[int, dict[str, Any]]:
         if self.well:
@@ -118,9 +139,15 @@ class Worker:
 
 
 class Group:
-    """Two workers and the ClickHouse beside them."""
+    """Two workers and the ClickHouse beside them.
 
-    def __init__(self) -> None:
+    Attributes:
+        nats: The connection that commands go out on, None before there is one.
+    """
+
+    def __init__(self, tokens_file: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.tokens_file, self.clock = tokens_file, clock
+        self.nats: Any = None
         self.rows = Rows()
         self.workers = [Worker(self, {0, 1}), Worker(self, {2, 3})]
         self.servers: list[TestServer] = []
@@ -155,17 +182,27 @@ class Group:
         state = AccountMessage(account=account, connection="ready", balance=Decimal(100), at=AT)
         self.owner_of(account).accounts[account] = state
 
-    async def get(self, worker: Worker, path: str) -> tuple[int, Any, str | None]:
-        async with aiohttp.ClientSession() as session, session.get(worker.url.join(URL(path, encoded=True))) as answer:
-            return answer.status, await answer.json(), answer.headers.get("Streamapp-Answered-By")
+    async def get(self, worker: Worker, path: str, token: str | None = None) -> tuple[int, Any, str | None]:
+        status, body, headers = await self.ask("GET", worker, path, token)
+        return status, body, headers.get("Streamapp-Answered-By")
+
+    async def ask(
+        self, method: str, worker: Worker, path: str, token: str | None = None, **options: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Return the status, the JSON (None if it is none) and the headers of an answer."""
+        url = worker.url.join(URL(path, encoded=True))
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(headers=headers) as session, session.request(method, url, **options) as answer:
+            is_json = answer.content_type == "application/json"
+            return answer.status, await answer.json() if is_json else None, answer.headers
 
     async def stop(self, worker: Worker) -> None:
         await self.servers[self.workers.index(worker)].close()
 
 
 @asynccontextmanager
-async def running_group() -> AsyncIterator[Group]:
-    group = Group()
+async def running_group(**options: Any) -> AsyncIterator[Group]:
+    group = Group(**options)
     for worker in group.workers:
         server = TestServer(worker.app)
         await server.start_server()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,8 +16,10 @@ from streamapp.clickhouse.reader import Reader
 from streamapp.desk.state import Comparing
 from streamapp.kafka.application import build_app
 from streamapp.messages.account import AccountMessage
+from streamapp.nats.commands import NatsCommands
 from streamapp.settings import load_settings
 from streamapp.web import register
+from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from tables.orders import ORDER, OrderIndex, OrderRow, order_key
 from tables.store import Store
@@ -87,7 +90,10 @@ register(
     breaks=StandingBreaks(),
     reader=Reader.of(settings),
     health=health,
+    ready=health,
     metrics=lambda: "",
+    commands=NatsCommands(lambda: None, 1),
+    access=Access(None, time.monotonic),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import nats
@@ -16,7 +17,14 @@ from streamapp import subjects
 from streamapp.desk.effects import Terminals
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.messages.envelope import Message
-from streamapp.messages.operation import ProtectRequest
+from streamapp.messages.operation import (
+    OPERATIONS,
+    CancelRequest,
+    OperationReply,
+    ProtectRequest,
+    ResumeReply,
+    ResumeRequest,
+)
 from streamapp.messages.terminal import AckRequest, ReplayReply, ReplayRequest, SubmitReply, SubmitRequest
 from streamapp.wiring.messaging import NatsTerminals
 from tests.kit.records import NOW, FakeClock
@@ -64,12 +72,26 @@ async def line(request: pytest.FixtureRequest) -> AsyncIterator[Line]:
 
     await answer("hello", lambda _: terminal.hello(account, timeout_s=1))
     await answer("submit", lambda data: terminal.submit(SubmitRequest.decode(data), timeout_s=1))
-    await answer("protect", lambda data: terminal.protect(ProtectRequest.decode(data), timeout_s=1))
+    for operation, model in OPERATIONS.items():
+        await answer(operation, partial(operated, terminal, model))
+    await answer("resume", partial(operated, terminal, ResumeRequest))
     await answer("ack", lambda data: terminal.ack(account, AckRequest.decode(data), timeout_s=1))
     await answer("replay", lambda data: terminal.replay(account, ReplayRequest.decode(data), timeout_s=1))
     await client.flush()
     yield Line(NatsTerminals(client), terminal, account, client)
     await client.close()
+
+
+async def operated(terminal: ScriptedTerminals, model: Any, data: bytes) -> Message | None:
+    """Answer as a real terminal does, with what the scripted one answered."""
+    request = model.decode(data)
+    if (answer := await terminal.operate(request, timeout_s=1)) is None:
+        return None
+    if isinstance(request, ResumeRequest):
+        return ResumeReply(account=request.account, clock=NOW)
+    return OperationReply(
+        request_id=request.request_id, account=request.account, **answer._asdict(), epoch="e1", clock=NOW
+    )
 
 
 async def test_a_hello_says_who_the_terminal_is(line: Line) -> None:
@@ -90,11 +112,20 @@ async def test_levels_of_a_position_reach_the_terminal_and_its_answer_us(line: L
     asked = ProtectRequest(
         request_id="r-1", account=line.account, not_after=NOW, position_id=7, stop_loss=Decimal("1.08")
     )
-    reply = await line.port.protect(asked, timeout_s=5)
-    assert reply is not None
-    assert (reply.outcome, line.terminal.protects) == ("done", [asked])
+    reply = await line.port.operate(asked, timeout_s=5)
+    assert (reply, line.terminal.protects) == (("done", ""), [asked])
+    line.terminal.outcome = "rejected"
+    assert await line.port.operate(asked, timeout_s=5) == ("rejected", "as told")
     line.terminal.silent = True
-    assert await line.port.protect(asked, timeout_s=SHORT_S) is None
+    assert await line.port.operate(asked, timeout_s=SHORT_S) is None
+
+
+async def test_a_cancel_and_a_resume_reach_the_terminal(line: Line) -> None:
+    cancel = CancelRequest(request_id="r-1", account=line.account, not_after=NOW, order_id="o-1")
+    resume = ResumeRequest(request_id="r-2", account=line.account, issued_by="ops")
+    for asked in (cancel, resume):
+        assert await line.port.operate(asked, timeout_s=5) == ("done", "")
+    assert line.terminal.operations == [cancel, resume]
 
 
 async def test_a_watermark_and_a_replay_reach_the_terminal(line: Line) -> None:

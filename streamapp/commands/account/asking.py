@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -106,20 +106,34 @@ async def asking(settings: Settings, account: str) -> AsyncIterator[AskedTermina
         ConfigurationError: the name can't be an account's, or NATS refuses us.
         Transient: NATS is away.
     """
-    from streamapp.nats.connection import connect
-
     if not account.strip() or account in subjects.RESERVED_ACCOUNTS:
         raise ConfigurationError(f"expected the name of an account, such as {', '.join(settings.accounts)}")
-    # What happens to the connection is in the command's own sentence, not in log lines beside it.
-    logging.getLogger("streamapp.nats").addHandler(logging.NullHandler())
     denied: list[str] = []
 
     def on_state(state: ConnectionState) -> None:
         denied[:] = [state.denied] if state.denied else []
 
-    client = await connect(settings, "streamapp-account", on_state=on_state, wait_s=CONNECT_WITHIN_S)
-    try:
+    async with connected(settings, "streamapp-account", on_state) as client:
         yield AskedTerminal(client, settings, account, denied)
+
+
+@asynccontextmanager
+async def connected(
+    settings: Settings, name: str, on_state: Callable[[ConnectionState], None] | None = None
+) -> AsyncIterator[Client]:
+    """Be connected to NATS for as long as the block, for a person who waits.
+
+    Raises:
+        ConfigurationError: NATS refuses us.
+        Transient: NATS is away.
+    """
+    from streamapp.nats.connection import connect
+
+    # What happens to the connection is in the command's own sentence, not in log lines beside it.
+    logging.getLogger("streamapp.nats").addHandler(logging.NullHandler())
+    client = await connect(settings, name, on_state=on_state, wait_s=CONNECT_WITHIN_S)
+    try:
+        yield client
     finally:
         await client.close()
 
@@ -148,6 +162,24 @@ def who(issued_by: str | None) -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         raise ConfigurationError("expected --issued-by: this machine has no name for you") from None
+
+
+def confirm(meaning: str) -> None:
+    """Return if the person says yes.
+
+    Raises:
+        typer.Exit: 1, the person says no.
+        ConfigurationError: nobody is there to ask.
+    """
+    typer.echo(meaning, err=True)
+    try:
+        agreed = typer.confirm("Do it?", err=True)
+    except typer.Abort:
+        typer.echo(err=True)  # the question stands on a line without an end
+        raise ConfigurationError("nothing was done: expected a yes, or --yes where nobody can be asked") from None
+    if not agreed:
+        typer.echo("nothing was done", err=True)
+        raise typer.Exit(1)
 
 
 def _shown(settings: Settings) -> str:

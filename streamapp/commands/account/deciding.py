@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from streamapp.commands.account.asking import AskedTerminal, IssuedBy, Json, Name, asking, made, who
+from streamapp.commands.account.asking import AskedTerminal, IssuedBy, Json, Name, asking, confirm, made, who
 from streamapp.errors import ConfigurationError
 from streamapp.messages.envelope import Message
 from streamapp.messages.operation import ResumeReply, ResumeRequest, SettleReply, SettleRequest
@@ -55,7 +55,7 @@ def settle(  # noqa: PLR0917  # the command line passes them by name
 async def _resumed(request: ResumeRequest, *, yes: bool) -> ResumeReply:
     async with asking(load_settings(), request.account) as terminal:
         if not yes:
-            _confirm(
+            confirm(
                 f"{await _halt(terminal)}\nFrom then on {request.account} opens what it is told to; what was refused "
                 "meanwhile stays refused. Do it after comparing with the broker and ending what caused the halt."
             )
@@ -77,7 +77,7 @@ async def _settled(request: SettleRequest, *, yes: bool) -> SettleReply:
     async with asking(load_settings(), request.account) as terminal:
         if not yes:
             await terminal.hello()  # nobody should confirm what nobody will hear
-            _confirm(_meaning(request))
+            confirm(_meaning(request))
         return await terminal.ask("settle", SettleReply, request)
 
 
@@ -92,24 +92,6 @@ def _meaning(request: SettleRequest) -> str:
         f"You say that {order} never reached the broker. It then ends as failed/absent, and whoever sent it may send "
         "another in its place: if it is at the broker after all, the position is there twice."
     )
-
-
-def _confirm(meaning: str) -> None:
-    """Return if the person says yes.
-
-    Raises:
-        typer.Exit: 1, the person says no.
-        ConfigurationError: nobody is there to ask.
-    """
-    typer.echo(meaning, err=True)
-    try:
-        agreed = typer.confirm("Do it?", err=True)
-    except typer.Abort:
-        typer.echo(err=True)  # the question stands on a line without an end
-        raise ConfigurationError("nothing was done: expected a yes, or --yes where nobody can be asked") from None
-    if not agreed:
-        typer.echo("nothing was done", err=True)
-        raise typer.Exit(1)
 
 
 def _told(reply: Message, error: str | None, done: str, *, as_json: bool) -> int:

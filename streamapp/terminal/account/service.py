@@ -226,7 +226,7 @@ class Service:
         return reply
 
     async def _resume(self, request: ResumeRequest) -> ResumeReply:
-        was = await self._journal.write(_resumed)
+        was = await self._journal.write(partial(_resumed, request_id=request.request_id))
         logger.warning("resumed by %s; it had been halted: %s", request.issued_by, was)
         return ResumeReply(account=self._account, was=was, clock=self._clock())
 
@@ -259,10 +259,9 @@ def _settled(book: Book, request: SettleRequest) -> tuple[str | None, JournalRow
     return problem, book.row(request.order_id)
 
 
-def _resumed(book: Book) -> str | None:
+def _resumed(book: Book, request_id: str | None) -> str | None:
     was = book.halted()
-    book.resume()
-    return was
+    return was if book.resume(request_id) else None
 
 
 def _request_id(payload: bytes) -> str:

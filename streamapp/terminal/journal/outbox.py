@@ -77,9 +77,13 @@ class Shelves:
         """Return why the account opens nothing more."""
         return self.halt_reason
 
-    def resume(self) -> bool:
-        """Open again; False if it was not halted."""
+    def resume(self, request_id: str | None = None) -> bool:
+        """Open again; False if it was not halted, or if the last request to open again was this very one."""
         was = self.halt_reason is not None
+        if request_id is not None:
+            if self.meta("resumed") == request_id:
+                return False
+            self.set_meta("resumed", request_id)
         self.db.execute("DELETE FROM meta WHERE key = 'halted'")
         self.halt_reason = None
         return was

@@ -1,0 +1,495 @@
+"""Commands: what a person or a risk engine wants done to orders, positions or the whole account, durably and once.
+
+A command is decided once for its request_id, and is in its account's row until it is carried out: after every input of
+the account the next step is taken, in the same commit. What a terminal must do is asked of it until it gives a final
+answer: silence is no outcome. Repeated, a command is answered as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from streamapp import subjects
+from streamapp.desk.effects import Asker, Operate
+from streamapp.desk.exits import lots_free_to_close, parts_made
+from streamapp.desk.inputs import Incoming, NewCommand, OperationAnswered
+from streamapp.desk.projection import add_fact
+from streamapp.desk.state import Draft
+from streamapp.desk.submission import call_off, create_order
+from streamapp.desk.trading import set_trading
+from streamapp.domain.exits import OPPOSITE
+from streamapp.domain.facts import CancelRequested, OrderCreated, make_fact
+from streamapp.domain.parameters import OrderParameters, parameters_hash
+from streamapp.domain.signals import LAST_MOMENT
+from streamapp.domain.status import reason_of
+from streamapp.domain.trading import TradingWord
+from streamapp.domain.vocabulary import FINAL_STATUSES, decimal_text, time_text
+from streamapp.errors import Unusable
+from streamapp.messages.command import CommandContent, CommandName, CommandRequest, CommandResultMessage, CommandState
+from streamapp.messages.operation import CancelRequest, ModifyRequest, OperationRequest, ProtectRequest, ResumeRequest
+from streamapp.topics import NATS_SUBJECT
+from tables.commands import CommandRow
+from tables.orders import OrderRow
+from tables.positions import PositionRow
+
+MOST_COMMANDS = 500
+"""Commands of one account that are not over: each is looked at after every input, and named in the account's row."""
+AGAIN = timedelta(seconds=30)
+"""After so long flatten tries again what was refused: a session may be shut, a price too near the market."""
+MOST_SHOWN = 200
+"""Orders that a command's row names, the newest: flatten may try for days."""
+
+_SETS: dict[CommandName, TradingWord] = {
+    "account.halt": "halted",
+    "account.reduce": "reducing",
+    "account.resume": "trading",
+    "account.flatten": "halted",
+}
+
+
+def take_command(draft: Draft, new: NewCommand) -> None:
+    """Decide on the first message of a command, answer another one, and pass over a redelivery.
+
+    Raises:
+        Unusable: it names no account, and an order that nobody knows.
+    """
+    if not draft.account:
+        raise Unusable("unknown_order", f"order_id: no order {new.request.order_id} is known here")
+    row = draft.command(new.request.request_id)
+    if row is None:
+        _decide(draft, new)
+    elif row.stream_seq != new.incoming.sequence:
+        _answer_again(draft, new, row)
+
+
+def pursue_commands(draft: Draft, *, asks_again: bool = False) -> None:
+    """Take the next step with every command of the account that is not over.
+
+    Args:
+        draft: The commit.
+        asks_again: Ask the terminal once more for what it has not answered.
+    """
+    for request_id in draft.account_row().commands:
+        row = draft.command(request_id)
+        assert row is not None, "an account's commands have their rows"
+        if row.state == "accepted":  # one before it may have ended it
+            _Execution(draft, row).step(asks_again=asks_again)
+
+
+def take_command_answer(draft: Draft, answer: OperationAnswered) -> None:
+    """Note what the terminal answered for one target of a command; nothing for one that is over."""
+    row = draft.command(answer.asker.id)
+    if row is None or row.state != "accepted" or row.targets.get(answer.asker.target, "") is not None:
+        return
+    draft.put_command(row.model_copy(update={"targets": {**row.targets, answer.asker.target: answer.said}}))
+
+
+def order_command(draft: Draft, name: CommandName, request: CommandRequest, *, sequence: int) -> None:
+    """Give the account a command from within: a guard's. Known by its request_id like any other; nothing if it is."""
+    if draft.command(request.request_id) is None:
+        _accept(draft, name, request, sequence=sequence, trace=None, not_after=request.valid_until)
+
+
+# --- deciding
+
+
+def _decide(draft: Draft, new: NewCommand) -> None:
+    request = new.request.model_copy(update={"account": draft.account})
+    not_after = _not_after(draft, new)
+    if (refusal := _refusal(draft, new, not_after)) is None:
+        _accept(draft, new.name, request, sequence=new.incoming.sequence, trace=new.incoming.trace, not_after=not_after)
+        return
+    why, detail = refusal
+    row = CommandRow(
+        name=new.name,
+        request=request,
+        stream_seq=new.incoming.sequence,
+        state="refused",
+        why=why,
+        detail=detail,
+        not_after=not_after,
+        trace=new.incoming.trace,
+        at=draft.now,
+    )
+    draft.put_command(row)
+    draft.counts["commands", new.name, "refused"] += 1
+    _publish(draft, row)
+
+
+def _accept(
+    draft: Draft,
+    name: CommandName,
+    request: CommandRequest,
+    *,
+    sequence: int,
+    trace: str | None,
+    not_after: datetime | None,
+) -> None:
+    row = CommandRow(
+        name=name,
+        request=request,
+        stream_seq=sequence,
+        state="accepted",
+        not_after=not_after,
+        trace=trace,
+        at=draft.now,
+    )
+    draft.put_command(row)
+    account = draft.account_row()
+    draft.put_account(account.model_copy(update={"commands": (*account.commands, request.request_id)}))
+    draft.counts["commands", name, "accepted"] += 1
+    _publish(draft, row)
+    _Execution(draft, row).begin()
+
+
+def _not_after(draft: Draft, new: NewCommand) -> datetime | None:
+    request = new.request
+    if request.valid_until is not None or new.name.startswith("account."):
+        return request.valid_until
+    return (request.issued_at or new.incoming.at) + timedelta(seconds=draft.policy.rules.ttl_s)
+
+
+def _refusal(draft: Draft, new: NewCommand, not_after: datetime | None) -> tuple[str, str] | None:
+    request = new.request
+    if draft.account not in draft.policy.rules.accounts:
+        return "unknown_account", f"account: expected a configured one, got {draft.account!r:.80}"
+    if not_after is not None and not_after <= draft.now:
+        return "stale", f"valid_until: expected a time after {time_text(draft.now)}, got {time_text(not_after)}"
+    if len(draft.account_row().commands) >= MOST_COMMANDS:
+        return "too_many", f"expected at most {MOST_COMMANDS} commands of an account under way"
+    if request.order_id is not None:
+        return _refusal_of_order(draft, new, request.order_id)
+    if request.position_id is not None:
+        return _refusal_of_position(draft, new, request.position_id)
+    return None
+
+
+def _refusal_of_order(draft: Draft, new: NewCommand, order_id: str) -> tuple[str, str] | None:
+    row = draft.order(order_id)
+    created = None if row is None else row.state.created
+    if row is None or created is None or row.account != draft.account:
+        return "unknown_order", f"order_id: no order {order_id} of account {draft.account} is known here"
+    if not _is_permitted(draft, new.incoming, created.parameters.symbol):
+        return "invalid", f"order_id: expected an order of the symbol in the subject, {order_id} is of another"
+    if row.status in FINAL_STATUSES and (new.name == "order.modify" or row.status == "filled"):
+        return "over", f"order {order_id} is {row.status}"
+    if new.name == "order.modify" and created.parameters.order_type == "market":
+        return "invalid", f"order {order_id} is a market order; position.modify sets the levels of its position"
+    return None
+
+
+def _refusal_of_position(draft: Draft, new: NewCommand, position_id: int) -> tuple[str, str] | None:
+    row = draft.position(position_id)
+    if row is None:
+        return "unknown_position", f"position_id: no deal of position {position_id} is known here"
+    state, asked = row.state, new.request.values.volume
+    free = lots_free_to_close(row, draft.orders_of(state.symbol))
+    elsewhere = f"position_id: expected one of the symbol in the subject, {position_id} is of another"
+    foreign = f"position {position_id} was not opened by an order of ours, and is never touched"
+    most = f"volume: expected {decimal_text(free)} lots at most, what is open and not being closed"
+    closes = new.name == "position.close"
+    checks = (
+        ("invalid", not _is_permitted(draft, new.incoming, state.symbol), elsewhere),
+        ("over", not state.net, f"position {position_id} is closed"),
+        ("foreign_position", not state.shares, foreign),
+        ("over", closes and free <= 0, f"all of position {position_id} is being closed already"),
+        ("invalid", closes and asked is not None and asked > free, most),
+    )
+    return next(((why, detail) for why, holds, detail in checks if holds), None)
+
+
+def _is_permitted(draft: Draft, incoming: Incoming, symbol: str) -> bool:
+    """Return whether the subject, on which NATS permits to publish, names this symbol, the account, or neither."""
+    subject = incoming.text(NATS_SUBJECT) or ""
+    return subject.rpartition(".")[2] in {"-", "", subjects.token(symbol), subjects.token(draft.account)}
+
+
+def _answer_again(draft: Draft, new: NewCommand, row: CommandRow) -> None:
+    """Answer as the command stands, under the place of the new message; another content is a conflict."""
+    request = new.request.model_copy(update={"account": draft.account})
+    again = row.model_copy(update={"stream_seq": new.incoming.sequence, "trace": new.incoming.trace})
+    if request.fingerprint != row.request.fingerprint or new.name != row.name:
+        detail = f"request_id was used before with other content: {row.name} stands, {row.state}"
+        changes = {"request": request, "name": new.name, "state": "refused", "why": "conflict", "detail": detail}
+        again = again.model_copy(update={**changes, "revision": 1, "order_ids": (), "targets": {}})
+    _publish(draft, again, at=new.incoming.at)
+
+
+# --- telling
+
+
+def _publish(draft: Draft, row: CommandRow, *, at: datetime | None = None) -> None:
+    request = row.request
+    asked = {name: getattr(request, name) for name in CommandContent.model_fields}
+    result = CommandResultMessage(
+        **asked,
+        request_id=request.request_id,
+        command=row.name,
+        values=request.values.model_dump(mode="json", exclude_none=True),
+        state=row.state,
+        revision=row.revision,
+        why=row.why,
+        detail=row.detail,
+        order_ids=row.order_ids,
+        stream_seq=row.stream_seq,
+        at=at or row.at,
+    )
+    parts = ("command", subjects.token(draft.account), request.request_id, row.stream_seq, row.revision)
+    draft.publish(result, subject=subjects.command_result(request.request_id), id_parts=parts, trace=row.trace)
+
+
+# --- carrying out
+
+
+class _Execution:
+    """One command in one commit; ``row`` is as it has become."""
+
+    def __init__(self, draft: Draft, row: CommandRow) -> None:
+        self.row = row
+        self._draft = draft
+        self._request = row.request
+        self._by = row.request.issued_by
+        self._asks_again = False
+
+    def begin(self) -> None:
+        """Take the first step."""
+        name, draft = self.row.name, self._draft
+        if (state := _SETS.get(name)) is not None:
+            cause = self._request.reason or f"{name} {self._request.request_id}"
+            set_trading(draft, state, cause, by=self._by)
+        match name:
+            case "position.close":
+                self._close_some(self._position(), self._request.values.volume)
+            case "account.cancel_all":
+                self._change(targets=dict.fromkeys(row.order_id for row in draft.orders_of(None) if _may_work(row)))
+            case "account.resume":
+                self._end_what_tries()
+        self.step(asks_again=True)
+
+    def step(self, *, asks_again: bool) -> None:
+        """Take the next step; one that changes nothing writes nothing."""
+        steps: dict[CommandName, Callable[[], None]] = {
+            "order.cancel": self._cancel,
+            "order.modify": self._modify,
+            "position.close": self._closed,
+            "position.modify": self._protect,
+            "account.halt": self._done,
+            "account.reduce": self._done,
+            "account.resume": self._resume,
+            "account.cancel_all": self._cancel_all,
+            "account.flatten": self._flatten,
+        }
+        self._asks_again = asks_again
+        steps[self.row.name]()
+
+    # --- orders
+
+    def _cancel(self) -> None:
+        order = self._order(self._request.order_id or "")
+        if (said := self._cancelled(order)) is not None:
+            status = self._order(order.order_id).status
+            is_done = not said or status in FINAL_STATUSES - {"filled"}
+            why = None if is_done else "over" if status == "filled" else said.partition(":")[0]
+            self.end("done" if is_done else "failed", said or None, why=why)
+
+    def _cancelled(self, order: OrderRow) -> str | None:
+        """Return what became of cancelling an order, None while it is not known; a sentence if it works no longer."""
+        if order.status in FINAL_STATUSES:
+            return f"order {order.order_id} is {order.status}"
+        if order.standing == "held":
+            call_off(self._draft, order, f"cancelled by {self._by or 'command'} before it was sent")
+            return ""
+        if order.standing == "handed_over":
+            return "unsupported: somebody else's connector has it"
+        target = self._try_of(order.order_id)
+        if target not in self.row.targets:
+            self._add_fact(order, CancelRequested(request_id=self._operation_id(target), issued_by=self._by))
+        wanted = CancelRequest(**self._head(target), order_id=order.order_id)
+        return self._asked(target, wanted, may_ask=order.standing == "recorded")
+
+    def _try_of(self, order_id: str) -> str:
+        """Return the name of the try to cancel an order: flatten begins another one after a refusal and a pause."""
+        tries = [target for target in self.row.targets if target.partition(" ")[0] == order_id]
+        last = tries[-1] if tries else order_id
+        is_due = self.row.name == "account.flatten" and self._draft.now >= self.row.at + AGAIN
+        return f"{order_id} {len(tries) + 1}" if is_due and self.row.targets.get(last) else last
+
+    def _modify(self) -> None:
+        order = self._order(self._request.order_id or "")
+        if order.status in FINAL_STATUSES:
+            self.end("failed", f"order {order.order_id} is {order.status}", why="over")
+            return
+        values = self._request.values.model_dump(exclude_none=True)
+        wanted = ModifyRequest(**self._head(order.order_id), order_id=order.order_id, **values)
+        self._end_as(self._asked(order.order_id, wanted, may_ask=order.standing == "recorded"))
+
+    # --- positions
+
+    def _protect(self) -> None:
+        position_id = self._request.position_id or 0
+        values = self._request.values.model_dump(exclude_none=True)
+        wanted = ProtectRequest(**self._head(str(position_id)), position_id=position_id, **values)
+        self._end_as(self._asked(str(position_id), wanted))
+
+    def _close_some(self, position: PositionRow, volume: Decimal | None) -> None:
+        """Make an order that closes lots of a position, all that no other order is closing where none are said."""
+        draft, side, opened = self._draft, position.state.side, position.state.opened_by
+        assert side is not None
+        lots = lots_free_to_close(position, draft.orders_of(position.state.symbol)) if volume is None else volume
+        parameters = OrderParameters(
+            symbol=position.state.symbol, side=OPPOSITE[side], order_type="market", volume=lots
+        )
+        number, request_id = self.row.made + 1, self._request.request_id
+        order_id = draft.order_id(f"command\x00{request_id}\x00{number}")
+        created = OrderCreated(
+            parameters=parameters,
+            parameters_hash=parameters_hash(parameters, position.position_id),
+            signal_id=f"command {request_id}"[:128],
+            strategy=None if opened is None else opened.strategy,
+            intent="close" if volume is None else "reduce",
+            position_id=position.position_id,
+            signal_at=draft.now,
+            not_after=self.row.not_after or draft.now + timedelta(seconds=draft.policy.rules.ttl_s),
+            executor=draft.policy.executor,
+        )
+        create_order(draft, order_id, created, cause=f"command:{draft.account}:{request_id}", trace=self.row.trace)
+        self._change(order_ids=(*self.row.order_ids, order_id)[-MOST_SHOWN:], made=number)
+
+    def _closed(self) -> None:
+        orders = [part for order_id in self.row.order_ids for part in self._with_parts(order_id)]
+        if any(row.status not in FINAL_STATUSES for row in orders):
+            return
+        unfilled = [f"order {row.order_id} is {row.status}" for row in orders if row.status != "filled"]
+        self.end("failed" if unfilled else "done", "; ".join(unfilled) or None, why="not_closed" if unfilled else None)
+
+    # --- the account
+
+    def _done(self) -> None:
+        self.end("done", None)
+
+    def _resume(self) -> None:
+        """Let the terminal open again too: it halts by itself where it finds an order twice."""
+        if not self._draft.policy.executes:
+            self._done()
+            return
+        request = ResumeRequest(
+            request_id=self._operation_id("resume"),
+            account=self._draft.account,
+            issued_by=self._by or "command",
+        )
+        self._end_as(self._asked(self._draft.account, request))
+
+    def _cancel_all(self) -> None:
+        said = {order_id: self._cancelled(self._order(order_id)) for order_id in self.row.targets}
+        if all(each is not None for each in said.values()):
+            left = [f"order {order_id}: {why}" for order_id, why in said.items() if why and self._works(order_id)]
+            why = "not_cancelled" if left else None
+            self.end("failed" if left else "done", "; ".join(left)[:1000] or None, why=why)
+
+    def _flatten(self) -> None:
+        """Cancel what works, close what is open, and again what did not close, until nothing is left."""
+        said = {order.order_id: self._cancelled(order) for order in self._draft.orders_of(None) if _may_work(order)}
+        waits = [f"order {order_id}: {why}" for order_id, why in said.items() if why and self._works(order_id)]
+        positions = [row for row in self._draft.positions_of(None) if row.state.share_of(None) > 0]
+        for position in positions:
+            if lots_free_to_close(position, self._draft.orders_of(position.state.symbol)) <= 0:
+                continue
+            last = self._last_try(position)
+            if last is None or self._draft.now >= (last.state.latest_at or self._draft.now) + AGAIN:
+                self._close_some(position, None)
+            else:
+                why = reason_of(last.state) or last.status
+                waits.append(f"position {position.position_id} of {position.state.symbol}: {why}")
+        if not positions and not self._draft.orders_of(None):
+            self.end("done", None)
+        elif (detail := "; ".join(waits)[:1000]) and detail != self.row.detail:
+            self._tell(detail)
+
+    def _last_try(self, position: PositionRow) -> OrderRow | None:
+        tries = [row for order_id in self.row.order_ids for row in self._with_parts(order_id)]
+        own = [row for row in tries if row.state.created and row.state.created.position_id == position.position_id]
+        return own[-1] if own and own[-1].status != "filled" else None
+
+    def _end_what_tries(self) -> None:
+        """End the account's commands that go on trying until told otherwise: this is it."""
+        for request_id in self._draft.account_row().commands:
+            row = self._draft.command(request_id)
+            if row is not None and row.name in {"account.flatten", "account.cancel_all"}:
+                _Execution(self._draft, row).end("failed", "ended by account.resume", why="ended")
+
+    # --- asking
+
+    def _asked(self, target: str, wanted: OperationRequest | ResumeRequest, *, may_ask: bool = True) -> str | None:
+        """Return what the terminal answered, empty for done, None while it has not; ask it where it is to be asked."""
+        if target not in self.row.targets:
+            self._change(targets={**self.row.targets, target: None})
+            self._asks_again = True
+        said = self.row.targets[target]
+        if said is None and self._asks_again and may_ask:
+            self._draft.effects.append(Operate(Asker("command", self._request.request_id, target), wanted))
+        return said
+
+    def _head(self, target: str) -> dict[str, Any]:
+        return {
+            "request_id": self._operation_id(target),
+            "account": self._draft.account,
+            "issued_by": self._by,
+            "not_after": self.row.not_after or LAST_MOMENT,
+        }
+
+    def _operation_id(self, target: str) -> str:
+        return self._draft.order_id(f"command\x00{self._request.request_id}\x00{target}")
+
+    # --- what becomes of it
+
+    def _end_as(self, said: str | None) -> None:
+        if said is not None:
+            why = said.partition(":")[0] or None
+            self.end("failed" if said else "done", said.partition(": ")[2] or None, why=why)
+
+    def end(self, state: CommandState, detail: str | None, *, why: str | None = None) -> None:
+        """Say how it ended, and forget that it is under way."""
+        self._tell(detail, state=state, why=why)
+        account = self._draft.account_row()
+        left = tuple(one for one in account.commands if one != self._request.request_id)
+        self._draft.put_account(account.model_copy(update={"commands": left}))
+        self._draft.counts["commands", self.row.name, state] += 1
+
+    def _tell(self, detail: str | None, **changes: object) -> None:
+        self._change(detail=detail, revision=self.row.revision + 1, at=self._draft.now, **changes)
+        _publish(self._draft, self.row)
+
+    def _change(self, **changes: object) -> None:
+        self.row = self.row.model_copy(update=changes)
+        self._draft.put_command(self.row)
+
+    # --- what is there
+
+    def _order(self, order_id: str) -> OrderRow:
+        row = self._draft.order(order_id)
+        assert row is not None, "a command is about orders that are known"
+        return row
+
+    def _position(self) -> PositionRow:
+        row = self._draft.position(self._request.position_id or 0)
+        assert row is not None
+        return row
+
+    def _with_parts(self, order_id: str) -> list[OrderRow]:
+        return parts_made(self._draft, order_id) or [self._order(order_id)]
+
+    def _works(self, order_id: str) -> bool:
+        return self._order(order_id).status not in FINAL_STATUSES
+
+    def _add_fact(self, order: OrderRow, body: CancelRequested) -> None:
+        cause = f"command:{self._draft.account}:{self._request.request_id}"
+        add_fact(self._draft, make_fact(order.account, order.order_id, body, at=self._draft.now, causation_id=cause))
+
+
+def _may_work(row: OrderRow) -> bool:
+    """Return whether there is something to cancel: a market order that was sent is over by itself."""
+    created = row.state.created
+    return row.standing == "held" or (created is not None and created.parameters.order_type != "market")

@@ -1,0 +1,216 @@
+"""Who may ask and command: the one place that every request passes before it comes to a view.
+
+Whoever asks from this machine may read without a token; whoever asks from elsewhere needs one of role ``read``, and
+every command needs one of the role in :data:`ROLE_OF`. Without ``web.tokens_file`` everybody may read and nobody may
+command.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from streamapp.errors import ConfigurationError
+from streamapp.health import LIVE, READY
+from streamapp.messages.command import CommandName
+from streamapp.tokens import Token, TokenRole, Tokens, includes
+from streamapp.web.peers import AUTHORIZATION
+from streamapp.web.responses import refusal
+
+logger = logging.getLogger(__name__)
+
+ROLE_OF: Mapping[CommandName, TokenRole] = {
+    "order.cancel": "trade",
+    "order.modify": "trade",
+    "position.close": "trade",
+    "position.modify": "trade",
+    "account.halt": "trade",
+    "account.reduce": "trade",
+    "account.resume": "admin",
+    "account.cancel_all": "trade",
+    "account.flatten": "trade",
+}
+"""Whoever trades may make an account safer, at any time; that it opens again is another person's decision."""
+COMMAND_PATH = "/commands/{name}"
+CALLER = web.RequestKey("caller", Token)
+"""Of a request: the token it came with. Not there where none was needed."""
+
+TRIES = 10
+TRY_EVERY_S = 6.0
+"""Wrong tokens of one address: so many at once, and one more every so often. That is a person's typing, or a client
+with yesterday's token for a minute; it bounds what a client in a loop writes into the log."""
+MOST_ADDRESSES = 1000
+"""Addresses whose wrong tokens are counted; the one that was wrong longest ago is forgotten first."""
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamapp"'}
+_WRONG = {"WWW-Authenticate": 'Bearer realm="streamapp", error="invalid_token"'}
+_READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+
+@dataclass(frozen=True)
+class Denial:
+    """Why a request comes to no view."""
+
+    status: int
+    reason: str
+    error: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class FailedTries:
+    """A bucket of tries for each address: a wrong token takes one out, and time puts them back.
+
+    Args:
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, address: str) -> float:
+        """Take a try; return 0, or how many seconds there will be none."""
+        now = self._clock()
+        left, at = self._buckets.pop(address, (float(TRIES), now))
+        left = min(TRIES, left + (now - at) / TRY_EVERY_S)
+        wait_s = 0.0 if left >= 1 else (1 - left) * TRY_EVERY_S
+        self._buckets[address] = (left if wait_s else left - 1), now
+        if len(self._buckets) > MOST_ADDRESSES:
+            self._buckets.popitem(last=False)
+        return wait_s
+
+    def __len__(self) -> int:
+        """Return how many addresses are remembered."""
+        return len(self._buckets)
+
+
+class Access:
+    """Judges requests.
+
+    Args:
+        tokens: Those of ``web.tokens_file``; None without one.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, tokens: Tokens | None, clock: Callable[[], float]) -> None:
+        self._tokens = tokens
+        self._tries = FailedTries(clock)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong, for ``/health``."""
+        fault = None if self._tokens is None else self._tokens.fault
+        return [] if fault is None else [f"web: {fault}. Until then nobody has a token"]
+
+    def judge(self, address: str | None, authorization: str | None, needed: TokenRole) -> Token | Denial | None:
+        """Return whose request it is, why it is denied, or None where no token is needed."""
+        free = needed == "read" and (self._tokens is None or is_loopback(address))
+        if self._tokens is None:
+            return None if free else _NO_TOKENS
+        secret = _bearer(authorization)
+        if secret is None:
+            return None if free else _MISSING
+        try:
+            token = self._tokens.find(secret)
+        except ConfigurationError:
+            return None if free else _BROKEN
+        if token is None:
+            return self._wrong(address or "unknown")
+        if not includes(token.role, needed):
+            logger.warning("%s, of role %s, asked from %s for what needs %s", token.name, token.role, address, needed)
+            return Denial(403, "role", f"expected a token of role {needed}, got {token.name}'s of role {token.role}")
+        return token
+
+    def _wrong(self, address: str) -> Denial:
+        # A right token is served however many wrong ones came from its address: nobody guesses 256 bits, and behind a
+        # proxy a client in a loop must not keep the person away who halts an account.
+        if wait_s := self._tries.take(_network(address)):
+            return Denial(
+                429,
+                "too_many_tries",
+                f"too many wrong tokens from {address}: expected the next try in {math.ceil(wait_s)} s",
+                {"Retry-After": str(math.ceil(wait_s))},
+            )
+        logger.warning("a token that is none, or is revoked, from %s", address)
+        return Denial(401, "wrong_token", "the token is none of ours, or was revoked", _WRONG)
+
+    @property
+    def middleware(self) -> Any:
+        """For aiohttp's ``web.Application``."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+            if request.path in {LIVE, READY} and request.method in _READING:
+                probed: web.StreamResponse = await handler(request)
+                return probed
+            authorization = request.headers.get(hdrs.AUTHORIZATION)
+            found = self.judge(request.remote, authorization, _needed(request))
+            if isinstance(found, Denial):
+                return refusal(found.status, found.reason, found.error, found.headers)
+            if found is not None:
+                request[CALLER] = found
+            passed_on = AUTHORIZATION.set(None if found is None else authorization)
+            try:
+                answer: web.StreamResponse = await handler(request)
+                return answer
+            finally:
+                AUTHORIZATION.reset(passed_on)
+
+        return guard
+
+
+_NO_TOKENS = Denial(
+    403,
+    "no_tokens_file",
+    "no commands over HTTP here: set web.tokens_file and make a token with `streamapp token add NAME --role trade`, or "
+    "use `streamapp command` (docs/control.md)",
+)
+_MISSING = Denial(401, "no_token", "expected the header `Authorization: Bearer TOKEN`", _CHALLENGE)
+_BROKEN = Denial(
+    503, "tokens_unusable", "this worker can't read its tokens file, so nobody has a token: its /health says why"
+)
+
+
+def is_loopback(address: str | None) -> bool:
+    """Return whether an address is this machine's own, as the connection has it: no header says so."""
+    found = _address(address or "")
+    return found is not None and found.is_loopback
+
+
+def _needed(request: web.Request) -> TokenRole:
+    if request.method in _READING or request.match_info.http_exception is not None:  # nothing is there to be done
+        return "read"
+    resource = request.match_info.route.resource
+    if resource is None or resource.canonical != COMMAND_PATH:
+        return "admin"  # nobody has said who may
+    name: Any = request.match_info["name"]
+    return ROLE_OF.get(name, "trade")  # a name that is none gets the list of names from the view
+
+
+def _bearer(authorization: str | None) -> str | None:
+    scheme, _, secret = (authorization or "").strip().partition(" ")
+    return secret.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _network(address: str) -> str:
+    """Return what one caller can't change at will: an IPv4 address, the first half of an IPv6 address."""
+    found = _address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found or address)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address without its zone; one of IPv4 that came in over IPv6 as what it is."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
