@@ -415,6 +415,13 @@ class Desk:
         """Return the accounts of this worker as they were published last."""
         return {account: known.state for account, known in self._memories.items() if known.state is not None}
 
+    def is_unreconciled(self, account: str) -> bool:
+        """Return whether an account of this worker opens nothing yet, because its books were not compared once."""
+        partition = self._partition_of(account)
+        if partition not in self._store.owned or not self.recovered.is_set():
+            return False
+        return not self._status(account, self._memory(account, partition)).reconciled
+
     def comparings(self) -> dict[str, Comparing]:
         """Return how the comparisons of this worker's accounts with their brokers' books stand."""
         return {account: known.comparing for account, known in self._memories.items()}

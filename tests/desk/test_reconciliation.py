@@ -427,8 +427,10 @@ async def test_an_account_opens_nothing_before_its_books_were_compared_once() ->
     await house.world.tick()
     assert house.world.terminals.submits == []
     assert house.world.order_row(order_id).standing == "held"
+    assert house.world.desk.is_unreconciled(ACCOUNT)
     await house.reports((None, facts.OutcomeUnknown(attempt=1, why="x")))
     await house.shows()
+    assert not house.world.desk.is_unreconciled(ACCOUNT)
     assert [request.order_id for request in house.world.terminals.submits] == [order_id]
     other = await house.world.signal("s-2")
     assert house.world.terminals.submits[-1].order_id == other

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
@@ -17,6 +20,14 @@ from tests.e2e.desk import Desk, desk_at
 from tests.kit.stacks import running_stack
 from tests.kit.waiting import eventually
 
+OTHER = """
+import sys
+import streamapp.simulator.metatrader5 as mt5
+assert mt5.initialize(login=int(sys.argv[1])), mt5.last_error()
+request = {"action": mt5.TRADE_ACTION_DEAL, "symbol": "EURUSD", "volume": 0.2, "type": mt5.ORDER_TYPE_BUY,
+           "type_filling": mt5.ORDER_FILLING_IOC, "magic": 4711}
+assert mt5.order_send(request).retcode == mt5.TRADE_RETCODE_DONE
+"""
 FOUND_WITHIN_S = 5.0
 ACCOUNT = "hedge"
 SETTINGS = """
@@ -85,6 +96,23 @@ async def test_a_position_that_changes_without_a_deal_is_a_break_within_seconds_
         assert money[0]["rows"] >= 2
     finally:
         await client.close()
+
+
+async def test_what_another_program_opens_is_shown_as_foreign_and_is_no_break(desk: Desk) -> None:
+    login = str(desk.settings.accounts[ACCOUNT].login)
+    environment = os.environ | {"STREAMAPP_SIMULATOR_ADDRESS": desk.settings.market_address}
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", OTHER, login, env=environment)
+    assert await other.wait() == 0
+
+    async def both() -> list[dict[str, Any]]:
+        rows = (await desk.view(f"/positions?account={ACCOUNT}&symbol=EURUSD")).get("positions", [])
+        return [row for row in rows if row["foreign"] and row["broker"] is not None]
+
+    (position,) = await eventually(both, "the other program's position with us and at the broker")
+    assert (position["foreign"], position["opening_order_id"], position["volume"]) == (True, None, "0.2")
+    (snapshot,) = (await desk.view(f"/snapshots?account={ACCOUNT}"))["snapshots"]
+    assert {each["position_id"] for each in snapshot["positions"] if each["foreign"]} == {position["position_id"]}
+    assert (await desk.view("/breaks"))["breaks"] == []
 
 
 async def test_a_position_that_is_closed_by_hand_has_a_deal_and_is_no_break(desk: Desk) -> None:
