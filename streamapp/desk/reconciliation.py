@@ -4,8 +4,8 @@ A snapshot and the reports come by different ways, and the snapshot may be older
 only where both say the same moment: the journal had given the same last report before and after the terminal was read,
 exactly the reports up to it are durable with us, and none is missing (design: desk, "Reconciliation").
 
-A difference becomes a break when a second comparison shows it: a deal whose report the journal has not given yet, or a
-table of the terminal that lags behind another one, is over by then.
+A difference becomes a break when a second comparison shows it, and our side has not moved between the two: a deal whose
+report the journal has not given yet, or a table of the terminal that lags behind another one, is over by then.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ def _our_position(row: PositionRow) -> BookedPosition:
         state.net,
         ours=any(state.shares.values()),
         order_id=None if opened_by is None else opened_by.order_id,
+        rev=row.rev,
     )
 
 
@@ -173,7 +174,7 @@ def _compare(draft: Draft, known: Comparing, newest: SnapshotMessage, theirs: Bo
         row = _standing(draft, difference.place)
         if row is not None and _is_of(row.message, difference):
             _follow(draft, row, difference, newest.at)
-        elif (first := before.get(difference.place)) is not None and first[0].is_same(difference):
+        elif (first := before.get(difference.place)) is not None and first[0] == difference:
             _find(draft, row, difference, first[1], newest.at)
         else:
             suspected.append((difference, newest.at))

@@ -42,6 +42,7 @@ class BookedPosition:
         net: Signed lots, positive long, never 0.
         ours: Whether an order of ours made (a part of) it, as far as this book shows.
         order_id: That order, where the book names one.
+        rev: How many deals it is made of, in our book.
     """
 
     position_id: int
@@ -49,6 +50,7 @@ class BookedPosition:
     net: Decimal
     ours: bool
     order_id: str | None = None
+    rev: int = 0
 
     @property
     def text(self) -> str:
@@ -81,6 +83,7 @@ class Difference:
         place: What it is about, the same as long as it lasts: ``position:{id}``, ``ticket:{ticket}``, ``deal:{deal}``.
         ours, theirs: What each side says of it, None where it has nothing.
         lots: Of a position, theirs minus ours, signed.
+        rev: Of a position, how many deals ours is made of: with another one it may be another deal that is under way.
     """
 
     kind: BreakKind
@@ -93,6 +96,7 @@ class Difference:
     ticket: int | None = None
     deal: int | None = None
     lots: Decimal | None = None
+    rev: int = 0
 
     def is_same(self, other: Difference) -> bool:
         """Return whether it is the same difference, though both sides may have moved by as much since."""
@@ -205,6 +209,7 @@ def _of_position(kind: BreakKind, my: BookedPosition | None, their: BookedPositi
         theirs=None if their is None else their.text,
         position_id=one.position_id,
         order_id=next((each.order_id for each in (my, their) if each is not None and each.order_id), None),
+        rev=0 if my is None else my.rev,
         lots=EXACT.subtract(Decimal(0) if their is None else their.net, Decimal(0) if my is None else my.net),
     )
 
