@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
 from streamapp.desk.effects import AckReports, Asker, Effect, Operate, Submit, Terminals
-from streamapp.desk.inputs import Internal, OperationAnswered, SubmitAnswered, SubmitUnanswered, Sweep
+from streamapp.desk.inputs import Internal, OperationAnswered, Released, SubmitAnswered, SubmitUnanswered, Sweep
 from streamapp.desk.state import TerminalStatus
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.vocabulary import Connection
@@ -367,6 +367,8 @@ class Broker:
         epoch, watermark = reported
         reached = watermark if epoch == reply.epoch else 0
         seen = (reply.epoch, reached, reply.last_seq)
+        if reply.released_seq > reached:
+            self.desk.put(account, Released(reply.epoch, reply.released_seq))
         if reply.last_seq > reached and known.seen_at_hello in {None, seen}:
             self._replay(account)
         elif reply.released_seq < reached:

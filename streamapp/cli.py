@@ -14,6 +14,7 @@ from streamapp.commands import (
     demo,
     init,
     orders,
+    rebuild,
     report,
     signals,
     stack,
@@ -33,7 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_PARTS = (init, stack, demo, signals, orders, command, report, verify, account, token, status, terminals, conformance)
+_TRADING = (signals, orders, command, account, token)
+_PARTS = (init, stack, demo, *_TRADING, report, verify, rebuild, status, terminals, conformance)
 for commands in _PARTS:
     commands.register(app)
 

@@ -37,6 +37,7 @@ Role = Literal["both", "execution", "connector"]
 Meaning = TypeVar("Meaning")
 WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
 """The fields of a signal whose values are words."""
+STORE_NAME = r"^[A-Za-z0-9_]{1,32}$"
 SymbolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Route = Annotated[dict[str, Lots], BeforeValidator(lambda value: {value: 1} if isinstance(value, str) else value)]
 """Accounts, each with the weight that a signal's volume is multiplied by for it; one account alone has weight 1."""
@@ -59,6 +60,12 @@ class KafkaSettings(Section):
     )
     partitions: int = Field(8, ge=1, description="Partitions of every topic. Never changed after the first start.")
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
+    store: str | None = Field(
+        None,
+        pattern=STORE_NAME,
+        description="Which store the trading workers have: the name that `streamapp rebuild --into` was given. "
+        "Not set: the first one.",
+    )
     session_timeout_s: float = Field(
         10.0, gt=0, description="A worker that is silent for so long loses its partitions."
     )

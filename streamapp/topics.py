@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 SIGNALS_APPROVED = "signals_approved"
@@ -72,12 +73,25 @@ def app_id(deployment: str, part: str) -> str:
     return f"{deployment}-{part}"
 
 
-def changelog(deployment: str, table: str) -> str:
+def trading_part(store: str | None = None) -> str:
+    """Return the part that has a store: the trading workers of the first one, or of one that was rebuilt under a name.
+
+    Ids are made of the deployment, so a store that is rebuilt keeps it, and is a part of its own.
+    """
+    return "trading" if store is None else f"trading-{store}"
+
+
+def is_trading_group(deployment: str, group: str) -> bool:
+    """Return whether a consumer group is that of a deployment's trading workers, whichever store they have."""
+    return re.fullmatch(re.escape(app_id(deployment, trading_part())) + "(-[A-Za-z0-9_]+)?", group) is not None
+
+
+def changelog(deployment: str, table: str, store: str | None = None) -> str:
     """Return the name Faust gives the changelog of a table of the trading worker."""
-    return f"{app_id(deployment, 'trading')}-{table}-changelog"
+    return f"{app_id(deployment, trading_part(store))}-{table}-changelog"
 
 
-def changelogs(deployment: str) -> tuple[TopicSpec, ...]:
+def changelogs(deployment: str, store: str | None = None) -> tuple[TopicSpec, ...]:
     """Return the changelog of the trading worker's store.
 
     Compacted, and never sooner than 7 days: a worker that slept for less finds every record by which it can see that it
@@ -85,4 +99,4 @@ def changelogs(deployment: str) -> tuple[TopicSpec, ...]:
     (design: submission "Zombies").
     """
     config = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(7 * _DAY_MS), "segment.ms": "3600000"}
-    return tuple(TopicSpec(changelog(deployment, table), config) for table in TABLES)
+    return tuple(TopicSpec(changelog(deployment, table, store), config) for table in TABLES)

@@ -29,7 +29,7 @@ from streamapp.clock import utc_now
 from streamapp.desk.policy import Policy
 from streamapp.kafka.application import StreamApp
 from streamapp.kafka.channel import MemoryChannel
-from streamapp.kafka.layout import refuse_earlier_layout
+from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store, refuse_unmade_store
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
@@ -148,16 +148,27 @@ def build(settings: Settings) -> Trading:
 
 
 def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
+    name = settings.kafka.store
     app = app_of(
         settings,
-        "trading",
+        topics.trading_part(name),
         folder="trading" if settings.worker == 1 else f"trading-{settings.worker}",
+        # The local copy of one store must never be read on from another's changelog.
+        tabledir="tables" if name is None else f"tables.{name}",
         web_port=settings.ports.trading(settings.worker),
         reads="|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES)),
-        check=partial(refuse_earlier_layout, settings.kafka_bootstrap, settings.deployment, settings.local.data),
+        check=partial(_check_start, settings),
     )
     store: Store = app.Table(topics.TABLES[0])
     return app, store
+
+
+async def _check_start(settings: Settings) -> None:
+    """Return if the store is ours alone, and no state of an earlier version stands beside it."""
+    bootstrap, deployment, store = settings.kafka_bootstrap, settings.deployment, settings.kafka.store
+    await refuse_earlier_layout(bootstrap, deployment, settings.local.data)
+    await refuse_unmade_store(bootstrap, deployment, store)
+    await refuse_other_store(bootstrap, deployment, store)
 
 
 def _register_agents(app: StreamApp, settings: Settings, desk: Desk, completion: Completion) -> None:

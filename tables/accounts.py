@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Self
 
 from pydantic import Field
@@ -21,6 +22,20 @@ ACCOUNT = b"a/"
 _LENGTH = struct.Struct(">I")
 
 
+class RebuildNote(Row):
+    """When a row was made of the archive (design: rebuild), and the journal that had the account's orders before.
+
+    ``epoch`` is empty where the archive names none.
+    """
+
+    at: UtcTime
+    epoch: str = ""
+
+    def is_after(self, at: datetime) -> bool:
+        """Return whether something that came ``at`` may have been handled by the store that was lost."""
+        return at <= self.at
+
+
 class AccountRow(Row):
     """An account.
 
@@ -29,7 +44,7 @@ class AccountRow(Row):
     are the signal_ids of its exits that are not done (``tables/signals.py`` has them), ``commands`` the request_ids of
     its commands that are not over (``tables/commands.py``). ``lifted``: what orders showed, by order_id, that a person
     has resumed the account after: more of it halts the account again. ``breaks`` are the places where its books and
-    the broker's differ (``tables/breaks.py``).
+    the broker's differ (``tables/breaks.py``). ``rebuilt``: the row was made of the archive.
     """
 
     account: str
@@ -44,6 +59,7 @@ class AccountRow(Row):
     goals: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     breaks: tuple[str, ...] = ()
+    rebuilt: RebuildNote | None = None
 
     def encode(self) -> bytes:
         """Return the row with an empty outbox."""

@@ -10,9 +10,9 @@ is never taken for a finished one, and is finished by the next run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,7 +22,7 @@ from streamapp.errors import ConfigurationError, Transient
 from streamapp.kafka.admin import live_members
 from streamapp.kafka.batches import BatchProducer
 from streamapp.settings import Settings
-from streamapp.topics import TABLES, app_id, changelog
+from streamapp.topics import TABLES, app_id, changelog, trading_part
 from tables.store import ADOPTION, BEGUN, COMMIT_BYTES, DONE, EXPECTED, KeyValue, fenced, in_place, is_foreign, size_of
 
 POLL_MS = 500
@@ -30,7 +30,7 @@ POLL_MS = 500
 
 
 @dataclass
-class _Log:
+class PartitionLog:
     """What a partition of the changelog says when it is read to its end."""
 
     end: int
@@ -39,6 +39,7 @@ class _Log:
     newest: dict[bytes, tuple[bytes, bool]] = field(default_factory=dict)  # the row, and whether it is in place
 
     def add(self, record: Any) -> None:
+        """Take in the next record."""
         there = in_place(record)
         if there:
             self.settled, self.astray_bytes = True, 0
@@ -50,22 +51,30 @@ class _Log:
 
     @property
     def is_foreign(self) -> bool:
+        """Whether it was copied, or written by somebody else."""
         adoption, there = self.newest.get(ADOPTION, (None, False))
         return is_foreign(settled=self.settled, astray_bytes=self.astray_bytes, adoption=adoption if there else None)
 
     def batches(self) -> Iterator[list[KeyValue]]:
         """Yield what is to be written, the first batch with the row that says begun, the last with the one for done."""
-        batch, size = [(ADOPTION, BEGUN)], 0
-        for key, (value, there) in self.newest.items():
-            if there or key == ADOPTION:
-                continue
-            row_size = size_of([(key, value)])
-            if size + row_size > COMMIT_BYTES:
-                yield batch
-                batch, size = [], 0
-            batch.append((key, value))
-            size += row_size
-        yield [*batch, (ADOPTION, DONE)]
+        astray = ((key, value) for key, (value, there) in self.newest.items() if not there and key != ADOPTION)
+        *whole, last = in_batches(chain([(ADOPTION, BEGUN)], astray))
+        yield from whole
+        yield [*last, (ADOPTION, DONE)]
+
+
+def in_batches(rows: Iterable[KeyValue]) -> Iterator[list[KeyValue]]:
+    """Yield ``rows`` in batches that each fit into a commit."""
+    batch, size = list[KeyValue](), 0
+    for row in rows:
+        row_size = size_of([row])
+        if batch and size + row_size > COMMIT_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += row_size
+    if batch:
+        yield batch
 
 
 async def adopt_changelog(settings: Settings, progress: Callable[[str], None] = lambda _: None) -> int:
@@ -83,20 +92,21 @@ async def adopt_changelog(settings: Settings, progress: Callable[[str], None] = 
         ConfigurationError: A trading worker is running, or somebody else writes the changelog: nothing may.
         Definite, Transient, Ambiguous: Kafka refused a batch, or did not answer. The next call finishes what was begun.
     """
-    bootstrap, group = settings.kafka_bootstrap, app_id(settings.deployment, "trading")
+    bootstrap, group = settings.kafka_bootstrap, app_id(settings.deployment, trading_part(settings.kafka.store))
     rows = 0
     try:
-        await _refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
+        await refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
         async with BatchProducer(bootstrap.split(","), f"{group}-adoption") as producer:
             for table, partition in product(TABLES, range(settings.kafka.partitions)):
-                tp = TopicPartition(changelog(settings.deployment, table), partition)
+                tp = TopicPartition(changelog(settings.deployment, table, settings.kafka.store), partition)
                 rows += await _adopt(settings, producer, tp, progress)
     except (KafkaError, OSError) as error:
         raise Transient(f"Kafka at {bootstrap} does not answer ({error!r}): adopt the changelog again") from error
     return rows
 
 
-async def _refuse_live_members(bootstrap: str, group: str, session_s: float) -> None:
+async def refuse_live_members(bootstrap: str, group: str, session_s: float) -> None:
+    """Raise ConfigurationError if a worker of a consumer group is running."""
     if count := await live_members(bootstrap, group):
         raise ConfigurationError(
             f"the consumer group {group} has {count} live members: stop every trading worker first (one that was "
@@ -107,12 +117,12 @@ async def _refuse_live_members(bootstrap: str, group: str, session_s: float) -> 
 async def _adopt(
     settings: Settings, producer: BatchProducer, tp: TopicPartition, progress: Callable[[str], None]
 ) -> int:
-    log = await _read(settings.kafka_bootstrap, tp)
+    log = await read_log(settings.kafka_bootstrap, tp)
     if not log.is_foreign:
         progress(f"partition {tp.partition} of {tp.topic}: nothing to adopt")
         return 0
     # First: a local copy that reached further than this log does would stand in the way of its recovery.
-    for copy in settings.local.data.glob(f"trading*/v*/tables/*-{tp.partition}.db"):
+    for copy in settings.local.data.glob(f"trading*/v*/tables*/*-{tp.partition}.db"):
         copy.with_suffix(".drop").touch()
     following = log.end
     for batch in log.batches():
@@ -128,13 +138,14 @@ async def _adopt(
     return rows
 
 
-async def _read(bootstrap: str, tp: TopicPartition) -> _Log:
+async def read_log(bootstrap: str, tp: TopicPartition) -> PartitionLog:
+    """Return what a partition says, read to its end."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
         consumer.assign([tp])
         await consumer.seek_to_beginning(tp)
-        log = _Log(end=(await consumer.end_offsets([tp]))[tp])
+        log = PartitionLog(end=(await consumer.end_offsets([tp]))[tp])
         while await consumer.position(tp) < log.end:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 for record in records:

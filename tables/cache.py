@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from streamapp.errors import ConfigurationError
 from tables.row import Row
-from tables.store import Store
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -17,10 +16,18 @@ KEPT_ROWS = 4000
 """Decoded rows of a worker: five seconds of 400 new orders a second, and most orders are over within one."""
 
 
+class Durable(Protocol):
+    """Rows as bytes, as :class:`tables.store.Store` returns them."""
+
+    def get(self, key: bytes, *, partition: int) -> bytes | None:
+        """Return the row of ``key``, None if there is none."""
+        ...
+
+
 class RowCache:
     """Reads rows of a store; whoever commits rows puts them here once they are durable."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Durable) -> None:
         self._store = store
         self._rows: OrderedDict[tuple[int, bytes], Row] = OrderedDict()
 

@@ -42,8 +42,10 @@ from streamapp.kafka.exits import CONFIGURATION, leave
 from streamapp.kafka.receipts import ACK_TIMEOUT_S
 from tables.store import (
     ADOPTION,
+    BEGUN,
     COMMIT_BYTES,
     EXPECTED,
+    REBUILDING,
     KeyValue,
     Listener,
     check_size,
@@ -189,7 +191,7 @@ class FencedStore(faust.Table):
         return self._guarded(partition, db, db.items(from_key=prefix), prefix)
 
     def _guarded(self, partition: int, db: Any, rows: Iterator[KeyValue], prefix: bytes) -> Iterator[KeyValue]:
-        own = (self.data.offset_key, ADOPTION)
+        own = (self.data.offset_key, ADOPTION, REBUILDING)
         for key, value in rows:
             if not key.startswith(prefix):
                 return
@@ -333,6 +335,12 @@ class FencedStore(faust.Table):
 
     def _check_origin(self, partition: int) -> None:
         db = self.data._dbs[partition]
+        if db.get(REBUILDING) == BEGUN:
+            leave(
+                f"partition {partition} of {self.changelog_topic_name} was begun by `streamapp rebuild` and not "
+                "finished: rebuild into another name, and set kafka.store to that",
+                code=CONFIGURATION,
+            )
         if is_foreign(
             settled=db.get(self.data.offset_key) is not None,
             astray_bytes=self._astray[partition],

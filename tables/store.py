@@ -22,6 +22,8 @@ it leave one batch each; twice that is still an incident, more is a changelog th
 
 ADOPTION = b"\0adoption"
 """The key of a row that says how far :func:`tables.adoption.adopt_changelog` is: begun or done."""
+REBUILDING = b"\0rebuilding"
+"""The key of a row that says how far :func:`tables.rebuilding.write_store` is, likewise."""
 BEGUN, DONE = b"begun", b"done"
 
 KeyValue = tuple[bytes, bytes]

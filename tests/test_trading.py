@@ -337,18 +337,18 @@ async def test_a_command_over_http_is_in_its_stream_and_a_broken_tokens_file_in_
     await house.started(STREAMAPP_WEB__TOKENS_FILE=str(file.path))
     halt = {"account": "acc-1", "request_id": "r-1"}
     async with aiohttp.ClientSession() as session:
-        async with session.post(f"{house.web}/commands/account.halt", json=halt) as answer:
+        async with session.post(f"{house.url}/commands/account.halt", json=halt) as answer:
             assert answer.status == 401
-        async with session.post(f"{house.web}/commands/account.halt", json=halt, headers=headers) as answer:
+        async with session.post(f"{house.url}/commands/account.halt", json=halt, headers=headers) as answer:
             assert answer.status == 202
             stored = await answer.json()
         message = await house.client.jetstream().get_msg("EXECUTION_IN", stored["stream_seq"])
         assert message.subject == "commands.account.halt.acc-1"
         assert CommandRequest.decode(message.data or b"").issued_by == "anna"
-        async with session.get(f"{house.web}/router/", headers={"Authorization": "Bearer wrong"}) as answer:
+        async with session.get(f"{house.url}/router/", headers={"Authorization": "Bearer wrong"}) as answer:
             assert answer.status == 401  # Faust's own pages as well
         with file.path.open("a") as lines:
             lines.write("nonsense\n")
         assert await house.complains("line 3: expected NAME ROLE")
-        async with session.post(f"{house.web}/commands/account.halt", json=halt, headers=headers) as answer:
+        async with session.post(f"{house.url}/commands/account.halt", json=halt, headers=headers) as answer:
             assert answer.status == 503

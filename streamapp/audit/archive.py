@@ -35,6 +35,8 @@ from streamapp.errors import Unusable
 from streamapp.messages.commit import CommitMessage
 
 Kind = Literal["order", "fill", "position", "operation", "decision"]
+FaultKind = Literal["unreadable", "missing", "two_contents", "conflict"]
+"""A record that is no commit/1; a commit that is not there; one that is there with two contents; such a fact."""
 Key = tuple[str | int, ...]
 """What a kind's things are known by, and sorted by: see :data:`KEYS`."""
 
@@ -62,6 +64,7 @@ class ArchiveFault:
     account: str
     commit: int | None
     detail: str
+    kind: FaultKind
 
     def __str__(self) -> str:
         """Return it as one line."""
@@ -88,7 +91,7 @@ CREATE TABLE operations (account, deal INTEGER, position_id INTEGER, body, numbe
 CREATE INDEX operations_of_position ON operations (account, position_id);
 CREATE TABLE decisions (account, signal_id, stream_seq INTEGER, decision, reason, order_id, number INTEGER,
     PRIMARY KEY (account, signal_id, stream_seq)) WITHOUT ROWID;
-CREATE TABLE faults (account, number INTEGER, detail);
+CREATE TABLE faults (account, number INTEGER, detail, kind);
 """
 
 
@@ -107,21 +110,26 @@ class ArchiveFold:
 
     # --- in
 
-    def take(self, payload: bytes, place: str) -> None:
-        """Add a record of the archive that stands at ``place``; a copy of one that was taken changes nothing."""
+    def take(self, payload: bytes, place: str) -> CommitMessage | None:
+        """Add a record of the archive that stands at ``place``; a copy of one that was taken changes nothing.
+
+        Returns:
+            What counts: None for a copy, and for a record that can't be read.
+        """
         self.records += 1
         try:
             commit = CommitMessage.decode(payload)
         except Unusable as error:
-            self._blame("", None, f"{place}: expected commit/1, got what is {error}")
-            return
+            self._blame("", None, f"{place}: expected commit/1, got what is {error}", "unreadable")
+            return None
         if commit.number and not self._is_first(commit, payload, place):
-            return
+            return None
         for fact in commit.facts:
             self._add(fact, commit.number)
         for each in commit.messages:
             if each.message.get("schema") == "signal/1":
                 self._decided(each.message, commit.number)
+        return commit
 
     def _is_first(self, commit: CommitMessage, payload: bytes, place: str) -> bool:
         account, number, digest = commit.account, commit.number, hashlib.sha256(payload).digest()
@@ -131,7 +139,8 @@ class ArchiveFold:
             "SELECT digest, place FROM commits WHERE (account, number) = (?, ?)", account, number
         ).fetchone()
         if known != digest:
-            self._blame(account, number, f"there with two contents, at {first} and at {place}: the first one counts")
+            detail = f"there with two contents, at {first} and at {place}: the first one counts"
+            self._blame(account, number, detail, "two_contents")
         return False
 
     def _add(self, fact: Fact, number: int) -> None:
@@ -141,7 +150,8 @@ class ArchiveFold:
                 "SELECT digest, number FROM facts WHERE (account, fact_id) = (?, ?)", account, fact_id
             ).fetchone()
             if known != digest:
-                self._blame(account, number, f"fact {fact_id} has another content than in commit {first}, which counts")
+                detail = f"fact {fact_id} has another content than in commit {first}, which counts"
+                self._blame(account, number, detail, "conflict")
             return
         if fact.order_id is not None:
             key = (fact.order_id, fact.account)
@@ -189,8 +199,8 @@ class ArchiveFold:
         values = (*astuple(decision_view(said)), number)
         self._run("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)", *values)
 
-    def _blame(self, account: str, number: int | None, detail: str) -> None:
-        self._run("INSERT INTO faults VALUES (?, ?, ?)", account, number, detail)
+    def _blame(self, account: str, number: int | None, detail: str, kind: FaultKind) -> None:
+        self._run("INSERT INTO faults VALUES (?, ?, ?, ?)", account, number, detail, kind)
 
     # --- out
 
@@ -218,13 +228,13 @@ class ArchiveFold:
         )
         for account, number, before in self._run(gaps):
             missing = f"{before + 1}" if number == before + 2 else f"{before + 1} to {number - 1}"
-            yield ArchiveFault(account, before + 1, f"missing: expected commit {missing}, got {number} after {before}")
-        for row in self._run("SELECT account, number, detail FROM faults ORDER BY rowid"):
+            detail = f"missing: expected commit {missing}, got {number} after {before}"
+            yield ArchiveFault(account, before + 1, detail, "missing")
+        for row in self._run("SELECT account, number, detail, kind FROM faults ORDER BY rowid"):
             yield ArchiveFault(*row)
 
     def _entries(self, kind: Kind, where: str, key: Key) -> Iterator[ArchiveEntry]:
-        while self._states:
-            self._write(*self._states.popitem())
+        self._flush()
         match kind:
             case "order":
                 return self._orders(where, key)
@@ -236,6 +246,10 @@ class ArchiveFold:
                 return self._operations(where, key)
             case "decision":
                 return self._decisions(where, key)
+
+    def _flush(self) -> None:
+        while self._states:
+            self._write(*self._states.popitem())
 
     def _orders(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for order_id, account, body, number in self._run(

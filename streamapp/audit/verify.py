@@ -124,7 +124,7 @@ async def verify(
             TopicReader(settings, topics.ARCHIVE, account=account, progress=progress) as reader,
             WorkerTables(settings, account) as tables,
         ):
-            comparison = _Comparison(archive, reader, warehouse, tables, settings.role)
+            comparison = _Comparison(archive, reader, tables, warehouse, _OF_WAREHOUSE[settings.role])
             await comparison.compare()
             await comparison.settle(settled_s)
             return comparison.verdict()
@@ -133,28 +133,54 @@ async def verify(
         await warehouse.close()
 
 
+async def compare_tables(
+    settings: Settings, archive: ArchiveFold, reader: TopicReader, *, settled_s: float = SETTLED_S
+) -> Verification:
+    """Return whether a fold, into which ``reader`` is read on, and the tables agree, and where not.
+
+    Raises:
+        Transient: as of :func:`verify`.
+    """
+    async with WorkerTables(settings) as tables:
+        comparison = _Comparison(archive, reader, tables)
+        await comparison.compare()
+        await comparison.settle(settled_s)
+        return comparison.verdict()
+
+
 class _Comparison:
+    """Without a warehouse the tables alone are compared."""
+
     def __init__(
-        self, archive: ArchiveFold, reader: TopicReader, warehouse: WarehouseRows, tables: WorkerTables, role: Role
+        self,
+        archive: ArchiveFold,
+        reader: TopicReader,
+        tables: WorkerTables,
+        warehouse: WarehouseRows | None = None,
+        kinds: tuple[Kind, ...] = (),
     ) -> None:
         self._archive, self._reader = archive, reader
         self._warehouse, self._tables = warehouse, tables
-        self._kinds = _OF_WAREHOUSE[role]
+        self._kinds = kinds
         self._compared: Counter[str] = Counter()
         self._unnamed = 0
         self._open: dict[_Place, tuple[Discrepancy, float]] = {}  # and since when it has stood unchanged
 
     async def compare(self) -> None:
         await self._read_on()
-        for kind in self._kinds:
-            await self._read_on()  # the archive has grown meanwhile
-            ours, theirs = self._archive.entries(kind), self._warehouse.entries(kind)
-            async for key, entry, view in side_by_side(ours, theirs):
-                self._note(CLICKHOUSE, kind, key, entry, view)
+        if self._warehouse is not None:
+            await self._compare_warehouse(self._warehouse)
         await self._read_on()
         await self._compare_orders()
         await self._read_on()
         await self._compare_positions()
+
+    async def _compare_warehouse(self, warehouse: WarehouseRows) -> None:
+        for kind in self._kinds:
+            await self._read_on()  # the archive has grown meanwhile
+            ours, theirs = self._archive.entries(kind), warehouse.entries(kind)
+            async for key, entry, view in side_by_side(ours, theirs):
+                self._note(CLICKHOUSE, kind, key, entry, view)
 
     async def _read_on(self) -> None:
         async for record in self._reader.read():
@@ -196,7 +222,7 @@ class _Comparison:
     async def _look_again(self, place: _Place) -> None:
         where, kind, key = place
         entry = self._archive.entry(kind, key)
-        if where == CLICKHOUSE:
+        if where == CLICKHOUSE and self._warehouse is not None:
             self._judge(place, entry, await self._warehouse.entry(kind, key))
         elif kind == "order":
             [order] = await self._tables.orders([str(key[0])])

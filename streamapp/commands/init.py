@@ -107,13 +107,14 @@ async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
 
     from streamapp import topics
     from streamapp.kafka.admin import create_topics, plan_topics
-    from streamapp.kafka.layout import refuse_earlier_layout
+    from streamapp.kafka.layout import refuse_earlier_layout, refuse_unmade_store
     from streamapp.nats.streams import Step
 
-    specs = (*topics.TOPICS, *topics.changelogs(settings.deployment))
+    specs = (*topics.TOPICS, *topics.changelogs(settings.deployment, settings.kafka.store))
     bootstrap, partitions = settings.kafka_bootstrap, settings.kafka.partitions
     try:
         await refuse_earlier_layout(bootstrap, settings.deployment, settings.local.data)
+        await refuse_unmade_store(bootstrap, settings.deployment, settings.kafka.store)
         if dry_run:
             plan = await plan_topics(bootstrap, specs, partitions=partitions)
         else:

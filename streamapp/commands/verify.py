@@ -41,14 +41,14 @@ def verify(account: Account = None, as_json: Json = False) -> None:
     """
     from streamapp.audit.verify import verify as verdict_on
 
-    with _progress("archive") as told:
+    with reading("archive") as told:
         verdict = asyncio.run(verdict_on(load_settings(), account=account, progress=told))
     if verdict.agrees and not verdict.records:
         raise StreamappError(f"expected commits{_of(account)} in the archive, got none")
     if as_json:
         print(json.dumps({"agrees": verdict.agrees} | asdict(verdict)))
     else:
-        _show_verdict(verdict)
+        show_verdict(verdict, "archive, tables and ClickHouse")
     raise typer.Exit(0 if verdict.agrees else 1)
 
 
@@ -66,7 +66,7 @@ def verify_log(
     from streamapp.audit.log_readers import in_clickhouse, in_kafka
 
     settings = load_settings()
-    with _progress("broker log") as told:
+    with reading("broker log") as told:
         links = in_clickhouse(settings, account) if clickhouse else in_kafka(settings, account, told)
         log = asyncio.run(_chains(links))
     if not log.chains and not log.unreadable:
@@ -107,13 +107,14 @@ async def _chains(found: AsyncIterator[ChainLink | Unreadable]) -> _Log:
         links.close()
 
 
-def _show_verdict(verdict: Verification) -> None:
+def show_verdict(verdict: Verification, places: str) -> None:
+    """Print whether these places agree, and where not."""
     console = Console(highlight=False)
     commits = f"{sum(verdict.commits.values())} commits of {len(verdict.commits)} accounts"
     compared = ", ".join(f"{count} {kind}s" for kind, count in verdict.compared.items())
     read = f"{verdict.records} records, {commits}; compared: {compared or 'nothing'}"
     if verdict.agrees:
-        console.print(f"[green]✓[/] archive, tables and ClickHouse agree: {read}", soft_wrap=True)
+        console.print(f"[green]✓[/] {places} agree: {read}", soft_wrap=True)
         return
     console.print(f"[red]✗[/] {verdict.count} differences: {read}", soft_wrap=True)
     for each in (*verdict.faults, *verdict.differences):
@@ -138,7 +139,7 @@ def _show_log(log: _Log) -> None:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Told]:
+def reading(what: str) -> Iterator[Told]:
     """Show how far reading is, where a person looks on; on standard error, so that what is found can go elsewhere."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())

@@ -34,6 +34,10 @@ MOST_GOALS = 500
 
 _NO_REVERSE = "intent: expected reverse on a netting account; on a hedging one send a close and an open"
 _NO_LEVELS = "intent: somebody else's connector can't be asked for the levels of a position"
+_REBUILT = (
+    "it came before the store was rebuilt from the archive, and nobody knows what was done of it: look at what is "
+    "open, and send a new signal for what is left"
+)
 _TOO_MANY = f"expected at most {MOST_GOALS} exits of an account under way: its terminal answers none of them"
 
 
@@ -87,13 +91,17 @@ def _judge(draft: Draft, new: NewSignal) -> Verdict:
     )
     if verdict.decision != "accepted":
         return verdict
-    further = (_judge_exit(draft, new.signal) if isinstance(new.signal, ExitSignal) else ACCEPTED, new.approval)
+    exit_ = new.signal if isinstance(new.signal, ExitSignal) else None
+    further = (ACCEPTED if exit_ is None else _judge_exit(draft, exit_, new.incoming.at), new.approval)
     return next((each for each in further if each is not None and each != ACCEPTED), verdict)
 
 
-def _judge_exit(draft: Draft, exit_: ExitSignal) -> Verdict:
-    """Return whether an exit can mean anything at this account as it is now."""
+def _judge_exit(draft: Draft, exit_: ExitSignal, at: datetime) -> Verdict:
+    """Return whether an exit, which came ``at`` into the stream, can mean anything at this account as it is now."""
+    rebuilt = draft.account_row().rebuilt
     checks = (
+        # Nobody knows whether the lost store had begun it: done again it might close more than was asked.
+        ("rebuilt", rebuilt is not None and rebuilt.is_after(at), _REBUILT),
         ("bad_field", exit_.intent == "reverse" and draft.margin_mode == "hedging", _NO_REVERSE),
         ("unsupported", exit_.intent == "modify" and not draft.policy.executes, _NO_LEVELS),
         ("too_many", len(draft.account_row().goals) >= MOST_GOALS, _TOO_MANY),

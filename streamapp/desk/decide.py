@@ -21,6 +21,7 @@ from streamapp.desk.inputs import (
     NewCommand,
     NewSignal,
     OperationAnswered,
+    Released,
     Snapshot,
     Spoiled,
     SubmitAnswered,
@@ -31,7 +32,14 @@ from streamapp.desk.inputs import (
 from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
 from streamapp.desk.reconciliation import note_deals, reconcile
-from streamapp.desk.reports import count_seen, finish_reports, finish_snapshot, take_report, take_snapshot
+from streamapp.desk.reports import (
+    count_seen,
+    finish_reports,
+    finish_snapshot,
+    take_released,
+    take_report,
+    take_snapshot,
+)
 from streamapp.desk.state import (
     NO_MEMORY,
     NO_TERMINAL,
@@ -170,7 +178,7 @@ def _last_line(trace: str) -> str:
     return trace.strip().rpartition("\n")[2][:500]
 
 
-def _take(draft: Draft, new: Input) -> None:
+def _take(draft: Draft, new: Input) -> None:  # noqa: PLR0912  one branch for each input
     try:
         match new:
             case NewSignal():
@@ -191,6 +199,8 @@ def _take(draft: Draft, new: Input) -> None:
                 take_command_answer(draft, new)
             case OperationAnswered():
                 take_operation(draft, new)
+            case Released():
+                take_released(draft, new)
             case Spoiled():
                 notify_sender(draft, new.incoming, new.error, final=new.final)
             case Broken():

@@ -219,8 +219,16 @@ class Sweep:
     order_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The account's journal has forgotten its reports up to ``seq``, further than we know any of them."""
+
+    epoch: str
+    seq: int
+
+
 RecordInput = NewSignal | NewCommand | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
-Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep
+Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep | Released
 """What comes from within the worker; it is not durable and repeats by itself."""
 Input = RecordInput | Internal
 
@@ -236,11 +244,12 @@ _KINDS: dict[type, str] = {
     SubmitUnanswered: "answer",
     OperationAnswered: "answer",
     Sweep: "sweep",
+    Released: "released",
 }
 
 
 def kind_of(new: Input) -> str:
-    """Return what an input is: signal, order, command, report, foreign, snapshot, spoiled, broken, answer, sweep."""
+    """Return what an input is, in a word: ``signal`` or ``order``, or one of the table above."""
     if isinstance(new, NewSignal):
         return "signal" if new.order_id is None else "order"
     return _KINDS[type(new)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from streamapp import subjects
 from streamapp.desk.effects import AckReports
 from streamapp.desk.exits import close_in_parts
-from streamapp.desk.inputs import Snapshot, TerminalReport
+from streamapp.desk.inputs import Released, Snapshot, TerminalReport
 from streamapp.desk.projection import BOOKED, add_fact
 from streamapp.desk.state import Draft
 from streamapp.desk.trading import as_traded
@@ -46,6 +46,16 @@ def take_report(draft: Draft, new: TerminalReport) -> None:
 def count_seen(draft: Draft, new: TerminalReport) -> None:
     """Count a report as durable with this commit."""
     draft.progress = (_progress(draft) or ReportProgress(new.epoch)).seen(new.epoch, new.seq)
+
+
+def take_released(draft: Draft, new: Released) -> None:
+    """Wait no longer for reports that the journal of a rebuilt account has forgotten (design: rebuild).
+
+    It forgets only what a store of ours had made durable. Of a store that was not rebuilt they would be lost, so that
+    one goes on asking, and it shows.
+    """
+    if draft.account_row().rebuilt is not None:
+        draft.progress = (_progress(draft) or ReportProgress(new.epoch)).released(new.epoch, new.seq)
 
 
 def finish_reports(draft: Draft) -> None:
@@ -108,10 +118,11 @@ def _progress(draft: Draft) -> ReportProgress | None:
 
 def _apply(draft: Draft, new: TerminalReport, report: Report, *, is_current: bool) -> None:
     body, progress = report.body, _progress(draft)
-    if isinstance(body, ConnectionChange | AccountOperation) and progress and progress.has(new.epoch, new.seq):
+    if _is_in_no_row(body) and progress and progress.has(new.epoch, new.seq):
         # No row need know them: the watermark does. What is reported again under another number, by a journal that was
         # lost and reads a day of history anew or from beyond a gap that a restart forgot, is said again under the same
-        # ids, which NATS and ClickHouse drop; and a position knows what was charged to it.
+        # ids, which NATS and ClickHouse drop. A position knows what was charged to it, which a watermark that was
+        # rebuilt need not.
         return
     if isinstance(body, ConnectionChange):
         _publish_connection(draft, new, report, body)
@@ -128,6 +139,10 @@ def _apply(draft: Draft, new: TerminalReport, report: Report, *, is_current: boo
     add_fact(draft, fact, new.incoming.trace, journal_epoch=new.epoch if is_current else None)
     if isinstance(body, SubmitRefused) and report.order_id is not None:
         close_in_parts(draft, report.order_id)
+
+
+def _is_in_no_row(body: object) -> bool:
+    return isinstance(body, ConnectionChange) or (isinstance(body, AccountOperation) and body.position_id is None)
 
 
 def _publish_connection(draft: Draft, new: TerminalReport, report: Report, change: ConnectionChange) -> None:

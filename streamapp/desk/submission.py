@@ -99,10 +99,23 @@ def _may_be_claimed(draft: Draft, created: OrderCreated) -> bool:
 
 
 def _claim(draft: Draft, row: OrderRow, trace: str | None) -> None:
-    assert draft.terminal.epoch is not None
-    _add(draft, row, _claimed(row, draft.terminal.epoch), draft.now, trace)
+    _add(draft, row, _claimed(row, _journal_of(draft, row)), draft.now, trace)
     draft.counts[("claimed",)] += 1
     _submit(draft, _known(draft, row.order_id))
+
+
+def _journal_of(draft: Draft, row: OrderRow) -> str:
+    """Return the epoch that a claim is for: that of the terminal, or what a rebuilt account had before.
+
+    A store that was lost may have claimed the same order already. The same journal answers for it; another one makes
+    it a doubt, and looks for it at the broker.
+    """
+    assert draft.terminal.epoch is not None
+    assert row.state.created is not None
+    rebuilt = draft.account_row().rebuilt
+    if rebuilt is None or not rebuilt.epoch or not rebuilt.is_after(row.state.created.signal_at):
+        return draft.terminal.epoch
+    return rebuilt.epoch
 
 
 def _claimed(row: OrderRow, epoch: str) -> SubmitClaimed:

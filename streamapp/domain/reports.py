@@ -36,11 +36,28 @@ class ReportProgress:
         if epoch in self.earlier:
             return self
         if epoch != self.epoch:
-            return ReportProgress(epoch, earlier=(*self.earlier, self.epoch)[-MOST_EPOCHS:]).seen(epoch, seq)
+            return self._followed_by(epoch).seen(epoch, seq)
         if seq <= self.watermark:
             return self
         if seq > self.watermark + 1:
             return replace(self, ahead=frozenset(sorted({*self.ahead, seq})[:MOST_AHEAD]))
+        return self._reached(seq)
+
+    def released(self, epoch: str, seq: int) -> ReportProgress:
+        """Return the progress when the journal has forgotten its reports up to ``seq``, as it was once told to.
+
+        It can never say them again, so nothing is to wait for them.
+        """
+        if epoch in self.earlier:
+            return self
+        if epoch != self.epoch:
+            return self._followed_by(epoch).released(epoch, seq)
+        return self if seq <= self.watermark else self._reached(seq)
+
+    def _followed_by(self, epoch: str) -> ReportProgress:
+        return ReportProgress(epoch, earlier=(*self.earlier, self.epoch)[-MOST_EPOCHS:])
+
+    def _reached(self, seq: int) -> ReportProgress:
         while seq + 1 in self.ahead:
             seq += 1
         return replace(self, watermark=seq, ahead=frozenset(number for number in self.ahead if number > seq))

@@ -41,6 +41,12 @@ async def existing_topics(bootstrap: str) -> frozenset[str]:
         return frozenset(await admin.list_topics())
 
 
+async def consumer_groups(bootstrap: str) -> frozenset[str]:
+    """Return the names of all consumer groups."""
+    async with _Admin(bootstrap) as admin:
+        return frozenset(group for group, *_ in await admin.list_consumer_groups())
+
+
 async def live_members(bootstrap: str, group: str) -> int:
     """Return how many members Kafka counts in a consumer group; one that was killed counts until its session ends."""
     async with _Admin(bootstrap) as admin:
@@ -52,6 +58,19 @@ async def live_members(bootstrap: str, group: str) -> int:
                     raise
                 await asyncio.sleep(COORDINATOR_PAUSE_S)
         return await _members(admin, group)
+
+
+async def has_offsets(bootstrap: str, group: str) -> bool:
+    """Return whether a consumer group has ever acknowledged anything, as far as Kafka remembers."""
+    async with _Admin(bootstrap) as admin:
+        for _ in range(COORDINATOR_TRIES):
+            try:
+                return bool(await admin.list_consumer_group_offsets(group))
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(COORDINATOR_PAUSE_S)
+        return bool(await admin.list_consumer_group_offsets(group))
 
 
 async def _members(admin: AIOKafkaAdminClient, group: str) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.kafka.admin import existing_topics
-from streamapp.topics import changelog
+from streamapp.kafka.admin import consumer_groups, existing_topics, live_members
+from streamapp.topics import TABLES, app_id, changelog, is_trading_group, trading_part
+
+Answer = TypeVar("Answer")
 
 EARLIER_TABLES = ("signals", "submissions", "orders", "positions", "accounts", "pins")
 """What are prefixes of the one table ``desk`` now."""
@@ -29,10 +32,7 @@ async def refuse_earlier_layout(bootstrap: str, deployment: str, data: Path) -> 
         ConfigurationError: Some is there; names it, and says what can be done.
         Transient: Kafka did not answer.
     """
-    try:
-        topics = await existing_topics(bootstrap)
-    except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {bootstrap} does not say which topics it has ({error!r})") from error
+    topics = await _asked(existing_topics(bootstrap), bootstrap)
     changelogs = [name for table in EARLIER_TABLES if (name := changelog(deployment, table)) in topics]
     shared = [name for name in EARLIER_TOPICS if name in topics]
     folders = earlier_folders(data)
@@ -51,6 +51,44 @@ async def refuse_earlier_layout(bootstrap: str, deployment: str, data: Path) -> 
         f"this version keeps its state in another way, and finds state of an earlier one: {_list(changelogs, 'topic')}"
         f"{_list(shared, 'topic')}{_list(folders, 'folder')}{'; '.join(ways)}"
     )
+
+
+async def refuse_unmade_store(bootstrap: str, deployment: str, store: str | None) -> None:
+    """Return if the store of ``kafka.store`` was made: an empty one under a mistyped name would trade without memory.
+
+    Raises:
+        ConfigurationError: It was not.
+        Transient: Kafka did not answer.
+    """
+    topic = changelog(deployment, TABLES[0], store)
+    if store is not None and topic not in await _asked(existing_topics(bootstrap), bootstrap):
+        raise ConfigurationError(
+            f"kafka.store: expected a store that `streamapp rebuild --into {store}` has made, but there is no "
+            f"topic {topic}"
+        )
+
+
+async def refuse_other_store(bootstrap: str, deployment: str, store: str | None) -> None:
+    """Return if nobody trades with another store of the deployment than ``store``: two desks would both act.
+
+    Raises:
+        Transient: Somebody does, or a worker that was stopped still counts; or Kafka did not answer.
+    """
+    groups = await _asked(consumer_groups(bootstrap), bootstrap)
+    own = app_id(deployment, trading_part(store))
+    others = sorted(group for group in groups if group != own and is_trading_group(deployment, group))
+    if busy := [group for group in others if await _asked(live_members(bootstrap, group), bootstrap)]:
+        raise Transient(
+            f"another store of this deployment has live members (consumer group {', '.join(busy)}): expected all "
+            "trading workers to have the same kafka.store. One that was stopped counts until its session has ended"
+        )
+
+
+async def _asked(answer: Awaitable[Answer], bootstrap: str) -> Answer:
+    try:
+        return await answer
+    except (KafkaError, OSError) as error:
+        raise Transient(f"Kafka at {bootstrap} does not say what it has ({error!r})") from error
 
 
 def earlier_folders(data: Path) -> tuple[Path, ...]:

@@ -178,7 +178,8 @@ def test_any_commit_that_is_missing_is_named(count: int, data: st.DataObject) ->
     gone = data.draw(st.integers(1, count - 1))
     with archive_of([commit(number) for number in range(1, count + 1) if number != gone]) as archive:
         [fault] = archive.faults()
-        assert fault == ArchiveFault("demo", gone, f"missing: expected commit {gone}, got {gone + 1} after {gone - 1}")
+        detail = f"missing: expected commit {gone}, got {gone + 1} after {gone - 1}"
+        assert fault == ArchiveFault("demo", gone, detail, "missing")
 
 
 def test_several_commits_that_are_missing_are_one_fault_and_each_account_counts_by_itself() -> None:
@@ -190,9 +191,8 @@ def test_several_commits_that_are_missing_are_one_fault_and_each_account_counts_
 
 def test_a_commit_that_comes_again_with_another_content_is_named_and_the_first_one_counts() -> None:
     with archive_of([commit(1, created("1")), commit(1, created("1"), filled(9, "1"))]) as archive:
-        assert list(archive.faults()) == [
-            ArchiveFault("demo", 1, "there with two contents, at offset 0 and at offset 1: the first one counts")
-        ]
+        detail = "there with two contents, at offset 0 and at offset 1: the first one counts"
+        assert list(archive.faults()) == [ArchiveFault("demo", 1, detail, "two_contents")]
         assert views(archive, "fill") == []
 
 
@@ -200,7 +200,8 @@ def test_a_fact_that_comes_again_with_another_content_is_named_and_the_first_one
     first, other = filled(9, "1"), filled(9, "2")
     with archive_of([commit(1, created("1"), first), commit(2, first), commit(3, other)]) as archive:
         [fault] = archive.faults()
-        assert fault == ArchiveFault("demo", 3, "fact demo:deal:9 has another content than in commit 1, which counts")
+        detail = "fact demo:deal:9 has another content than in commit 1, which counts"
+        assert fault == ArchiveFault("demo", 3, detail, "conflict")
         assert [entry.commit for entry in archive.entries("fill")] == [1]
         [fill] = views(archive, "fill")
         assert fill == folded_fill("demo:9", first.order_id, fold(OrderState(), [first]).deals[9])

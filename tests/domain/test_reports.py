@@ -61,3 +61,12 @@ def test_the_watermark_is_the_longest_prefix_that_came_of_the_newest_journal(arr
 @given(st.permutations(range(1, 30)))
 def test_any_order_of_arrival_ends_at_the_last(order: list[int]) -> None:
     assert after(ReportProgress("e1"), *order) == ReportProgress("e1", 29)
+
+
+def test_what_a_journal_has_forgotten_is_waited_for_no_longer() -> None:
+    progress = after(ReportProgress("e1"), 1, 5, 6, 8).released("e1", 4)
+    assert (progress.watermark, progress.ahead) == (6, frozenset({8}))
+    assert progress.released("e1", 3) == progress
+    followed = progress.released("e2", 3)
+    assert (followed.epoch, followed.watermark, followed.earlier) == ("e2", 3, ("e1",))
+    assert followed.released("e1", 99) == followed

@@ -40,6 +40,10 @@ class Desk:
         self._answers: dict[int, tuple[str, dict[str, Any]]] = {}
         self.split: dict[str, list[dict[str, Any]]] = {}
 
+    def continues(self, other: Desk) -> None:
+        """Know the signals that another one has sent by the names it gave them."""
+        self._run, self._accounts = other._run, dict(other._accounts)
+
     async def listen(self) -> None:
         for subject in HEARD:
             await self.nats.subscribe(subject, cb=self._heard)

@@ -8,14 +8,15 @@ from typing import NoReturn
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.kafka import application
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.application import build_app
-from streamapp.kafka.layout import refuse_earlier_layout
+from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store, refuse_unmade_store
 from streamapp.local.ports import free_port
-from streamapp.topics import TopicSpec, changelog
+from streamapp.topics import TopicSpec, app_id, changelog, trading_part
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ async def test_updates_are_to_be_published_first(
 
 
 async def test_a_kafka_that_does_not_answer_is_transient(tmp_path: Path) -> None:
-    with pytest.raises(Transient, match="does not say which topics it has"):
+    with pytest.raises(Transient, match="does not say what it has"):
         await refuse_earlier_layout(f"127.0.0.1:{free_port()}", "d", tmp_path)
 
 
@@ -85,3 +86,29 @@ async def test_a_worker_ends_before_it_starts_anything_when_its_check_fails(
         await app.on_first_start()
     assert left.value.args[1] == code
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_workers_of_two_stores_never_trade_at_once(kafka_bootstrap: str, deployment: str) -> None:
+    await create_topics(kafka_bootstrap, [TopicSpec(deployment)], partitions=1, replication_factor=1)
+    second = app_id(deployment, trading_part("2"))
+    worker = AIOKafkaConsumer(deployment, bootstrap_servers=kafka_bootstrap, group_id=second)
+    await worker.start()
+    try:
+        await refuse_other_store(kafka_bootstrap, deployment, "2")
+        await refuse_other_store(kafka_bootstrap, f"{deployment}-trading", None)
+        with pytest.raises(Transient, match=rf"another store .* \(consumer group {second}\).* the same kafka.store"):
+            await refuse_other_store(kafka_bootstrap, deployment, None)
+    finally:
+        await worker.stop()
+    await refuse_other_store(kafka_bootstrap, deployment, None)
+    with pytest.raises(Transient, match="does not say what it has"):
+        await refuse_other_store(f"127.0.0.1:{free_port()}", deployment, None)
+
+
+async def test_a_store_that_nobody_made_is_started_by_nobody(kafka_bootstrap: str, deployment: str) -> None:
+    await refuse_unmade_store(kafka_bootstrap, deployment, None)
+    with pytest.raises(ConfigurationError, match="a store that `streamapp rebuild --into 2` has made"):
+        await refuse_unmade_store(kafka_bootstrap, deployment, "2")
+    made = TopicSpec(changelog(deployment, "desk", "2"))
+    await create_topics(kafka_bootstrap, [made], partitions=1, replication_factor=1)
+    await refuse_unmade_store(kafka_bootstrap, deployment, "2")

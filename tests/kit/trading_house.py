@@ -91,16 +91,21 @@ class TradingHouse:
         self.client = client
         self.producer = producer
         self.terminals = {account: FakeTerminal(client, account) for account in settings.accounts}
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
         self._sequence = 0
+
+    @property
+    def url(self) -> str:
+        """Where the worker's views are."""
+        return f"http://127.0.0.1:{self._port}"
 
     # --- the worker
 
     def start(self, **environment: str) -> None:
         settings = self.settings
-        command = [sys.executable, "-m", "faust", "-A", "streamapp.trading", "--datadir", str(self._folder / "trading")]
+        command = [sys.executable, "-m", "faust", "-A", "streamapp.trading", "--datadir", str(self.folder / "trading")]
         command += ["worker", "-l", "info", "--web-host", "127.0.0.1", "--web-port", str(self._port)]
         own = {
             "STREAMAPP_DEPLOYMENT": settings.deployment,
@@ -109,27 +114,22 @@ class TradingHouse:
             "STREAMAPP_KAFKA__SESSION_TIMEOUT_S": "30",
             "STREAMAPP_NATS__URL": settings.nats_url,
             "STREAMAPP_CLICKHOUSE__URL": f"http://127.0.0.1:{free_port()}",
-            "STREAMAPP_LOCAL__DATA": str(self._folder),
+            "STREAMAPP_LOCAL__DATA": str(self.folder),
             "STREAMAPP_ACCOUNTS": json.dumps({name: {"login": a.login} for name, a in settings.accounts.items()}),
             "STREAMAPP_BROKER__CHECK_INTERVAL_S": "0.3",
             "STREAMAPP_ROLE": settings.role,
             "STREAMAPP_EXECUTION__RECONCILE_FIRST": "false",  # its terminals only record
         }
-        with (self._folder / "trading.log").open("ab") as log:
+        with (self.folder / "trading.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=os.environ | own | environment, stdout=log, stderr=log)
 
     async def started(self, **environment: str) -> None:
         self.start(**environment)
-        await eventually(self.is_ready, f"a ready worker; see {self._folder / 'trading.log'}", 90)
-
-    @property
-    def web(self) -> str:
-        """Where the worker's views are."""
-        return f"http://127.0.0.1:{self._port}"
+        await eventually(self.is_ready, f"a ready worker; see {self.folder / 'trading.log'}", 90)
 
     async def health(self) -> tuple[int, dict[str, Any]]:
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.web}/health") as answer:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/health") as answer:
                 return answer.status, await answer.json()
         except (aiohttp.ClientError, OSError):
             return 0, {}
