@@ -39,7 +39,7 @@ from streamapp.desk.inputs import (
     parse,
 )
 from streamapp.desk.policy import Policy
-from streamapp.desk.state import Letter, Memory, TerminalStatus
+from streamapp.desk.state import Comparing, Letter, Memory, TerminalStatus
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict
@@ -52,6 +52,7 @@ from streamapp.messages.commit import encode_commit
 from streamapp.messages.fact import FactMessage
 from streamapp.metrics import TradingMetrics
 from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
+from tables.breaks import BREAK, BreakRow
 from tables.cache import RowCache, RowT, decode_row
 from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
 from tables.positions import POSITION, PositionIndex, PositionRow
@@ -290,15 +291,27 @@ class Desk:
         def rows(key: bytes, model: type[RowT]) -> RowT | None:
             return self._rows.read(key, model, partition)
 
+        memory = self._memory(account, partition)
         return State(
             account,
             self._policy,
             rows,
-            self._terminal(account),
-            self._memory(account, partition),
+            self._status(account, memory),
+            memory,
             self.index.halting(account),
             _Open(account, self.index, self._positions),
         )
+
+    def _sweep_held(self, account: str) -> None:
+        """Let the orders go that waited for the account's first comparison: in commits of their own, of any size."""
+        held = tuple(name for name, order in self.index.waiting(account) if order.standing == "held")
+        if held:
+            self.put(account, Sweep(held))
+
+    def _status(self, account: str, memory: Memory) -> TerminalStatus:
+        status = self._terminal(account)
+        compared = memory.comparing.epoch is not None and memory.comparing.epoch == status.epoch
+        return replace(status, reconciled=compared or not self._policy.execution.reconcile_first)
 
     async def _commit(self, account: str, partition: int, items: list[Item], decided: Decided) -> None:
         if not account and not decided.rows:
@@ -328,8 +341,11 @@ class Desk:
         await asyncio.gather(*work)
         if generation != self._generation:
             return  # durable, and reassigned: what it says and asks for is the next owner's to say and to ask
+        epoch = self._memory(account, partition).comparing.epoch
         self._remember(account, partition, decided)
         reach("desk.after_commit", kinds)
+        if decided.memory.comparing.epoch != epoch:
+            self._sweep_held(account)
         if says:
             self._outbox.say(account, partition, number, commit, decided.publications)
         for effect in decided.effects:
@@ -399,6 +415,17 @@ class Desk:
         """Return the accounts of this worker as they were published last."""
         return {account: known.state for account, known in self._memories.items() if known.state is not None}
 
+    def is_unreconciled(self, account: str) -> bool:
+        """Return whether an account of this worker opens nothing yet, because its books were not compared once."""
+        partition = self._partition_of(account)
+        if partition not in self._store.owned or not self.recovered.is_set():
+            return False
+        return not self._status(account, self._memory(account, partition)).reconciled
+
+    def comparings(self) -> dict[str, Comparing]:
+        """Return how the comparisons of this worker's accounts with their brokers' books stand."""
+        return {account: known.comparing for account, known in self._memories.items()}
+
     def _memory(self, account: str, partition: int) -> Memory:
         known = self._memories.get(account)
         if known is None:
@@ -462,6 +489,8 @@ class Desk:
                     self._tell(decode_row(key, value, OrderRow), partition)
             async for key, value in self._sliced(partition, POSITION):
                 self._tell(decode_row(key, value, PositionRow), partition)
+            async for key, value in self._sliced(partition, BREAK):
+                self._tell(decode_row(key, value, BreakRow), partition)
             async for key, value in self._sliced(partition, ACCOUNT):
                 row, commits = decode_row(key, value, AccountRow), outbox_of(value)
                 self._tell(row, partition)

@@ -126,6 +126,11 @@ class ExecutionSettings(Section):
         ge=0,
         description="Signals from further ahead are refused; a terminal whose clock is off by more is not ready.",
     )
+    reconcile_first: bool = Field(
+        True,
+        description="After a start, and with a new journal, an account opens nothing before its positions and orders "
+        "were compared with the broker's.",
+    )
     max_payload_bytes: int = Field(65536, ge=1024, description="A longer payload is a dead letter.")
     routing: dict[str, Route] = Field(
         default_factory=dict,

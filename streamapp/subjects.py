@@ -159,6 +159,11 @@ def command_result(request_id: str) -> str:
     return f"{COMMAND_RESULTS}.{token(request_id)}"
 
 
+def reconciliation_break(account: str) -> str:
+    """Return the subject of the differences between our books and the broker's."""
+    return f"reconciliation.break.{token(account)}"
+
+
 def terminal(account: str, operation: str) -> str:
     """Return the request subject of one account's terminal (submit, hello, replay, ack, ...).
 

@@ -38,7 +38,7 @@ from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings, load_settings
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.registration import register
 from streamapp.wiring.applications import app_of
 from streamapp.wiring.messaging import Messaging, NatsTerminals
@@ -86,7 +86,7 @@ def build(settings: Settings) -> Trading:
         metrics=metrics,
     )
     needs_row = settings.execution.require_row and settings.role != "connector"
-    positions, recent = OpenPositions(), RecentFacts()
+    positions, recent, breaks = OpenPositions(), RecentFacts(), StandingBreaks()
     desk = Desk(
         store,
         outbox,
@@ -97,7 +97,7 @@ def build(settings: Settings) -> Trading:
         clock=utc_now,
         metrics=metrics,
         approve=ApprovalGate(reader, utc_now, policy.rules).approve if needs_row else None,
-        watchers=(positions, recent),
+        watchers=(positions, recent, breaks),
     )
     broker.attach(desk)
     completion = Completion(
@@ -137,6 +137,7 @@ def build(settings: Settings) -> Trading:
         policy=policy,
         positions=positions,
         facts=recent,
+        breaks=breaks,
         reader=reader,
         health=readiness.health,
         ready=readiness.ready,

@@ -45,9 +45,10 @@ class AccountRow(Row):
     journals are over. ``state`` is the account as its terminal saw it at ``state_at``, kept once a minute. ``goals``
     are the signal_ids of its exits that are not done (``tables/signals.py`` has them), ``commands`` the request_ids of
     its commands that are not over (``tables/commands.py``). ``lifted``: what orders showed, by order_id, that a person
-    has resumed the account after: more of it halts the account again. ``day`` is the trading day that it is in, with
-    what it has opened and made since its midnight; ``limits`` is what persons have set in place of the settings'.
-    ``rebuilt``: the row was made of the archive.
+    has resumed the account after: more of it halts the account again. ``breaks`` are the places where its books and
+    the broker's differ (``tables/breaks.py``). ``day`` is the trading day that it is in, with what it has opened and
+    made since its midnight; ``limits`` is what persons have set in place of the settings'. ``rebuilt``: the row was
+    made of the archive.
     """
 
     account: str
@@ -63,6 +64,7 @@ class AccountRow(Row):
     commands: tuple[str, ...] = ()
     day: TradingDay | None = None
     limits: LimitOverrides = NO_OVERRIDES
+    breaks: tuple[str, ...] = ()
     rebuilt: RebuildNote | None = None
 
     def encode(self) -> bytes:

@@ -136,8 +136,11 @@ class PositionRow(Row):
         return states
 
     def _at(self, place: int) -> PositionState:
-        known = self._states.get(self.newest[place].fact_id)
-        return self._after(self.newest[: place + 1]) if known is None else known
+        fact_id = self.newest[place].fact_id
+        known = self._states.get(fact_id)
+        if known is None:
+            known = self._states[fact_id] = self._after(self.newest[: place + 1])
+        return known
 
     def _after(self, several: Iterable[DealRecord]) -> PositionState:
         return _folded(several, self.base)

@@ -30,10 +30,12 @@ from streamapp.domain.reports import ReportProgress
 from streamapp.domain.signals import Verdict, fingerprint_of
 from streamapp.domain.trading import TRADING, TradingState
 from streamapp.messages.account import AccountMessage
+from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.command import CommandContent, CommandRequest, CommandResultMessage, is_command
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import DecisionMessage
 from tables.accounts import AccountRow, RebuildNote, account_key
+from tables.breaks import BreakRow, break_key, place_of
 from tables.cache import RowCache
 from tables.commands import CommandRow, command_key
 from tables.orders import CLOSED, HANDED_OVER, OrderRow, order_key
@@ -48,6 +50,7 @@ KINDS = {
     b"a/": "accounts",
     b"b/": "bindings",
     b"c/": "commands",
+    b"d/": "breaks",
     b"o/": "orders",
     b"p/": "positions",
     b"s/": "signals",
@@ -127,6 +130,7 @@ class RowFold(ArchiveFold):
         self._until = until
         self._accounts: dict[str, RebuiltAccount] = {}
         self._under_way: dict[tuple[str, str], bool] = {}
+        self._breaks: dict[str, dict[str, None]] = {}
         self.scratch = Scratch(self._db, policy.partitions)
         self.bindings = BindingFold(self._db, self.scratch, policy.execution)
         self.left_out = 0
@@ -163,6 +167,8 @@ class RowFold(ArchiveFold):
                     self._take_state(AccountMessage.model_validate(archived.message))
                 case "command_result":
                     self._take_command(CommandResultMessage.model_validate(archived.message))
+                case "break":
+                    self._take_break(BreakMessage.model_validate(archived.message))
                 case "copy":
                     self.bindings.take_copy(archived.message)
 
@@ -247,7 +253,7 @@ class RowFold(ArchiveFold):
         asked = {name: getattr(said, name) for name in CommandContent.model_fields}
         row = CommandRow(
             name=said.command,
-            request=CommandRequest.model_validate({**asked, "request_id": said.request_id, "values": said.values}),
+            request=CommandRequest.model_validate({**asked, "request_id": said.request_id, "values": said.asked}),
             stream_seq=said.stream_seq,
             state=said.state,
             revision=said.revision,
@@ -260,6 +266,21 @@ class RowFold(ArchiveFold):
         )
         self.scratch.put(said.account, command_key(said.account, said.request_id), row)
         self._under_way[said.account, said.request_id] = said.state == "accepted"
+
+    def _take_break(self, said: BreakMessage) -> None:
+        """Keep the last break of each place; a settled one that ended, unsaid, ends with the next comparison."""
+        place = place_of(said.account, said.break_id)
+        if place is None:
+            return
+        known = self.scratch.read(said.account, break_key(said.account, place), BreakRow)
+        if known is not None and known.message.break_id == said.break_id and known.message.revision > said.revision:
+            return  # said again
+        stands = said.disposition != "resolved"
+        self.scratch.put(said.account, break_key(said.account, place), BreakRow(message=said, stands=stands))
+        places = self._breaks.setdefault(said.account, {})
+        places.pop(place, None)
+        if stands:
+            places[place] = None
 
     def _end_commands(self) -> None:
         """End the commands that were under way: what their terminals were asked meanwhile nobody knows any more."""
@@ -305,6 +326,7 @@ class RowFold(ArchiveFold):
                 state=known.state,
                 state_at=None if known.state is None else known.state.at,
                 trading=TRADING if account in opening else halted_since(rebuilt_at),
+                breaks=tuple(self._breaks.get(account, ())),
                 rebuilt=RebuildNote(at=rebuilt_at, epoch=known.journal),
             )
             self.scratch.put(account, account_key(account), row)

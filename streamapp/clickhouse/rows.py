@@ -14,11 +14,13 @@ from streamapp import topics
 from streamapp.clickhouse.columns import columns_of, json_text, values_of
 from streamapp.errors import Unusable
 from streamapp.messages.account import AccountMessage, AccountOperationMessage
+from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.command import CommandResultMessage
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.fill import FillMessage
+from streamapp.messages.history import AccountHistoryMessage, PositionHistoryMessage
 from streamapp.messages.log import BrokerLogEntry
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
@@ -78,6 +80,9 @@ MODELS: dict[str, type[Message]] = {
     "positions": PositionMessage,
     "accounts": AccountMessage,
     "account_operations": AccountOperationMessage,
+    "account_history": AccountHistoryMessage,
+    "position_history": PositionHistoryMessage,
+    "breaks": BreakMessage,
     "commands": CommandResultMessage,
     "signals": DecisionMessage,
     "facts": FactMessage,
@@ -90,6 +95,9 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "position/1": ("positions",),
     "account/1": ("accounts",),
     "account_operation/1": ("account_operations",),
+    "account_history/1": ("account_history",),
+    "position_history/1": ("position_history",),
+    "break/1": ("breaks",),
     "command_result/1": ("commands",),
     "signal/1": ("signals",),
     "error/1": (),  # what it says is in the facts

@@ -14,6 +14,7 @@ from streamapp.desk.day import keep_time
 from streamapp.desk.effects import Effect
 from streamapp.desk.exits import pursue, take_operation
 from streamapp.desk.foreign import take_foreign
+from streamapp.desk.history import keep_history
 from streamapp.desk.inputs import (
     Broken,
     ForeignReport,
@@ -31,6 +32,7 @@ from streamapp.desk.inputs import (
 )
 from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
+from streamapp.desk.reconciliation import note_deals, reconcile
 from streamapp.desk.reports import (
     count_seen,
     finish_reports,
@@ -127,8 +129,11 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         _take(draft, each)
         pursue(draft, asks_again=isinstance(each, Sweep))
         pursue_commands(draft, asks_again=isinstance(each, Sweep))
+        note_deals(draft)
     finish_reports(draft)
     finish_snapshot(draft)
+    keep_history(draft)
+    reconcile(draft)
     return _decided(draft)
 
 

@@ -18,14 +18,16 @@ from streamapp.desk.policy import Policy
 from streamapp.domain.day import Cash, TradingDay, day_at
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.reconciliation import Books, Difference
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import FINAL_STATUSES, MarginMode
 from streamapp.errors import Unusable
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import Message
 from tables.accounts import AccountRow, account_key
+from tables.breaks import BreakRow, break_key, place_of
 from tables.commands import CommandRow, command_key
 from tables.orders import OrderRow, order_key
 from tables.positions import PositionRow, position_key
@@ -77,10 +79,34 @@ class NothingOpen(Open):
 
 @dataclass(frozen=True, slots=True)
 class TerminalStatus:
-    """What the desk knows of its account's terminal. ``ready``: it answers, and its clock agrees with ours."""
+    """What the desk knows of its account's terminal.
+
+    ``ready``: it answers, and its clock agrees with ours. ``reconciled``: the account's books were compared with the
+    broker's, so that orders may open.
+    """
 
     ready: bool = False
     epoch: str | None = None
+    reconciled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """What the comparisons of our books with the broker's have come to (:mod:`streamapp.desk.reconciliation`).
+
+    Attributes:
+        snapshot: The newest of the account, which may still wait for the reports that it was made after.
+        at: When the last one that counted was made, in the journal of ``epoch``, after its report ``seq``.
+        theirs: What it showed.
+        suspected: Differences that only the last one showed, and since when.
+    """
+
+    snapshot: SnapshotMessage | None = None
+    at: datetime | None = None
+    epoch: str | None = None
+    seq: int = 0
+    theirs: Books | None = None
+    suspected: tuple[tuple[Difference, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +115,8 @@ class Memory:
 
     ``ahead`` are the reports beyond a gap that are durable, ``state`` is the account as it was published last.
     ``opened``: when orders were opened within the last second, where their number is limited. ``cash`` is the money of
-    the last seconds, which the day is judged by.
+    the last seconds, which the day is judged by. ``recorded`` is the snapshot whose positions were archived last, and
+    ``recorded_at`` when all of them were.
     """
 
     ahead: frozenset[int] = frozenset()
@@ -97,6 +124,9 @@ class Memory:
     state_at: datetime | None = None
     opened: tuple[datetime, ...] = ()
     cash: tuple[Cash, ...] = ()
+    comparing: Comparing = Comparing()
+    recorded: SnapshotMessage | None = None
+    recorded_at: datetime | None = None
 
 
 NO_TERMINAL, NO_MEMORY, NOTHING_OPEN = TerminalStatus(), Memory(), NothingOpen()
@@ -170,6 +200,16 @@ class Draft:
         """Return the account's row, an empty one where there is none."""
         return self._get(account_key(self.account), AccountRow) or AccountRow(account=self.account)
 
+    def break_at(self, place: str) -> BreakRow | None:
+        """Return the last break of a place, None if there never was one."""
+        return self._get(break_key(self.account, place), BreakRow)
+
+    def break_of(self, break_id: str) -> BreakRow | None:
+        """Return a break by its id, None if it is none of the account's, or its place has had another one since."""
+        place = place_of(self.account, break_id)
+        row = None if place is None else self.break_at(place)
+        return row if row is not None and row.message.break_id == break_id else None
+
     def order_id(self, name: str) -> str:
         """Return the id of the account's order that is made for ``name``: a signal_id, or what is derived from one."""
         return order_id_for(self.policy.deployment, self.account, name)
@@ -205,6 +245,10 @@ class Draft:
     def put_position(self, row: PositionRow) -> None:
         """Change a position's row."""
         self.changed[position_key(row.account, row.position_id)] = row
+
+    def put_break(self, place: str, row: BreakRow) -> None:
+        """Change a break's row."""
+        self.changed[break_key(self.account, place)] = row
 
     def put_command(self, row: CommandRow) -> None:
         """Change a command's row."""

@@ -30,11 +30,11 @@ def create_order(draft: Draft, order_id: str, created: OrderCreated, *, cause: s
     row = _known(draft, order_id)
     if created.position_id is None:
         count_opening(draft)
+    assert row.state.created is not None
     if draft.policy.executes:
-        if draft.terminal.ready:
+        if _may_be_claimed(draft, row.state.created):
             _claim(draft, row, trace)
         return
-    assert row.state.created is not None
     if draft.now < row.state.created.not_after:
         _add(draft, row, _claimed(row, HANDED_OVER), draft.now, trace)
     else:
@@ -87,11 +87,18 @@ def _step_of_held(draft: Draft, row: OrderRow) -> None:
     assert row.state.created is not None
     if row.state.created.position_id is None and (why := draft.halted) is not None:
         _add(draft, row, SubmitRefused(attempt=FIRST_ATTEMPT, reason="halted", message=why), draft.now, None)
-    elif draft.terminal.ready and draft.now < row.state.created.not_after:
+    elif _may_be_claimed(draft, row.state.created) and draft.now < row.state.created.not_after:
         _claim(draft, row, None)
     elif draft.now > row.state.created.not_after + draft.policy.max_skew:
-        refusal = SubmitRefused(attempt=FIRST_ATTEMPT, reason="not_connected", message="never handed to a terminal")
+        why = "" if draft.terminal.reconciled else ": the account's books were never compared with the broker's"
+        message = f"never handed to a terminal{why}"
+        refusal = SubmitRefused(attempt=FIRST_ATTEMPT, reason="not_connected", message=message)
         _add(draft, row, refusal, draft.now, None)
+
+
+def _may_be_claimed(draft: Draft, created: OrderCreated) -> bool:
+    """Return whether the terminal may get an order now; one that opens waits for the account's first reconciliation."""
+    return draft.terminal.ready and (draft.terminal.reconciled or created.position_id is not None)
 
 
 def _claim(draft: Draft, row: OrderRow, trace: str | None) -> None:

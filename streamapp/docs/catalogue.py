@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from streamapp import subjects, topics
 from streamapp.messages.account import AccountMessage, AccountOperationMessage, SnapshotMessage
 from streamapp.messages.answer import AnswerMessage, CopyMessage
+from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.command import CommandRequest, CommandResultMessage
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
 from streamapp.messages.fill import FillMessage, ForeignFill
+from streamapp.messages.history import AccountHistoryMessage, PositionHistoryMessage
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.messages.operation import (
     CancelRequest,
@@ -143,6 +145,13 @@ CHANNELS = (
     ),
     Channel(
         "NATS",
+        "reconciliation.break.{account}",
+        "each difference between our books and the broker's: found, changed, ended, settled",
+        (BreakMessage,),
+        sends=True,
+    ),
+    Channel(
+        "NATS",
         "commands.{command}.{target}",
         "commands to orders, positions and accounts",
         (CommandRequest,),
@@ -228,7 +237,7 @@ CHANNELS = (
         "Kafka",
         topics.ARCHIVE,
         "every commit: its facts, and the messages that it published or only kept; for ever",
-        (CommitMessage, DecisionMessage),
+        (CommitMessage, DecisionMessage, AccountHistoryMessage, PositionHistoryMessage),
         receives=True,
         sends=True,
     ),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from streamapp.domain.orders import OrderState
+from streamapp.domain.reconciliation import differing_deals
 from streamapp.domain.status import bad_modifications, is_overfilled
 from streamapp.domain.vocabulary import Status
 
-Anomaly = Literal["overfilled", "duplicate_ticket", "reject_contradicted", "revived", "conflict", "bad_modification"]
+Anomaly = Literal[
+    "overfilled", "duplicate_ticket", "reject_contradicted", "revived", "conflict", "bad_modification", "deal_differs"
+]
 HALTING: frozenset[Anomaly] = frozenset({"overfilled", "duplicate_ticket"})
 """After these more was executed than anyone asked for: the account stops opening."""
 
@@ -36,6 +39,7 @@ def anomalies_of(state: OrderState) -> frozenset[Anomaly]:
       broker shows a ticket or a fill all the same.
     - ``conflict``: one id with two contents.
     - ``bad_modification``: the broker is said to have taken over values that no order can have.
+    - ``deal_differs``: a deal is of another symbol or side than the order, or larger.
     """
     found: dict[Anomaly, bool] = {
         "overfilled": is_overfilled(state),
@@ -44,6 +48,7 @@ def anomalies_of(state: OrderState) -> frozenset[Anomaly]:
         "revived": _is_contradicted(state, rejected=False),
         "conflict": bool(state.conflicts),
         "bad_modification": bad_modifications(state),
+        "deal_differs": bool(differing_deals(state)),
     }
     return frozenset(anomaly for anomaly, holds in found.items() if holds)
 

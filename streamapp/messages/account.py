@@ -9,6 +9,7 @@ from pydantic import Field
 from streamapp.domain.facts import AccountOperation
 from streamapp.domain.vocabulary import Connection, Frozen, Magic, MarginMode, Money, Side, UtcTime
 from streamapp.messages.envelope import Message
+from streamapp.messages.reading import PendingType
 
 
 class AccountMessage(Message):
@@ -54,7 +55,10 @@ class AccountOperationMessage(AccountOperation, Message):
 
 
 class SnapshotPosition(Frozen):
-    """One position as the terminal sees it now; key it by ``position_id`` (MT5's identifier), tickets may change."""
+    """One position as the terminal sees it now; key it by ``position_id`` (MT5's identifier), tickets may change.
+
+    ``order_id``: of ours that opened it, by its ticket or magic; None: nobody's that this journal knows.
+    """
 
     position_id: int
     ticket: int
@@ -67,18 +71,35 @@ class SnapshotPosition(Frozen):
     profit: Money
     swap: Money
     magic: Magic
+    order_id: str | None = None
+
+
+class SnapshotOrder(Frozen):
+    """One order that works at the broker; ``volume`` is what is left of it, ``order_id`` as of a position."""
+
+    ticket: int
+    symbol: str
+    side: Side | None
+    order_type: PendingType
+    volume: Money
+    price: Money
+    magic: Magic
+    order_id: str | None = None
 
 
 class SnapshotMessage(Message):
-    """snapshot/1, on ``mt5.snapshot.{account}``: positions and account now; a newer one replaces it.
+    """snapshot/1, on ``mt5.snapshot.{account}``: positions, working orders and account now; a newer one replaces it.
 
-    ``positions`` says something only while ``state.connection`` is ``ready`` or ``no_algo_trading``: otherwise they are
-    not known, and none are listed.
+    ``positions`` and ``orders`` say something only while ``state.connection`` is ``ready`` or ``no_algo_trading``:
+    otherwise they are not known, and none are listed. ``report_seq``: the last report that the journal of
+    ``state.epoch`` had given both before and after they were read; None if one was given meanwhile.
     """
 
     schema_: Literal["snapshot/1"] = Field("snapshot/1", alias="schema")
     account: str
     state: AccountMessage
     positions: tuple[SnapshotPosition, ...] = ()
+    orders: tuple[SnapshotOrder, ...] = ()
     deals_seen: int = 0
+    report_seq: int | None = Field(None, ge=0)
     at: UtcTime

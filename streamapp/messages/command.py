@@ -150,6 +150,11 @@ class CommandResultMessage(Message, CommandContent):
     stream_seq: int
     at: UtcTime
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The values as they were asked for."""
+        return {name: json.loads(text) if name == "limits" else text for name, text in self.values.items()}
+
 
 def is_command(name: str) -> TypeGuard[CommandName]:
     """Return whether there is such a command."""

@@ -152,6 +152,21 @@ class Answers:
             raise Unanswered(f"limits of {account}", missing)
         return found
 
+    async def snapshots(self, wanted: Filter) -> Found:
+        """Return ``{"snapshots": [...], "incomplete": ..., "missing": [...]}``: what the terminals see now."""
+        return await self._of_accounts("snapshots", wanted, self._local.snapshots)
+
+    async def breaks(self, wanted: Filter) -> Found:
+        """Return ``{"breaks": [...], "incomplete": ..., "missing": [...]}``: those that stand."""
+        return await self._of_accounts("breaks", wanted, self._local.breaks)
+
+    async def _of_accounts(self, name: str, wanted: Filter, look: Callable[[Filter], list[Answer]]) -> Found:
+        lists, missing = await self._all(f"/{name}", name, {"account": wanted.account}, _now(lambda: look(wanted)))
+        if not lists:
+            raise Unanswered(name, missing)
+        rows = sorted((row for some in lists for row in some), key=lambda row: str(row["account"]))
+        return self._list(name, rows, missing)
+
     async def _one(
         self, path: str, partition: int | None, look: Callable[[], Answer | None]
     ) -> tuple[Found | None, list[str]]:

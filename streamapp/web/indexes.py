@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from streamapp.desk.rendering import position_message
 from streamapp.domain.facts import Fact
+from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.position import PositionMessage
+from tables.breaks import BreakRow, place_of
 from tables.positions import PositionRevision, PositionRow
 from tables.row import Row
 
@@ -19,12 +21,17 @@ class OpenPositions:
     """The positions that are not flat."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, int], tuple[int, PositionMessage]] = {}
+        self._open: dict[tuple[str, int], tuple[int, PositionMessage, bool]] = {}
 
     @property
     def messages(self) -> Iterable[PositionMessage]:
         """position/1 of each, as it is now."""
-        return [message for _, message in self._open.values()]
+        return [message for _, message, _ in self._open.values()]
+
+    def is_ours(self, account: str, position_id: int) -> bool:
+        """Return whether a position is open and (a part of) it is our orders'."""
+        known = self._open.get((account, position_id))
+        return known is not None and known[2]
 
     def put(self, row: Row, partition: int) -> None:
         """Take over a durable row."""
@@ -35,7 +42,7 @@ class OpenPositions:
         if message is None or message.side is None:
             self._open.pop((row.account, row.position_id), None)
         else:
-            self._open[row.account, row.position_id] = (partition, message)
+            self._open[row.account, row.position_id] = (partition, message, any(row.state.shares.values()))
 
     def said(self, facts: Iterable[Fact]) -> None:
         """Facts are in the rows."""
@@ -43,6 +50,35 @@ class OpenPositions:
     def drop(self, partitions: frozenset[int]) -> None:
         """Forget the rows of ``partitions``: they belong to another worker."""
         self._open = {place: known for place, known in self._open.items() if known[0] not in partitions}
+
+
+class StandingBreaks:
+    """The differences with the brokers' books that stand, settled or not."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str | None], tuple[int, BreakMessage]] = {}
+
+    @property
+    def messages(self) -> Iterable[BreakMessage]:
+        """break/1 of each, as it was published last."""
+        return [message for _, message in self._known.values()]
+
+    def put(self, row: Row, partition: int) -> None:
+        """Take over a durable row."""
+        if not isinstance(row, BreakRow):
+            return
+        message = row.message
+        place = message.account, place_of(message.account, message.break_id)
+        self._known.pop(place, None)
+        if row.stands:
+            self._known[place] = (partition, message)
+
+    def said(self, facts: Iterable[Fact]) -> None:
+        """Facts are in the rows."""
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the rows of ``partitions``: they belong to another worker."""
+        self._known = {place: known for place, known in self._known.items() if known[0] not in partitions}
 
 
 class RecentFacts:

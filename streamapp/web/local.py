@@ -6,16 +6,20 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from streamapp.desk.policy import Policy
+from streamapp.desk.reconciliation import READABLE
 from streamapp.desk.rendering import current_order
+from streamapp.desk.state import Comparing
 from streamapp.domain.identifiers import partition_of
 from streamapp.errors import Transient
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.messages.position import PositionMessage
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.limits import limits_answer
 from tables.accounts import AccountRow, account_key
 from tables.orders import OrderIndex, OrderRow, order_key
@@ -51,6 +55,10 @@ class Known(Protocol):
         """Return the accounts as they were published last."""
         ...
 
+    def comparings(self) -> Mapping[str, Comparing]:
+        """Return how the comparisons with the brokers' books stand."""
+        ...
+
 
 class Local:
     """Answers from the rows of this worker.
@@ -59,12 +67,22 @@ class Local:
         Transient: the rows, or their indexes, are being recovered; "there is none" would be a guess.
     """
 
-    def __init__(self, store: Store, desk: Known, positions: OpenPositions, facts: RecentFacts, policy: Policy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        desk: Known,
+        *,
+        positions: OpenPositions,
+        facts: RecentFacts,
+        breaks: StandingBreaks,
+        policy: Policy,
+    ) -> None:
         self._store = store
         self._desk = desk
         self._open_positions = positions
         self._facts = facts
         self._policy = policy
+        self._breaks = breaks
 
     def order(self, order_id: str) -> Answer | None:
         """Return order/1 with ``facts``, None if no partition of this worker has it.
@@ -106,12 +124,54 @@ class Local:
         return found
 
     def positions(self, wanted: Filter) -> list[Answer]:
-        """Return open positions as position/1."""
+        """Return open positions as position/1, each with what the broker shows of it.
+
+        ``foreign``: no order of ours is in it. ``broker`` is the position of snapshot/1, None where the broker has
+        none; ``broker_at`` is when it was read, None while that is not known.
+        """
         self._require()
+        there = {account: _at_broker(known.snapshot) for account, known in self._desk.comparings().items()}
         return [
-            _object(message)
+            _object(message) | self._beside(message, there.get(message.account))
             for message in self._open_positions.messages
             if _matches(message.account, wanted.account) and _matches(message.symbol, wanted.symbol)
+        ]
+
+    def _beside(self, message: PositionMessage, there: _Seen | None) -> Answer:
+        shown = None if there is None else there.positions.get(message.position_id)
+        is_ours = self._open_positions.is_ours(message.account, message.position_id)
+        return {
+            "foreign": not is_ours and (shown is None or shown["order_id"] is None),
+            "broker": shown,
+            "broker_at": None if there is None else there.at,
+        }
+
+    def snapshots(self, wanted: Filter) -> list[Answer]:
+        """Return snapshot/1 of each account as its terminal said it last.
+
+        Its positions and orders have ``foreign`` beside: whether no order of ours is in them.
+        """
+        self._require()
+        snapshots = (known.snapshot for known in self._desk.comparings().values() if known.snapshot is not None)
+        return [self._marked(each) for each in snapshots if _matches(each.account, wanted.account)]
+
+    def _marked(self, snapshot: SnapshotMessage) -> Answer:
+        body = _object(snapshot)
+        for position in body["positions"]:
+            is_ours = self._open_positions.is_ours(snapshot.account, position["position_id"])
+            position["foreign"] = not is_ours and position["order_id"] is None
+        for order in body["orders"]:
+            order["foreign"] = order["order_id"] is None
+        return body
+
+    def breaks(self, wanted: Filter) -> list[Answer]:
+        """Return break/1 of each difference that stands, settled or not; ``last_seen`` is of the last comparison."""
+        self._require()
+        compared = self._desk.comparings()
+        return [
+            _object(_seen_last(message, compared.get(message.account)))
+            for message in self._breaks.messages
+            if _matches(message.account, wanted.account)
         ]
 
     def accounts(self) -> list[Answer]:
@@ -138,6 +198,25 @@ class Local:
     def _require(self) -> None:
         if not self._desk.recovered.is_set():
             raise Transient("the rows of this worker are being recovered")
+
+
+class _Seen(NamedTuple):
+    """The broker's positions by id, and when they were read."""
+
+    positions: dict[int, Answer]
+    at: str
+
+
+def _at_broker(snapshot: SnapshotMessage | None) -> _Seen | None:
+    if snapshot is None or snapshot.state.connection not in READABLE:
+        return None
+    body = _object(snapshot)
+    return _Seen({each["position_id"]: each for each in body["positions"]}, body["at"])
+
+
+def _seen_last(message: BreakMessage, compared: Comparing | None) -> BreakMessage:
+    at = None if compared is None or message.deal is not None else compared.at
+    return message if at is None or at <= message.last_seen else message.model_copy(update={"last_seen": at})
 
 
 def _matches(value: str | None, wanted: str | None) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 _VIEWS = (
     ("/orders", "Orders: <code>?status=&amp;symbol=&amp;account=&amp;limit=</code>"),
     ("/orders/{order_id}", "One order with its facts, whichever worker has it"),
-    ("/positions", "Open positions: <code>?symbol=&amp;account=</code>"),
+    ("/positions", "Open positions, with the broker's side: <code>?symbol=&amp;account=</code>"),
+    ("/breaks", "Where our books and the brokers' differ: <code>?account=</code>"),
+    ("/snapshots", "What the terminals see, foreign positions and orders marked: <code>?account=</code>"),
     ("/accounts", "Accounts as their terminals see them"),
     ("/accounts/{account}", "One account"),
     ("/limits?account={account}", "What may be opened at an account, and today's use of it"),

@@ -15,7 +15,7 @@ from streamapp.kafka.assignment import Assignment
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.commands import Commands, CommandView
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Known, Local
 from streamapp.web.peers import HttpPeers
 from streamapp.web.views import HealthView, MetricsView, Views
@@ -30,6 +30,7 @@ def register(
     policy: Policy,
     positions: OpenPositions,
     facts: RecentFacts,
+    breaks: StandingBreaks,
     reader: Reader,
     health: HealthView,
     ready: HealthView,
@@ -46,6 +47,7 @@ def register(
         policy: The file's limits, and where accounts are.
         positions: The open positions, which the desk keeps up.
         facts: The facts that were committed last, likewise.
+        breaks: The differences with the brokers' books, likewise.
         reader: For what no row holds. Closed with the app.
         health: The status code and body of ``/health``.
         ready: Those of ``/readyz``.
@@ -54,7 +56,7 @@ def register(
         access: Who may ask and command. It stands before Faust's own pages as well.
     """
     peers = HttpPeers(Assignment(app))
-    local = Local(store, desk, positions, facts, policy)
+    local = Local(store, desk, positions=positions, facts=facts, breaks=breaks, policy=policy)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
     serve(app.web.web_app, Views(local, answers, health=health, ready=ready, metrics=metrics), commands, access)

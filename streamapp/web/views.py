@@ -57,6 +57,8 @@ class Views:
             web.get("/orders", _guarded(self._orders)),
             web.get("/orders/{order_id}", _guarded(self._order)),
             web.get("/positions", _guarded(self._positions)),
+            web.get("/snapshots", _guarded(self._snapshots)),
+            web.get("/breaks", _guarded(self._breaks)),
             web.get("/accounts", _guarded(self._accounts)),
             web.get("/accounts/{account}", _guarded(self._account)),
             web.get("/limits", _guarded(self._limits)),
@@ -81,6 +83,18 @@ class Views:
         if _is_inner(request):
             return json_response({"positions": self._local.positions(wanted)})
         return _found(await self._answers.positions(wanted), "positions")
+
+    async def _snapshots(self, request: web.Request) -> web.Response:
+        wanted = _filter(request, "account")
+        if _is_inner(request):
+            return json_response({"snapshots": self._local.snapshots(wanted)})
+        return _found(await self._answers.snapshots(wanted), "snapshots")
+
+    async def _breaks(self, request: web.Request) -> web.Response:
+        wanted = _filter(request, "account")
+        if _is_inner(request):
+            return json_response({"breaks": self._local.breaks(wanted)})
+        return _found(await self._answers.breaks(wanted), "breaks")
 
     async def _accounts(self, request: web.Request) -> web.Response:
         _filter(request)

@@ -60,6 +60,8 @@ class Readiness:
             for account in self._settings.accounts:
                 if (fault := self._broker.link(account).fault) is not None:
                     yield f"account {account}: {fault}"
+                elif self._desk.is_unreconciled(account):
+                    yield f"account {account}: nothing is opened before its books were compared with the broker's"
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Return the status code and body of ``/health``."""

@@ -35,6 +35,8 @@ from tables.signals import SignalRow, signal_key
 from tables.store import KeyValue
 from tests.agents.test_copies import House
 from tests.desk.test_lives import Days, cut, give, reports_of
+from tests.desk.test_reconciliation import House as Reconciled
+from tests.desk.test_reconciliation import position
 from tests.kit.desk import ACCOUNT, NOW, DeskWorld
 from tests.kit.examples import deal, operation
 from tests.kit.market import Market
@@ -383,3 +385,22 @@ async def test_commands_are_known_again_and_one_that_was_under_way_has_failed() 
     assert halt.model_copy(update={"not_after": known.not_after}) == known
     assert cancel is not None
     assert (cancel.state, cancel.why) == ("failed", UNKNOWN)
+
+
+async def test_breaks_stand_as_they_were_told_last_and_those_that_ended_do_not() -> None:
+    house = await Reconciled().start()
+    for number in (7, 8):
+        await house.opened(f"s-{number}", number)
+    for lots in ("0.4", "0.4", "0.5", "0.5"):
+        await house.shows(position(lots, 7), position("0.2", 8))
+    await house.shows(position("0.5", 7), position("0.1", 8))
+    world = house.world
+    with rebuilt(world) as fold:
+        assert made(world, fold, b"d/") == living(world, b"d/")
+        fold.finish(LATER)
+        account = fold.scratch.read(ACCOUNT, account_key(ACCOUNT), AccountRow)
+        assert account is not None
+        assert account.breaks == house.standing == ("position:7",)
+        assert fold.scratch.counts()["breaks"] == 2
+    with rebuilt(world, archived(world) * 2) as fold:
+        assert made(world, fold, b"d/") == living(world, b"d/")

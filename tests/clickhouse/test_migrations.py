@@ -22,6 +22,7 @@ _OURS = [
     "0007_attribution",
     "0008_commands",
     "0009_trading_days",
+    "0010_breaks",
 ]
 
 

@@ -34,7 +34,7 @@ Days = fact_sets.map(lambda several: [each for each in several if not isinstance
 def reports_of(several: Sequence[Fact], strangers: frozenset[int]) -> list[Report]:
     """Return facts as reports; the deals that are first told of at ``strangers`` are no order's of ours.
 
-    Those that are taken back are ours: of another one a terminal says with its bust what it was, which is none of these.
+    Those that are taken back are ours: with the bust of another one a terminal says what it was.
     """
     first: dict[int, int] = {}
     for seq, fact in enumerate(several, start=1):
@@ -85,7 +85,7 @@ def result_of(world: DeskWorld) -> dict[str, Any]:
     """Return everything that a day leaves behind, repetitions left out, and how it was cut into commits."""
     rows = {
         key: value if prefix != ACCOUNTS else AccountRow.decode(value).model_copy(update={"number": 0}).encode()
-        for prefix in (b"s/", b"o/", b"p/", ACCOUNTS)
+        for prefix in (b"s/", b"o/", b"p/", b"d/", ACCOUNTS)
         for partition in world.store.owned
         for key, value in world.store.scan(partition, prefix)
     }

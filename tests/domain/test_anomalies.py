@@ -33,6 +33,7 @@ from tests.kit.examples import (
         ([claimed(), refused(), filled(1, "1", cause="foreign:")], {"revived"}),
         ([claimed(), refused(), filled(1, "0.1"), filled(1, "0.2")], {"conflict"}),
         ([claimed(), modified("r", volume="none")], {"bad_modification"}),
+        ([claimed(), accepted(), filled(1, "0.1", side="sell")], {"deal_differs"}),
     ],
 )
 def test_contradicting_facts_are_named(several: list[Any], anomalies: set[str]) -> None:

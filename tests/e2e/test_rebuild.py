@@ -99,6 +99,12 @@ async def nothing_waits(desk: Desk) -> None:
     await eventually(all_released, "every report is durable", 90)
 
 
+async def our_positions(desk: Desk) -> list[dict[str, Any]]:
+    """Return the positions as our books have them: the broker's side moves with every price."""
+    shown = (await desk.view("/positions"))["positions"]
+    return [{name: value for name, value in row.items() if not name.startswith("broker")} for row in shown]
+
+
 async def invent_order(settings: Settings) -> None:
     """Put an order into the archive that no worker has."""
     names = {"account": "invented", "order_id": "o-invented", "fact_id": "o-invented:created"}
@@ -136,7 +142,7 @@ async def test_a_store_is_rebuilt_after_its_changelog_was_lost(servers: tuple[st
             orders = {
                 name: await desk.view(f"/orders/{desk.order_id(name)}") for name in ("one", "two", "waits", "net")
             }
-            positions = (await desk.view("/positions"))["positions"]
+            positions = await our_positions(desk)
             assert len(positions) == 3
             known = desk
     await changelog_lost(stack.settings)
@@ -151,7 +157,7 @@ async def test_a_store_is_rebuilt_after_its_changelog_was_lost(servers: tuple[st
             desk.continues(known)
             for name, order in orders.items():
                 assert await desk.view(f"/orders/{desk.order_id(name)}") == order
-            assert (await desk.view("/positions"))["positions"] == positions
+            assert await our_positions(desk) == positions
             again = await send_again(desk, "one")
             assert again["order_id"] == filled[0]["order_id"]
             assert again["detail"].startswith("accepted at ")
@@ -159,7 +165,7 @@ async def test_a_store_is_rebuilt_after_its_changelog_was_lost(servers: tuple[st
             await desk.ended("three", "filled")
             await desk.send("four", "net")
             refused = await eventually(lambda: desk.refusals.get(desk.signal_id("four")), "a refusal")
-            assert (refused["reason"], refused["detail"][:26]) == ("halted", "rebuilt from the archive a")
+            assert (refused["reason"], "rebuilt from the archive" in refused["detail"]) == ("halted", True)
             await desk.send("out", ACCOUNT, **EXIT)
 
             async def all_closed() -> bool:

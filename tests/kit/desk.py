@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from streamapp.messages.report import Report, ReportBatch
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import AccountSettings, Settings
 from tables.accounts import AccountRow, account_key
+from tables.breaks import BreakRow, break_key
 from tables.commands import CommandRow, command_key
 from tables.memory import MemoryStore
 from tables.orders import OrderRow, order_key
@@ -71,13 +72,19 @@ class DeskWorld:
         failures: Why the worker would have ended.
         effects: What was asked of the broker, in order.
         carries_out: Whether the broker does it; if not, the worker dies between its commits and their effects.
+        policy: As of the settings, but that an account need not be reconciled before it opens.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, approve: Approve | None = None, carries_out: bool = True
+        self,
+        settings: Settings | None = None,
+        *,
+        approve: Approve | None = None,
+        carries_out: bool = True,
+        reconcile_first: bool = False,
     ) -> None:
         self.settings = settings or Settings(accounts={ACCOUNT: AccountSettings(login=1)})
-        self.policy = Policy.of(self.settings)
+        self.policy = _reconciling(Policy.of(self.settings), first=reconcile_first)
         self.clock = FakeClock()
         self.store = MemoryStore(partitions=self.policy.partitions)
         self.producer = MemoryProducer()
@@ -371,9 +378,17 @@ class DeskWorld:
         found: PositionRow | None = self.row(position_key(account, position_id), PositionRow, account)
         return found
 
+    def break_row(self, place: str, account: str = ACCOUNT) -> BreakRow | None:
+        found: BreakRow | None = self.row(break_key(account, place), BreakRow, account)
+        return found
+
     def account_row(self, account: str = ACCOUNT) -> AccountRow | None:
         found: AccountRow | None = self.row(account_key(account), AccountRow, account)
         return found
+
+
+def _reconciling(policy: Policy, *, first: bool) -> Policy:
+    return replace(policy, execution=policy.execution.model_copy(update={"reconcile_first": first}))
 
 
 __all__ = ["ACCOUNT", "NOW", "SIGNAL", "DeskWorld", "MemoryOutlet"]

@@ -118,6 +118,7 @@ class TradingHouse:
             "STREAMAPP_ACCOUNTS": json.dumps({name: {"login": a.login} for name, a in settings.accounts.items()}),
             "STREAMAPP_BROKER__CHECK_INTERVAL_S": "0.3",
             "STREAMAPP_ROLE": settings.role,
+            "STREAMAPP_EXECUTION__RECONCILE_FIRST": "false",  # its terminals only record
         }
         with (self.folder / "trading.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=os.environ | own | environment, stdout=log, stderr=log)

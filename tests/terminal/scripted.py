@@ -236,6 +236,7 @@ class ScriptedWorker:
             "ticket": lambda _: {"deals": [], "order": None, "done": False},
             "ended": lambda _: {"read": True, "orders": [], "looked": []},
             "positions": lambda _: [],
+            "working": lambda _: [],
             "search": lambda _: seen(),
         }
 
@@ -276,6 +277,7 @@ class ScriptedWorker:
         asked: dict[str, Any] = {} if call.deals is None else {"deals": arguments_of(call.deals)}
         asked |= {} if call.ends is None else {"ended": arguments_of(call.ends)}
         asked |= {"positions": {}} if call.positions else {}
+        asked |= {"working": {}} if call.orders else {}
         self.asked.append(("look", {"parts": asked}))
         parts = {name: await self._shown(name, arguments) for name, arguments in asked.items()}
         pulse = await self._shown("pulse", {"symbols": call.symbols})
@@ -286,7 +288,8 @@ class ScriptedWorker:
             selected=tuple(pulse.get("selected", ())),
             deals=Timed(deals_seen(parts["deals"]), self.took_s) if "deals" in parts else None,
             ends=Timed(ends_seen(parts["ended"]), self.took_s) if "ended" in parts else None,
-            positions=Timed(positions_page(parts["positions"]), self.took_s) if "positions" in parts else None,
+            positions=Timed(page(TradePosition, parts["positions"]), self.took_s) if "positions" in parts else None,
+            orders=Timed(page(TradeOrder, parts["working"]), self.took_s) if "working" in parts else None,
         )
 
     async def _shown(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -322,8 +325,8 @@ def ends_seen(shown: dict[str, Any]) -> EndsSeen:
     return EndsSeen(shown["read"], orders, tuple(looked), tuple(working))
 
 
-def positions_page(shown: list[dict[str, Any]] | None) -> Page[TradePosition]:
-    return Page(None if shown is None else structs(TradePosition, shown))
+def page(kind: type[M], shown: list[dict[str, Any]] | None) -> Page[M]:
+    return Page(None if shown is None else structs(kind, shown))
 
 
 def send_result(shown: dict[str, Any]) -> SendResult:

@@ -18,23 +18,26 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from streamapp.desk.policy import Policy
+from streamapp.desk.state import Comparing
 from streamapp.domain.facts import Body, Fact, Filled, OrderCreated, SubmitClaimed, make_fact
 from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.domain.orders import Deal, OrderState
 from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.errors import Transient
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.breaks import BreakMessage
 from streamapp.nats.commands import NatsCommands
 from streamapp.settings import AccountSettings, GuardSettings, KafkaSettings, Settings
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
 from streamapp.web.registration import serve
 from streamapp.web.views import Views
+from tables.breaks import BreakRow
 from tables.memory import MemoryStore
 from tables.orders import OrderIndex, OrderRow, order_key
 from tables.positions import DealRecord, PositionRow, position_key
@@ -100,8 +103,11 @@ class Worker:
         self.recovered = asyncio.Event()
         self.index = OrderIndex()
         self.accounts: dict[str, AccountMessage] = {}
-        self.positions, self.facts = OpenPositions(), RecentFacts()
-        self.local = Local(self.store, self, self.positions, self.facts, POLICY)
+        self.compared: dict[str, Comparing] = {}
+        self.positions, self.facts, self.breaks = OpenPositions(), RecentFacts(), StandingBreaks()
+        self.local = Local(
+            self.store, self, positions=self.positions, facts=self.facts, breaks=self.breaks, policy=POLICY
+        )
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
         answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)
         tokens_file = self.group.tokens_file
@@ -128,6 +134,9 @@ class Worker:
 
     def states(self) -> dict[str, AccountMessage]:
         return self.accounts
+
+    def comparings(self) -> dict[str, Comparing]:
+        return self.compared
 
     # What streamapp.kafka.assignment.Assignment says.
 
@@ -173,6 +182,13 @@ class Group:
         worker, partition = self.owner_of(account), partition_of(account, PARTITIONS)
         await worker.store.commit(partition, {position_key(account, position_id): row.encode()})
         worker.positions.put(row, partition)
+
+    def put_snapshot(self, snapshot: SnapshotMessage) -> None:
+        self.owner_of(snapshot.account).compared[snapshot.account] = Comparing(snapshot, snapshot.at)
+
+    def put_break(self, message: BreakMessage, *, stands: bool = True) -> None:
+        row, partition = BreakRow(message=message, stands=stands), partition_of(message.account, PARTITIONS)
+        self.owner_of(message.account).breaks.put(row, partition)
 
     async def put_account(self, account: str) -> None:
         state = AccountMessage(account=account, connection="ready", balance=Decimal(100), at=AT)

@@ -19,7 +19,7 @@ from streamapp.settings import Settings
 from streamapp.tokens import ROLES, TokenRole, TokensFile
 from streamapp.web import register
 from streamapp.web.access import MOST_ADDRESSES, ROLE_OF, TRIES, TRY_EVERY_S, FailedTries, is_loopback
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from tables.memory import MemoryStore
 from tests.web.group import POLICY, Group, ids, order_row, running_group
 
@@ -299,6 +299,7 @@ async def test_no_path_of_the_whole_app_changes_anything_but_a_command(tmp_path:
             desk=known,
             positions=OpenPositions(),
             facts=RecentFacts(),
+            breaks=StandingBreaks(),
             reader=Reader.of(Settings()),
             health=lambda: (200, {}),
             ready=lambda: (200, {}),

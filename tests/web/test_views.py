@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +15,8 @@ from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.limits import LimitOverrides, Limits, SymbolLimits
 from streamapp.domain.orders import OrderState
-from streamapp.messages.account import AccountMessage
+from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.order import OrderMessage
 from tables.accounts import AccountRow, account_key
@@ -22,6 +24,8 @@ from tables.memory import MemoryStore
 from tables.orders import OrderRow
 from tests.messages.golden import golden
 from tests.web.group import ACCOUNTS, AT, PARTITIONS, Group, Worker, facts_of, ids, order_row, running_group
+
+VIEWS = [(f"/{name}", name) for name in ("orders", "positions", "accounts", "breaks", "snapshots")]
 
 
 @pytest.fixture
@@ -168,7 +172,7 @@ async def test_a_list_says_who_did_not_answer(group: Group) -> None:
     here, gone = group.workers
     await group.stop(gone)
     group.rows.away = True
-    for path, name in (("/orders", "orders"), ("/positions", "positions"), ("/accounts", "accounts")):
+    for path, name in VIEWS:
         status, body, _ = await group.get(here, path)
         assert (status, body["incomplete"]) == (200, True)
         assert str(gone.url) in body["missing"]
@@ -191,6 +195,83 @@ async def test_open_positions_are_listed_and_flat_ones_are_not(group: Group) -> 
     await group.put_position(ACCOUNTS[0], 1, "buy", "sell")
     _, body, _ = await group.get(group.workers[0], "/positions")
     assert [row["account"] for row in body["positions"]] == [ACCOUNTS[2]]
+
+
+def snapshot_of(account: str, **changes: Any) -> SnapshotMessage:
+    """One position and one order of ours, and two that are not, in a snapshot of the wire's own."""
+    snapshot = SnapshotMessage.model_validate(golden("snapshot-1")[0])
+    (mine,), (order,) = snapshot.positions, snapshot.orders
+    other = {"position_id": 9, "ticket": 9, "order_id": None}
+    state = snapshot.state.model_copy(update={"account": account} | changes)
+    return snapshot.model_copy(
+        update={
+            "account": account,
+            "state": state,
+            "positions": (mine.model_copy(update={"position_id": 1}), mine.model_copy(update=other)),
+            "orders": (order, order.model_copy(update={"ticket": 8, "order_id": None})),
+        }
+    )
+
+
+async def test_a_position_is_shown_with_the_brokers_side_and_foreign_ones_are_marked(group: Group) -> None:
+    for number in (1, 9):
+        await group.put_position(ACCOUNTS[0], number, "buy")
+    await group.put_position(ACCOUNTS[1], 1, "buy")
+    await group.put_position(ACCOUNTS[2], 2, "buy")
+    group.put_snapshot(snapshot_of(ACCOUNTS[0]))
+    group.put_snapshot(snapshot_of(ACCOUNTS[1], connection="disconnected"))
+    group.put_snapshot(snapshot_of(ACCOUNTS[2]))
+    for worker in group.workers:
+        _, body, _ = await group.get(worker, "/positions")
+        mine, other, unknown, gone = body["positions"]
+        shown = {name: mine["broker"][name] for name in ("stop_loss", "take_profit", "profit", "swap")}
+        assert shown == {"stop_loss": "1.07900", "take_profit": "1.09100", "profit": "3.20", "swap": "0.00"}
+        assert (mine["foreign"], mine["broker_at"]) == (False, "2026-11-20T12:00:01.123456Z")
+        assert (other["foreign"], other["broker"]["position_id"]) == (True, 9)
+        assert (unknown["broker"], unknown["broker_at"]) == (None, None)
+        assert (gone["broker"], gone["broker_at"]) == (None, "2026-11-20T12:00:01.123456Z")
+
+
+async def test_what_the_terminals_see_is_shown_and_what_is_not_ours_is_marked(group: Group) -> None:
+    for account in ACCOUNTS[:2]:
+        group.put_snapshot(snapshot_of(account))
+    for worker in group.workers:
+        _, body, _ = await group.get(worker, f"/snapshots?account={ACCOUNTS[1]}")
+        (snapshot,) = body["snapshots"]
+        assert [(each["position_id"], each["foreign"]) for each in snapshot["positions"]] == [(1, False), (9, True)]
+        assert [each["foreign"] for each in snapshot["orders"]] == [False, True]
+        _, body, _ = await group.get(worker, "/snapshots")
+        assert [each["account"] for each in body["snapshots"]] == ACCOUNTS[:2]
+
+
+async def test_breaks_that_stand_are_listed_as_they_were_seen_last(group: Group) -> None:
+    settled, deal = map(BreakMessage.model_validate, golden("break-1"))
+    for message in (settled, deal):
+        account = ACCOUNTS[0] if message is settled else ACCOUNTS[1]
+        break_id = message.break_id.replace(message.account, account)
+        group.put_break(message.model_copy(update={"account": account, "break_id": break_id}))
+    later = snapshot_of(ACCOUNTS[0]).model_copy(update={"at": settled.last_seen + timedelta(seconds=60)})
+    group.put_snapshot(later)
+    for worker in group.workers:
+        _, body, _ = await group.get(worker, "/breaks")
+        assert [one["disposition"] for one in body["breaks"]] == ["settled", "open"]
+        seen = [one["last_seen"] for one in body["breaks"]]
+        assert seen == ["2026-11-20T12:01:03.123456Z", "2026-11-20T12:00:01.123456Z"]
+        _, body, _ = await group.get(worker, f"/breaks?account={ACCOUNTS[1]}")
+        assert [one["kind"] for one in body["breaks"]] == ["deal_differs"]
+    owner = group.owner_of(ACCOUNTS[1])
+    owner.breaks.drop(frozenset(range(4)))
+    _, body, _ = await group.get(owner, f"/breaks?account={ACCOUNTS[1]}&local=1")
+    assert body["breaks"] == []
+
+
+async def test_a_break_that_ended_or_was_found_anew_is_in_the_list_no_more(group: Group) -> None:
+    settled, _ = map(BreakMessage.model_validate, golden("break-1"))
+    again = settled.model_copy(update={"break_id": settled.break_id.replace("01.12", "09.12"), "disposition": "open"})
+    for message, stands in ((settled, True), (again, True), (again, False)):
+        group.put_break(message, stands=stands)
+        _, body, _ = await group.get(group.workers[0], "/breaks")
+        assert [one["break_id"] for one in body["breaks"]] == ([message.break_id] if stands else [])
 
 
 async def test_an_account_is_found_by_asking_any_worker(group: Group) -> None:
@@ -262,6 +343,8 @@ async def test_limits_are_unknown_while_their_worker_is_silent(group: Group) -> 
         "/positions?status=filled",
         "/accounts?symbol=EURUSD",
         "/positions?limit=5",
+        "/breaks?symbol=EURUSD",
+        "/snapshots?limit=5",
         "/orders/%07",
         "/orders/" + "x" * 129,
         "/accounts/" + "x" * 129,

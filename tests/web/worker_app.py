@@ -14,13 +14,14 @@ from typing import Any
 from streamapp import topics
 from streamapp.clickhouse.reader import Reader
 from streamapp.desk.policy import Policy
+from streamapp.desk.state import Comparing
 from streamapp.kafka.application import build_app
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
 from streamapp.settings import load_settings
 from streamapp.web import register
 from streamapp.web.access import Access
-from streamapp.web.indexes import OpenPositions, RecentFacts
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from tables.orders import ORDER, OrderIndex, OrderRow, order_key
 from tables.store import Store
 from tests.web.group import order_row
@@ -46,6 +47,9 @@ class Known:
         self.index = OrderIndex()
 
     def states(self) -> dict[str, AccountMessage]:
+        return {}
+
+    def comparings(self) -> dict[str, Comparing]:
         return {}
 
     def revoked(self, partitions: Iterable[int]) -> None:
@@ -85,6 +89,7 @@ register(
     policy=Policy.of(settings),
     positions=OpenPositions(),
     facts=RecentFacts(),
+    breaks=StandingBreaks(),
     reader=Reader.of(settings),
     health=health,
     ready=health,

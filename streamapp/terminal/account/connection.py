@@ -85,6 +85,7 @@ def _together(asked: Sequence[Look], symbols: tuple[str, ...]) -> Look:
         deals=next((look.deals for look in asked if look.deals is not None), None),
         ends=next((look.ends for look in asked if look.ends is not None), None),
         positions=any(look.positions for look in asked),
+        orders=any(look.orders for look in asked),
         symbols=symbols,
     )
 

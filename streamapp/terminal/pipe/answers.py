@@ -248,7 +248,7 @@ class Looked(Model):
         terminal, account: What the parts were read of.
         tick: The tick that shows the server's clock.
         selected: Symbols that were put into a Market Watch in which nothing was quoted.
-        deals, ends, positions: None where nobody asked.
+        deals, ends, positions, orders: None where nobody asked.
     """
 
     terminal: TerminalInfo | None
@@ -258,6 +258,7 @@ class Looked(Model):
     deals: Timed[DealsSeen] | None = None
     ends: Timed[EndsSeen] | None = None
     positions: Timed[Page[TradePosition]] | None = None
+    orders: Timed[Page[TradeOrder]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

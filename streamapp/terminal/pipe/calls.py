@@ -162,13 +162,14 @@ class Look(Call[Looked]):
     """Read parts of the account, then what they were read of.
 
     Attributes:
-        deals, ends, positions: The parts.
+        deals, ends, positions, orders: The parts; the last is of the orders that work.
         symbols: Put into Market Watch if nothing there is quoted; without any the first of the broker's.
     """
 
     deals: ReadDeals | None = None
     ends: ReadEnds | None = None
     positions: bool = False
+    orders: bool = False
     symbols: tuple[str, ...] = ()
 
 

@@ -164,6 +164,7 @@ class Worker:
         deals = None if call.deals is None else _timed(self.history.deals, call.deals)
         ends = None if call.ends is None else _timed(self.history.ended, call.ends)
         positions = _timed(self._positions) if call.positions else None
+        orders = _timed(self._orders) if call.orders else None
         terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
         self.calls.note_change("terminal_info", None, terminal)
         self.calls.note_change("account_info", None, account)
@@ -176,12 +177,18 @@ class Worker:
             deals=deals,
             ends=ends,
             positions=positions,
+            orders=orders,
         )
 
     def _positions(self) -> Page[TradePosition]:
         rows = self.calls.call("positions_get")
         self.calls.note_rows("positions_get", rows)
         return Page(None if rows is None else models_of(TradePosition, rows))
+
+    def _orders(self) -> Page[TradeOrder]:
+        rows = self.calls.call("orders_get")
+        self.calls.note_rows("orders_get", rows)
+        return Page(None if rows is None else models_of(TradeOrder, rows))
 
     def check(self, call: OrderCheck) -> Checked:
         """Ask the terminal program whether it would take a request; nothing is sent."""

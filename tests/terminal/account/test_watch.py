@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -551,6 +552,95 @@ async def test_more_positions_than_nats_takes_are_a_problem_and_not_half_a_snaps
     count = 10
     snapshot = SnapshotMessage.decode((await told.next_msg(PATIENCE_S)).data)
     assert (len(snapshot.positions), snapshots.problem) == (10, "")
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    await client.close()
+
+
+OPEN: dict[str, Any] = {
+    "symbol": "EURUSD",
+    "type": 0,
+    "volume": 0.1,
+    **dict.fromkeys(("price_open", "sl", "tp", "profit", "swap"), 1.0),
+}
+
+
+async def test_a_snapshot_names_whose_positions_and_working_orders_are(account: Account, snapshots: Snapshots) -> None:
+    order_id = await placed(account)
+    account.worker.answers["positions"] = lambda _: [
+        OPEN | {"identifier": 5, "ticket": 5, "magic": MAGIC},
+        OPEN | {"identifier": 6, "ticket": 6, "magic": 12345},
+    ]
+    account.worker.answers["working"] = lambda _: [
+        {"ticket": 1001, "symbol": "EURUSD", "type": 2, "volume_current": 0.1, "price_open": 1.05, "magic": MAGIC},
+        {"ticket": 1002, "symbol": "EURUSD", "type": 8, "volume_current": 0.1, "magic": 0},
+    ]
+    taken = await snapshots._taken()
+    assert taken is not None
+    assert [(each.position_id, each.order_id) for each in taken.positions] == [(5, order_id), (6, None)]
+    shown = [(each.ticket, each.order_type, each.side, each.order_id) for each in taken.orders]
+    assert shown == [(1001, "limit", "buy", order_id), (1002, "close_by", None, None)]
+    assert (taken.state.epoch, taken.report_seq) == (account.journal.book.epoch, account.journal.last_seq)
+
+
+async def test_what_was_reported_while_the_terminal_was_read_leaves_the_snapshot_without_a_number(
+    account: Account, snapshots: Snapshots
+) -> None:
+    await account.connection.ready()
+
+    async def reporting(_: Any) -> list[dict[str, Any]]:
+        body = facts.OutcomeUnknown(attempt=1, why="x")
+        await account.journal.write(lambda book: book.report("unknown", None, body))
+        return []
+
+    account.worker.answers["positions"] = reporting
+    taken = await snapshots._taken()
+    assert taken is not None
+    assert taken.report_seq is None
+    account.worker.answers["positions"] = lambda _: None
+    assert await snapshots._taken() is None
+
+
+async def test_whose_a_position_is_may_be_known_only_later(account: Account, snapshots: Snapshots) -> None:
+    await account.connection.ready()
+    account.worker.answers["positions"] = lambda _: [OPEN | {"identifier": 5, "ticket": 5, "magic": MAGIC}]
+    first = await snapshots._taken()
+    order = await account.submit()
+    second = await snapshots._taken()
+    assert first is not None
+    assert second is not None
+    assert [first.positions[0].order_id, second.positions[0].order_id] == [None, order.order_id]
+
+
+def _rows(shown: list[dict[str, Any]], _: Any) -> list[dict[str, Any]]:
+    return shown
+
+
+async def test_a_change_is_said_twice_in_a_row_and_what_rests_waits_its_turn(
+    account: Account, snapshots: Snapshots
+) -> None:
+    await account.connection.ready()
+    hurries = []
+    for volume in (0.1, 0.1, 0.1, 0.2, 0.3):
+        shown = OPEN | {"identifier": 5, "ticket": 5, "volume": volume, "magic": 0}
+        account.worker.answers["positions"] = partial(_rows, [shown])
+        await snapshots._taken()
+        hurries.append(snapshots._is_second)
+    assert hurries == [True, False, False, True, False]
+
+
+async def test_a_snapshot_does_not_wait_its_turn_once_the_account_can_be_read(account: Account, nats_url: str) -> None:
+    settings = TerminalSettings(snapshot_interval_s=3600)
+    snapshots = Snapshots(account.journal, account.connection, settings, "tests", clock=account.journal.book.clock)
+    client = await nats.connect(nats_url)
+    told = await client.subscribe(subjects.snapshot(account.journal.book.account))
+    account.worker.answers["past"] = lambda _: {"digest": None, "lacking": "a table can't be read"}
+    await account.connection.renew()
+    telling = asyncio.create_task(snapshots.run(client))
+    first = SnapshotMessage.decode((await told.next_msg(PATIENCE_S)).data)
+    account.worker.answers["past"] = lambda _: {"digest": 1, "lacking": ""}
+    second = SnapshotMessage.decode((await told.next_msg(PATIENCE_S)).data)
+    assert (first.report_seq, second.state.connection) == (None, "ready")
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
     await client.close()

@@ -40,7 +40,15 @@ from streamapp.terminal.pipe.calls import (
     Wanted,
 )
 from streamapp.terminal.pipe.frames import FrameError
-from streamapp.terminal.pipe.structs import AccountInfo, SymbolDetails, TerminalInfo, Tick, TradeDeal, TradePosition
+from streamapp.terminal.pipe.structs import (
+    AccountInfo,
+    SymbolDetails,
+    TerminalInfo,
+    Tick,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+)
 from tests.terminal.scripted import OWNER, SYMBOL, TERMINAL, deal, prepare, struct, tick
 
 POSITION: dict[str, Any] = {"ticket": 78, "identifier": 77, "symbol": "EURUSD", "volume": 0.3}
@@ -55,12 +63,16 @@ LOOKED = Looked(
     ("XAUUSD",),
     deals=Timed(DealsSeen(True, (struct(TradeDeal, deal(1, 2, 3, comment="größer \U0001f680")),), True, 2**62), 0.5),
     positions=Timed(Page((struct(TradePosition, POSITION),)), 0.1),
+    orders=Timed(Page((struct(TradeOrder, POSITION | {"type": 2}),)), 0.1),
 )
 MATCH = Match("history_deals", 5, 7, "g1", "EURUSD", 0, 3, None, 0.1, 5, 1, may_be_part=True)
 EXCHANGES: list[tuple[Call[Any], Any]] = [
     (Prepare("EURUSD", 77), prepare(tick=tick(), held=(0.1, 0.2), position=POSITION, deals=[deal(1, 2, 3)])),
     (SEND, SENT),
-    (Look(ReadDeals(1, 2, 3, 4, wide=True), ReadEnds((1, 2)), positions=True, symbols=("XAUUSD",)), LOOKED),
+    (
+        Look(ReadDeals(1, 2, 3, 4, wide=True), ReadEnds((1, 2)), positions=True, orders=True, symbols=("XAUUSD",)),
+        LOOKED,
+    ),
     (Search((Wanted(7, "g1", "EURUSD", "buy", 0.1, None),), 1, 2, 3), SearchResult(True, {"orders": 1}, (MATCH,))),
     (ListSymbols(None, "*USD*", "EURUSD", 100), Page((struct(SymbolDetails, SYMBOL | {"swap_long": float("inf")}),))),
 ]

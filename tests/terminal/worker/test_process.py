@@ -128,14 +128,16 @@ def test_a_look_for_deals_that_breaks_leaves_the_answer_as_it_is(function: str) 
 
 
 def test_a_look_reads_permissions_and_account_after_all_parts() -> None:
-    broker = Sending(positions=[], deals=[])
+    broker = Sending(positions=[], orders=[row("TradeOrder", ticket=5)], deals=[])
     worker = worker_at(broker)
     worker.market._reference = "EURUSD"
     deals = ReadDeals(wide_from=1, near_from=1, settled_until=1, until=2000, wide=True)
-    seen = worker.answer(Look(deals=deals, positions=True)).value
+    seen = worker.answer(Look(deals=deals, positions=True, orders=True)).value
     assert seen.deals is not None
     assert seen.deals.value == DealsSeen(read=True, digest=hash(frozenset()))
     assert seen.positions is not None
+    assert seen.orders is not None
+    assert [order.ticket for order in seen.orders.value.rows or ()] == [5]
     assert seen.positions.value.rows == ()
     assert (seen.terminal and seen.terminal.connected, seen.account and seen.account.login) == (True, 42)
     assert seen.tick is not None
