@@ -53,7 +53,7 @@ def sweep(draft: Draft, due: Sweep) -> None:
             case "recorded" if draft.terminal.epoch not in {None, row.journal_epoch}:
                 # That journal is lost: asked with its epoch, the new one makes it a doubt and resolves it.
                 _submit(draft, row)
-            case "handed_over" if draft.now > row.state.created.not_after + draft.policy.max_skew:
+            case "handed_over" if draft.now - draft.policy.max_skew > row.state.created.not_after:
                 _doubt(draft, row, "no_answer", row.state.created.not_after)
             case _:
                 pass
@@ -86,7 +86,7 @@ def _step_of_held(draft: Draft, row: OrderRow) -> None:
         _add(draft, row, SubmitRefused(attempt=FIRST_ATTEMPT, reason="halted", message=why), draft.now, None)
     elif draft.terminal.ready and draft.now < row.state.created.not_after:
         _claim(draft, row, None)
-    elif draft.now > row.state.created.not_after + draft.policy.max_skew:
+    elif draft.now - draft.policy.max_skew > row.state.created.not_after:
         refusal = SubmitRefused(attempt=FIRST_ATTEMPT, reason="not_connected", message="never handed to a terminal")
         _add(draft, row, refusal, draft.now, None)
 

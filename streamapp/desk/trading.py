@@ -30,7 +30,9 @@ def set_trading(
         told = as_traded(draft, before.model_copy(update={**_UNSTOPPED, **opens}))
         draft.memory = Memory(draft.memory.ahead, told, draft.memory.state_at)
         subject, account = subjects.account_state(draft.account), subjects.token(draft.account)
-        draft.publish(told, subject=subject, id_parts=("account", account, "trading", time_text(draft.now), state))
+        # Halted, resumed and halted again in one commit are three messages, and the last must not be dropped.
+        parts = ("account", account, "trading", time_text(draft.now), len(draft.publications), state)
+        draft.publish(told, subject=subject, id_parts=parts)
     return row.trading
 
 

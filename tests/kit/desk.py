@@ -240,7 +240,21 @@ class DeskWorld:
         sequence: int | None = None,
         **fields: Any,
     ) -> None:
-        """Give a command; ``target`` ends its subject: by default the account for one to it, and no symbol."""
+        """Give a command and let all settle; ``target`` ends its subject: the account for one to it, else ``-``."""
+        await self.give_command(name, request_id, account=account, target=target, sequence=sequence, **fields)
+        await self.settled()
+
+    async def give_command(
+        self,
+        name: str,
+        request_id: str = "c-1",
+        *,
+        account: str | None = ACCOUNT,
+        target: str | None = None,
+        sequence: int | None = None,
+        **fields: Any,
+    ) -> None:
+        """Give a command and wait for nothing."""
         said = {"request_id": request_id, "account": account, **fields}
         end = target or ((account or "") if name.startswith("account.") else "-")
         headers = {topics.NATS_SUBJECT: subjects.command(name, end).encode(), topics.MESSAGE_OF: request_id.encode()}
@@ -254,7 +268,6 @@ class DeskWorld:
             headers=headers,
             partition=partition_of(account or ACCOUNT, self.policy.partitions),
         )
-        await self.settled()
 
     async def order(self, order_id: str = "o-1", *, account: str = ACCOUNT, **changes: Any) -> None:
         """Give an order of somebody else's execution service."""
