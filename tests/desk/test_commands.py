@@ -47,11 +47,6 @@ def asked(world: DeskWorld, kind: type[Any]) -> list[Any]:
     return list({each.request_id: each for each in world.terminals.operations if isinstance(each, kind)}.values())
 
 
-async def withdrawn(market: Market, order_id: str) -> None:
-    (ticket,) = market.world.order_row(order_id).state.tickets
-    await market.report(("cancelled", order_id, facts.BrokerCancelled(ticket=ticket, reason="user")))
-
-
 # --- orders
 
 
@@ -65,7 +60,7 @@ async def test_a_cancel_is_accepted_asked_of_the_terminal_and_done_when_the_brok
     assert (request.order_id, request.issued_by) == (order_id, "risk")
     assert (world.results(), world.order_row(order_id).status) == ([("accepted", None)], "submitted")
     assert "CancelRequested" in world.facts(order_id)
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     assert (world.results(), world.order_row(order_id).status) == (DONE, "cancelled")
     account = world.account_row()
     assert account is not None
@@ -363,7 +358,7 @@ async def test_flatten_cancels_closes_and_goes_on_trying_until_nothing_is_left(
     await world.command("account.flatten", reason="enough", issued_by="ops")
     assert state(world) == ("halted", "enough", "ops")
     assert [each.order_id for each in asked(world, CancelRequest)] == [order_id]
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     await market.run("reject")
     last = world.published("command_result/1")[-1]
     assert (last["state"], f"position {position}" in last["detail"]) == ("accepted", True)
@@ -421,7 +416,7 @@ async def test_flatten_pauses_between_two_tries_to_cancel_and_remembers_only_the
     world.terminals.outcome = "unknown"
     world.later(30)
     await world.tick()
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     assert world.results()[-1] == ("done", None)
 
 
@@ -500,7 +495,7 @@ async def test_hundreds_of_commands_that_end_with_one_report_fit_into_commits(wo
     await world.command("account.resume", "resume")
     await world.command("account.flatten", "flatten")
     assert [world.results(name)[0][0] for name in ("halt", "resume", "flatten")] == ["accepted"] * 3
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     for _ in range(20):
         await world.tick()
     row = world.account_row()
@@ -550,7 +545,7 @@ async def test_a_second_cancel_of_an_order_is_done_and_one_of_a_filled_order_ref
 ) -> None:
     order_id = await work(market)
     await world.command("order.cancel", order_id=order_id)
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     await world.command("order.cancel", "c-2", order_id=order_id)
     assert world.results("c-2") == DONE
     await hold(market, "s-7", "1")

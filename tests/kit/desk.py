@@ -89,6 +89,7 @@ class DeskWorld:
         self._approve = approve
         self.carries_out = carries_out
         self._sequence = 0
+        self._unfinished: list[Any] = []
         self._attached: Desk | None = None
         self.store.attach(self)
         self._build()
@@ -157,13 +158,24 @@ class DeskWorld:
         self.desk.ready.set()
         return self
 
-    async def restart(self, *, greeted: bool = True) -> None:
-        """Let the worker die where it stands, and start another one on what survives."""
+    async def restart(self, *, greeted: bool = True, redelivers: bool = False) -> None:
+        """Let the worker die where it stands, and start another one on what survives.
+
+        A commit that is on its way becomes durable, and is not acted upon. ``redelivers``: what was not acknowledged is
+        given to the next one.
+        """
         await self.broker.close()
+        if self.desk.is_busy:
+            self.desk.revoked(range(self.policy.partitions))
+            self.desk.ready.set()  # what waits for it sees that it is too late
+            await self.desk.drain()
         self.outbox.close()
         self.publisher.drop(frozenset(range(self.policy.partitions)))
         self._build()
         await self.start(greeted=greeted)
+        unfinished, self._unfinished = self._unfinished, []
+        for record in unfinished if redelivers else ():
+            await self._take(record)
 
     async def settled(self) -> None:
         """Return when everything that was given is done: lanes, terminals' answers, and words."""
@@ -211,8 +223,14 @@ class DeskWorld:
             partition=partition,
         )
 
+        await self._take(record)
+
+    async def _take(self, record: Any) -> None:
+        self._unfinished.append(record)
+
         async def acknowledge(given: Any) -> None:
             self.acked.append(given.message.value)
+            self._unfinished = [each for each in self._unfinished if each is not record]
 
         await self.desk.take(Incoming.of(record), await AckWindow(acknowledge).add(record))
 
