@@ -50,11 +50,14 @@ MOST_SHOWN = 200
 _AT_ONCE: frozenset[CommandName] = frozenset({"account.halt", "account.reduce"})
 """What is done as soon as it is accepted, and so takes no place among the commands under way."""
 _COVERED: dict[CommandName, frozenset[CommandName]] = {
-    "account.flatten": frozenset({"account.flatten", "account.cancel_all"}),
+    "account.halt": frozenset({"account.resume"}),
+    "account.reduce": frozenset({"account.resume"}),
+    "account.resume": frozenset({"account.resume", "account.flatten", "account.cancel_all"}),
     "account.cancel_all": frozenset({"account.cancel_all"}),
-    "account.resume": frozenset({"account.flatten", "account.cancel_all"}),
+    "account.flatten": frozenset({"account.resume", "account.flatten", "account.cancel_all"}),
 }
-"""What a command ends: resume is the word to stop trying, and the others do all that an earlier one still does."""
+"""What a command ends. Resume is the word to stop trying; what is given again does all that the earlier one still does;
+and what stops an account is not undone by a resume of before it, which a terminal that was away has yet to hear."""
 _ELSEWHERE = "somebody else's connector has it"
 _SETS: dict[CommandName, TradingWord] = {
     "account.halt": "halted",

@@ -457,6 +457,20 @@ async def test_a_second_flatten_takes_over_what_the_first_one_tries(world: DeskW
     assert (market.open, world.results("c-2")[-1]) == ({}, ("done", None))
 
 
+@pytest.mark.parametrize("later", ["account.halt", "account.reduce", "account.flatten", "account.resume"])
+async def test_a_resume_that_no_terminal_has_answered_ends_with_the_next_word(world: DeskWorld, later: str) -> None:
+    world.terminals.silent = True
+    await world.command("account.resume", "c-1")
+    await world.command(later, "c-2")
+    assert world.results("c-1") == [("accepted", None), ("failed", "ended")]
+    world.terminals.silent = False
+    asked_before = len(world.terminals.operations)
+    world.later(6)
+    await world.tick()
+    again = [each for each in world.terminals.operations[asked_before:] if isinstance(each, ResumeRequest)]
+    assert (len(again), world.results("c-2")) == (later == "account.resume", DONE)
+
+
 async def test_an_account_with_more_than_fits_a_commit_is_cancelled_and_flattened_bit_by_bit(
     world: DeskWorld, market: Market
 ) -> None:
@@ -500,7 +514,7 @@ async def test_hundreds_of_commands_that_end_with_one_report_fit_into_commits(wo
         await world.tick()
     row = world.account_row()
     assert row is not None
-    assert (row.commands, world.failures) == (("resume",), [])
+    assert (row.commands, world.failures) == ((), [])
     assert max(sum(map(len, rows.values())) for _, rows in world.store.commits) < COMMIT_BYTES
 
 

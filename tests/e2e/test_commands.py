@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from streamapp import subjects
+from streamapp.audit.verify import verify
+from streamapp.clickhouse.client import ClickHouse
 from streamapp.domain.vocabulary import time_text
 from streamapp.local.own import OwnStack
 from tests.e2e.desk import Desk, desk_at
@@ -167,3 +169,21 @@ async def test_flatten_leaves_nothing_of_ours_open_and_nothing_at_work(desk: Des
     assert await at_broker(desk, "one", "USDJPY") == []
     assert await at_broker(desk, "one", "EURUSD") == []
     assert "end of the day" in (await refused(desk, "f-3", "one"))["detail"]
+
+
+async def test_the_warehouse_has_every_command_with_its_end_and_all_places_agree(stack_of_two: OwnStack) -> None:
+    given = ("halt-1", "resume-1", "resume-2", "modify-1", "cancel-1", "cancel-2", "flatten-1")
+    clickhouse = ClickHouse.of(stack_of_two.settings)
+
+    async def known() -> bool:
+        rows = await clickhouse.query("SELECT request_id, state, issued_by FROM commands FINAL")
+        return {(row["request_id"], row["state"], row["issued_by"]) for row in rows} == {
+            (request_id, "done", "tests") for request_id in given
+        }
+
+    try:
+        await eventually(known, "every command in ClickHouse")
+    finally:
+        await clickhouse.close()
+    verdict = await verify(stack_of_two.settings)
+    assert verdict.agrees, verdict
