@@ -389,7 +389,7 @@ class Broker:
 
     def _is_waiting(self, link: Link, order_id: str, order: OpenOrder, now: datetime) -> bool:
         assert order.not_after is not None
-        is_over = now > order.not_after + self._max_skew
+        is_over = now - self._max_skew > order.not_after  # which may be the last moment that there is
         if order.standing == "handed_over":
             return is_over
         if order.standing == "held":

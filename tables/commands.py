@@ -18,6 +18,8 @@ class CommandRow(Row):
         order_ids: The orders that it made, the newest of them, in their order; ``made`` is how many there were.
         targets: What is asked of the terminal, by order_id or position_id: None while it is not answered, then what it
             said, empty where it is done.
+        tried: When flatten began its last try to cancel an order, by order_id; ``closers`` is the order that it made
+            last for a position, by position_id.
         not_after: Nothing is begun at or after it; None: until it is carried out.
         trace: The traceparent that everything caused by it carries on.
     """
@@ -32,6 +34,8 @@ class CommandRow(Row):
     order_ids: tuple[str, ...] = ()
     made: int = 0
     targets: dict[str, str | None] = Field(default_factory=dict)
+    tried: dict[str, UtcTime] = Field(default_factory=dict)
+    closers: dict[str, str] = Field(default_factory=dict)
     not_after: UtcTime | None = None
     trace: str | None = None
     at: UtcTime

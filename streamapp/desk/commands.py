@@ -7,7 +7,7 @@ answer: silence is no outcome. Repeated, a command is answered as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,31 +18,56 @@ from streamapp.desk.exits import lots_free_to_close, parts_made
 from streamapp.desk.inputs import Incoming, NewCommand, OperationAnswered
 from streamapp.desk.limits import changed_limits, set_limits
 from streamapp.desk.projection import add_fact
+from streamapp.desk.reconciliation import open_break, settle_break
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import call_off, create_order
 from streamapp.desk.trading import set_trading
 from streamapp.domain.exits import OPPOSITE
 from streamapp.domain.facts import CancelRequested, OrderCreated, make_fact
 from streamapp.domain.parameters import OrderParameters, parameters_hash
-from streamapp.domain.signals import LAST_MOMENT
+from streamapp.domain.signals import LAST_MOMENT, moment_after
 from streamapp.domain.status import reason_of
 from streamapp.domain.trading import TradingWord
 from streamapp.domain.vocabulary import FINAL_STATUSES, decimal_text, time_text
 from streamapp.errors import Unusable
-from streamapp.messages.command import CommandContent, CommandName, CommandRequest, CommandResultMessage, CommandState
+from streamapp.messages.command import (
+    CommandContent,
+    CommandName,
+    CommandRequest,
+    CommandResultMessage,
+    CommandState,
+    is_of_account,
+)
 from streamapp.messages.operation import CancelRequest, ModifyRequest, OperationRequest, ProtectRequest, ResumeRequest
 from streamapp.topics import NATS_SUBJECT
 from tables.commands import CommandRow
-from tables.orders import OrderRow
+from tables.orders import HANDED_OVER, OrderRow
 from tables.positions import PositionRow
 
 MOST_COMMANDS = 500
 """Commands of one account that are not over: each is looked at after every input, and named in the account's row."""
+RESERVED = 20
+"""Places beyond them that only commands to the whole account take: getting out must be possible always."""
+ROOM_BYTES = 64 << 10
+"""What one commit says at most before its commands wait for the next input, which the timer gives: rows, facts and
+words are four times as much, and what has half a commit is said before anything is added to it."""
 AGAIN = timedelta(seconds=30)
 """After so long flatten tries again what was refused: a session may be shut, a price too near the market."""
 MOST_SHOWN = 200
 """Orders that a command's row names, the newest: flatten may try for days."""
 
+_AT_ONCE: frozenset[CommandName] = frozenset({"account.halt", "account.reduce", "account.limits", "break.settle"})
+"""What is done as soon as it is accepted, and so takes no place among the commands under way."""
+_COVERED: dict[CommandName, frozenset[CommandName]] = {
+    "account.halt": frozenset({"account.resume"}),
+    "account.reduce": frozenset({"account.resume"}),
+    "account.resume": frozenset({"account.resume", "account.flatten", "account.cancel_all"}),
+    "account.cancel_all": frozenset({"account.cancel_all"}),
+    "account.flatten": frozenset({"account.resume", "account.flatten", "account.cancel_all"}),
+}
+"""What a command ends. Resume is the word to stop trying; what is given again does all that the earlier one still does;
+and what stops an account is not undone by a resume of before it, which a terminal that was away has yet to hear."""
+_ELSEWHERE = "somebody else's connector has it"
 _SETS: dict[CommandName, TradingWord] = {
     "account.halt": "halted",
     "account.reduce": "reducing",
@@ -74,6 +99,8 @@ def pursue_commands(draft: Draft, *, asks_again: bool = False) -> None:
         asks_again: Ask the terminal once more for what it has not answered.
     """
     for request_id in draft.account_row().commands:
+        if not _has_room(draft):
+            return
         row = draft.command(request_id)
         assert row is not None, "an account's commands have their rows"
         if row.state == "accepted":  # one before it may have ended it
@@ -148,9 +175,9 @@ def _accept(
 
 def _not_after(draft: Draft, new: NewCommand) -> datetime | None:
     request = new.request
-    if request.valid_until is not None or new.name.startswith("account."):
+    if request.valid_until is not None or is_of_account(new.name):
         return request.valid_until
-    return (request.issued_at or new.incoming.at) + timedelta(seconds=draft.policy.rules.ttl_s)
+    return moment_after(request.issued_at or new.incoming.at, draft.policy.rules.ttl_s)
 
 
 def _refusal(draft: Draft, new: NewCommand, not_after: datetime | None) -> tuple[str, str] | None:
@@ -159,22 +186,28 @@ def _refusal(draft: Draft, new: NewCommand, not_after: datetime | None) -> tuple
         return "unknown_account", f"account: expected a configured one, got {draft.account!r:.80}"
     if not_after is not None and not_after <= draft.now:
         return "stale", f"valid_until: expected a time after {time_text(draft.now)}, got {time_text(not_after)}"
-    if len(draft.account_row().commands) >= MOST_COMMANDS:
-        return "too_many", f"expected at most {MOST_COMMANDS} commands of an account under way"
+    if new.name not in _AT_ONCE and len(draft.account_row().commands) >= _most(new.name):
+        return "too_many", f"expected at most {_most(new.name)} commands of an account under way"
     if request.order_id is not None:
         return _refusal_of_order(draft, new, request.order_id)
     if request.position_id is not None:
         return _refusal_of_position(draft, new, request.position_id)
-    limits = request.values.limits
-    return None if limits is None else _refusal_of_limits(draft, limits, request.values.symbol)
+    return _refusal_of_values(draft, request)
 
 
-def _refusal_of_limits(draft: Draft, limits: Mapping[str, Any], symbol: str | None) -> tuple[str, str] | None:
+def _refusal_of_values(draft: Draft, request: CommandRequest) -> tuple[str, str] | None:
     try:
-        changed_limits(draft, limits, symbol=symbol)
+        if request.values.limits is not None:
+            changed_limits(draft, request.values.limits, symbol=request.values.symbol)
+        if request.values.break_id is not None:
+            open_break(draft, request.values.break_id)
     except Unusable as error:
         return error.reason, error.detail
     return None
+
+
+def _most(name: CommandName) -> int:
+    return MOST_COMMANDS + (RESERVED if is_of_account(name) else 0)
 
 
 def _refusal_of_order(draft: Draft, new: NewCommand, order_id: str) -> tuple[str, str] | None:
@@ -186,6 +219,8 @@ def _refusal_of_order(draft: Draft, new: NewCommand, order_id: str) -> tuple[str
         return "invalid", f"order_id: expected an order of the symbol in the subject, {order_id} is of another"
     if row.status in FINAL_STATUSES and (new.name == "order.modify" or row.status == "filled"):
         return "over", f"order {order_id} is {row.status}"
+    if new.name == "order.modify" and _is_elsewhere(draft, row):
+        return "unsupported", f"order {order_id}: {_ELSEWHERE}"
     if new.name == "order.modify" and created.parameters.order_type == "market":
         return "invalid", f"order {order_id} is a market order; position.modify sets the levels of its position"
     return None
@@ -198,13 +233,15 @@ def _refusal_of_position(draft: Draft, new: NewCommand, position_id: int) -> tup
     state, asked = row.state, new.request.values.volume
     free = lots_free_to_close(row, draft.orders_of(state.symbol))
     elsewhere = f"position_id: expected one of the symbol in the subject, {position_id} is of another"
-    foreign = f"position {position_id} was not opened by an order of ours, and is never touched"
+    foreign = f"nothing of position {position_id} was opened by an order of ours, and it is never touched"
+    unheard = "somebody else's connector can't be asked for the levels of a position"
     most = f"volume: expected {decimal_text(free)} lots at most, what is open and not being closed"
     closes = new.name == "position.close"
     checks = (
         ("invalid", not _is_permitted(draft, new.incoming, state.symbol), elsewhere),
         ("over", not state.net, f"position {position_id} is closed"),
-        ("foreign_position", not state.shares, foreign),
+        ("foreign_position", state.share_of(None) <= 0, foreign),
+        ("unsupported", not closes and not draft.policy.executes, unheard),
         ("over", closes and free <= 0, f"all of position {position_id} is being closed already"),
         ("invalid", closes and asked is not None and asked > free, most),
     )
@@ -270,16 +307,17 @@ class _Execution:
         if (state := _SETS.get(name)) is not None:
             cause = self._request.reason or f"{name} {self._request.request_id}"
             set_trading(draft, state, cause, by=self._by)
+        self._end_covered()
         match name:
             case "position.close":
                 self._close_some(self._position(), self._request.values.volume)
             case "account.cancel_all":
                 self._change(targets=dict.fromkeys(row.order_id for row in draft.orders_of(None) if _may_work(row)))
-            case "account.resume":
-                self._end_what_tries()
             case "account.limits":
                 values = self._request.values
                 set_limits(draft, values.limits or {}, by=self._by, symbol=values.symbol)
+            case "break.settle":
+                settle_break(draft, self._request.values.break_id or "", self._request.reason, self._by)
         self.step(asks_again=True)
 
     def step(self, *, asks_again: bool) -> None:
@@ -295,6 +333,7 @@ class _Execution:
             "account.cancel_all": self._cancel_all,
             "account.flatten": self._flatten,
             "account.limits": self._done,
+            "break.settle": self._done,
         }
         self._asks_again = asks_again
         steps[self.row.name]()
@@ -313,11 +352,13 @@ class _Execution:
         """Return what became of cancelling an order, None while it is not known; a sentence if it works no longer."""
         if order.status in FINAL_STATUSES:
             return f"order {order.order_id} is {order.status}"
+        if not _has_room(self._draft):
+            return None
         if order.standing == "held":
             call_off(self._draft, order, f"cancelled by {self._by or 'command'} before it was sent")
             return ""
-        if order.standing == "handed_over":
-            return "unsupported: somebody else's connector has it"
+        if _is_elsewhere(self._draft, order):
+            return f"unsupported: {_ELSEWHERE}"
         target = self._try_of(order.order_id)
         if target not in self.row.targets:
             self._add_fact(order, CancelRequested(request_id=self._operation_id(target), issued_by=self._by))
@@ -325,11 +366,18 @@ class _Execution:
         return self._asked(target, wanted, may_ask=order.standing == "recorded")
 
     def _try_of(self, order_id: str) -> str:
-        """Return the name of the try to cancel an order: flatten begins another one after a refusal and a pause."""
-        tries = [target for target in self.row.targets if target.partition(" ")[0] == order_id]
-        last = tries[-1] if tries else order_id
-        is_due = self.row.name == "account.flatten" and self._draft.now >= self.row.at + AGAIN
-        return f"{order_id} {len(tries) + 1}" if is_due and self.row.targets.get(last) else last
+        """Return the name of the last try to cancel an order; flatten begins another after a refusal and a pause."""
+        last = next((target for target in self.row.targets if target.partition(" ")[0] == order_id), order_id)
+        if self.row.name != "account.flatten":
+            return last
+        tried = self.row.tried.get(order_id)
+        if tried is not None and (not self.row.targets.get(last) or self._draft.now < tried + AGAIN):
+            return last
+        self._change(
+            tried={**self.row.tried, order_id: self._draft.now},
+            targets={target: said for target, said in self.row.targets.items() if target != last},
+        )
+        return f"{order_id} {int(last.partition(' ')[2] or 0) + 1}"
 
     def _modify(self) -> None:
         order = self._order(self._request.order_id or "")
@@ -405,34 +453,56 @@ class _Execution:
 
     def _flatten(self) -> None:
         """Cancel what works, close what is open, and again what did not close, until nothing is left."""
-        said = {order.order_id: self._cancelled(order) for order in self._draft.orders_of(None) if _may_work(order)}
-        waits = [f"order {order_id}: {why}" for order_id, why in said.items() if why and self._works(order_id)]
         positions = [row for row in self._draft.positions_of(None) if row.state.share_of(None) > 0]
-        for position in positions:
-            if lots_free_to_close(position, self._draft.orders_of(position.state.symbol)) <= 0:
-                continue
-            last = self._last_try(position)
-            if last is None or self._draft.now >= (last.state.latest_at or self._draft.now) + AGAIN:
-                self._close_some(position, None)
-            else:
-                why = reason_of(last.state) or last.status
-                waits.append(f"position {position.position_id} of {position.state.symbol}: {why}")
-        if not positions and not self._draft.orders_of(None):
+        orders = self._draft.orders_of(None)
+        if not positions and not orders:
             self.end("done", None)
-        elif (detail := "; ".join(waits)[:1000]) and detail != self.row.detail:
+            return
+        if self.row.not_after is not None and self._draft.now >= self.row.not_after:
+            self.end("failed", "valid_until passed before nothing was left", why="stale")
+            return
+        self._forget_what_is_over(orders, positions)
+        said = {order.order_id: self._cancelled(order) for order in orders if _may_work(order) and not _closes(order)}
+        waits = [f"order {order_id}: {why}" for order_id, why in said.items() if why and self._works(order_id)]
+        waits += filter(None, map(self._try_to_close, positions))
+        if (detail := "; ".join(waits)[:1000]) and detail != self.row.detail:
             self._tell(detail)
 
-    def _last_try(self, position: PositionRow) -> OrderRow | None:
-        tries = [row for order_id in self.row.order_ids for row in self._with_parts(order_id)]
-        own = [row for row in tries if row.state.created and row.state.created.position_id == position.position_id]
-        return own[-1] if own and own[-1].status != "filled" else None
+    def _try_to_close(self, position: PositionRow) -> str | None:
+        """Close what of a position is not being closed; return why it waits, where the last try was not filled."""
+        draft, name = self._draft, str(position.position_id)
+        if not _has_room(draft) or lots_free_to_close(position, draft.orders_of(position.state.symbol)) <= 0:
+            return None
+        last = self._unfilled(self.row.closers.get(name))
+        if last is not None and draft.now < (last.state.latest_at or draft.now) + AGAIN:
+            return f"position {name} of {position.state.symbol}: {reason_of(last.state) or last.status}"
+        self._close_some(position, None)
+        self._change(closers={**self.row.closers, name: self.row.order_ids[-1]})
+        return None
 
-    def _end_what_tries(self) -> None:
-        """End the account's commands that go on trying until told otherwise: this is it."""
+    def _unfilled(self, order_id: str | None) -> OrderRow | None:
+        """Return the last of an order and its parts that was not filled, None if all were."""
+        tried = [] if order_id is None else self._with_parts(order_id)
+        return next((row for row in reversed(tried) if row.status != "filled"), None)
+
+    def _forget_what_is_over(self, orders: list[OrderRow], positions: list[PositionRow]) -> None:
+        works, is_open = {row.order_id for row in orders}, {str(row.position_id) for row in positions}
+        targets = {name: said for name, said in self.row.targets.items() if name.partition(" ")[0] in works}
+        tried = {name: at for name, at in self.row.tried.items() if name in works}
+        closers = {name: order_id for name, order_id in self.row.closers.items() if name in is_open}
+        kept = {"targets": targets, "tried": tried, "closers": closers}
+        if any(getattr(self.row, name) != value for name, value in kept.items()):
+            self._change(**kept)
+
+    def _end_covered(self) -> None:
+        """End the account's commands that this one ends, so that at most one of a kind goes on trying."""
+        covered = _COVERED.get(self.row.name, frozenset())
         for request_id in self._draft.account_row().commands:
             row = self._draft.command(request_id)
-            if row is not None and row.name in {"account.flatten", "account.cancel_all"}:
-                _Execution(self._draft, row).end("failed", "ended by account.resume", why="ended")
+            if row is not None and row.name in covered and request_id != self._request.request_id:
+                _Execution(self._draft, row).end(
+                    "failed", f"ended by {self.row.name} {self._request.request_id}", why="ended"
+                )
 
     # --- asking
 
@@ -493,7 +563,9 @@ class _Execution:
         return row
 
     def _with_parts(self, order_id: str) -> list[OrderRow]:
-        return parts_made(self._draft, order_id) or [self._order(order_id)]
+        """Return an order as those that it was made into, which may have been made into smaller ones again."""
+        parts = parts_made(self._draft, order_id)
+        return [row for part in parts for row in self._with_parts(part.order_id)] or [self._order(order_id)]
 
     def _works(self, order_id: str) -> bool:
         return self._order(order_id).status not in FINAL_STATUSES
@@ -507,3 +579,18 @@ def _may_work(row: OrderRow) -> bool:
     """Return whether there is something to cancel: a market order that was sent is over by itself."""
     created = row.state.created
     return row.standing == "held" or (created is not None and created.parameters.order_type != "market")
+
+
+def _closes(row: OrderRow) -> bool:
+    created = row.state.created
+    return created is not None and created.position_id is not None and created.parameters.order_type == "market"
+
+
+def _is_elsewhere(draft: Draft, row: OrderRow) -> bool:
+    """Return whether somebody else's connector has the order: there is no terminal to ask about it."""
+    return row.claim_epoch == HANDED_OVER or not draft.policy.executes
+
+
+def _has_room(draft: Draft) -> bool:
+    """Return whether the commit may grow: one that is too large could never be written, and the input would stay."""
+    return sum(len(each.message) for each in draft.publications) < ROOM_BYTES

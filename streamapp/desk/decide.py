@@ -140,8 +140,8 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
 def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> Decided:
     """Return what becomes of inputs by which a rule of ours broke: dead letters, and an account that opens nothing.
 
-    The account goes on taking reports, and the sender of a signal is told. Inputs that are no records of Kafka repeat
-    by themselves.
+    The account goes on taking reports, and the sender of a signal or a command is told. Inputs that are no records of
+    Kafka repeat by themselves.
     """
     draft = Draft(state.account, now, state.policy, state.rows, memory=state.memory)
     for each in inputs:
@@ -149,7 +149,7 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
         if incoming is not None:
             # A traceback ends with what broke, and a letter's detail has room for 1000 bytes.
             draft.bury(incoming.dead("internal", reason[-900:]), incoming.key, incoming.partition)
-            if incoming.topic == topics.SIGNALS_APPROVED:
+            if incoming.topic in {topics.SIGNALS_APPROVED, topics.ORDER_COMMANDS}:
                 refuse_undecided(draft, incoming, Unusable("internal", _last_line(reason)))
         if isinstance(each, NewSignal):
             answer_copy(draft, each, Verdict("refused", "internal", _last_line(reason)), order_id=None, at=now)

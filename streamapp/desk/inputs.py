@@ -23,7 +23,7 @@ from streamapp.domain.signals import Verdict, fingerprint_of
 from streamapp.domain.vocabulary import LARGEST_INTEGER, Lots
 from streamapp.errors import Unusable
 from streamapp.messages.account import SnapshotMessage
-from streamapp.messages.command import CommandName, CommandRequest, is_command, read_command
+from streamapp.messages.command import CommandName, CommandRequest, is_command, is_of_account, read_command
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.dialect import (
     connector_fields,
@@ -436,7 +436,7 @@ def _command(incoming: Incoming, policy: Policy) -> NewCommand:
     if request.account is not None:
         require_place(incoming, request.account, policy.partitions)
     # NATS permits to publish by subject: an account's command must not come on another one's.
-    if name.startswith("account.") and subject != subjects.command(name, request.account or ""):
+    if is_of_account(name) and subject != subjects.command(name, request.account or ""):
         raise Unusable("invalid", f"account: expected the one in the subject {subject:.100}, got {request.account!r}")
     return NewCommand(incoming, name, request)
 

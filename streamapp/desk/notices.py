@@ -21,10 +21,8 @@ _MOST = 2000
 def notify_sender(draft: Draft, incoming: Incoming, error: Unusable, *, final: bool = True) -> None:
     """Bury a record, and tell the strategy, execution service or connector that sent it why; the same words always."""
     draft.bury(incoming.dead(error.reason, error.detail), incoming.key, incoming.partition)
-    if incoming.topic == topics.SIGNALS_APPROVED:
+    if incoming.topic in {topics.SIGNALS_APPROVED, topics.ORDER_COMMANDS}:
         refuse_undecided(draft, incoming, error)
-    elif incoming.topic == topics.ORDER_COMMANDS:
-        _notify_commander(draft, incoming, error)
     elif incoming.topic == topics.ORDERS_SUBMITTED:
         _notify_execution(draft, incoming, error, final=final)
     elif incoming.text(topics.FAMILY) in {"fill", "error"}:
@@ -32,7 +30,10 @@ def notify_sender(draft: Draft, incoming: Incoming, error: Unusable, *, final: b
 
 
 def refuse_undecided(draft: Draft, incoming: Incoming, error: Unusable) -> None:
-    """Tell the sender of a signal that can't be decided, by what mirror could read of it."""
+    """Tell the sender of a signal or a command that can't be decided, by what mirror could read of it."""
+    if incoming.topic == topics.ORDER_COMMANDS:
+        _notify_commander(draft, incoming, error)
+        return
     decision, refused = undecided(
         error,
         signal_id=incoming.text(topics.MESSAGE_OF),

@@ -69,8 +69,18 @@ def settle_break(draft: Draft, break_id: str, reason: str, by: str) -> None:
     """Take a person's judgement of a break: it is told again only if another difference is found at its place.
 
     Raises:
+        Unusable: as :func:`open_break`; nothing has changed.
+    """
+    settled = {"disposition": "settled", "reason": reason, "settled_by": by}
+    _put(draft, open_break(draft, break_id), stands=True, **settled)
+
+
+def open_break(draft: Draft, break_id: str) -> BreakRow:
+    """Return a break that nobody has settled.
+
+    Raises:
         Unusable: ``unknown_break``, or ``not_open`` for one that is settled or has ended by itself; both say what was
-            found, and nothing has changed.
+            found.
     """
     row = draft.break_of(break_id)
     if row is None:
@@ -80,8 +90,7 @@ def settle_break(draft: Draft, break_id: str, reason: str, by: str) -> None:
         raise Unusable("not_open", f"settled already, by {known.settled_by}: {known.reason}"[:300])
     if known.disposition == "resolved":
         raise Unusable("not_open", f"the books agree again since {known.at.isoformat()} ({known.cause})")
-    settled = {"disposition": "settled", "reason": reason, "settled_by": by}
-    _put(draft, row, stands=True, **settled)
+    return row
 
 
 def books_of(draft: Draft) -> Books:

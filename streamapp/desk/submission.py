@@ -56,7 +56,7 @@ def sweep(draft: Draft, due: Sweep) -> None:
             case "recorded" if draft.terminal.epoch not in {None, row.journal_epoch}:
                 # That journal is lost: asked with its epoch, the new one makes it a doubt and resolves it.
                 _submit(draft, row)
-            case "handed_over" if draft.now > row.state.created.not_after + draft.policy.max_skew:
+            case "handed_over" if draft.now - draft.policy.max_skew > row.state.created.not_after:
                 _doubt(draft, row, "no_answer", row.state.created.not_after)
             case _:
                 pass
@@ -89,7 +89,7 @@ def _step_of_held(draft: Draft, row: OrderRow) -> None:
         _add(draft, row, SubmitRefused(attempt=FIRST_ATTEMPT, reason="halted", message=why), draft.now, None)
     elif _may_be_claimed(draft, row.state.created) and draft.now < row.state.created.not_after:
         _claim(draft, row, None)
-    elif draft.now > row.state.created.not_after + draft.policy.max_skew:
+    elif draft.now - draft.policy.max_skew > row.state.created.not_after:
         why = "" if draft.terminal.reconciled else ": the account's books were never compared with the broker's"
         message = f"never handed to a terminal{why}"
         refusal = SubmitRefused(attempt=FIRST_ATTEMPT, reason="not_connected", message=message)

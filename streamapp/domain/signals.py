@@ -83,8 +83,13 @@ def not_after(signal: ReadableSignal, rules: Rules, stream_time: datetime) -> da
     """Return the last moment at which the signal may reach the broker: a function of the signal alone."""
     if signal.valid_until is not None:
         return signal.valid_until
+    return moment_after(signal_time(signal, stream_time), rules.ttl_s)
+
+
+def moment_after(at: datetime, seconds: float) -> datetime:
+    """Return the moment so many seconds after another, or the last one that there is."""
     try:
-        return signal_time(signal, stream_time) + timedelta(seconds=rules.ttl_s)
+        return at + timedelta(seconds=seconds)
     except OverflowError:
         return LAST_MOMENT
 

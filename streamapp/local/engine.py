@@ -18,6 +18,7 @@ from streamapp.errors import Definite
 _CODE = re.compile(r"Code: (\d+)\.")
 _INSERT_DATA = re.compile(rb"\s*(INSERT\s+INTO\s.*?)\s+FORMAT\s+(\w+)[ \t]*(?:\r?\n|$)", re.IGNORECASE | re.DOTALL)
 _INLINE_VALUES = re.compile(rb"\b(SELECT|VALUES)\b", re.IGNORECASE)
+_COLUMNS = re.compile(rb"\([^)]*\)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -71,7 +72,9 @@ class Engine:
                 _ask(connection, f"USE {quoted_name(database)}")
             for name, value in settings.items():
                 _ask(connection, f"SET {plain_name(name)} = {quoted(value)}")
-            if (insert := _INSERT_DATA.match(statement)) and not _INLINE_VALUES.search(insert.group(1)):
+            # A column may be called `values`.
+            insert = _INSERT_DATA.match(statement)
+            if insert and not _INLINE_VALUES.search(_COLUMNS.sub(b"", insert.group(1), count=1)):
                 return self._insert(
                     connection, insert.group(1).decode(), insert.group(2).decode(), statement[insert.end() :]
                 )

@@ -29,6 +29,7 @@ CommandName = Literal[
     "account.cancel_all",
     "account.flatten",
     "account.limits",
+    "break.settle",
 ]
 COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 CommandState = Literal["accepted", "refused", "done", "failed"]
@@ -43,6 +44,7 @@ _VALUES: dict[str, frozenset[str]] = {
     "position.close": frozenset({"volume"}),
     "position.modify": frozenset({"stop_loss", "take_profit"}),
     "account.limits": frozenset({"limits", "symbol"}),
+    "break.settle": frozenset({"break_id"}),
 }
 
 
@@ -64,7 +66,8 @@ LimitValues = Annotated[dict[str, str | tuple[str, ...] | None], BeforeValidator
 class CommandValues(Frozen):
     """What is to be set; null keeps what is, 0 takes a level away. A name that is not here is refused, not ignored.
 
-    ``limits`` and ``symbol`` are of account.limits: with a symbol, they are for its orders alone.
+    ``limits`` and ``symbol`` are of account.limits: with a symbol, they are for its orders alone. ``break_id`` is of
+    break.settle.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -77,6 +80,7 @@ class CommandValues(Frozen):
     expiration: UtcTime | None = None
     symbol: str | None = Field(None, min_length=1, max_length=64)
     limits: LimitValues | None = None
+    break_id: str | None = Field(None, min_length=1, max_length=256)
 
     @property
     def shown(self) -> dict[str, str]:
@@ -92,10 +96,10 @@ class CommandContent(Frozen):
         account: May be left out where ``order_id`` is one of ours: it leads to its account.
         order_id: Of ``order.…``.
         position_id: Of ``position.…``: the broker's id of the position, as position/1 has it.
-        reason: Why, in a person's words: shown as the cause of a trading state.
+        reason: Why, in a person's words: shown as the cause of a trading state; break.settle must have one.
         issued_by: Who; over HTTP always the name of the token.
         valid_until: Nothing is begun at or after it; absent: ``execution.signal_ttl_s`` after ``issued_at`` or the
-            stream's time. ``account.…`` commands hold until they are carried out, unless they say otherwise.
+            stream's time. What is about an account as a whole holds until it is carried out, unless it says otherwise.
     """
 
     account: str | None = None
@@ -161,6 +165,11 @@ def is_command(name: str) -> TypeGuard[CommandName]:
     return name in COMMANDS
 
 
+def is_of_account(name: str) -> bool:
+    """Return whether a command is about an account as a whole, and not about one order or position."""
+    return name.startswith(("account.", "break."))
+
+
 def request_id_of(payload: dict[str, Any]) -> str | None:
     """Return the request_id if it is 1 to 128 visible ASCII characters, otherwise None."""
     value = payload.get("request_id")
@@ -189,6 +198,8 @@ def read_command(name: str, payload: dict[str, Any]) -> CommandRequest:
         raise Unusable("invalid", f"values.{min(given - allowed)}: expected none with {name}")
     if name == "account.limits" and not command.values.limits:
         raise Unusable("invalid", f"values.limits: expected at least one with {name}")
+    if name == "break.settle" and not (command.values.break_id and command.reason):
+        raise Unusable("invalid", f"values.break_id, reason: expected both with {name}")
     if name.endswith(".modify") and not given:
         raise Unusable("invalid", f"values: expected one of {', '.join(sorted(allowed))} with {name}, got none")
     return command

@@ -37,6 +37,7 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
     "account.cancel_all": "trade",
     "account.flatten": "trade",
     "account.limits": "admin",
+    "break.settle": "trade",
 }
 """Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
 COMMAND_PATH = "/commands/{name}"

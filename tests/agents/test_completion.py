@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.completion import Completion
-from streamapp import topics
+from streamapp import subjects, topics
 from streamapp.desk.inputs import COMPLETED, Incoming, NewSignal, parse
 from streamapp.domain.identifiers import partition_of
 from streamapp.errors import Ambiguous, Definite, Transient
@@ -323,6 +323,38 @@ async def test_it_is_answered_under_the_symbol_of_its_subject(subject: str, symb
     house = House()
     await house.agent.handle(Incoming.of(unusable(b"", subject)))
     assert (house.world.subjects, house.world.published("refused/1")[0]["symbol"]) == ([answered], symbol)
+
+
+HALT = "commands.account.halt.a"
+NO_ACCOUNT = "account: expected a text of 1 to 128 characters, or the order_id of an order"
+
+
+async def test_a_command_that_mirror_could_not_use_is_answered_under_its_request_id() -> None:
+    house = House()
+    await house.agent.handle(Incoming.of(unusable(b'{"request_id": "c-1", "account": 5}', HALT, "no_account")))
+    [result] = house.world.published("command_result/1")
+    assert (result["request_id"], result["command"], result["state"]) == ("c-1", "account.halt", "refused")
+    assert (result["why"], result["detail"]) == ("no_account", NO_ACCOUNT)
+    assert (result["revision"], result["stream_seq"]) == (1, 5)
+    assert house.world.subjects == [subjects.command_result("c-1")]
+    assert [letter["reason"] for letter in house.world.dead_letters()] == [b"no_account"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"{", "not_json"),
+        (b"[]", "not_an_object"),
+        (b"{}", "no_account"),
+        (b'{"request_id": 5}', "no_account"),
+        (b'{"request_id": "a b"}', "no_account"),
+    ],
+)
+async def test_a_command_without_a_request_id_to_answer_on_is_a_dead_letter_alone(payload: bytes, reason: str) -> None:
+    house = House()
+    await house.agent.handle(Incoming.of(unusable(payload, HALT, reason)))
+    assert [letter["reason"] for letter in house.world.dead_letters()] == [reason.encode()]
+    assert house.world.outlet.stored == []
 
 
 async def test_a_foreign_order_that_nobody_can_read_is_a_dead_letter_and_no_signals_answer() -> None:

@@ -10,6 +10,7 @@ from streamapp import topics
 from streamapp.clickhouse.rows import SourceRecord
 from streamapp.domain.facts import BrokerAccepted, make_fact
 from streamapp.messages.account import AccountMessage, AccountOperationMessage
+from streamapp.messages.command import CommandResultMessage
 from streamapp.messages.commit import Publication, encode_commit
 from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.envelope import Message
@@ -163,6 +164,28 @@ def decision(stream_seq: int = 1, **changes: Any) -> DecisionMessage:
         "payload": '{"signal_id": "s-1", "note": "ünïcode \\" \\\\"}',
     }
     return DecisionMessage(**(fields | changes))
+
+
+def command_result(revision: int = 2, **changes: Any) -> CommandResultMessage:
+    fields: dict[str, Any] = {
+        "account": "demo-hedging",
+        "position_id": 5,
+        "reason": "it's enough",
+        "issued_by": "risk-desk",
+        "issued_at": AT,
+        "valid_until": AT,
+        "request_id": "c-1",
+        "command": "position.close",
+        "values": {"volume": "0.10"},
+        "state": "failed",
+        "revision": revision,
+        "why": "not_closed",
+        "detail": "order o-1 is rejected",
+        "order_ids": ("o-1", "o-2"),
+        "stream_seq": 7,
+        "at": AT,
+    }
+    return CommandResultMessage(**(fields | changes))
 
 
 def fact(ticket: int = 5, order_id: str | None = "o-1") -> FactMessage:

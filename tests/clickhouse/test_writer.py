@@ -76,6 +76,13 @@ def rounded(message: Message) -> Message:
         ("account_operations", samples.operation(type="balance", position_id=None, symbol=None, ticket=None)),
         ("signals", samples.decision()),
         ("signals", samples.decision(decision="refused", reason="stale", order_id=None, strategy="x")),
+        ("commands", samples.command_result()),
+        (
+            "commands",
+            samples.command_result(
+                account=None, position_id=None, issued_at=None, valid_until=None, values={}, why=None
+            ),
+        ),
         ("facts", samples.fact()),
         ("broker_log", samples.log_entry()),
     ],
@@ -165,6 +172,23 @@ async def test_revisions_that_come_in_any_order_leave_the_newest(clickhouse: Cli
     for rev in (4, 1, 2):
         await writer.write([samples.record(samples.order(rev=rev), offset=rev)])
     assert [row["rev"] for row in await stored(clickhouse, "orders")] == [4]
+
+
+async def test_a_command_is_as_it_was_said_last_and_a_repeat_beside_it(clickhouse: ClickHouse) -> None:
+    writer, buried = writer_of(clickhouse)
+    never = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    said = [
+        samples.command_result(2),
+        samples.command_result(1, state="accepted", why=None),
+        samples.command_result(2, stream_seq=9, valid_until=never),
+    ]
+    await writer.write([samples.record(message, offset=offset) for offset, message in enumerate(said)])
+    rows = await stored(clickhouse, "commands")
+    assert {(row["request_id"], row["stream_seq"], row["state"]) for row in rows} == {
+        ("c-1", 7, "failed"),
+        ("c-1", 9, "failed"),
+    }
+    assert buried == []
 
 
 async def test_rows_that_were_deleted_come_back_from_the_archive(clickhouse: ClickHouse) -> None:

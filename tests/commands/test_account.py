@@ -177,11 +177,13 @@ async def test_a_halt_is_ended_by_a_person_who_was_told_why_it_is(tmp_path: Path
         nobody = await house.run("resume")
         assert (nobody.code, "nothing was done: expected a yes, or --yes" in nobody.said) == (2, True)
         unwilling = await house.run("resume", typed="n\n")
-        assert (unwilling.code, "is halted: two tickets of one order." in unwilling.said) == (1, True)
+        assert (unwilling.code, "is halted by its terminal: two tickets of one order." in unwilling.said) == (1, True)
         assert (await house.run("show", "--json")).json["content"]["halted"] == "two tickets of one order"
         willing = await house.run("resume", typed="y\n")
         assert (willing.code, "had been halted: two tickets of one order" in willing.out) == (0, True)
-        assert "was not halted" in (await house.run("resume", "--yes")).out
+        again = (await house.run("resume", "--yes")).out
+        assert "was not halted by its terminal" in again
+        assert "streamapp command account.resume --account" in again
 
 
 async def test_an_order_that_waits_for_a_person_is_settled_and_no_other(house: House) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from streamapp import subjects, topics
+from streamapp.desk.commands import MOST_COMMANDS
 from streamapp.domain import facts
 from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import CancelRequest, ModifyRequest, ProtectRequest, ResumeRequest
 from streamapp.settings import AccountSettings, Settings
+from tables.store import COMMIT_BYTES
 from tests.desk.test_exits import hold
 from tests.desk.test_snapshots import state as account_state
 from tests.kit.desk import ACCOUNT, DeskWorld
@@ -43,11 +47,6 @@ def asked(world: DeskWorld, kind: type[Any]) -> list[Any]:
     return list({each.request_id: each for each in world.terminals.operations if isinstance(each, kind)}.values())
 
 
-async def withdrawn(market: Market, order_id: str) -> None:
-    (ticket,) = market.world.order_row(order_id).state.tickets
-    await market.report(("cancelled", order_id, facts.BrokerCancelled(ticket=ticket, reason="user")))
-
-
 # --- orders
 
 
@@ -61,7 +60,7 @@ async def test_a_cancel_is_accepted_asked_of_the_terminal_and_done_when_the_brok
     assert (request.order_id, request.issued_by) == (order_id, "risk")
     assert (world.results(), world.order_row(order_id).status) == ([("accepted", None)], "submitted")
     assert "CancelRequested" in world.facts(order_id)
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     assert (world.results(), world.order_row(order_id).status) == (DONE, "cancelled")
     account = world.account_row()
     assert account is not None
@@ -92,6 +91,45 @@ async def test_a_command_survives_the_death_of_the_worker(world: DeskWorld, mark
     await world.restart()
     await world.tick()
     assert world.results() == DONE
+
+
+async def test_a_cancel_of_an_order_whose_submit_is_unanswered_waits_until_the_journal_has_it(
+    world: DeskWorld, market: Market
+) -> None:
+    world.terminals.silent = True
+    order_id = await world.signal(**LIMIT)
+    assert world.order_row(order_id).standing == "unanswered"
+    await world.command("order.cancel", order_id=order_id)
+    world.terminals.silent = False
+    world.later(6)
+    await world.tick()
+    assert (world.results(), asked(world, CancelRequest)) == ([("accepted", None)], [])
+    await market.rest(order_id)
+    await world.tick()
+    assert (world.results(), len(asked(world, CancelRequest))) == (DONE, 1)
+
+
+async def test_a_cancel_that_comes_too_late_for_a_fill_has_failed(world: DeskWorld, market: Market) -> None:
+    order_id = await work(market)
+    world.terminals.outcome = "unknown"
+    await world.command("order.cancel", order_id=order_id)
+    await market.execute(world.terminals.submits[0])
+    assert world.results() == [("accepted", None), ("failed", "over")]
+
+
+async def test_what_somebody_elses_connector_has_can_not_be_changed_by_a_command() -> None:
+    settings = Settings(role="execution", accounts={ACCOUNT: AccountSettings(login=1)})
+    world = await DeskWorld(settings).start()
+    order_id = await world.signal(**LIMIT)
+    await world.command("order.cancel", order_id=order_id)
+    await world.command("order.modify", "c-2", order_id=order_id, values={"price": "1.04"})
+    fill: dict[str, Any] = {"order_id": order_id, "position_id": 7, "symbol": "EURUSD", "side": "buy", "price": "1.05"}
+    await world.foreign("fill", deal=1, volume="0.05", time=time_text(world.clock.now), **fill)
+    assert world.order_row(order_id).status == "partially_filled"
+    await world.command("order.cancel", "c-3", order_id=order_id)
+    await world.command("position.modify", "c-4", position_id=7, values={"stop_loss": "1"})
+    assert world.results() == world.results("c-3") == [("accepted", None), ("failed", "unsupported")]
+    assert world.results("c-2") == world.results("c-4") == [("refused", "unsupported")]
 
 
 async def test_a_cancel_that_the_broker_rejects_proves_nothing_about_the_order(
@@ -165,6 +203,50 @@ async def test_a_close_of_more_than_one_order_takes_is_done_when_its_parts_are(
     await world.command("position.close", position_id=position)
     await market.run()
     assert (market.open, world.results()) == ({}, DONE)
+
+
+async def test_a_part_that_is_too_large_for_one_order_again_is_waited_for(world: DeskWorld, market: Market) -> None:
+    position = await hold(market, "s-1", "1")
+    market.largest = Decimal("0.5")
+    await world.command("position.close", position_id=position)
+    await market.execute(market.waiting[0])
+    market.largest = Decimal("0.25")
+    await market.run()
+    assert (market.open, world.results()) == ({}, DONE)
+
+
+async def test_two_commands_of_one_commit_never_close_the_same_lots(world: DeskWorld, market: Market) -> None:
+    position = await hold(market, "s-1", "1")
+    await world.give_command("position.close", "c-1", position_id=position, values={"volume": "0.7"})
+    await world.give_command("position.close", "c-2", position_id=position, values={"volume": "0.7"})
+    await world.give_command("position.close", "c-3", position_id=position)
+    await world.settled()
+    await market.run()
+    assert (market.open, market.impossible) == ({}, [])
+    assert (world.results("c-2"), world.results("c-3")) == ([("refused", "invalid")], DONE)
+
+
+async def test_an_exit_and_a_flatten_of_one_commit_never_close_the_same_lots(world: DeskWorld, market: Market) -> None:
+    await hold(market, "s-1", "1")
+    await world.give_signal("x-1", side=None, order_type=None, volume=None, intent="close")
+    await world.give_command("account.flatten")
+    await world.settled()
+    await market.run()
+    assert (market.open, market.impossible, world.results()) == ({}, [], DONE)
+
+
+async def test_of_a_net_position_only_our_share_is_closed_and_what_is_left_is_foreign(world: DeskWorld) -> None:
+    market = Market(world, netting=True)
+    position = await hold(market, "s-1", "1")
+    await market.trade("2", "buy", position)
+    await world.command("position.close", position_id=position)
+    await market.run()
+    assert (market.open, world.results()) == ({position: Decimal(2)}, DONE)
+    await world.command("position.modify", "c-2", position_id=position, values={"stop_loss": "1"})
+    await world.command("position.close", "c-3", position_id=position)
+    await world.command("account.flatten", "c-4")
+    assert world.results("c-2") == world.results("c-3") == [("refused", "foreign_position")]
+    assert (market.open, world.results("c-4")) == ({position: Decimal(2)}, DONE)
 
 
 async def test_a_close_that_was_not_filled_has_failed(world: DeskWorld, market: Market) -> None:
@@ -276,7 +358,7 @@ async def test_flatten_cancels_closes_and_goes_on_trying_until_nothing_is_left(
     await world.command("account.flatten", reason="enough", issued_by="ops")
     assert state(world) == ("halted", "enough", "ops")
     assert [each.order_id for each in asked(world, CancelRequest)] == [order_id]
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     await market.run("reject")
     last = world.published("command_result/1")[-1]
     assert (last["state"], f"position {position}" in last["detail"]) == ("accepted", True)
@@ -298,6 +380,151 @@ async def test_a_resume_ends_a_flatten_that_goes_on_trying(world: DeskWorld, mar
     world.later(60)
     await world.tick()
     assert market.waiting == []
+
+
+async def test_an_order_that_flatten_made_for_a_terminal_that_is_away_waits_for_it(
+    world: DeskWorld, market: Market
+) -> None:
+    await hold(market, "s-1", "1")
+    world.terminals.silent = True
+    world.later(10)
+    await world.tick()
+    await world.command("account.flatten")
+    world.later(1)
+    await world.tick()
+    made = world.command_row().order_ids  # type: ignore[union-attr]
+    assert [world.order_row(order_id).standing for order_id in made] == ["held"]
+    world.terminals.silent = False
+    await world.tick()
+    await market.run()
+    await world.tick()
+    assert (market.open, world.results()[-1]) == ({}, ("done", None))
+
+
+async def test_flatten_pauses_between_two_tries_to_cancel_and_remembers_only_the_last(
+    world: DeskWorld, market: Market
+) -> None:
+    order_id = await work(market)
+    world.terminals.outcome = "rejected"
+    await world.command("account.flatten")
+    for _ in range(100):
+        world.later(1)
+        await world.tick()
+    row = world.command_row()
+    assert row is not None
+    assert (len(asked(world, CancelRequest)), len(row.targets)) == (4, 1)
+    world.terminals.outcome = "unknown"
+    world.later(30)
+    await world.tick()
+    await market.withdraw(order_id)
+    assert world.results()[-1] == ("done", None)
+
+
+async def test_flatten_tries_each_of_many_positions_only_once_in_its_pause(world: DeskWorld, market: Market) -> None:
+    for number in range(8):
+        await hold(market, f"s-{number}", "0.1")
+    await world.command("account.flatten")
+    for request in market.waiting:
+        await market.execute(request, "reject")
+    for _ in range(20):
+        world.later(1)
+        await world.tick()
+    assert market.waiting == []
+    world.later(15)
+    await world.tick()
+    assert len(market.waiting) == 8
+
+
+async def test_a_flatten_ends_with_its_valid_until(world: DeskWorld, market: Market) -> None:
+    await hold(market, "s-1", "1")
+    until = time_text(world.clock.now + timedelta(seconds=40))
+    await world.command("account.flatten", valid_until=until)
+    await market.run("reject")
+    world.later(41)
+    await world.tick()
+    assert world.results()[-1] == ("failed", "stale")
+    assert market.waiting == []
+
+
+async def test_a_second_flatten_takes_over_what_the_first_one_tries(world: DeskWorld, market: Market) -> None:
+    await hold(market, "s-1", "1")
+    await world.command("account.flatten", "c-1")
+    await market.run("reject")
+    await world.command("account.flatten", "c-2")
+    assert world.results("c-1")[-1] == ("failed", "ended")
+    await market.run()
+    await world.tick()
+    assert (market.open, world.results("c-2")[-1]) == ({}, ("done", None))
+
+
+@pytest.mark.parametrize("later", ["account.halt", "account.reduce", "account.flatten", "account.resume"])
+async def test_a_resume_that_no_terminal_has_answered_ends_with_the_next_word(world: DeskWorld, later: str) -> None:
+    world.terminals.silent = True
+    await world.command("account.resume", "c-1")
+    await world.command(later, "c-2")
+    assert world.results("c-1") == [("accepted", None), ("failed", "ended")]
+    world.terminals.silent = False
+    asked_before = len(world.terminals.operations)
+    world.later(6)
+    await world.tick()
+    again = [each for each in world.terminals.operations[asked_before:] if isinstance(each, ResumeRequest)]
+    assert (len(again), world.results("c-2")) == (later == "account.resume", DONE)
+
+
+async def test_an_account_with_more_than_fits_a_commit_is_cancelled_and_flattened_bit_by_bit(
+    world: DeskWorld, market: Market
+) -> None:
+    metadata = {"note": "x" * 3000}
+    for number in range(60):
+        await hold(market, f"s-{number}", "0.1", metadata=metadata)
+    world.terminals.silent = True
+    world.later(10)
+    await world.tick()
+    until = "9999-12-31T23:59:59.999999Z"
+    for number in range(60):
+        await world.signal(f"held-{number}", metadata=metadata, valid_until=until)
+    await world.command("account.flatten")
+    for _ in range(20):
+        world.later(1)
+        await world.tick()
+    held = [world.order_row(order_id_for("streamapp", ACCOUNT, f"held-{number}")).status for number in range(60)]
+    assert set(held) == {"cancelled"}
+    world.terminals.silent = False
+    for _ in range(5):
+        world.later(6)
+        await world.tick()
+        await market.run()
+    assert (market.open, world.results()[-1], world.failures) == ({}, ("done", None), [])
+    assert max(sum(map(len, rows.values())) for _, rows in world.store.commits) < COMMIT_BYTES
+
+
+async def test_hundreds_of_commands_that_end_with_one_report_fit_into_commits(world: DeskWorld, market: Market) -> None:
+    order_id = await work(market)
+    world.terminals.silent = True
+    for number in range(MOST_COMMANDS):
+        await world.give_command("order.cancel", f"{'c' * 100}-{number}", order_id=order_id, reason="x" * 400)
+    await world.command("order.cancel", "one-more", order_id=order_id)
+    assert world.results("one-more") == [("refused", "too_many")]
+    await world.command("account.halt", "halt")
+    await world.command("account.resume", "resume")
+    await world.command("account.flatten", "flatten")
+    assert [world.results(name)[0][0] for name in ("halt", "resume", "flatten")] == ["accepted"] * 3
+    await market.withdraw(order_id)
+    for _ in range(20):
+        await world.tick()
+    row = world.account_row()
+    assert row is not None
+    assert (row.commands, world.failures) == ((), [])
+    assert max(sum(map(len, rows.values())) for _, rows in world.store.commits) < COMMIT_BYTES
+
+
+async def test_the_last_of_several_states_in_one_commit_is_told(world: DeskWorld) -> None:
+    await world.snapshot(account_state("5"))
+    for number, name in enumerate(["halt", "resume", "halt"]):
+        await world.give_command(f"account.{name}", f"c-{number}")
+    await world.settled()
+    assert [each["trading"] for each in world.published("account/1")] == ["open", "halted", "open", "halted"]
+    assert state(world)[0] == "halted"
 
 
 # --- said again, and said wrongly
@@ -332,7 +559,7 @@ async def test_a_second_cancel_of_an_order_is_done_and_one_of_a_filled_order_ref
 ) -> None:
     order_id = await work(market)
     await world.command("order.cancel", order_id=order_id)
-    await withdrawn(market, order_id)
+    await market.withdraw(order_id)
     await world.command("order.cancel", "c-2", order_id=order_id)
     assert world.results("c-2") == DONE
     await hold(market, "s-7", "1")
@@ -398,6 +625,30 @@ async def test_an_account_that_is_not_ours_is_refused() -> None:
     world = await DeskWorld(Settings(accounts={ACCOUNT: AccountSettings(login=1)})).start()
     await world.command("account.halt", account="b")
     assert world.results() == [("refused", "unknown_account")]
+
+
+@pytest.mark.parametrize("field", ["issued_at", "valid_until"])
+async def test_a_command_may_hold_until_the_last_moment_that_there_is(world: DeskWorld, field: str) -> None:
+    world.terminals.silent = True
+    world.later(10)
+    await world.tick()
+    order_id = await world.signal(valid_until="9999-12-31T23:59:59.999999Z")
+    await world.tick()
+    last: dict[str, Any] = {field: "9999-12-31T23:59:59.999999Z"}
+    await world.command("order.cancel", order_id=order_id, **last)
+    assert (world.results(), world.dead_letters()) == (DONE, [])
+
+
+async def test_whoever_gave_a_command_that_broke_a_rule_is_told(
+    world: DeskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a rule that broke")
+
+    monkeypatch.setattr("streamapp.desk.decide.take_command", broken)
+    await world.command("account.resume")
+    assert world.results() == [("refused", "internal")]
+    assert state(world)[0] == "halted"
 
 
 async def test_a_command_that_is_no_object_is_a_dead_letter_with_an_answer(world: DeskWorld) -> None:

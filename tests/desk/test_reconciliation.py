@@ -367,6 +367,23 @@ async def test_a_settled_break_is_not_told_again_until_the_difference_is_another
     assert (other["break_id"] != found["break_id"], other["revision"], other["lots"]) == (True, 1, "0.7")
 
 
+async def test_a_command_settles_a_break_with_its_reason_and_once(house: House) -> None:
+    await house.opened()
+    for _ in range(2):
+        await house.shows(position("0.4"))
+    values = {"break_id": house.told[0]["break_id"]}
+    await house.world.command("break.settle", "c-1", values=values, reason="a split", issued_by="ann")
+    row = house.world.break_row("position:7")
+    assert row is not None
+    assert (row.message.disposition, row.message.reason, row.message.settled_by) == ("settled", "a split", "ann")
+    await house.world.command("break.settle", "c-2", values=values, reason="again")
+    await house.world.command("break.settle", "c-3", values={"break_id": "nobody's"}, reason="?")
+    await house.world.command("break.settle", "c-4", values=values)
+    assert house.world.results("c-1") == [("accepted", None), ("done", None)]
+    refused = [house.world.results(name) for name in ("c-2", "c-3", "c-4")]
+    assert refused == [[("refused", "not_open")], [("refused", "unknown_break")], [("refused", "invalid")]]
+
+
 async def test_a_settled_difference_that_ends_is_forgotten_in_silence_and_found_anew(house: House) -> None:
     await house.opened()
     for _ in range(2):

@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from streamapp import subjects
+from streamapp.audit.verify import verify
+from streamapp.clickhouse.client import ClickHouse
 from streamapp.domain.vocabulary import time_text
 from streamapp.local.own import OwnStack
 from tests.e2e.desk import Desk, desk_at
@@ -206,3 +208,20 @@ async def test_an_account_that_has_lost_too_much_is_flattened_and_locked_until_t
     await commander.give("account.resume", "resume-3", account="two")
     await commander.became("resume-3", "done")
     await filled(desk, "l-again", "two", "EURUSD")
+
+
+async def test_the_warehouse_has_every_command_with_its_end_and_all_places_agree(stack_of_two: OwnStack) -> None:
+    given = ("halt-1", "resume-1", "resume-2", "modify-1", "cancel-1", "cancel-2", "flatten-1")
+    clickhouse = ClickHouse.of(stack_of_two.settings)
+
+    async def known() -> bool:
+        rows = await clickhouse.query("SELECT request_id, state, issued_by FROM commands FINAL")
+        found = {(row["request_id"], row["state"], row["issued_by"]) for row in rows}
+        return found >= {(request_id, "done", "tests") for request_id in given}
+
+    try:
+        await eventually(known, "every command in ClickHouse")
+    finally:
+        await clickhouse.close()
+    verdict = await verify(stack_of_two.settings)
+    assert verdict.agrees, verdict

@@ -21,6 +21,7 @@ from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.kafka.memory import MemoryProducer
 from streamapp.kafka.window import AckWindow
 from streamapp.messages.account import AccountMessage, SnapshotMessage
+from streamapp.messages.command import is_of_account
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.report import Report, ReportBatch
@@ -96,6 +97,7 @@ class DeskWorld:
         self._approve = approve
         self.carries_out = carries_out
         self._sequence = 0
+        self._unfinished: list[Any] = []
         self._attached: Desk | None = None
         self.store.attach(self)
         self._build()
@@ -164,13 +166,24 @@ class DeskWorld:
         self.desk.ready.set()
         return self
 
-    async def restart(self, *, greeted: bool = True) -> None:
-        """Let the worker die where it stands, and start another one on what survives."""
+    async def restart(self, *, greeted: bool = True, redelivers: bool = False) -> None:
+        """Let the worker die where it stands, and start another one on what survives.
+
+        A commit that is on its way becomes durable, and is not acted upon. ``redelivers``: what was not acknowledged is
+        given to the next one.
+        """
         await self.broker.close()
+        if self.desk.is_busy:
+            self.desk.revoked(range(self.policy.partitions))
+            self.desk.ready.set()  # what waits for it sees that it is too late
+            await self.desk.drain()
         self.outbox.close()
         self.publisher.drop(frozenset(range(self.policy.partitions)))
         self._build()
         await self.start(greeted=greeted)
+        unfinished, self._unfinished = self._unfinished, []
+        for record in unfinished if redelivers else ():
+            await self._take(record)
 
     async def settled(self) -> None:
         """Return when everything that was given is done: lanes, terminals' answers, and words."""
@@ -218,8 +231,14 @@ class DeskWorld:
             partition=partition,
         )
 
+        await self._take(record)
+
+    async def _take(self, record: Any) -> None:
+        self._unfinished.append(record)
+
         async def acknowledge(given: Any) -> None:
             self.acked.append(given.message.value)
+            self._unfinished = [each for each in self._unfinished if each is not record]
 
         await self.desk.take(Incoming.of(record), await AckWindow(acknowledge).add(record))
 
@@ -247,9 +266,23 @@ class DeskWorld:
         sequence: int | None = None,
         **fields: Any,
     ) -> None:
-        """Give a command; ``target`` ends its subject: by default the account for one to it, and no symbol."""
+        """Give a command and let all settle; ``target`` ends its subject: the account for one to it, else ``-``."""
+        await self.give_command(name, request_id, account=account, target=target, sequence=sequence, **fields)
+        await self.settled()
+
+    async def give_command(
+        self,
+        name: str,
+        request_id: str = "c-1",
+        *,
+        account: str | None = ACCOUNT,
+        target: str | None = None,
+        sequence: int | None = None,
+        **fields: Any,
+    ) -> None:
+        """Give a command and wait for nothing."""
         said = {"request_id": request_id, "account": account, **fields}
-        end = target or ((account or "") if name.startswith("account.") else "-")
+        end = target or ((account or "") if is_of_account(name) else "-")
         headers = {topics.NATS_SUBJECT: subjects.command(name, end).encode(), topics.MESSAGE_OF: request_id.encode()}
         payload = json.dumps(said).encode()
         await self.give(
@@ -261,7 +294,6 @@ class DeskWorld:
             headers=headers,
             partition=partition_of(account or ACCOUNT, self.policy.partitions),
         )
-        await self.settled()
 
     async def order(self, order_id: str = "o-1", *, account: str = ACCOUNT, **changes: Any) -> None:
         """Give an order of somebody else's execution service."""

@@ -21,6 +21,7 @@ class Market:
         open: The signed lots of each open position.
         largest: The lots of one order, at most.
         netting: Whether a symbol has one position.
+        resting: The orders that work at the broker, by id.
         done: The ids of the orders that were executed, in order: each once.
         impossible: The orders that were to close what their position did not hold.
     """
@@ -30,9 +31,11 @@ class Market:
         self.netting = netting
         self.open: dict[int, Decimal] = {}
         self.largest: Decimal | None = None
+        self.resting: dict[str, SubmitRequest] = {}
         self.done: list[str] = []
         self.impossible: list[SubmitRequest] = []
         self._taken: set[str] = set()
+        self._tickets: dict[str, int] = {}
         self._number = 0
         self._seq = 1
 
@@ -51,6 +54,7 @@ class Market:
     async def execute(self, request: SubmitRequest, fate: Fate = "fill") -> None:
         """Let one order have its fate, and report it."""
         self._taken.add(request.order_id)
+        self.resting.pop(request.order_id, None)
         if fate == "doubt":
             await self.report(("unknown", request.order_id, facts.OutcomeUnknown(attempt=1, why="deadline")))
             return
@@ -69,9 +73,16 @@ class Market:
     async def rest(self, order_id: str) -> int:
         """Let an order work at the broker without being filled; return its ticket."""
         self._taken.add(order_id)
-        ticket = self._next()
+        self.resting[order_id] = next(each for each in self.world.terminals.submits if each.order_id == order_id)
+        ticket = self._tickets[order_id] = self._next()
         await self.report(("accepted", order_id, facts.BrokerAccepted(ticket=ticket)))
         return ticket
+
+    async def withdraw(self, order_id: str) -> None:
+        """Let an order that works at the broker work no longer."""
+        self.resting.pop(order_id, None)
+        body = facts.BrokerCancelled(ticket=self._tickets[order_id], reason="user")
+        await self.report(("cancelled", order_id, body))
 
     async def trade(self, volume: str, side: Side, position_id: int, *, reason: Any = "client") -> None:
         """Let somebody else, or the broker, trade on a position."""
@@ -96,7 +107,7 @@ class Market:
         return request.parameters.side == side and request.parameters.volume <= abs(held)
 
     def _filled(self, request: SubmitRequest, *, half: bool) -> list[tuple[str, str | None, Any]]:
-        wanted, ticket = request.parameters, self._next()
+        wanted, ticket = request.parameters, self._tickets.get(request.order_id) or self._next()
         new = next(iter(self.open), ticket) if self.netting else ticket
         volume = wanted.volume / 2 if half else wanted.volume
         self.done.append(request.order_id)

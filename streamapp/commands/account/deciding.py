@@ -15,6 +15,9 @@ from streamapp.messages.operation import ResumeReply, ResumeRequest, SettleReply
 from streamapp.messages.reading import AccountReply
 from streamapp.settings import load_settings
 
+_ALONE = (
+    "What the trading worker holds is not lifted by this: streamapp command account.resume --account {} lifts both."
+)
 Yes = Annotated[bool, typer.Option("--yes", help="I know what it means: don't ask me.")]
 
 
@@ -25,10 +28,15 @@ def register(group: typer.Typer) -> None:
 
 
 def resume(name: Name, yes: Yes = False, issued_by: IssuedBy = None, as_json: Json = False) -> None:
-    """Let a halted account open positions again. It says why it was halted, and asks first."""
+    """Lift the terminal's own halt, and no other. It says why it was halted, and asks first.
+
+    What the trading worker holds (a person's halt, an order that was executed twice, a rule that broke) stays:
+    `streamapp command account.resume` lifts that and the terminal's halt, and is the way unless no trading worker runs.
+    """
     request = made(ResumeRequest, account=name, issued_by=who(issued_by))
     reply = asyncio.run(_resumed(request, yes=yes))
-    done = f"{name} opens again; it had been halted: {reply.was}" if reply.was else f"{name} was not halted"
+    done = f"the terminal lets {name} open again; it had been halted: {reply.was}"
+    done = f"{done if reply.was else f'{name} was not halted by its terminal'}\n{_ALONE.format(name)}"
     raise typer.Exit(_told(reply, reply.error, done, as_json=as_json))
 
 
@@ -56,8 +64,9 @@ async def _resumed(request: ResumeRequest, *, yes: bool) -> ResumeReply:
     async with asking(load_settings(), request.account) as terminal:
         if not yes:
             confirm(
-                f"{await _halt(terminal)}\nFrom then on {request.account} opens what it is told to; what was refused "
-                "meanwhile stays refused. Do it after comparing with the broker and ending what caused the halt."
+                f"{await _halt(terminal)}\nFrom then on its terminal opens what it is told to; what was refused "
+                "meanwhile stays refused. Do it after comparing with the broker and ending what caused the halt.\n"
+                f"{_ALONE.format(request.account)}"
             )
         return await terminal.ask("resume", ResumeReply, request)
 
@@ -67,9 +76,9 @@ async def _halt(terminal: AskedTerminal) -> str:
     if reply.content is None:
         return f"Whether {terminal.account} is halted can't be shown now: {reply.error}."
     return (
-        f"{terminal.account} is halted: {reply.content.halted}."
+        f"{terminal.account} is halted by its terminal: {reply.content.halted}."
         if reply.content.halted
-        else (f"{terminal.account} is not halted.")
+        else f"{terminal.account} is not halted by its terminal."
     )
 
 

@@ -208,5 +208,11 @@ async def test_a_halted_account_is_resumed_by_somebody_with_a_name(desk: Desk, m
         return reply.content.halted if reply.content else None
 
     why = await eventually(halted, "halted")
-    assert (await resume(account=account, issued_by="operator")).was == why
+    assert (await resume(account=account, issued_by="operator", request_id="r-1")).was == why
     assert await halted() is None
+    market.fault("duplicate_fill", nth=1)
+    await desk.submit("s-2")
+    later = await eventually(halted, "halted again")
+    assert (await resume(account=account, issued_by="operator", request_id="r-1")).was is None
+    assert await halted() == later
+    assert (await resume(account=account, issued_by="operator", request_id="r-2")).was == later

@@ -572,6 +572,30 @@ def test_a_file_that_is_no_journal_is_refused_in_a_sentence_and_left_as_it_is(tm
     assert path.read_bytes() == before
 
 
+async def test_asking_again_to_open_with_the_same_request_id_lifts_no_later_halt_in_any_life(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite3"
+    async with opened(path) as journal:
+        await journal.write(lambda book: book.halt("first"))
+        assert await journal.write(lambda book: book.resume("r-1"))
+        await journal.write(lambda book: book.halt("second"))
+        assert not await journal.write(lambda book: book.resume("r-1"))
+        assert journal.book.halted() == "second"
+    async with opened(path) as journal:
+        assert not await journal.write(lambda book: book.resume("r-1"))
+        assert journal.book.halted() == "second"
+        assert await journal.write(lambda book: book.resume("r-2"))
+    async with opened(path) as journal:
+        assert journal.book.halted() is None
+
+
+async def test_opening_again_without_a_request_id_lifts_every_halt(journal: Journal) -> None:
+    for reason in ("first", "second"):
+        await journal.write(partial(Book.halt, reason=reason))
+        assert await journal.write(lambda book: book.resume())
+        assert not await journal.write(lambda book: book.resume())
+    assert await journal.write(lambda book: book.resume("r-1")) is False
+
+
 async def test_a_full_disk_ends_the_journal_with_a_sentence_and_the_next_start_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path, ACCOUNT)
