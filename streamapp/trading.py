@@ -30,13 +30,14 @@ from streamapp.kafka.application import StreamApp
 from streamapp.kafka.channel import MemoryChannel
 from streamapp.kafka.layout import refuse_earlier_layout
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
+from streamapp.kafka.security import Cluster
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
 from streamapp.nats.outlet import JetStreamOutlet
-from streamapp.settings import Settings, load_settings
+from streamapp.settings import Settings
 from streamapp.web.indexes import OpenPositions, RecentFacts
 from streamapp.web.registration import register
-from streamapp.wiring.applications import app_of
+from streamapp.wiring.applications import app_of, built
 from streamapp.wiring.messaging import Messaging, NatsTerminals
 from streamapp.wiring.readiness import Readiness
 from streamapp.wiring.services import Opening, Timers, Words
@@ -69,7 +70,7 @@ def build(settings: Settings) -> Trading:
     policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
     messaging = Messaging(settings, f"trading-{settings.worker}")
     client_id = f"{settings.deployment}-trading-{settings.worker}-outbox"
-    words = ClientProducer(settings.kafka_bootstrap, client_id, linger_ms=ARCHIVE_LINGER_MS)
+    words = ClientProducer(Cluster.of(settings), client_id, linger_ms=ARCHIVE_LINGER_MS)
     broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
     outbox = Outbox(words, saying.feed, lambda *place: desk.tidy(*place))  # noqa: PLW0108  it is made below
@@ -144,7 +145,7 @@ def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
         folder="trading" if settings.worker == 1 else f"trading-{settings.worker}",
         web_port=settings.ports.trading(settings.worker),
         reads="|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES)),
-        check=partial(refuse_earlier_layout, settings.kafka_bootstrap, settings.deployment, settings.local.data),
+        check=partial(refuse_earlier_layout, Cluster.of(settings), settings.deployment, settings.local.data),
     )
     store: Store = app.Table(topics.TABLES[0])
     return app, store
@@ -186,5 +187,5 @@ def _burying(producer: ClientProducer) -> Callable[[DeadLetter, Unsaid], Awaitab
     return bury
 
 
-trading = build(load_settings())
+trading = built(build)
 app = trading.app

@@ -18,9 +18,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streamapp.errors import ConfigurationError, Transient
+from streamapp.errors import ConfigurationError
 from streamapp.kafka.admin import live_members
 from streamapp.kafka.batches import BatchProducer
+from streamapp.kafka.security import Cluster
 from streamapp.settings import Settings
 from streamapp.topics import TABLES, app_id, changelog
 from tables.store import ADOPTION, BEGUN, COMMIT_BYTES, DONE, EXPECTED, KeyValue, fenced, in_place, is_foreign, size_of
@@ -83,21 +84,22 @@ async def adopt_changelog(settings: Settings, progress: Callable[[str], None] = 
         ConfigurationError: A trading worker is running, or somebody else writes the changelog: nothing may.
         Definite, Transient, Ambiguous: Kafka refused a batch, or did not answer. The next call finishes what was begun.
     """
-    bootstrap, group = settings.kafka_bootstrap, app_id(settings.deployment, "trading")
+    cluster, group = Cluster.of(settings), app_id(settings.deployment, "trading")
     rows = 0
     try:
-        await _refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
-        async with BatchProducer(bootstrap.split(","), f"{group}-adoption") as producer:
+        await _refuse_live_members(cluster, group, settings.kafka.session_timeout_s)
+        async with BatchProducer(cluster, f"{group}-adoption") as producer:
             for table, partition in product(TABLES, range(settings.kafka.partitions)):
                 tp = TopicPartition(changelog(settings.deployment, table), partition)
                 rows += await _adopt(settings, producer, tp, progress)
     except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {bootstrap} does not answer ({error!r}): adopt the changelog again") from error
+        explained = await cluster.explained(error)
+        raise type(explained)(f"{explained}: adopt the changelog again") from error
     return rows
 
 
-async def _refuse_live_members(bootstrap: str, group: str, session_s: float) -> None:
-    if count := await live_members(bootstrap, group):
+async def _refuse_live_members(cluster: Cluster, group: str, session_s: float) -> None:
+    if count := await live_members(cluster, group):
         raise ConfigurationError(
             f"the consumer group {group} has {count} live members: stop every trading worker first (one that was "
             f"stopped counts for up to {session_s:g} s)"
@@ -107,7 +109,7 @@ async def _refuse_live_members(bootstrap: str, group: str, session_s: float) -> 
 async def _adopt(
     settings: Settings, producer: BatchProducer, tp: TopicPartition, progress: Callable[[str], None]
 ) -> int:
-    log = await _read(settings.kafka_bootstrap, tp)
+    log = await _read(Cluster.of(settings), tp)
     if not log.is_foreign:
         progress(f"partition {tp.partition} of {tp.topic}: nothing to adopt")
         return 0
@@ -128,8 +130,8 @@ async def _adopt(
     return rows
 
 
-async def _read(bootstrap: str, tp: TopicPartition) -> _Log:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+async def _read(cluster: Cluster, tp: TopicPartition) -> _Log:
+    consumer = AIOKafkaConsumer(enable_auto_commit=False, **cluster.client_options())
     await consumer.start()
     try:
         consumer.assign([tp])

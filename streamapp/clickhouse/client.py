@@ -15,7 +15,7 @@ from clickhouse_connect.driver import options
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from streamapp.errors import Transient, Unusable
-from streamapp.settings import ClickHouseSettings, Settings, secret
+from streamapp.settings import ClickHouseSettings, Settings
 
 # Server errors that blame the rows. The list is closed on purpose: whatever else the server says (no table, no rights,
 # no memory, no space) would be said of every row, and must stop the stream and not empty it into the dead letters.
@@ -157,7 +157,7 @@ async def _open(settings: ClickHouseSettings, url: str, database: str | None) ->
         port=address.port,
         interface=address.scheme,
         username=settings.user,
-        password=secret(settings.password_file) or "",
+        password=settings.password_text() or "",
         database=database,
         connect_timeout=settings.timeout_s,
         send_receive_timeout=settings.timeout_s,

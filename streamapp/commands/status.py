@@ -89,14 +89,16 @@ async def _result(
 
 
 async def _kafka(settings: Settings) -> str:
-    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
 
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
-    await client.start()
+    from streamapp.kafka.admin import existing_topics
+    from streamapp.kafka.security import Cluster
+
+    cluster = Cluster.of(settings)
     try:
-        return f"{len(await client.list_topics())} topics"
-    finally:
-        await client.close()
+        return f"{len(await existing_topics(cluster))} topics"
+    except (KafkaError, OSError) as error:
+        raise await cluster.explained(error) from error
 
 
 async def _nats(settings: Settings) -> str:

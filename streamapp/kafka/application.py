@@ -15,6 +15,7 @@ import faust
 from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.kafka.exits import CONFIGURATION, SOFTWARE, leave
 from streamapp.kafka.producer import AppProducer
+from streamapp.kafka.security import Cluster
 from streamapp.kafka.transport import Transport
 from streamapp.kafka.watchdog import Pulse, Watchdog
 
@@ -48,6 +49,7 @@ class StreamApp(faust.App):
     Attributes:
         sends: The awaited sends of this app, see :class:`streamapp.kafka.producer.Producer`.
         pulse: Whether the event loop stood still.
+        cluster: The Kafka that it works on.
         waits: Whether this worker waits for the outside world on purpose, so that records lie there without anybody
             being stuck. Only sinks may say so: their partitions don't trade.
         drain_s, fetch_wait_ms, fetch_min_bytes: See :func:`build_app`.
@@ -56,6 +58,7 @@ class StreamApp(faust.App):
     def __init__(
         self,
         *args: Any,
+        cluster: Cluster,
         drain_s: float = DRAIN_S,
         fetch_wait_ms: int = FETCH_WAIT_MS,
         fetch_min_bytes: int = 1,
@@ -64,6 +67,7 @@ class StreamApp(faust.App):
     ) -> None:
         # A sink that does not wait in a rebalance does not wait in a shutdown either.
         super().__init__(*args, stream_wait_empty=drain_s > 0, **settings)
+        self.cluster = cluster
         self.drain_s = drain_s
         self.fetch_wait_ms = fetch_wait_ms
         self.fetch_min_bytes = fetch_min_bytes
@@ -107,6 +111,9 @@ class StreamApp(faust.App):
         Faust would shut down in an orderly way first, which commits, closes tables under lanes that are still at work,
         and sometimes never ends.
         """
+        mended_by_a_person = reason if isinstance(reason, ConfigurationError) else self.cluster.denial(reason)
+        if mended_by_a_person is not None:
+            leave(str(mended_by_a_person), code=CONFIGURATION)
         leave("a part of the app crashed", cause=reason)
 
     async def _hold_flow(self, *_: Any, **__: Any) -> None:
@@ -180,7 +187,7 @@ _SAFE: dict[str, Any] = {
 def build_app(
     name: str,
     *,
-    bootstrap: str,
+    bootstrap: Cluster | str,
     data_dir: Path,
     partitions: int,
     replication_factor: int,
@@ -199,7 +206,7 @@ def build_app(
 
     Args:
         name: The app id and consumer group. Never changed: offsets and changelogs carry it.
-        bootstrap: Kafka's ``host:port``, several with commas.
+        bootstrap: Where Kafka is.
         data_dir: Where this worker alone keeps its tables. Two workers never share one.
         partitions: Of every topic, changelogs included.
         replication_factor: Of the changelogs (``streamapp init`` creates them).
@@ -222,8 +229,11 @@ def build_app(
     Returns:
         The app. Agents on it are ``isolated_partitions=True``, ``noack()``, and crash the worker with any exception.
     """
+    cluster = Cluster.at(bootstrap)
     chosen: dict[str, Any] = {
-        "broker": ";".join(f"kafka://{server.strip()}" for server in bootstrap.split(",")),
+        "broker": ";".join(f"kafka://{server.strip()}" for server in cluster.bootstrap.split(",")),
+        "broker_credentials": cluster.faust_credentials(),
+        "cluster": cluster,
         "datadir": data_dir,
         "topic_partitions": partitions,
         "topic_replication_factor": replication_factor,

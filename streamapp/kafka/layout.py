@@ -7,8 +7,9 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from streamapp.errors import ConfigurationError, Transient
+from streamapp.errors import ConfigurationError
 from streamapp.kafka.admin import existing_topics
+from streamapp.kafka.security import Cluster
 from streamapp.topics import changelog
 
 EARLIER_TABLES = ("signals", "submissions", "orders", "positions", "accounts", "pins")
@@ -17,22 +18,22 @@ EARLIER_TOPICS = ("updates",)
 """What the publisher, then a process of its own, read."""
 
 
-async def refuse_earlier_layout(bootstrap: str, deployment: str, data: Path) -> None:
+async def refuse_earlier_layout(kafka: Cluster | str, deployment: str, data: Path) -> None:
     """Return if no state of an earlier layout is in sight; a start that ignored it would trade without its memory.
 
     Args:
-        bootstrap: Kafka's ``host:port``, several with commas.
+        kafka: Where it is.
         deployment: Whose changelogs are looked for; ``updates`` was shared by all deployments.
         data: The folder in which workers of this machine keep their state (``local.data``).
 
     Raises:
-        ConfigurationError: Some is there; names it, and says what can be done.
+        ConfigurationError: Some is there; names it, and says what can be done. Or Kafka does not let us in.
         Transient: Kafka did not answer.
     """
     try:
-        topics = await existing_topics(bootstrap)
+        topics = await existing_topics(kafka)
     except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {bootstrap} does not say which topics it has ({error!r})") from error
+        raise await Cluster.at(kafka).explained(error) from error
     changelogs = [name for table in EARLIER_TABLES if (name := changelog(deployment, table)) in topics]
     shared = [name for name in EARLIER_TOPICS if name in topics]
     folders = earlier_folders(data)

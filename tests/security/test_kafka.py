@@ -1,0 +1,229 @@
+"""Every client of ours on a real Kafka that asks for TLS, a user and rights, and what is said when it says no."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streamapp import topics
+from streamapp.audit.topic import TopicReader
+from streamapp.errors import ConfigurationError, StreamappError, Transient
+from streamapp.kafka.admin import create_topics, existing_topics, live_members, plan_topics
+from streamapp.kafka.batches import BatchProducer
+from streamapp.kafka.producer import ClientProducer
+from streamapp.kafka.security import Cluster
+from streamapp.mirror.kafka import KafkaWriter
+from streamapp.mirror.routing import MirrorRecord
+from streamapp.settings import KafkaSettings, Settings
+from tests.kit.certificates import Authority
+from tests.kit.secured import (
+    PLAIN_PASSWORD,
+    SCRAM_PASSWORD,
+    SecuredKafka,
+    documented,
+    secured_kafka,
+    unsecured_token,
+)
+
+SPECS = (*topics.TOPICS, *topics.changelogs("streamapp"))
+PARTITIONS = 2
+Make = Callable[[SecuredKafka, Path], KafkaSettings]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    with secured_kafka(tmp_path_factory.mktemp("secured")) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="module")
+def granted(server: SecuredKafka) -> SecuredKafka:
+    """The server with the rights that the page lists, and the topics as their user created them."""
+    asyncio.run(grant(server))
+    return server
+
+
+async def grant(server: SecuredKafka) -> None:
+    for command in documented("kafka-acls"):
+        await server.allow(command)
+    made = await create_topics(cluster(server.scram()), SPECS, partitions=PARTITIONS, replication_factor=1)
+    assert made.missing == tuple(spec.name for spec in SPECS)
+
+
+def cluster(settings: KafkaSettings) -> Cluster:
+    return Cluster.of(Settings(kafka=settings))
+
+
+def token_file(folder: Path, token: str) -> Path:
+    (folder / "token").write_text(token + "\n")
+    return folder / "token"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda server, _: server.plain(),
+        lambda server, _: server.scram(sasl_mechanism="SCRAM-SHA-256"),
+        lambda server, _: server.scram(sasl_mechanism="SCRAM-SHA-512"),
+        lambda server, folder: server.token(token_file(folder, unsecured_token("streamapp"))),
+        lambda server, _: server.mutual(server.authority.issue("streamapp")),
+    ],
+    ids=["plain", "scram-256", "scram-512", "token", "certificate"],
+)
+async def test_whoever_can_say_who_they_are_sees_what_they_have_rights_to(
+    granted: SecuredKafka, tmp_path: Path, make: Make
+) -> None:
+    assert await existing_topics(cluster(make(granted, tmp_path))) == {spec.name for spec in SPECS}
+
+
+async def test_every_client_of_ours_does_its_work_with_the_rights_that_the_page_lists(granted: SecuredKafka) -> None:
+    settings = Settings(kafka=granted.scram(partitions=PARTITIONS))
+    ours = Cluster.of(settings)
+    assert (await plan_topics(ours, SPECS, partitions=PARTITIONS)).missing == ()
+    assert await live_members(ours, topics.app_id("streamapp", "trading")) == 0
+    async with ClientProducer(ours, "test") as producer:
+        await producer.send(topics.ARCHIVE, b"alpha", b"commit", partition=0)
+    async with BatchProducer(ours, "test") as batches:
+        assert await batches.send(topics.changelog("streamapp", "desk"), 0, [(b"key", b"row")]) == 0
+    async with KafkaWriter(ours, "test", timeout_s=10) as writer:
+        await writer.write([mirrored(topics.SIGNALS_APPROVED)])
+    auditor = settings.model_copy(update={"kafka": granted.scram("auditor", partitions=PARTITIONS)})
+    async with TopicReader(auditor, topics.ARCHIVE) as reader:
+        assert [record.value async for record in reader.read()] == [b"commit"]
+
+
+async def test_who_has_no_right_to_a_topic_is_told_so_and_where_the_rights_are_listed(granted: SecuredKafka) -> None:
+    auditor = cluster(granted.scram("auditor"))
+    with pytest.raises(ConfigurationError, match="Kafka refused to create topics: new: TopicAuthorizationFailed"):
+        await create_topics(auditor, [topics.TopicSpec("new")], partitions=1, replication_factor=1)
+    with pytest.raises(ConfigurationError, match=r"Kafka denies user auditor something on the cluster.*security\.md"):
+        async with ClientProducer(auditor, "test"):
+            pass
+    await granted.allow("kafka-acls --add --allow-principal User:stranger --operation Write --topic dead_letters")
+    async with KafkaWriter(cluster(granted.plain("stranger")), "test", timeout_s=5) as writer:
+        await writer.write([mirrored(topics.DEAD_LETTERS)])
+        with pytest.raises(Transient, match=r"Kafka denies user stranger a topic.*order_execution_archive"):
+            await writer.write([mirrored(topics.ARCHIVE)])
+    stranger = Settings(kafka=granted.plain("stranger", partitions=PARTITIONS))
+    with pytest.raises(ConfigurationError, match="expected topic order_execution_archive"):
+        async with TopicReader(stranger, topics.ARCHIVE):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda server, _: server.scram(password="wrong secret"), "refuses user streamapp: check kafka.user and"),
+        (lambda server, _: server.plain(password="wrong secret"), "refuses user streamapp: check kafka.user and"),
+        (lambda server, _: server.plain("nobody"), "refuses user nobody"),
+        (
+            lambda server, folder: server.token(token_file(folder, "wrong.secret.")),
+            "does not take the token in kafka.token_file",
+        ),
+        (
+            lambda server, folder: server.token(token_file(folder, unsecured_token("streamapp", lives_s=-60))),
+            "does not take the token in kafka.token_file",
+        ),
+        (
+            lambda server, folder: server.scram(ca_file=Authority(folder).certificate),
+            "no CA of kafka.ca_file stands behind the server's certificate",
+        ),
+        (lambda server, _: server.mutual(server.authority.issue("late", expired=True)), "our certificate"),
+        (lambda server, folder: server.mutual(Authority(folder).issue("streamapp")), "check kafka.certificate_file"),
+        (
+            lambda server, _: server.mutual(server.authority.issue("x"), certificate_file=None, key_file=None),
+            "asks for a certificate of ours: set kafka.certificate_file and kafka.key_file",
+        ),
+        (
+            lambda server, _: server.plain(bootstrap=server.inner, security_protocol="SASL_PLAINTEXT", ca_file=None),
+            "asks for no user at this port",
+        ),
+    ],
+)
+async def test_a_broker_that_turns_us_away_is_a_configuration_error_that_names_the_setting(
+    server: SecuredKafka, tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Make, said: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    refused = await turned_away(make(server, tmp_path))
+    assert isinstance(refused, ConfigurationError)
+    assert said in str(refused)
+    for secret in ("wrong secret", "wrong.secret.", SCRAM_PASSWORD, PLAIN_PASSWORD):
+        assert secret not in str(refused) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda server, _: KafkaSettings(bootstrap=server.sasl), "It may ask for TLS or a user at this port"),
+        (
+            lambda server, _: KafkaSettings(
+                bootstrap=server.sasl, security_protocol="SSL", ca_file=server.authority.certificate
+            ),
+            "It may ask for a user, or speak no TLS",
+        ),
+        (lambda server, _: server.scram(bootstrap=server.inner), "It may speak another protocol"),
+    ],
+)
+async def test_a_broker_that_hangs_up_may_be_one_that_starts_so_it_is_tried_again_with_a_hint(
+    server: SecuredKafka, tmp_path: Path, make: Make, said: str
+) -> None:
+    refused = await turned_away(make(server, tmp_path))
+    assert isinstance(refused, Transient)
+    assert said in str(refused)
+    assert "check kafka.security_protocol" in str(refused)
+
+
+async def test_a_login_is_not_logged_even_at_debug(server: SecuredKafka, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await existing_topics(cluster(server.plain()))
+    assert "Authenticated as streamapp" in caplog.text
+    assert PLAIN_PASSWORD not in caplog.text
+
+
+async def test_a_certificate_and_a_token_that_are_replaced_are_used_by_the_next_connection(
+    server: SecuredKafka, tmp_path: Path
+) -> None:
+    pair = server.authority.issue("rotated")
+    options = cluster(server.mutual(pair)).client_options()
+    assert await connects(options)
+    server.authority.issue("rotated", expired=True)
+    assert not await connects(options)
+    server.authority.issue("rotated")
+    assert await connects(options)
+
+    tokens = cluster(server.token(token_file(tmp_path, unsecured_token("streamapp")))).client_options()
+    assert await connects(tokens)
+    token_file(tmp_path, unsecured_token("streamapp", lives_s=-60))
+    assert not await connects(tokens)
+
+
+async def connects(options: dict[str, Any]) -> bool:
+    """Connect as aiokafka's clients do each time that they connect again: with what they were made with."""
+    (address,) = options["bootstrap_servers"]
+    host, _, port = address.rpartition(":")
+    rest = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    try:
+        admin = await create_conn(host, int(port), **rest)
+        answer = await admin.send(MetadataRequest([]))
+    except (KafkaError, OSError):
+        return False
+    admin.close()
+    return bool(answer.brokers)
+
+
+async def turned_away(settings: KafkaSettings) -> StreamappError:
+    with pytest.raises((KafkaError, OSError)) as raised:
+        await existing_topics(cluster(settings))
+    return await cluster(settings).explained(raised.value)
+
+
+def mirrored(topic: str) -> MirrorRecord:
+    return MirrorRecord(topic, 0, b"alpha", b"message", {}, timestamp_ms=0)
