@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from typing import Any
 from aiokafka.conn import create_conn
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from streamapp.local import kafka
+from streamapp.local import kafka, nats
 from streamapp.local.ports import LOOPBACK, free_port
-from streamapp.local.process import REPOSITORY
-from streamapp.settings import KafkaSettings
+from streamapp.local.process import REPOSITORY, ProcessSpec
+from streamapp.settings import KafkaSettings, NatsSettings
 from tests.kit.certificates import Authority, Pair
 from tests.kit.stacks import running
 
@@ -166,3 +166,41 @@ def _format_with_users(java: tuple[str, ...], settings: Path) -> None:
         words.append(f"--add-scram=SCRAM-SHA-{size}=[name={user},password={SCRAM_PASSWORD}]")
     done = subprocess.run((*java, "kafka.tools.StorageTool", *words), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+NATS_PASSWORDS = {
+    f"{user.upper()}_PASSWORD": f"{user}-secret" for user in ("streamapp", "terminals", "riskengine", "reader")
+}
+
+
+@dataclass(frozen=True)
+class SecuredNats:
+    """A NATS server to run, and the settings of its clients."""
+
+    spec: ProcessSpec
+    authority: Authority
+
+    def settings(self, **changes: Any) -> NatsSettings:
+        """Return the settings of a client that shows a certificate."""
+        pair = self.authority.issue("client")
+        files = {"ca_file": self.authority.certificate, "certificate_file": pair.certificate, "key_file": pair.key}
+        return NatsSettings.model_validate({"url": self.spec.address.replace("nats:", "tls:")} | files | changes)
+
+    def user(self, name: str, **changes: Any) -> NatsSettings:
+        """Return the settings of one of the users of docs/security.md."""
+        return self.settings(**({"user": name, "password": NATS_PASSWORDS[f"{name.upper()}_PASSWORD"]} | changes))
+
+
+def secured_nats(folder: Path, conf: str) -> SecuredNats:
+    """Return a NATS server with these further settings, in which ``$SERVER_CERTIFICATE`` and the like are known."""
+    authority = Authority(folder / "ca")
+    pair = authority.issue("nats")
+    spec = nats.prepare(folder / "nats", free_port(), free_port())
+    settings = Path(spec.argv[-1])
+    settings.write_text(settings.read_text() + conf)
+    files = {
+        "SERVER_CERTIFICATE": str(pair.certificate),
+        "SERVER_KEY": str(pair.key),
+        "CLIENTS_CA": str(authority.certificate),
+    }
+    return SecuredNats(replace(spec, environment={**files, **NATS_PASSWORDS}), authority)
