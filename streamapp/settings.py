@@ -236,6 +236,8 @@ class ClickHouseSettings(SecuredSection):
     def _tls_has_an_address(self) -> ClickHouseSettings:
         if self.names_tls_files and not (self.url or "").startswith("https://"):
             raise ValueError("expected a url that begins with https:// with files of TLS")
+        if self.key_password_file is not None:
+            raise ValueError("expected a key_file without a password, since ClickHouse's driver can't open one")
         return self
 
 

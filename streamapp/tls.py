@@ -120,13 +120,13 @@ def fault(error: BaseException, section: str) -> str | None:
     """
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
+        # aiohttp's errors are SSLErrors as well, without what OpenSSL said: that is in their cause.
+        if (code := getattr(seen, "verify_code", 0)) != 0:
             unknown = f"no CA of {section}.ca_file stands behind the server's certificate: name the CA that signed it"
-            return _VERIFICATION.get(seen.verify_code, unknown)
+            return _VERIFICATION.get(code, unknown)
         if isinstance(seen, ssl.SSLEOFError):
             return None  # it hung up, which says nothing: a server that stops does so as well
-        if isinstance(seen, ssl.SSLError):
-            said = seen.reason or type(seen).__name__
+        if isinstance(seen, ssl.SSLError) and (said := getattr(seen, "reason", None)):
             words = (text.format(section) for end, text in _ALERTS.items() if said.endswith(end))
             return next(words, f"TLS failed with {said}")
         seen = seen.__cause__ or seen.__context__
