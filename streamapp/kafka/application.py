@@ -88,12 +88,26 @@ class StreamApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Make sure that there is nothing in the way of a start, before anything is read or connected."""
-        if self._check is not None:
-            try:
+        try:
+            await self.cluster.verify(self.conf.id)
+            if self._check is not None:
                 await self._check()
-            except StreamappError as error:
-                leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
+        except StreamappError as error:
+            leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
         await super().on_first_start()
+
+    async def start(self) -> None:
+        """Start everything; what a person must mend ends the process with that sentence, and nothing is retried."""
+        try:
+            await super().start()
+        except Exception as error:
+            self._leave_if_for_a_person(error)
+            raise
+
+    def _leave_if_for_a_person(self, error: BaseException) -> None:
+        mended = error if isinstance(error, ConfigurationError) else self.cluster.denial(error)
+        if mended is not None:
+            leave(str(mended), code=CONFIGURATION)
 
     async def stop(self) -> None:
         """Stop in an orderly way: finish what was begun, commit, leave; and end the process if that takes for ever."""
@@ -111,9 +125,7 @@ class StreamApp(faust.App):
         Faust would shut down in an orderly way first, which commits, closes tables under lanes that are still at work,
         and sometimes never ends.
         """
-        mended_by_a_person = reason if isinstance(reason, ConfigurationError) else self.cluster.denial(reason)
-        if mended_by_a_person is not None:
-            leave(str(mended_by_a_person), code=CONFIGURATION)
+        self._leave_if_for_a_person(reason)
         leave("a part of the app crashed", cause=reason)
 
     async def _hold_flow(self, *_: Any, **__: Any) -> None:

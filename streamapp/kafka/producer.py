@@ -154,8 +154,8 @@ class ClientProducer(_Sends):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        assert self._client is not None
-        assert self._sender is not None
+        if self._client is None or self._sender is None:  # it was never let in
+            return
         self._sender.cancel()
         await asyncio.gather(self._sender, return_exceptions=True)
         await self._client.stop()

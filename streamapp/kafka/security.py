@@ -20,6 +20,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 from aiokafka.protocol.admin import SaslAuthenticateRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamapp.errors import ConfigurationError, StreamappError, Transient
@@ -106,6 +107,18 @@ class Cluster:
             options |= {"sasl_plain_username": settings.user, "sasl_plain_password": settings.password_text()}
         return options
 
+    async def verify(self, group: str) -> None:
+        """Return if a broker lets us in and ``group`` may be read in: without that right Faust waits for ever, unsaid.
+
+        Raises:
+            ConfigurationError, Transient: as :meth:`explained` returns them.
+        """
+        refused: Exception | None = None
+        for host, port, _ in collect_hosts(self.bootstrap):
+            if (refused := await self._refusal(host, port, group)) is None:
+                return
+        raise await self.explained(refused or ValueError("no address"))
+
     async def explained(self, error: BaseException) -> StreamappError:
         """Return what to raise for a client that failed with ``error``, in words that say what to do.
 
@@ -142,19 +155,27 @@ class Cluster:
     def _us(self) -> str:
         return f"user {self.settings.user}" if self.settings.user else "this client"
 
-    async def _refusal(self, host: str, port: int) -> Exception | None:
-        """Return what a connection to this broker fails with now."""
+    async def _refusal(self, host: str, port: int, group: str = "") -> Exception | None:
+        """Return what a connection to this broker fails with now, or the question for a group's coordinator."""
         options = self._security()
         try:
             connection = await create_conn(host, port, client_id=CLIENT, request_timeout_ms=PROBE_MS, **options)
             try:
-                answer = await connection.send(MetadataRequest([]))
+                await self._ask(connection, group)
             finally:
                 connection.close()
         except (KafkaError, OSError) as error:
             return error
+        return None
+
+    async def _ask(self, connection: Any, group: str) -> None:
         # aiokafka takes the refusal of a token for the end of the login, and the next refusal for an empty answer.
-        return None if answer.brokers else SaslAuthenticationFailed()
+        if not (await connection.send(MetadataRequest([]))).brokers:
+            raise SaslAuthenticationFailed
+        if group:
+            found = await connection.send(FindCoordinatorRequest(group, 0))
+            if found.error_code == GroupAuthorizationFailedError.errno:
+                raise GroupAuthorizationFailedError(group)
 
     def _meaning(self, error: Exception) -> str | None:
         """Return what the broker said against us, in words; None if it said nothing."""

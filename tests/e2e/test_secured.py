@@ -16,11 +16,11 @@ import pytest
 from streamapp.local import clickhouse
 from streamapp.local.own import OwnStack
 from streamapp.local.ports import free_port
-from streamapp.settings import SecuredSection
+from streamapp.settings import ClickHouseSettings, SecuredSection
 from tests.e2e.conftest import FOUR_ACCOUNTS, LONG_LIVES, SHORT_WINDOW
 from tests.e2e.road import travel
 from tests.kit.clickhouse_front import secured_clickhouse
-from tests.kit.secured import documented, secured_kafka, secured_nats
+from tests.kit.secured import SecuredKafka, documented, secured_kafka, secured_nats
 from tests.kit.stacks import running, running_stack
 
 # One user for all that runs here, the risk engine and whoever compares the witnesses among it.
@@ -51,20 +51,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
         running(engine, folder),
         secured_clickhouse(kafka.authority, engine.address, "click-secret") as front,
     ):
-        asyncio.run(_grant(kafka.allow))
+        asyncio.run(_grant(kafka))
+        login = {"user": "streamapp", "password": front.password, "ca_file": front.authority.certificate}
         sections = [
             _section(folder, "kafka", kafka.scram(session_timeout_s=6)),
             _section(folder, "nats", nats.user("streamapp")),
-            f'[clickhouse]\nurl = "{front.url}"\nuser = "streamapp"\nca_file = "{kafka.authority.certificate}"\n'
-            f"password_file = {json.dumps(str(_written(folder, 'clickhouse', 'click-secret')))}\n",
+            _section(folder, "clickhouse", ClickHouseSettings.model_validate(login | {"url": front.url})),
         ]
         with running_stack(folder / "stack", "\n".join((*sections, SHORT_WINDOW, LONG_LIVES, FOUR_ACCOUNTS))) as stack:
             yield stack
 
 
-async def _grant(allow: object) -> None:
+async def _grant(kafka: SecuredKafka) -> None:
     for command in documented("kafka-acls"):
-        await allow(command)  # type: ignore[operator]
+        await kafka.allow(command)
 
 
 def _section(folder: Path, name: str, settings: SecuredSection) -> str:

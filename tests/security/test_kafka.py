@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from streamapp.kafka.admin import create_topics, existing_topics, live_members, 
 from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.producer import ClientProducer
 from streamapp.kafka.security import Cluster
+from streamapp.local.ports import free_port
 from streamapp.mirror.kafka import KafkaWriter
 from streamapp.mirror.routing import MirrorRecord
 from streamapp.settings import KafkaSettings, Settings
@@ -52,6 +56,11 @@ def granted(server: SecuredKafka) -> SecuredKafka:
 
 
 async def grant(server: SecuredKafka) -> None:
+    everything = " ".join(f"--topic {spec.name}" for spec in SPECS)
+    await server.allow(f"--allow-principal User:silent --operation Read {everything}")
+    await server.allow(f"--allow-principal User:blind --operation Write {everything}")
+    for user in ("silent", "blind"):
+        await server.allow(f"--allow-principal User:{user} --operation Read --group *")
     for command in documented("kafka-acls"):
         await server.allow(command)
     made = await create_topics(cluster(server.scram()), SPECS, partitions=PARTITIONS, replication_factor=1)
@@ -203,6 +212,46 @@ async def test_a_certificate_and_a_token_that_are_replaced_are_used_by_the_next_
     assert await connects(tokens)
     token_file(tmp_path, unsecured_token("streamapp", lives_s=-60))
     assert not await connects(tokens)
+
+
+@pytest.mark.parametrize(
+    ("worker", "who", "said"),
+    [
+        (
+            "trading",
+            {"password": "wrong secret"},
+            "it refuses user streamapp: check kafka.user and kafka.password_file",
+        ),
+        ("trading", {"user": "silent"}, "Kafka denies user silent something on the cluster"),
+        ("warehouse", {"user": "auditor"}, "Kafka denies user auditor a consumer group: streamapp-warehouse"),
+        ("warehouse", {"user": "blind"}, "Kafka denies user blind a topic"),
+        ("warehouse", {"ca_file": Path("missing.pem")}, "kafka.ca_file missing.pem: expected the CA's certificate"),
+    ],
+)
+def test_a_worker_that_is_turned_away_ends_with_one_sentence_and_the_code_for_a_wrong_setting(
+    granted: SecuredKafka, tmp_path: Path, worker: str, who: dict[str, Any], said: str
+) -> None:
+    settings = granted.scram(**{"partitions": PARTITIONS} | who)
+    (tmp_path / "password").write_text(settings.password_text() or "")
+    environment = {
+        "STREAMAPP_KAFKA__PASSWORD_FILE": str(tmp_path / "password"),
+        "STREAMAPP_LOCAL__DATA": str(tmp_path / "data"),
+        "STREAMAPP_NATS__URL": "nats://127.0.0.1:1",
+        **{
+            f"STREAMAPP_KAFKA__{name.upper()}": str(value)
+            for name, value in settings.model_dump(exclude_unset=True).items()
+            if name != "password"
+        },
+    }
+    command = [sys.executable, "-m", "faust", "-A", f"streamapp.{worker}", "worker", "--web-port", str(free_port())]
+    ended = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, **environment}, timeout=40
+    )
+    assert said in ended.stderr + ended.stdout
+    assert ended.returncode == 78
+    # Faust logs what its consumer died of before it asks us what to make of it.
+    assert said.endswith("a topic") or "Traceback" not in ended.stderr + ended.stdout
+    assert " secret" not in ended.stderr + ended.stdout
 
 
 async def connects(options: dict[str, Any]) -> bool:
