@@ -23,6 +23,8 @@ from tests.kit.clickhouse_front import secured_clickhouse
 from tests.kit.secured import SecuredKafka, documented, secured_kafka, secured_nats
 from tests.kit.stacks import running, running_stack
 
+SESSION_MS = 5000
+"""How long Kafka takes a login for: every connection ends several times in the test."""
 # One user for all that runs here, the risk engine and whoever compares the witnesses among it.
 _PERMISSIONS = """
 tls {cert_file: $SERVER_CERTIFICATE, key_file: $SERVER_KEY, ca_file: $CLIENTS_CA, verify: true}
@@ -46,7 +48,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
     engine = clickhouse.prepare(folder / "clickhouse", free_port())
     nats = secured_nats(folder / "nats", _PERMISSIONS)
     with (
-        secured_kafka(folder / "kafka") as kafka,
+        secured_kafka(folder / "kafka", session_ms=SESSION_MS) as kafka,
         running(nats.spec, folder / "nats"),
         running(engine, folder),
         secured_clickhouse(kafka.authority, engine.address, "click-secret") as front,

@@ -44,6 +44,7 @@ listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.se
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=\
 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+listener.name.sasl_ssl.connections.max.reauth.ms={session_ms}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
@@ -124,8 +125,14 @@ class SecuredKafka:
 
 
 @contextmanager
-def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
-    """Run a Kafka that asks for TLS, a user and rights, for as long as the block."""
+def secured_kafka(folder: Path, *, session_ms: int = 0) -> Iterator[SecuredKafka]:
+    """Run a Kafka that asks for TLS, a user and rights, for as long as the block.
+
+    Args:
+        folder: Of this server alone.
+        session_ms: After so long it ends the connection of a client that does not log in again, as managed clusters do
+            and aiokafka does not; 0: never.
+    """
     authority = Authority(folder / "ca")
     inner, sasl, tls, controller = (free_port() for _ in range(4))
     spec = kafka.prepare(folder / "kafka", inner, controller)
@@ -139,6 +146,7 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
         store=authority.issue("kafka").store,
         ca=authority.certificate,
         plain=PLAIN_PASSWORD,
+        session_ms=session_ms,
     )
     kept = [line for line in settings.read_text().splitlines() if not _is_listener(line)]
     settings.write_text("\n".join(kept) + "\n" + secured)

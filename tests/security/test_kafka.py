@@ -12,21 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
+from typer.testing import CliRunner
 
 from streamapp import topics
 from streamapp.audit.topic import TopicReader
+from streamapp.commands import status
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.kafka.admin import create_topics, existing_topics, live_members, plan_topics
 from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.producer import ClientProducer
 from streamapp.kafka.security import Cluster
 from streamapp.local.ports import free_port
+from streamapp.local.process import REPOSITORY
 from streamapp.mirror.kafka import KafkaWriter
 from streamapp.mirror.routing import MirrorRecord
-from streamapp.settings import KafkaSettings, Settings
+from streamapp.settings import KafkaSettings, NatsSettings, Settings
 from tests.kit.certificates import Authority
 from tests.kit.secured import (
     PLAIN_PASSWORD,
@@ -65,6 +69,16 @@ async def grant(server: SecuredKafka) -> None:
         await server.allow(command)
     made = await create_topics(cluster(server.scram()), SPECS, partitions=PARTITIONS, replication_factor=1)
     assert made.missing == tuple(spec.name for spec in SPECS)
+
+
+def test_nobody_makes_a_client_of_kafka_but_with_the_options_of_the_cluster() -> None:
+    paths = [path for folder in ("streamapp", "agents", "tables") for path in (REPOSITORY / folder).rglob("*.py")]
+    users = {
+        word: {path.name for path in paths if word in path.read_text(encoding="utf-8")}
+        for word in ("bootstrap_servers", ".kafka_bootstrap")
+    }
+    assert users["bootstrap_servers"] == {"security.py"}
+    assert users[".kafka_bootstrap"] == {"security.py", "stack.py", "status.py"}, "the last two show it"
 
 
 def cluster(settings: KafkaSettings) -> Cluster:
@@ -252,6 +266,47 @@ def test_a_worker_that_is_turned_away_ends_with_one_sentence_and_the_code_for_a_
     # Faust logs what its consumer died of before it asks us what to make of it.
     assert said.endswith("a topic") or "Traceback" not in ended.stderr + ended.stdout
     assert " secret" not in ended.stderr + ended.stdout
+
+
+async def test_a_broker_that_ends_the_sessions_of_its_clients_loses_and_repeats_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    topic = topics.changelog("streamapp", "desk")
+    with secured_kafka(tmp_path, session_ms=700) as server:
+        await grant(server)
+        ours = cluster(server.scram(partitions=PARTITIONS))
+        began = asyncio.get_running_loop().time()
+        async with (
+            ClientProducer(ours, "words") as words,
+            BatchProducer(ours, "batches") as batches,
+            KafkaWriter(ours, "mirror", timeout_s=10) as mirror,
+        ):
+            count, logins = 0, caplog.text.count("Authenticated as")
+            while asyncio.get_running_loop().time() < began + 4:
+                assert await batches.send(topic, 0, [(b"key", b"%d" % count)]) == count
+                assert (await words.send(topics.ARCHIVE, b"a", b"%d" % count, partition=0)).offset == count
+                await mirror.write([mirrored(topics.SIGNALS_APPROVED)])
+                count += 1
+        assert caplog.text.count("Authenticated as") >= logins + 6
+        settings = Settings(kafka=server.scram(partitions=PARTITIONS))
+        for name in (topic, topics.ARCHIVE, topics.SIGNALS_APPROVED):
+            async with TopicReader(settings, name) as reader:
+                assert [record.offset async for record in reader.read()] == list(range(count))
+
+
+def test_check_says_what_keeps_us_out_and_not_that_it_is_to_be_started(
+    server: SecuredKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(kafka=server.scram(password="wrong secret"), nats=NatsSettings(url="nats://127.0.0.1:1"))
+    monkeypatch.setattr(status, "load_settings", lambda: settings)
+    app = typer.Typer()
+    status.register(app)
+    shown = CliRunner().invoke(app, ["check"])
+    assert shown.exit_code == 1
+    (line,) = (line for line in shown.output.splitlines() if "Kafka" in line)
+    assert line.endswith("does not let us in: it refuses user streamapp: check kafka.user and kafka.password_file")
+    assert "secret" not in shown.output
 
 
 async def connects(options: dict[str, Any]) -> bool:
