@@ -16,6 +16,7 @@ import typer
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from typer.testing import CliRunner
 
 from streamapp import topics
@@ -105,6 +106,19 @@ async def test_whoever_can_say_who_they_are_sees_what_they_have_rights_to(
     granted: SecuredKafka, tmp_path: Path, make: Make
 ) -> None:
     assert await existing_topics(cluster(make(granted, tmp_path))) == {spec.name for spec in SPECS}
+
+
+@pytest.mark.parametrize("name", ["plain", "scram", "token", "mutual"])
+def test_faust_s_clients_are_made_with_what_all_others_are(server: SecuredKafka, tmp_path: Path, name: str) -> None:
+    token = token_file(tmp_path, "a token")
+    arguments: dict[str, list[Any]] = {"token": [token], "mutual": [server.authority.issue("streamapp")]}
+    ours = cluster(getattr(server, name)(*arguments.get(name, [])))
+    theirs = dict(credentials_to_aiokafka_auth(ours.faust_credentials()))
+    expected = {key: value for key, value in ours.client_options().items() if key != "bootstrap_servers"}
+    assert theirs.keys() == expected.keys()
+    for key in ("ssl_context", "sasl_oauth_token_provider"):
+        assert type(theirs.pop(key, None)) is type(expected.pop(key, None))
+    assert theirs == expected
 
 
 async def test_every_client_of_ours_does_its_work_with_the_rights_that_the_page_lists(granted: SecuredKafka) -> None:
