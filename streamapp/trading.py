@@ -31,16 +31,17 @@ from streamapp.kafka.application import StreamApp
 from streamapp.kafka.channel import MemoryChannel
 from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store, refuse_unmade_store
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
+from streamapp.kafka.security import Cluster
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.outlet import JetStreamOutlet
-from streamapp.settings import Settings, load_settings
+from streamapp.settings import Settings
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.registration import register
-from streamapp.wiring.applications import app_of
+from streamapp.wiring.applications import app_of, built
 from streamapp.wiring.messaging import Messaging, NatsTerminals
 from streamapp.wiring.readiness import Readiness
 from streamapp.wiring.services import Opening, Timers, Words
@@ -73,7 +74,7 @@ def build(settings: Settings) -> Trading:
     policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
     messaging = Messaging(settings, f"trading-{settings.worker}")
     client_id = f"{settings.deployment}-trading-{settings.worker}-outbox"
-    words = ClientProducer(settings.kafka_bootstrap, client_id, linger_ms=ARCHIVE_LINGER_MS)
+    words = ClientProducer(Cluster.of(settings), client_id, linger_ms=ARCHIVE_LINGER_MS)
     broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
     outbox = Outbox(words, saying.feed, lambda *place: desk.tidy(*place))  # noqa: PLW0108  it is made below
@@ -166,10 +167,10 @@ def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
 
 async def _check_start(settings: Settings) -> None:
     """Return if the store is ours alone, and no state of an earlier version stands beside it."""
-    bootstrap, deployment, store = settings.kafka_bootstrap, settings.deployment, settings.kafka.store
-    await refuse_earlier_layout(bootstrap, deployment, settings.local.data)
-    await refuse_unmade_store(bootstrap, deployment, store)
-    await refuse_other_store(bootstrap, deployment, store)
+    kafka, deployment, store = Cluster.of(settings), settings.deployment, settings.kafka.store
+    await refuse_earlier_layout(kafka, deployment, settings.local.data)
+    await refuse_unmade_store(kafka, deployment, store)
+    await refuse_other_store(kafka, deployment, store)
 
 
 def _register_agents(app: StreamApp, settings: Settings, desk: Desk, completion: Completion) -> None:
@@ -209,5 +210,5 @@ def _burying(producer: ClientProducer) -> Callable[[DeadLetter, Unsaid], Awaitab
     return bury
 
 
-trading = build(load_settings())
+trading = built(build)
 app = trading.app

@@ -22,8 +22,8 @@ from streamapp.errors import Transient
 from streamapp.health import LIVE, READY
 from streamapp.kafka.application import StreamApp
 from streamapp.metrics import SinkMetrics
-from streamapp.settings import Settings, load_settings
-from streamapp.wiring.applications import app_of
+from streamapp.settings import Settings
+from streamapp.wiring.applications import app_of, built
 
 TOPICS = (topics.ARCHIVE, topics.BROKER_LOG)
 FETCH_WAIT_MS, FETCH_MIN_BYTES = 500, 1 << 20
@@ -102,4 +102,4 @@ class _Schema:
         return (f"ClickHouse has no table {', '.join(sorted(missing))}: run `streamapp init`",) if missing else ()
 
 
-app = build(load_settings())
+app = built(build)

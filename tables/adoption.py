@@ -18,9 +18,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streamapp.errors import ConfigurationError, Transient
+from streamapp.errors import ConfigurationError
 from streamapp.kafka.admin import live_members
 from streamapp.kafka.batches import BatchProducer
+from streamapp.kafka.security import Cluster
 from streamapp.settings import Settings
 from streamapp.topics import TABLES, app_id, changelog, trading_part
 from tables.store import ADOPTION, BEGUN, COMMIT_BYTES, DONE, EXPECTED, KeyValue, fenced, in_place, is_foreign, size_of
@@ -92,22 +93,23 @@ async def adopt_changelog(settings: Settings, progress: Callable[[str], None] = 
         ConfigurationError: A trading worker is running, or somebody else writes the changelog: nothing may.
         Definite, Transient, Ambiguous: Kafka refused a batch, or did not answer. The next call finishes what was begun.
     """
-    bootstrap, group = settings.kafka_bootstrap, app_id(settings.deployment, trading_part(settings.kafka.store))
+    cluster, group = Cluster.of(settings), app_id(settings.deployment, trading_part(settings.kafka.store))
     rows = 0
     try:
-        await refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
-        async with BatchProducer(bootstrap.split(","), f"{group}-adoption") as producer:
+        await refuse_live_members(cluster, group, settings.kafka.session_timeout_s)
+        async with BatchProducer(cluster, f"{group}-adoption") as producer:
             for table, partition in product(TABLES, range(settings.kafka.partitions)):
                 tp = TopicPartition(changelog(settings.deployment, table, settings.kafka.store), partition)
                 rows += await _adopt(settings, producer, tp, progress)
     except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {bootstrap} does not answer ({error!r}): adopt the changelog again") from error
+        explained = await cluster.explained(error)
+        raise type(explained)(f"{explained}: adopt the changelog again") from error
     return rows
 
 
-async def refuse_live_members(bootstrap: str, group: str, session_s: float) -> None:
+async def refuse_live_members(cluster: Cluster, group: str, session_s: float) -> None:
     """Raise ConfigurationError if a worker of a consumer group is running."""
-    if count := await live_members(bootstrap, group):
+    if count := await live_members(cluster, group):
         raise ConfigurationError(
             f"the consumer group {group} has {count} live members: stop every trading worker first (one that was "
             f"stopped counts for up to {session_s:g} s)"
@@ -117,7 +119,7 @@ async def refuse_live_members(bootstrap: str, group: str, session_s: float) -> N
 async def _adopt(
     settings: Settings, producer: BatchProducer, tp: TopicPartition, progress: Callable[[str], None]
 ) -> int:
-    log = await read_log(settings.kafka_bootstrap, tp)
+    log = await read_log(Cluster.of(settings), tp)
     if not log.is_foreign:
         progress(f"partition {tp.partition} of {tp.topic}: nothing to adopt")
         return 0
@@ -138,9 +140,9 @@ async def _adopt(
     return rows
 
 
-async def read_log(bootstrap: str, tp: TopicPartition) -> PartitionLog:
+async def read_log(cluster: Cluster, tp: TopicPartition) -> PartitionLog:
     """Return what a partition says, read to its end."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(enable_auto_commit=False, **cluster.client_options())
     await consumer.start()
     try:
         consumer.assign([tp])

@@ -153,8 +153,7 @@ class FencedStore(faust.Table):
     def __init__(self, app: Any, *, name: str, partitions: int | None = None, **options: Any) -> None:
         options |= {"key_type": bytes, "value_type": bytes, "options": {**STORE_OPTIONS, "driver": "rocksdict"}}
         super().__init__(app, name=name, partitions=partitions or app.conf.topic_partitions, **options)
-        bootstrap = [f"{url.host}:{url.port}" for url in app.conf.broker]
-        self._producer = BatchProducer(bootstrap, f"{app.conf.id}-{name}")
+        self._producer = BatchProducer(app.cluster, f"{app.conf.id}-{name}")
         self._listeners: list[Listener] = []
         self._committers: dict[int, _Committer] = {}
         self._open: frozenset[int] | None = None  # None from a revocation to the end of the recovery

@@ -15,9 +15,10 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streamapp.errors import ConfigurationError, Transient
+from streamapp.errors import ConfigurationError
 from streamapp.kafka.admin import consumer_groups, create_topics, existing_topics, has_offsets
 from streamapp.kafka.batches import BatchProducer
+from streamapp.kafka.security import Cluster
 from streamapp.settings import STORE_NAME, Settings
 from streamapp.topics import TABLES, app_id, changelog, changelogs, is_trading_group, trading_part
 from tables.adoption import in_batches, read_log, refuse_live_members
@@ -39,17 +40,17 @@ async def refuse_unless_fresh(settings: Settings, store: str) -> None:
         raise ConfigurationError(f"--into: expected 1 to 32 letters, digits or _, got {store!r:.80}")
     if store == settings.kafka.store:
         raise ConfigurationError(f"--into: expected the name of a store that is not yet, {store} is the living one's")
-    bootstrap, target = settings.kafka_bootstrap, app_id(settings.deployment, trading_part(store))
+    cluster, target = Cluster.of(settings), app_id(settings.deployment, trading_part(store))
     topic = changelog(settings.deployment, TABLES[0], store)
-    async with _answering(bootstrap):
-        for group in sorted(await consumer_groups(bootstrap)):
+    async with _answering(cluster):
+        for group in sorted(await consumer_groups(cluster)):
             if is_trading_group(settings.deployment, group):
-                await refuse_live_members(bootstrap, group, settings.kafka.session_timeout_s)
-        if topic in await existing_topics(bootstrap) and any((await _ends(bootstrap, topic)).values()):
+                await refuse_live_members(cluster, group, settings.kafka.session_timeout_s)
+        if topic in await existing_topics(cluster) and any((await _ends(cluster, topic)).values()):
             raise ConfigurationError(
                 f"--into: expected a store that is not yet, but {topic} is not empty: choose another name"
             )
-        if await has_offsets(bootstrap, target):
+        if await has_offsets(cluster, target):
             raise ConfigurationError(
                 f"--into: expected a store that is not yet, but the consumer group {target} has read its topics "
                 "before, and would not read them again from their beginning: choose another name"
@@ -73,23 +74,24 @@ async def write_store(
         Definite, Transient, Ambiguous: Kafka refused a batch, or did not answer: rebuild into another name.
     """
     await refuse_unless_fresh(settings, store)
-    bootstrap, topic = settings.kafka_bootstrap, changelog(settings.deployment, TABLES[0], store)
+    cluster, topic = Cluster.of(settings), changelog(settings.deployment, TABLES[0], store)
     partitions = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
     count = 0
-    async with _answering(bootstrap):
+    async with _answering(cluster):
         await create_topics(
-            bootstrap,
+            cluster,
             changelogs(settings.deployment, store),
             partitions=settings.kafka.partitions,
             replication_factor=settings.kafka.replication_factor,
+            min_insync_replicas=settings.kafka.insync_replicas,
         )
-        async with BatchProducer(bootstrap.split(","), f"{topic}-rebuilding") as producer:
+        async with BatchProducer(cluster, f"{topic}-rebuilding") as producer:
             ends = {tp: await _append(producer, tp, 0, [(REBUILDING, BEGUN)]) for tp in partitions}
             for tp in partitions:
                 for batch in in_batches(rows_of(tp.partition)):
                     ends[tp] = await _append(producer, tp, ends[tp], batch)
             for tp in partitions:
-                written = await _compare(bootstrap, tp, rows_of)
+                written = await _compare(cluster, tp, rows_of)
                 count += written
                 progress(f"partition {tp.partition} of {topic}: {written} rows, read back and the same")
             for tp in partitions:
@@ -108,9 +110,9 @@ async def _append(producer: BatchProducer, tp: TopicPartition, following: int, r
     return following + len(rows)
 
 
-async def _compare(bootstrap: str, tp: TopicPartition, rows_of: RowsOf) -> int:
+async def _compare(cluster: Cluster, tp: TopicPartition, rows_of: RowsOf) -> int:
     """Return how many rows recovery will find in a partition, if they are those that there should be."""
-    log = await read_log(bootstrap, tp)
+    log = await read_log(cluster, tp)
     found = {key: value for key, (value, there) in log.newest.items() if there and key != REBUILDING}
     count, wrong = 0, list[bytes]()
     for key, value in rows_of(tp.partition):
@@ -126,8 +128,8 @@ async def _compare(bootstrap: str, tp: TopicPartition, rows_of: RowsOf) -> int:
     return count
 
 
-async def _ends(bootstrap: str, topic: str) -> dict[TopicPartition, int]:
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, enable_auto_commit=False)
+async def _ends(cluster: Cluster, topic: str) -> dict[TopicPartition, int]:
+    consumer = AIOKafkaConsumer(topic, enable_auto_commit=False, **cluster.client_options())
     await consumer.start()
     try:
         parts = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
@@ -137,8 +139,8 @@ async def _ends(bootstrap: str, topic: str) -> dict[TopicPartition, int]:
 
 
 @asynccontextmanager
-async def _answering(bootstrap: str) -> AsyncIterator[None]:
+async def _answering(cluster: Cluster) -> AsyncIterator[None]:
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {bootstrap} does not answer ({error!r}): rebuild again when it does") from error
+        raise await cluster.explained(error) from error

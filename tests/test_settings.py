@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamapp.errors import ConfigurationError
-from streamapp.settings import Settings, settings_from
+from streamapp.settings import KafkaSettings, Settings, settings_from
 
 TWO = "[accounts.one]\nlogin = 1\n[accounts.two]\nlogin = 2\n"
 
@@ -122,3 +122,57 @@ def test_of_the_houses_the_accounts_and_a_symbols_limits_the_strictest_holds(tmp
     assert [limits.of_order("XAUUSD").max_volume for limits in (one, two)] == [1, Decimal("0.5")]
     assert known.limits_of("three").account.max_volume == 2
     assert two.account.max_level_distance == Decimal("0.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[kafka]\nsecurity_protocol = "SSL"', "kafka: Value error, expected bootstrap with security_protocol"),
+        (
+            '[kafka]\nbootstrap = "k:1"\nca_file = "ca.pem"',
+            "expected security_protocol SSL or SASL_SSL with files of TLS",
+        ),
+        ('[kafka]\nbootstrap = "k:1"\nuser = "me"', "expected security_protocol SASL_SSL for a user or a token"),
+        ('[kafka]\nbootstrap = "k:1"\nsecurity_protocol = "SASL_SSL"', "expected sasl_mechanism with"),
+        (
+            '[kafka]\nbootstrap = "k:1"\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\nuser = "me"',
+            "expected user and password_file, and no token_file, with sasl_mechanism PLAIN",
+        ),
+        (
+            '[kafka]\nbootstrap = "k:1"\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "OAUTHBEARER"\nuser = "me"',
+            "expected token_file, and no user and password, with sasl_mechanism OAUTHBEARER",
+        ),
+        ("[kafka]\nreplication_factor = 2\nmin_insync_replicas = 3", "expected min_insync_replicas up to"),
+        ('[nats]\nurl = "tls://n:1"\nkey_file = "key"', "expected certificate_file and key_file together, got one"),
+        ('[nats]\nurl = "nats://n:1"\nkey_password_file = "word"', "expected key_file with key_password_file"),
+        (
+            '[nats]\nuser = "me"\nnkey_file = "seed"',
+            "expected one of user, credentials_file and nkey_file, got user and",
+        ),
+        ('[nats]\npassword_file = "word"', "nats: Value error, expected user with a password"),
+        ("[nats]\ntls_first = true", "expected url with settings of TLS: the local server is not secured"),
+        ('[nats.streams.OTHER]\ndiscard = "new"', "EXECUTION_IN"),
+        ('[clickhouse]\nurl = "http://c:1"\nca_file = "ca.pem"', "expected a url that begins with https://"),
+        ('[clickhouse]\npassword = "a-secret"\npassword_file = "word"', "expected password or password_file, got both"),
+        ("[clickhouse]\npassword = 5", "clickhouse.password: Input should be a valid string"),
+    ],
+)
+def test_security_that_can_not_be_meant_is_refused_in_a_sentence_without_a_secret(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        settings(tmp_path, text)
+    assert said in str(refused.value)
+    assert "a-secret" not in str(refused.value)
+
+
+def test_a_password_is_not_shown_with_the_settings(tmp_path: Path) -> None:
+    found = settings(tmp_path, '[nats]\nurl = "nats://n:1"\nuser = "me"\npassword = "a-secret"')
+    assert found.nats.password_text() == "a-secret"
+    assert "a-secret" not in repr(found) + str(found.model_dump()) + found.model_dump_json()
+
+
+@pytest.mark.parametrize(("replicas", "least"), [(1, 1), (2, 1), (3, 2), (5, 4)])
+def test_a_record_counts_as_written_when_it_outlives_the_loss_of_one_replica(replicas: int, least: int) -> None:
+    assert KafkaSettings(replication_factor=replicas).insync_replicas == least
+    assert KafkaSettings(replication_factor=replicas, min_insync_replicas=1).insync_replicas == 1

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from streamapp.domain.identifiers import partition_of
 from streamapp.errors import ConfigurationError, Transient
+from streamapp.kafka.security import Cluster
 from streamapp.settings import Settings
 
 SILENT_S = 30.0
@@ -34,7 +35,7 @@ class TopicReader:
     def __init__(
         self, settings: Settings, topic: str, *, account: str | None = None, progress: Progress | None = None
     ) -> None:
-        self._kafka = settings.kafka_bootstrap
+        self._cluster = Cluster.of(settings)
         self._topic = topic
         self._key = None if account is None else account.encode()
         count = settings.kafka.partitions
@@ -48,20 +49,22 @@ class TopicReader:
 
         Raises:
             Transient: Kafka is away.
-            ConfigurationError: there is no such topic.
+            ConfigurationError: there is no such topic, or Kafka does not let us in.
         """
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka, enable_auto_commit=False, auto_offset_reset="earliest"
+            enable_auto_commit=False, auto_offset_reset="earliest", **self._cluster.client_options()
         )
         try:
             await self._consumer.start()
             known = await self._consumer.topics()
-        except KafkaError as error:
+        except (KafkaError, OSError) as error:
             await self._consumer.stop()
-            raise self._away(error) from error
+            raise await self._cluster.explained(error) from error
         if self._topic not in known:
             await self._consumer.stop()
-            raise ConfigurationError(f"expected topic {self._topic} in Kafka at {self._kafka}: run `streamapp init`")
+            raise ConfigurationError(
+                f"expected topic {self._topic} in Kafka at {self._cluster.bootstrap}: run `streamapp init`"
+            )
         self._consumer.assign(self._parts)
         return self
 
@@ -96,10 +99,7 @@ class TopicReader:
                 if self._progress is not None:
                     self._progress(min(self._done, total), total)
         except (KafkaError, TimeoutError) as error:
-            raise self._away(error) from error
-
-    def _away(self, error: Exception) -> Transient:
-        return Transient(f"{self._topic}: Kafka at {self._kafka} does not answer ({error!r}): is it up?")
+            raise await self._cluster.explained(error) from error
 
 
 def place_of(record: ConsumerRecord) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import InvalidOperation
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,8 +16,9 @@ from clickhouse_connect.driver import asyncclient as _asyncclient  # noqa: F401 
 from clickhouse_connect.driver import options
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
-from streamapp.errors import Transient, Unusable
-from streamapp.settings import ClickHouseSettings, Settings, secret
+from streamapp.errors import ConfigurationError, Transient, Unusable
+from streamapp.settings import ClickHouseSettings, Settings
+from streamapp.tls import context_of, fault
 
 # Server errors that blame the rows. The list is closed on purpose: whatever else the server says (no table, no rights,
 # no memory, no space) would be said of every row, and must stop the stream and not empty it into the dead letters.
@@ -38,6 +41,8 @@ ROW_ERRORS = {
 }
 # What the driver raises before anything was sent, because a value does not fit its column.
 _CLIENT_ERRORS = (DataError, InvalidOperation, OverflowError, UnicodeError, ValueError, TypeError)
+LOGIN_ERRORS = frozenset({192, 193, 194, 516})
+"""Unknown user, wrong or missing password, and what newer servers say instead of each: authentication failed."""
 _INSERT_SETTINGS = {
     "async_insert": 0,  # we batch ourselves, and an insert that returned must be a part on disk
     "max_partitions_per_insert_block": 0,  # a replay of years is one block with many months, and no mistake
@@ -56,6 +61,8 @@ class ClickHouse:
         self._url = url
         self._database = database
         self._client: Any = None
+        self._made_with: object = None
+        self._replaced: list[Any] = []
         self._connecting = asyncio.Lock()
         self._types: dict[str, dict[str, str]] = {}
 
@@ -103,9 +110,10 @@ class ClickHouse:
 
     async def close(self) -> None:
         """Close the connection; the next call opens another."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        clients, self._client, self._replaced = [self._client, *self._replaced], None, []
+        for client in clients:
+            if client is not None:
+                await client.close()
 
     async def _column_types(self, table: str) -> dict[str, str]:
         # Asked once: a migration adds columns and never changes the type of one.
@@ -130,8 +138,17 @@ class ClickHouse:
 
     async def _connected(self) -> Any:
         async with self._connecting:
+            files = _state_of_files(self._settings)
             if self._client is None:
-                self._client = await self._connect()
+                self._client, self._made_with = await self._connect(), files
+            elif files != self._made_with:
+                try:
+                    client = await self._connect()
+                except ConfigurationError as error:  # half of what is replaced is there
+                    raise Transient(str(error)) from None
+                # What is on its way goes on with the old one, which is closed with all.
+                self._replaced.append(self._client)
+                self._client, self._made_with = client, files
             return self._client
 
     async def _connect(self) -> Any:
@@ -152,24 +169,54 @@ async def _open(settings: ClickHouseSettings, url: str, database: str | None) ->
     # Where pandas is installed (the local engine brings it), the driver would import it at the first insert, to see
     # whether we insert a frame: half a second in which the event loop stands still.
     options.np = options.pd = options.arrow = options.pl = None
+    secured = _tls(settings) if address.scheme == "https" else {}
     return await get_async_client(
         host=address.hostname,
         port=address.port,
         interface=address.scheme,
         username=settings.user,
-        password=secret(settings.password_file) or "",
+        password=settings.password_text() or "",
         database=database,
         connect_timeout=settings.timeout_s,
         send_receive_timeout=settings.timeout_s,
         autogenerate_session_id=False,  # with a session, two queries at once are an error
         tz_mode="aware",
         client_name="streamapp",
+        **secured,
     )
+
+
+def _tls(settings: ClickHouseSettings) -> dict[str, Any]:
+    context_of(settings, "clickhouse")  # says which file can't be used; the driver makes a context of its own
+    files = {
+        "ca_cert": settings.ca_file,
+        "client_cert": settings.certificate_file,
+        "client_cert_key": settings.key_file,
+    }
+    options = {name: str(path) for name, path in files.items() if path is not None}
+    # Otherwise the driver takes a certificate for who we are, and keeps the password to itself.
+    strict = settings.certificate_file is not None and settings.password_text() is not None
+    return {**options, "tls_mode": "strict"} if strict else options
+
+
+def _state_of_files(settings: ClickHouseSettings) -> object:
+    """Return what differs after one of the files that a connection is made with was replaced."""
+    paths = (settings.password_file, settings.ca_file, settings.certificate_file, settings.key_file)
+    return [(stat.st_mtime_ns, stat.st_ino) for path in paths if path is not None and (stat := _stat(path))]
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _translated(what: str, error: ClickHouseError) -> Exception:
     code = getattr(error, "code", None)
-    text = f"ClickHouse {what}: {error}"[:500]
+    text = f"ClickHouse {what}: {fault(error, 'clickhouse') or error}"[:500]
+    if code in LOGIN_ERRORS:
+        text += ": check clickhouse.user and clickhouse.password_file"
     if code in ROW_ERRORS:
         return Unusable(ROW_ERRORS[code], text)
     return Transient(text)

@@ -108,22 +108,26 @@ async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
     from streamapp import topics
     from streamapp.kafka.admin import create_topics, plan_topics
     from streamapp.kafka.layout import refuse_earlier_layout, refuse_unmade_store
+    from streamapp.kafka.security import Cluster
     from streamapp.nats.streams import Step
 
     specs = (*topics.TOPICS, *topics.changelogs(settings.deployment, settings.kafka.store))
-    bootstrap, partitions = settings.kafka_bootstrap, settings.kafka.partitions
+    cluster, partitions = Cluster.of(settings), settings.kafka.partitions
     try:
-        await refuse_earlier_layout(bootstrap, settings.deployment, settings.local.data)
-        await refuse_unmade_store(bootstrap, settings.deployment, settings.kafka.store)
+        await refuse_earlier_layout(cluster, settings.deployment, settings.local.data)
+        await refuse_unmade_store(cluster, settings.deployment, settings.kafka.store)
         if dry_run:
-            plan = await plan_topics(bootstrap, specs, partitions=partitions)
+            plan = await plan_topics(cluster, specs, partitions=partitions)
         else:
-            replicas = settings.kafka.replication_factor
-            plan = await create_topics(bootstrap, specs, partitions=partitions, replication_factor=replicas)
+            plan = await create_topics(
+                cluster,
+                specs,
+                partitions=partitions,
+                replication_factor=settings.kafka.replication_factor,
+                min_insync_replicas=settings.kafka.insync_replicas,
+            )
     except (KafkaError, OSError) as error:
-        raise Transient(
-            f"Kafka at {bootstrap} does not answer ({error!r}). Is it running, and kafka.bootstrap right?"
-        ) from error
+        raise await cluster.explained(error) from error
     done: Outcome = "missing" if dry_run else "created"
     return tuple(Step(f"topic {spec.name}", "present" if spec.name in plan.present else done) for spec in specs)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from streamapp.commands.web import get_json
-from streamapp.errors import StreamappError
+from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.parts import missing_part
 from streamapp.settings import Settings, load_settings
 
 _CHECK_DEADLINE_S = 10.0
+_NATS_WAIT_S = 5.0  # it tries again until then, and only then says why it was turned away
 
 
 def register(app: typer.Typer) -> None:
@@ -83,26 +83,30 @@ async def _result(
             return f"[green]✓[/] {name} at {address}: {await test(settings)}", True
     except ModuleNotFoundError as error:
         return f"[red]✗[/] {name} at {address}: {escape(str(missing_part(error)))}", False
+    except ConfigurationError as error:  # says itself what to do
+        return f"[red]✗[/] {name} at {address}: {escape(str(error))}", False
     except Exception as error:  # noqa: BLE001 -- whatever a client library raises is this server's answer
         hint = "start it with `make up`, or name another address in streamapp.toml"
-        return f"[red]✗[/] {name} at {address}: {type(error).__name__} {error}: {hint}", False
+        return f"[red]✗[/] {name} at {address}: {type(error).__name__} {escape(str(error))}: {hint}", False
 
 
 async def _kafka(settings: Settings) -> str:
-    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
 
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
-    await client.start()
+    from streamapp.kafka.admin import existing_topics
+    from streamapp.kafka.security import Cluster
+
+    cluster = Cluster.of(settings)
     try:
-        return f"{len(await client.list_topics())} topics"
-    finally:
-        await client.close()
+        return f"{len(await existing_topics(cluster))} topics"
+    except (KafkaError, OSError) as error:
+        raise await cluster.explained(error) from error
 
 
 async def _nats(settings: Settings) -> str:
     from streamapp.nats.connection import connect
 
-    client = await connect(settings, "streamapp-check")
+    client = await connect(settings, "streamapp-check", wait_s=_NATS_WAIT_S)
     try:
         return f"{(await client.jetstream().account_info()).streams} streams"
     finally:
@@ -110,12 +114,12 @@ async def _nats(settings: Settings) -> str:
 
 
 async def _clickhouse(settings: Settings) -> str:
-    from streamapp.clickhouse.client import open_client
+    from streamapp.clickhouse.client import ClickHouse
 
-    client = await open_client(settings)
+    client = ClickHouse(settings.clickhouse, settings.clickhouse_url, database=None)
     try:
-        answer: Any = await client.query("SELECT version()")
-        return f"version {answer.result_rows[0][0]}"
+        (row,) = await client.query("SELECT version() AS version")
+        return f"version {row['version']}"
     finally:
         await client.close()
 

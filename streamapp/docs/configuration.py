@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from streamapp.settings import AccountSettings, Section, Settings
+from streamapp.settings import AccountSettings, Section, Settings, StreamLimits
 
 _HEAD = """# Configuration
 
@@ -15,7 +15,8 @@ _HEAD = """# Configuration
 
 `streamapp.toml` in the working folder (`STREAMAPP_CONFIG` names another file), overridden by
 `STREAMAPP_SECTION__NAME` in the environment: `STREAMAPP_KAFKA__BOOTSTRAP=kafka1:9092`. A name that is not known is an
-error. Passwords are read from files that the settings name and never shown. `streamapp check` reads the settings and
+error. Passwords are read from files that the settings name, or come from the environment, and are never shown
+([security.md](security.md)). `streamapp check` reads the settings and
 tries every server.
 
 With no accounts configured there are two, simulated: `demo-hedging` and `demo-netting`.
@@ -32,6 +33,7 @@ def page() -> str:
     for name in Settings.model_fields:
         if section := _section_of(name):
             parts += [f"## [{name}]\n", f"{section.__doc__}\n", _table(section)]
+    parts += ["## [nats.streams.NAME]\n", "EXECUTION_IN, ACCOUNT_SNAPSHOTS or EXECUTION_OUT.\n", _table(StreamLimits)]
     parts += ["## [accounts.NAME]\n", "One table for each MT5 account; NAME is what signals call it.\n"]
     parts.append(_table(AccountSettings))
     return "\n".join(parts)
@@ -77,6 +79,7 @@ def _type_name(annotation: Any) -> str:
         "bool": "true, false",
         "Path": "path",
         "Decimal": "decimal",
+        "SecretStr": "text",
     }.get(getattr(annotation, "__name__", str(annotation)), str(getattr(annotation, "__name__", annotation)))
 
 

@@ -11,10 +11,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupIdNotFound, KafkaError, TopicAlreadyExistsError, for_code
 
 from streamapp.errors import ConfigurationError, Transient
+from streamapp.kafka.security import Cluster
 
 CREATE_TIMEOUT_MS = 30_000
 COORDINATOR_TRIES, COORDINATOR_PAUSE_S = 20, 0.5
 """A new cluster makes a group's coordinator when it is first asked for it, and says for seconds that it has none."""
+
+SHOWN_TRIES, SHOWN_PAUSE_S = 50, 0.1
+"""Brokers know a new topic within milliseconds, on a busy machine within a second; who may not see it never does."""
 
 
 class WantedTopic(Protocol):
@@ -35,21 +39,21 @@ class TopicPlan:
     missing: tuple[str, ...]
 
 
-async def existing_topics(bootstrap: str) -> frozenset[str]:
+async def existing_topics(kafka: Cluster | str) -> frozenset[str]:
     """Return the names of all topics."""
-    async with _Admin(bootstrap) as admin:
+    async with _Admin(kafka) as admin:
         return frozenset(await admin.list_topics())
 
 
-async def consumer_groups(bootstrap: str) -> frozenset[str]:
+async def consumer_groups(kafka: Cluster | str) -> frozenset[str]:
     """Return the names of all consumer groups."""
-    async with _Admin(bootstrap) as admin:
+    async with _Admin(kafka) as admin:
         return frozenset(group for group, *_ in await admin.list_consumer_groups())
 
 
-async def live_members(bootstrap: str, group: str) -> int:
+async def live_members(kafka: Cluster | str, group: str) -> int:
     """Return how many members Kafka counts in a consumer group; one that was killed counts until its session ends."""
-    async with _Admin(bootstrap) as admin:
+    async with _Admin(kafka) as admin:
         for _ in range(COORDINATOR_TRIES):
             try:
                 return await _members(admin, group)
@@ -60,9 +64,9 @@ async def live_members(bootstrap: str, group: str) -> int:
         return await _members(admin, group)
 
 
-async def has_offsets(bootstrap: str, group: str) -> bool:
+async def has_offsets(kafka: Cluster | str, group: str) -> bool:
     """Return whether a consumer group has ever acknowledged anything, as far as Kafka remembers."""
-    async with _Admin(bootstrap) as admin:
+    async with _Admin(kafka) as admin:
         for _ in range(COORDINATOR_TRIES):
             try:
                 return bool(await admin.list_consumer_group_offsets(group))
@@ -83,41 +87,57 @@ async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
     return members
 
 
-async def plan_topics(bootstrap: str, specs: Iterable[WantedTopic], *, partitions: int) -> TopicPlan:
+async def plan_topics(kafka: Cluster | str, specs: Iterable[WantedTopic], *, partitions: int) -> TopicPlan:
     """Say what ``create_topics`` would create, and create nothing.
 
     Raises:
         ConfigurationError: A topic is there with another number of partitions than ``partitions``.
     """
-    async with _Admin(bootstrap) as admin:
+    async with _Admin(kafka) as admin:
         return await _plan(admin, tuple(specs), partitions)
 
 
 async def create_topics(
-    bootstrap: str, specs: Iterable[WantedTopic], *, partitions: int, replication_factor: int
+    kafka: Cluster | str,
+    specs: Iterable[WantedTopic],
+    *,
+    partitions: int,
+    replication_factor: int,
+    min_insync_replicas: int = 1,
 ) -> TopicPlan:
     """Create the topics that are missing, all with the same number of partitions; may be repeated.
 
     Args:
-        bootstrap: ``host:port``, several with commas.
+        kafka: Where it is.
         specs: Names and settings.
         partitions: Of every topic. Accounts are spread by it, so it is never changed after the first start.
         replication_factor: Of the new ones.
+        min_insync_replicas: How many of them have a record before Kafka acknowledges it, on the new ones.
 
     Raises:
         ConfigurationError: A topic is there with another number of partitions, or Kafka refuses a setting.
         Transient: Kafka could not do it now.
     """
     wanted = {spec.name: spec for spec in specs}
-    async with _Admin(bootstrap) as admin:
+    async with _Admin(kafka) as admin:
         plan = await _plan(admin, tuple(wanted.values()), partitions)
+        least = {"min.insync.replicas": str(min_insync_replicas)}
         new = [
-            NewTopic(name, partitions, replication_factor, topic_configs=dict(wanted[name].config))
+            NewTopic(name, partitions, replication_factor, topic_configs={**wanted[name].config, **least})
             for name in plan.missing
         ]
         if new:
             _check(await admin.create_topics(new, timeout_ms=CREATE_TIMEOUT_MS))
+            await _shown(admin, set(plan.missing))
     return plan
+
+
+async def _shown(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Wait until the brokers show what the controller has created, so that whoever starts now finds it."""
+    for _ in range(SHOWN_TRIES):
+        if names <= set(await admin.list_topics()):
+            return
+        await asyncio.sleep(SHOWN_PAUSE_S)
 
 
 def _check(response: Any) -> None:
@@ -154,11 +174,15 @@ async def _plan(admin: AIOKafkaAdminClient, specs: tuple[WantedTopic, ...], part
 
 
 class _Admin:
-    def __init__(self, bootstrap: str) -> None:
-        self._client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="streamapp-init")
+    def __init__(self, kafka: Cluster | str) -> None:
+        self._client = AIOKafkaAdminClient(client_id="streamapp-init", **Cluster.at(kafka).client_options())
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
-        await self._client.start()
+        try:
+            await self._client.start()
+        except BaseException:
+            await self._client.close()
+            raise
         return self._client
 
     async def __aexit__(self, *exc: object) -> None:

@@ -15,6 +15,7 @@ import faust
 from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.kafka.exits import CONFIGURATION, SOFTWARE, leave
 from streamapp.kafka.producer import AppProducer
+from streamapp.kafka.security import Cluster
 from streamapp.kafka.transport import Transport
 from streamapp.kafka.watchdog import Pulse, Watchdog
 
@@ -48,6 +49,7 @@ class StreamApp(faust.App):
     Attributes:
         sends: The awaited sends of this app, see :class:`streamapp.kafka.producer.Producer`.
         pulse: Whether the event loop stood still.
+        cluster: The Kafka that it works on.
         waits: Whether this worker waits for the outside world on purpose, so that records lie there without anybody
             being stuck. Only sinks may say so: their partitions don't trade.
         drain_s, fetch_wait_ms, fetch_min_bytes: See :func:`build_app`.
@@ -56,6 +58,7 @@ class StreamApp(faust.App):
     def __init__(
         self,
         *args: Any,
+        cluster: Cluster,
         drain_s: float = DRAIN_S,
         fetch_wait_ms: int = FETCH_WAIT_MS,
         fetch_min_bytes: int = 1,
@@ -64,6 +67,7 @@ class StreamApp(faust.App):
     ) -> None:
         # A sink that does not wait in a rebalance does not wait in a shutdown either.
         super().__init__(*args, stream_wait_empty=drain_s > 0, **settings)
+        self.cluster = cluster
         self.drain_s = drain_s
         self.fetch_wait_ms = fetch_wait_ms
         self.fetch_min_bytes = fetch_min_bytes
@@ -84,12 +88,26 @@ class StreamApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Make sure that there is nothing in the way of a start, before anything is read or connected."""
-        if self._check is not None:
-            try:
+        try:
+            await self.cluster.verify(self.conf.id)
+            if self._check is not None:
                 await self._check()
-            except StreamappError as error:
-                leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
+        except StreamappError as error:
+            leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
         await super().on_first_start()
+
+    async def start(self) -> None:
+        """Start everything; what a person must mend ends the process with that sentence, and nothing is retried."""
+        try:
+            await super().start()
+        except Exception as error:
+            self._leave_if_for_a_person(error)
+            raise
+
+    def _leave_if_for_a_person(self, error: BaseException) -> None:
+        mended = error if isinstance(error, ConfigurationError) else self.cluster.denial(error)
+        if mended is not None:
+            leave(str(mended), code=CONFIGURATION)
 
     async def stop(self) -> None:
         """Stop in an orderly way: finish what was begun, commit, leave; and end the process if that takes for ever."""
@@ -107,6 +125,7 @@ class StreamApp(faust.App):
         Faust would shut down in an orderly way first, which commits, closes tables under lanes that are still at work,
         and sometimes never ends.
         """
+        self._leave_if_for_a_person(reason)
         leave("a part of the app crashed", cause=reason)
 
     async def _hold_flow(self, *_: Any, **__: Any) -> None:
@@ -180,7 +199,7 @@ _SAFE: dict[str, Any] = {
 def build_app(
     name: str,
     *,
-    bootstrap: str,
+    bootstrap: Cluster | str,
     data_dir: Path,
     partitions: int,
     replication_factor: int,
@@ -199,7 +218,7 @@ def build_app(
 
     Args:
         name: The app id and consumer group. Never changed: offsets and changelogs carry it.
-        bootstrap: Kafka's ``host:port``, several with commas.
+        bootstrap: Where Kafka is.
         data_dir: Where this worker alone keeps its tables. Two workers never share one.
         partitions: Of every topic, changelogs included.
         replication_factor: Of the changelogs (``streamapp init`` creates them).
@@ -222,8 +241,11 @@ def build_app(
     Returns:
         The app. Agents on it are ``isolated_partitions=True``, ``noack()``, and crash the worker with any exception.
     """
+    cluster = Cluster.at(bootstrap)
     chosen: dict[str, Any] = {
-        "broker": ";".join(f"kafka://{server.strip()}" for server in bootstrap.split(",")),
+        "broker": ";".join(f"kafka://{server.strip()}" for server in cluster.bootstrap.split(",")),
+        "broker_credentials": cluster.faust_credentials(),
+        "cluster": cluster,
         "datadir": data_dir,
         "topic_partitions": partitions,
         "topic_replication_factor": replication_factor,

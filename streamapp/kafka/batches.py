@@ -11,6 +11,7 @@ from mode import Service
 
 from streamapp.errors import Ambiguous, Definite
 from streamapp.kafka.receipts import ACK_TIMEOUT_S, REFUSALS
+from streamapp.kafka.security import Cluster
 
 MAX_BATCH_BYTES = 1 << 20
 """What a batch may hold on the wire. aiokafka's own 16 KiB would close a larger batch without an error, and Kafka's
@@ -26,9 +27,9 @@ class BatchProducer(Service):
     Whoever sends has one batch in flight a partition: a second one would wait for the first all the same.
     """
 
-    def __init__(self, bootstrap: Sequence[str], client_id: str, **options: Any) -> None:
+    def __init__(self, cluster: Cluster, client_id: str, **options: Any) -> None:
         super().__init__(**options)
-        self._bootstrap = list(bootstrap)
+        self._cluster = cluster
         self._client_id = client_id
         self._client: AIOKafkaProducer = None
         self._renewing = asyncio.Lock()
@@ -81,13 +82,13 @@ class BatchProducer(Service):
 
     async def _connected(self) -> AIOKafkaProducer:
         client = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_BATCH_BYTES,
+            **self._cluster.client_options(),
         )
         try:
             await client.start()

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.kafka.admin import consumer_groups, existing_topics, live_members
+from streamapp.kafka.security import Cluster
 from streamapp.topics import TABLES, app_id, changelog, is_trading_group, trading_part
 
 Answer = TypeVar("Answer")
@@ -20,19 +21,19 @@ EARLIER_TOPICS = ("updates",)
 """What the publisher, then a process of its own, read."""
 
 
-async def refuse_earlier_layout(bootstrap: str, deployment: str, data: Path) -> None:
+async def refuse_earlier_layout(kafka: Cluster | str, deployment: str, data: Path) -> None:
     """Return if no state of an earlier layout is in sight; a start that ignored it would trade without its memory.
 
     Args:
-        bootstrap: Kafka's ``host:port``, several with commas.
+        kafka: Where it is.
         deployment: Whose changelogs are looked for; ``updates`` was shared by all deployments.
         data: The folder in which workers of this machine keep their state (``local.data``).
 
     Raises:
-        ConfigurationError: Some is there; names it, and says what can be done.
+        ConfigurationError: Some is there; names it, and says what can be done. Or Kafka does not let us in.
         Transient: Kafka did not answer.
     """
-    topics = await _asked(existing_topics(bootstrap), bootstrap)
+    topics = await _asked(existing_topics(kafka), kafka)
     changelogs = [name for table in EARLIER_TABLES if (name := changelog(deployment, table)) in topics]
     shared = [name for name in EARLIER_TOPICS if name in topics]
     folders = earlier_folders(data)
@@ -53,7 +54,7 @@ async def refuse_earlier_layout(bootstrap: str, deployment: str, data: Path) -> 
     )
 
 
-async def refuse_unmade_store(bootstrap: str, deployment: str, store: str | None) -> None:
+async def refuse_unmade_store(kafka: Cluster | str, deployment: str, store: str | None) -> None:
     """Return if the store of ``kafka.store`` was made: an empty one under a mistyped name would trade without memory.
 
     Raises:
@@ -61,34 +62,34 @@ async def refuse_unmade_store(bootstrap: str, deployment: str, store: str | None
         Transient: Kafka did not answer.
     """
     topic = changelog(deployment, TABLES[0], store)
-    if store is not None and topic not in await _asked(existing_topics(bootstrap), bootstrap):
+    if store is not None and topic not in await _asked(existing_topics(kafka), kafka):
         raise ConfigurationError(
             f"kafka.store: expected a store that `streamapp rebuild --into {store}` has made, but there is no "
             f"topic {topic}"
         )
 
 
-async def refuse_other_store(bootstrap: str, deployment: str, store: str | None) -> None:
+async def refuse_other_store(kafka: Cluster | str, deployment: str, store: str | None) -> None:
     """Return if nobody trades with another store of the deployment than ``store``: two desks would both act.
 
     Raises:
         Transient: Somebody does, or a worker that was stopped still counts; or Kafka did not answer.
     """
-    groups = await _asked(consumer_groups(bootstrap), bootstrap)
+    groups = await _asked(consumer_groups(kafka), kafka)
     own = app_id(deployment, trading_part(store))
     others = sorted(group for group in groups if group != own and is_trading_group(deployment, group))
-    if busy := [group for group in others if await _asked(live_members(bootstrap, group), bootstrap)]:
+    if busy := [group for group in others if await _asked(live_members(kafka, group), kafka)]:
         raise Transient(
             f"another store of this deployment has live members (consumer group {', '.join(busy)}): expected all "
             "trading workers to have the same kafka.store. One that was stopped counts until its session has ended"
         )
 
 
-async def _asked(answer: Awaitable[Answer], bootstrap: str) -> Answer:
+async def _asked(answer: Awaitable[Answer], kafka: Cluster | str) -> Answer:
     try:
         return await answer
     except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {bootstrap} does not say what it has ({error!r})") from error
+        raise await Cluster.at(kafka).explained(error) from error
 
 
 def earlier_folders(data: Path) -> tuple[Path, ...]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from streamapp import topics
 from streamapp.errors import Definite
 from streamapp.kafka.receipts import ACK_TIMEOUT_S, settle
+from streamapp.kafka.security import Cluster
 from streamapp.messages.dead_letter import DeadLetter
 
 MAX_RECORD_BYTES = 900_000
@@ -117,17 +119,17 @@ class AppProducer(_Sends):
 
 
 class ClientProducer(_Sends):
-    """The same for a process without Faust: ``async with ClientProducer(bootstrap, client_id) as producer``.
+    """The same for a process without Faust: ``async with ClientProducer(kafka, client_id) as producer``.
 
     Args:
-        bootstrap: Kafka's ``host:port``, several with commas.
+        kafka: Where it is.
         client_id: Under which Kafka's own log and metrics show it.
         linger_ms: How long a record may wait for others, where nobody waits for it: one request for all of them costs
             Kafka and us a fraction of one for each.
     """
 
-    def __init__(self, bootstrap: str, client_id: str, *, linger_ms: int = 0) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: Cluster | str, client_id: str, *, linger_ms: int = 0) -> None:
+        self._cluster = Cluster.at(kafka)
         self._client_id = client_id
         self._linger_ms = linger_ms
         self._backlog: asyncio.Queue[tuple[Record, asyncio.Future[Any]]] = asyncio.Queue()
@@ -135,20 +137,25 @@ class ClientProducer(_Sends):
         self._sender: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        """Connect; raises ConfigurationError where Kafka does not let us in or write, Transient where it is away."""
         self._client = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
             linger_ms=self._linger_ms,
+            **self._cluster.client_options(),
         )
-        await self._client.start()
+        try:
+            await self._client.start()
+        except (KafkaError, OSError) as error:
+            await self._client.stop()
+            raise await self._cluster.explained(error) from error
         self._sender = asyncio.create_task(self._send_backlog(self._client))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        assert self._client is not None
-        assert self._sender is not None
+        if self._client is None or self._sender is None:  # it was never let in
+            return
         self._sender.cancel()
         await asyncio.gather(self._sender, return_exceptions=True)
         await self._client.stop()

@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streamapp.errors import Definite, Transient
+from streamapp.errors import ConfigurationError, Definite, Transient
+from streamapp.kafka.security import Cluster
 from streamapp.mirror.routing import MirrorRecord
 
 MAX_BATCH_BYTES = 1_000_000
@@ -56,27 +57,34 @@ class KafkaWriter:
     follows after that.
     """
 
-    def __init__(self, bootstrap: str, client_id: str, *, timeout_s: float) -> None:
-        self._bootstrap, self._client_id, self._timeout_s = bootstrap, client_id, timeout_s
+    def __init__(self, kafka: Cluster | str, client_id: str, *, timeout_s: float) -> None:
+        self._cluster, self._client_id, self._timeout_s = Cluster.at(kafka), client_id, timeout_s
         self._producer: Any = None
 
     async def __aenter__(self) -> Self:
-        """Connect; raises Transient when no broker answers."""
+        """Connect with the secrets as they are now; raises Transient when no broker answers or lets us in.
+
+        Also what a person must mend is waited for, in /health's words: then mirror goes on by itself.
+        """
+        try:
+            options = self._cluster.client_options()
+        except ConfigurationError as error:
+            raise Transient(str(error)) from None
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
             max_batch_size=MAX_BATCH_BYTES,
             request_timeout_ms=int(self._timeout_s * 1000),
+            **options,
         )
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._producer.start()
         except (KafkaError, OSError) as error:
             await self._stop()
-            raise Transient(f"Kafka at {self._bootstrap} does not answer ({error!r}). Is it running?") from error
+            raise Transient(str(await self._cluster.explained(error))) from error
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -132,15 +140,18 @@ class KafkaWriter:
                 ]
                 outcomes = await asyncio.gather(*receipts, return_exceptions=True)
         except (KafkaError, OSError) as error:
-            raise Transient(f"Kafka: {error!r}") from error
+            raise self._failed(error) from error
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, _TOO_LARGE):
-                raise Transient(f"Kafka: {outcome!r}") from outcome
+                raise self._failed(outcome) from outcome
         return [
             laid
             for (_, laid), outcome in zip(batches.values(), outcomes, strict=True)
             if isinstance(outcome, _TOO_LARGE)
         ]
+
+    def _failed(self, error: BaseException) -> Transient:
+        return Transient(str(self._cluster.denial(error) or f"Kafka: {error!r}"))
 
 
 def _lay(builder: BatchBuilder, record: MirrorRecord) -> bool:

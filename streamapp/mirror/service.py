@@ -19,6 +19,7 @@ from nats.js.errors import NotFoundError
 
 from streamapp import health, subjects
 from streamapp.errors import StreamappError
+from streamapp.kafka.security import Cluster
 from streamapp.mirror.consumer import StreamMirror
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import KafkaWriter
@@ -164,7 +165,7 @@ class Mirror:
             is_contiguous=_CONTIGUOUS[stream],
             linger_s=0.0 if _CONTIGUOUS[stream] else SNAPSHOT_LINGER_S,
             writer=lambda: KafkaWriter(
-                settings.kafka_bootstrap, f"{settings.deployment}-mirror", timeout_s=settings.kafka.send_timeout_s
+                Cluster.of(settings), f"{settings.deployment}-mirror", timeout_s=settings.kafka.send_timeout_s
             ),
             rules=RoutingRules.of(settings),
             lease=lease,

@@ -13,14 +13,20 @@ import logging
 import re
 
 from nats.aio.client import Client
+from nats.errors import Error
 from nats.protocol import parser
 
+from streamapp.errors import ConfigurationError
+from streamapp.nats.identity import Identity
+from streamapp.settings import NatsSettings
 from streamapp.subjects import MESSAGE_ID_HEADER, ORIGIN_HEADER
 
 logger = logging.getLogger(__name__)
 
 KEPT_HEADERS = (ORIGIN_HEADER, "traceparent", MESSAGE_ID_HEADER)
 """The headers of a stream's message that anybody here reads."""
+
+NO_TLS = "expected a server that asks for TLS, got one that does not, and told it nothing"
 
 _KEPT = {name.lower().encode(): name.encode() for name in KEPT_HEADERS}
 _ACK_PREFIX = b"$JS.ACK."
@@ -33,12 +39,33 @@ _MESSAGE_WITH_HEADERS = re.compile(
 
 
 class SturdyClient(Client):
-    """A client whose reading nobody's message can stop."""
+    """A client whose reading nobody's message can stop, and who says nothing in the clear that was meant for TLS.
 
-    def __init__(self) -> None:
+    Args:
+        identity: Who we are.
+    """
+
+    def __init__(self, identity: Identity | None = None) -> None:
         parser.MSG_RE = _MESSAGE
         parser.HMSG_RE = _MESSAGE_WITH_HEADERS
         super().__init__()
+        self._identity = identity or Identity(NatsSettings())
+
+    def _connect_command(self) -> bytes:
+        """Return our first words to a server, among them who we are.
+
+        nats-py takes the server's word for whether TLS is wanted, also where the URL begins with ``tls://``: whoever
+        answers in its place would be told user and password.
+        """
+        settings = self._identity.settings
+        if settings.demands_tls and not settings.tls_first and not self._server_info.get("tls_required"):
+            raise Error(NO_TLS)
+        try:
+            self._public_nkey = self._identity.public_nkey()
+            command: bytes = super()._connect_command()
+        except ConfigurationError as error:  # any other error than its own would end nats-py's reconnecting
+            raise Error(str(error)) from None
+        return command
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(_ACK_PREFIX) and headers:

@@ -13,8 +13,10 @@ import nats.errors
 from nats.aio.client import Client
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.nats.client import SturdyClient
-from streamapp.settings import NatsSettings, Settings, secret
+from streamapp.nats.client import NO_TLS, SturdyClient
+from streamapp.nats.identity import Identity
+from streamapp.settings import Settings
+from streamapp.tls import RenewedContext, fault
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +96,7 @@ class _Watch:
             logger.error("%s: NATS forbids something: %s", self._name, text)
             self._now(error=text, denied=self.state.denied or text)
             return
-        if "authorization" in text.lower() or "authentication" in text.lower():
-            self.refusal = text
+        self.refusal = _refusal(error, text) or self.refusal
         if text != self.state.error:
             logger.warning("%s: NATS: %s", self._name, text)
             self._now(error=text)
@@ -120,14 +121,16 @@ async def connect(
         wait_s: How long to wait for the first connection.
 
     Raises:
-        ConfigurationError: The server refuses us, or is older than 2.14.
+        ConfigurationError: The server refuses us or is not who it should be, or is older than 2.14, or a secret or a
+            certificate can't be read.
         Transient: No server answered within ``wait_s``.
     """
-    client = SturdyClient()
+    client = SturdyClient(Identity(settings.nats))
     watch = _Watch(client, name, on_state)
+    options = _options(settings, name, watch)
     try:
         async with asyncio.timeout(wait_s):
-            await client.connect(**_options(settings, name, watch))
+            await client.connect(**options)
     except asyncio.CancelledError:
         await _close(client)
         raise
@@ -158,27 +161,29 @@ def _options(settings: Settings, name: str, watch: _Watch) -> dict[str, Any]:
         "disconnected_cb": watch.on_disconnected,
         "reconnected_cb": watch.on_reconnected,
         "closed_cb": watch.on_closed,
-        **_credentials(settings.nats),
+        **Identity(settings.nats).options(),
+        **_tls(settings),
     }
 
 
-def _credentials(settings: NatsSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if settings.user is not None:
-        options |= {"user": settings.user, "password": secret(settings.password_file) or ""}
-    if settings.credentials_file is not None:
-        secret(settings.credentials_file)  # says clearly that it is not there; nats-py would try again for ever
-        options["user_credentials"] = str(settings.credentials_file)
-    return options
+def _tls(settings: Settings) -> dict[str, Any]:
+    options = {"tls_handshake_first": True} if settings.nats.tls_first else {}
+    return {**options, "tls": RenewedContext(settings.nats, "nats")} if settings.nats.demands_tls else options
+
+
+def _refusal(error: Exception, text: str) -> str | None:
+    """Return in words why we were not let in, or did not go in; None for whatever may pass by itself."""
+    if "authorization" in text.lower() or "authentication" in text.lower():
+        return f"{text}. Check nats.user, nats.password_file, nats.credentials_file and nats.nkey_file"
+    if text == NO_TLS:
+        return f"{text}. Check nats.url"
+    return fault(error, "nats")
 
 
 def _reason(url: str, watch: _Watch, error: str, wait_s: float) -> Exception:
-    address = ", ".join(server.rpartition("@")[2].removeprefix("nats://").strip() for server in url.split(","))
+    address = ", ".join(server.rpartition("@")[2].rpartition("//")[2].strip() for server in url.split(","))
     if watch.refusal is not None:
-        return ConfigurationError(
-            f"NATS at {address} refuses us: {watch.refusal}. "
-            "Check nats.user, nats.password_file and nats.credentials_file"
-        )
+        return ConfigurationError(f"NATS at {address} refuses us: {watch.refusal}")
     return Transient(
         f"expected a connection to NATS at {address} within {wait_s:g} s, got: {watch.state.error or error}. "
         "Is it running, and nats.url right?"

@@ -12,7 +12,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from streamapp import subjects
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.settings import Settings
+from streamapp.settings import Settings, StreamLimits
 from streamapp.subjects import StreamSpec
 
 ACK_WAIT_S = 30.0
@@ -20,6 +20,7 @@ ACK_WAIT_S = 30.0
 redelivered while it is written."""
 MAX_ACK_PENDING = 1000
 LEASE_BYTES = 1024**2
+_OURS = StreamLimits()
 
 Outcome = Literal["present", "created", "updated", "missing", "different"]
 
@@ -75,14 +76,15 @@ async def verify(js: JetStreamContext, settings: Settings) -> None:
 
 
 def _stream_config(spec: StreamSpec, settings: Settings) -> api.StreamConfig:
+    limits = {str(name): limits for name, limits in settings.nats.streams.items()}.get(spec.name, _OURS)
     return api.StreamConfig(
         name=spec.name,
         subjects=list(spec.subjects),
         retention=api.RetentionPolicy.LIMITS,
         storage=api.StorageType.FILE,
-        discard=api.DiscardPolicy.OLD,
-        max_age=spec.max_age_s,
-        max_bytes=spec.max_bytes,
+        discard=api.DiscardPolicy(limits.discard),
+        max_age=limits.max_age_s or spec.max_age_s,
+        max_bytes=limits.max_bytes or spec.max_bytes,
         max_msgs_per_subject=spec.max_msgs_per_subject,
         duplicate_window=spec.duplicate_window_s,
         num_replicas=settings.nats.replicas,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from streamapp import topics
+from streamapp.errors import ConfigurationError
 from streamapp.kafka.application import StreamApp, build_app
-from streamapp.settings import Settings
+from streamapp.kafka.exits import CONFIGURATION
+from streamapp.kafka.security import Cluster
+from streamapp.settings import Settings, load_settings
+
+Built = TypeVar("Built")
 
 
 def app_of(
@@ -24,7 +31,7 @@ def app_of(
     """
     return build_app(
         topics.app_id(settings.deployment, part),
-        bootstrap=settings.kafka_bootstrap,
+        bootstrap=Cluster.of(settings),
         data_dir=settings.local.data / (folder or part),
         partitions=settings.kafka.partitions,
         replication_factor=settings.kafka.replication_factor,
@@ -34,3 +41,16 @@ def app_of(
         reads=reads,
         **options,
     )
+
+
+def built(build: Callable[[Settings], Built]) -> Built:
+    """Return what ``build`` makes of the settings, for a module that Faust imports.
+
+    Raises:
+        SystemExit: 78, sysexits' EX_CONFIG, after one sentence in place of Faust's traceback: a setting is wrong.
+    """
+    try:
+        return build(load_settings())
+    except ConfigurationError as error:
+        sys.stderr.write(f"streamapp: {error}\n")
+        sys.exit(CONFIGURATION)

@@ -158,7 +158,7 @@ AWAY = f"127.0.0.1:{free_port()}"
     ("arguments", "environment", "expected"),
     [
         (("--account", "nobody"), {}, r"expected entries of account nobody in the broker log, got none"),
-        ((), {"STREAMAPP_KAFKA__BOOTSTRAP": AWAY}, r"Kafka at 127.0.0.1:\d+ does not answer.*is it up\?"),
+        ((), {"STREAMAPP_KAFKA__BOOTSTRAP": AWAY}, r"Kafka at 127.0.0.1:\d+ does not answer.*Is it running"),
         (("--clickhouse",), {"STREAMAPP_CLICKHOUSE__DATABASE": "nobody"}, r"ClickHouse query"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streamapp.errors import ConfigurationError
 from streamapp.kafka.admin import create_topics, plan_topics
@@ -39,3 +41,19 @@ async def test_a_setting_that_kafka_does_not_know_is_refused(kafka_bootstrap: st
     wrong = TopicSpec(specs[0].name, {"no.such.setting": "1"})
     with pytest.raises(ConfigurationError, match=r"no\.such\.setting"):
         await create_topics(kafka_bootstrap, [wrong], partitions=4, replication_factor=1)
+
+
+async def test_what_is_created_says_how_many_replicas_a_record_needs(
+    kafka_bootstrap: str, specs: list[TopicSpec]
+) -> None:
+    await create_topics(kafka_bootstrap, specs, partitions=1, replication_factor=1, min_insync_replicas=2)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+    try:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
+        (answer,) = await admin.describe_configs(asked)
+    finally:
+        await admin.close()
+    assert len(answer.resources) == len(specs)
+    for *_, entries in answer.resources:
+        assert {"min.insync.replicas": "2"}.items() <= {name: value for name, value, *_ in entries}.items()

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from nats.js import JetStreamContext, api
+from nats.js.errors import APIError
 
 from streamapp import subjects
 from streamapp.errors import ConfigurationError
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure, verify
-from streamapp.settings import NatsSettings, Settings
+from streamapp.settings import NatsSettings, Settings, StreamLimits
 from tests.kit.stacks import running
 from tests.nats.servers import own_nats
 
@@ -83,3 +84,18 @@ async def test_a_consumer_with_other_settings_is_mended(js: JetStreamContext, se
         await verify(js, settings)
     await ensure(js, settings, create=True)
     await verify(js, settings)
+
+
+async def test_limits_of_the_settings_are_the_streams_and_a_full_one_refuses_what_is_new_if_it_should(
+    js: JetStreamContext, settings: Settings
+) -> None:
+    limits = StreamLimits(max_bytes=20_000, max_age_s=3600, discard="new")
+    nats = settings.nats.model_copy(update={"streams": {"EXECUTION_IN": limits}})
+    await ensure(js, settings.model_copy(update={"nats": nats}), create=True)
+    made = (await js.stream_info("EXECUTION_IN")).config
+    assert (made.max_bytes, made.max_age, made.discard) == (20_000, 3600, api.DiscardPolicy.NEW)
+    await js.publish(subjects.signal_approved("EURUSD"), b"x" * 12_000)
+    with pytest.raises(APIError, match="maximum bytes exceeded"):
+        await js.publish(subjects.signal_approved("EURUSD"), b"x" * 12_000)
+    assert (await js.stream_info("EXECUTION_IN")).state.first_seq == 1
+    assert (await js.stream_info("EXECUTION_OUT")).config.discard == api.DiscardPolicy.OLD
