@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from streamapp.commands.command import told
 from streamapp.commands.life import Life
 from streamapp.commands.signals import HEARD
 from streamapp.commands.stack import require_local_stack
@@ -40,7 +41,8 @@ def demo(
 ) -> None:
     """Start a stack of its own, play approved signals through it and check that everyone tells the same story.
 
-    Exit 0 only if the archive, the tables, NATS, ClickHouse and the simulated broker's own ledger agree.
+    In between a person halts an account and lets it open again. Exit 0 only if the archive, the tables, NATS,
+    ClickHouse and the simulated broker's own ledger agree, and the broker log's hash chains are intact.
     """
     require_local_stack()
     console = Console()
@@ -69,6 +71,7 @@ def _own_stack(base: Settings) -> OwnStack:
 
 async def _play(settings: Settings, console: Console, seconds: float, rate: float, seed: int) -> list[str]:
     from streamapp.audit.sources import settled_evidence
+    from streamapp.demo.halting import Halting
     from streamapp.demo.player import Player
     from streamapp.demo.rows import RiskEngineRows
     from streamapp.demo.signals import SYMBOLS, Script
@@ -87,13 +90,36 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
         console.print(f"playing {seconds:g} s of signals, about {rate:g} a second: run {run}, seed {seed}")
         await make_trouble(settings)
         await player.play(seconds, rate)
+        halting = Halting(
+            settings, nats, rows, run, lambda result: console.print(told(result), soft_wrap=True, markup=False)
+        )
+        await halting.play()
         console.print("all sent; moving the market up and down, so that every price that is waited for comes")
         async with sweeping(settings, SYMBOLS):
-            evidence = await settled_evidence(settings, nats, within_s=_DRAIN_DEADLINE_S, sent=player.sent)
-        return show(console, evidence, list(newest.values()))
+            evidence = await settled_evidence(
+                settings, nats, within_s=_DRAIN_DEADLINE_S, sent=[*player.sent, *halting.sent]
+            )
+        return show(console, evidence, list(newest.values())) + await _verified(settings, console)
     finally:
         await rows.close()
         await nats.close()
+
+
+async def _verified(settings: Settings, console: Console) -> list[str]:
+    """Show what `streamapp verify` and `streamapp audit verify` say; return what is wrong."""
+    from streamapp.audit.log_readers import in_kafka
+    from streamapp.audit.verify import verify
+    from streamapp.commands.verify import ARCHIVE_AND_COPIES, read_log, show_log, show_verdict
+
+    verdict = await verify(settings)
+    show_verdict(console, verdict, ARCHIVE_AND_COPIES)
+    log = await read_log(in_kafka(settings, None, lambda *_: None))
+    if log.is_intact:
+        entries, chains = sum(chain.last_seq for chain in log.chains), len(log.chains)
+        console.print(f"[green]✓[/] broker log intact: {entries} entries in the hash chains of {chains} journals")
+    else:
+        show_log(console, log)
+    return [] if verdict.agrees and log.is_intact else ["verify"]
 
 
 async def _listen(nats: Client, life: Life, newest: dict[str, dict[str, Any]]) -> None:

@@ -79,7 +79,7 @@ def _compare(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"agrees": verdict.agrees} | asdict(verdict)))
     else:
-        show_verdict(verdict, "what the archive makes and the tables")
+        show_verdict(Console(highlight=False), verdict, "what the archive makes and the tables")
     raise typer.Exit(0 if verdict.agrees else 1)
 
 

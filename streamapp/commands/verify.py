@@ -48,7 +48,7 @@ def verify(account: Account = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"agrees": verdict.agrees} | asdict(verdict)))
     else:
-        show_verdict(verdict, "archive, tables and ClickHouse")
+        show_verdict(Console(highlight=False), verdict, ARCHIVE_AND_COPIES)
     raise typer.Exit(0 if verdict.agrees else 1)
 
 
@@ -68,13 +68,13 @@ def verify_log(
     settings = load_settings()
     with reading("broker log") as told:
         links = in_clickhouse(settings, account) if clickhouse else in_kafka(settings, account, told)
-        log = asyncio.run(_chains(links))
+        log = asyncio.run(read_log(links))
     if not log.chains and not log.unreadable:
         raise StreamappError(f"expected entries{_of(account)} in the broker log, got none")
     if as_json:
         print(json.dumps({"intact": log.is_intact} | asdict(log)))
     else:
-        _show_log(log)
+        show_log(Console(highlight=False), log)
     raise typer.Exit(0 if log.is_intact else 1)
 
 
@@ -83,16 +83,20 @@ def _of(account: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Log:
+class BrokerLog:
+    """The hash chains of a broker log, and what of it is no entry."""
+
     chains: list[Chain]
     unreadable: list[Unreadable]
 
     @property
     def is_intact(self) -> bool:
+        """Whether nothing was altered, is missing or unreadable."""
         return not self.unreadable and all(chain.broken is None for chain in self.chains)
 
 
-async def _chains(found: AsyncIterator[ChainLink | Unreadable]) -> _Log:
+async def read_log(found: AsyncIterator[ChainLink | Unreadable]) -> BrokerLog:
+    """Return the hash chains of a broker log."""
     from streamapp.audit.chain import ChainLink, Links, chains
 
     links, unreadable = Links(), []
@@ -102,14 +106,16 @@ async def _chains(found: AsyncIterator[ChainLink | Unreadable]) -> _Log:
                 links.add(each)
             else:
                 unreadable.append(each)
-        return _Log(list(chains(links)), unreadable)
+        return BrokerLog(list(chains(links)), unreadable)
     finally:
         links.close()
 
 
-def show_verdict(verdict: Verification, places: str) -> None:
-    """Print whether these places agree, and where not."""
-    console = Console(highlight=False)
+ARCHIVE_AND_COPIES = "archive, tables and ClickHouse"
+
+
+def show_verdict(console: Console, verdict: Verification, places: str) -> None:
+    """Print whether these places agree, in a line, and below it where not."""
     commits = f"{sum(verdict.commits.values())} commits of {len(verdict.commits)} accounts"
     compared = ", ".join(f"{count} {kind}s" for kind, count in verdict.compared.items())
     read = f"{verdict.records} records, {commits}; compared: {compared or 'nothing'}"
@@ -123,8 +129,8 @@ def show_verdict(verdict: Verification, places: str) -> None:
         console.print(f"  and {verdict.unnamed} more", soft_wrap=True)
 
 
-def _show_log(log: _Log) -> None:
-    console = Console(highlight=False)
+def show_log(console: Console, log: BrokerLog) -> None:
+    """Print a line for each chain: that it is intact, or where it breaks first."""
     for chain in log.chains:
         line = f"{chain.account}, epoch {chain.epoch}: "
         if chain.broken is None:
