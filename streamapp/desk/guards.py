@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from streamapp.desk.state import Draft
-from streamapp.domain.guards import AccountFacts, Exposure, Opening, before_quote
+from streamapp.domain.guards import AccountFacts, OpenExposure, OrderToOpen, before_quote
 from streamapp.domain.limits import AccountLimits, QuoteLimits, quote_overrides
 from streamapp.domain.orders import EXACT, exact_sum
 from streamapp.domain.parameters import OrderParameters
@@ -33,7 +33,7 @@ def broken_guard(draft: Draft, parameters: OrderParameters, approved_at: datetim
     """Return a sentence about the first guard that an order breaks which opens, None if it keeps them all."""
     limits = limits_of(draft)
     order = limits.of_order(parameters.symbol)
-    broken = before_quote(Opening(parameters, approved_at, draft.now, limits, order, _DraftFacts(draft)))
+    broken = before_quote(OrderToOpen(parameters, approved_at, draft.now, limits, order, _DraftFacts(draft)))
     if broken is None:
         return None
     draft.counts["guards", broken.guard] += 1
@@ -73,10 +73,10 @@ class _DraftFacts(AccountFacts):
     def symbols(self) -> Iterable[str]:
         return sorted(self.draft.symbols())
 
-    def exposure(self, symbol: str) -> Exposure:
+    def exposure(self, symbol: str) -> OpenExposure:
         net = exact_sum(row.state.net for row in self.draft.positions_of(symbol))
         orders = self.draft.orders_of(symbol)
-        return Exposure(net, _on_its_way(orders, "buy"), _on_its_way(orders, "sell"))
+        return OpenExposure(net, _on_its_way(orders, "buy"), _on_its_way(orders, "sell"))
 
     @property
     def orders_today(self) -> int:

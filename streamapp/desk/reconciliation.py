@@ -20,8 +20,8 @@ from streamapp.domain.reconciliation import (
     WORKING,
     BookedOrder,
     BookedPosition,
-    Books,
-    Difference,
+    AccountBooks,
+    BookDifference,
     cause_of,
     compare,
     differing_deals,
@@ -93,9 +93,9 @@ def open_break(draft: Draft, break_id: str) -> BreakRow:
     return row
 
 
-def books_of(draft: Draft) -> Books:
+def books_of(draft: Draft) -> AccountBooks:
     """Return our side: the open positions, whoever traded them, and our orders that work by all that is reported."""
-    return Books(
+    return AccountBooks(
         tuple(_our_position(row) for row in draft.positions_of(None)),
         tuple(order for row in draft.orders_of(None) for order in _our_orders(row)),
     )
@@ -120,8 +120,8 @@ def _is_due(draft: Draft, known: Comparing, newest: SnapshotMessage) -> bool:
     )
 
 
-def _theirs(snapshot: SnapshotMessage) -> Books:
-    return Books(
+def _theirs(snapshot: SnapshotMessage) -> AccountBooks:
+    return AccountBooks(
         tuple(
             BookedPosition(
                 each.position_id,
@@ -159,7 +159,7 @@ def _our_orders(row: OrderRow) -> Iterator[BookedOrder]:
             yield BookedOrder(ticket, parameters.symbol, row.order_id)
 
 
-def _unfinished(draft: Draft, theirs: Books) -> frozenset[str]:
+def _unfinished(draft: Draft, theirs: AccountBooks) -> frozenset[str]:
     """Return the orders of ours, of those that work at the broker, that are not over."""
     rows = (draft.order(each.order_id) for each in theirs.orders if each.order_id is not None)
     return frozenset(row.order_id for row in rows if row is not None and not _is_over(row))
@@ -171,10 +171,10 @@ def _is_over(row: OrderRow) -> bool:
 
 # --- what came of it
 
-Suspected = tuple[tuple[Difference, datetime], ...]
+Suspected = tuple[tuple[BookDifference, datetime], ...]
 
 
-def _compare(draft: Draft, known: Comparing, newest: SnapshotMessage, theirs: Books) -> Suspected:
+def _compare(draft: Draft, known: Comparing, newest: SnapshotMessage, theirs: AccountBooks) -> Suspected:
     """Bring the account's breaks up to date; return what a second comparison has to show before it is one."""
     ours = books_of(draft)
     found = compare(ours, theirs, _unfinished(draft, theirs)).differences
@@ -194,13 +194,13 @@ def _compare(draft: Draft, known: Comparing, newest: SnapshotMessage, theirs: Bo
     return tuple(suspected)
 
 
-def _is_of(known: BreakMessage, difference: Difference) -> bool:
+def _is_of(known: BreakMessage, difference: BookDifference) -> bool:
     return difference.is_same(
-        Difference(known.kind, difference.place, difference.symbol, known.ours, known.theirs, lots=known.lots)
+        BookDifference(known.kind, difference.place, difference.symbol, known.ours, known.theirs, lots=known.lots)
     )
 
 
-def _follow(draft: Draft, row: BreakRow, difference: Difference, at: datetime) -> None:
+def _follow(draft: Draft, row: BreakRow, difference: BookDifference, at: datetime) -> None:
     """Say what an open break looks like now where both sides have moved by as much; of a settled one nobody asks."""
     known = row.message
     if known.disposition == "open" and (known.ours, known.theirs) != (difference.ours, difference.theirs):
@@ -208,7 +208,7 @@ def _follow(draft: Draft, row: BreakRow, difference: Difference, at: datetime) -
         _put(draft, row, stands=True, **moved)
 
 
-def _find(draft: Draft, row: BreakRow | None, difference: Difference, since: datetime, at: datetime) -> None:
+def _find(draft: Draft, row: BreakRow | None, difference: BookDifference, since: datetime, at: datetime) -> None:
     """Say that a place differs, or in another way than it did; a settled break is over with that."""
     said = {
         "kind": difference.kind,
@@ -250,7 +250,7 @@ def _end(draft: Draft, place: str, now: str | None, last_seen: datetime | None) 
     _put(draft, row, stands=False, disposition="resolved", cause=cause, last_seen=seen)
 
 
-def _said_at(ours: Books, place: str) -> str | None:
+def _said_at(ours: AccountBooks, place: str) -> str | None:
     """Return what our books, which the broker's agree with, say of a place."""
     kind, _, number = place.partition(":")
     if kind == "position":
@@ -283,7 +283,7 @@ def _note_deals_of(draft: Draft, row: OrderRow) -> None:
         _end(draft, place, None, None)
 
 
-def _gone(places: Sequence[str], row: OrderRow, found: dict[str, Difference]) -> list[str]:
+def _gone(places: Sequence[str], row: OrderRow, found: dict[str, BookDifference]) -> list[str]:
     deals = {f"{DEAL}{number}" for number in row.state.deals}
     return [place for place in places if place in deals and place not in found]
 
@@ -314,5 +314,5 @@ def _publish(draft: Draft, place: str, row: BreakRow) -> None:
     )
 
 
-def _sides(difference: Difference) -> str:
+def _sides(difference: BookDifference) -> str:
     return f"with us {difference.ours or 'nothing'}, at the broker {difference.theirs or 'nothing'}"

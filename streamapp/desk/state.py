@@ -18,7 +18,7 @@ from streamapp.desk.policy import Policy
 from streamapp.domain.day import Cash, TradingDay, day_at
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import order_id_for
-from streamapp.domain.reconciliation import Books, Difference
+from streamapp.domain.reconciliation import AccountBooks, BookDifference
 from streamapp.domain.reports import ReportProgress
 from streamapp.domain.vocabulary import FINAL_STATUSES, MarginMode
 from streamapp.errors import Unusable
@@ -105,8 +105,8 @@ class Comparing:
     at: datetime | None = None
     epoch: str | None = None
     seq: int = 0
-    theirs: Books | None = None
-    suspected: tuple[tuple[Difference, datetime], ...] = ()
+    theirs: AccountBooks | None = None
+    suspected: tuple[tuple[BookDifference, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from streamapp.domain.windows import window
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenGuard:
     """A guard that an order breaks.
 
     Attributes:
@@ -40,7 +40,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class OpenExposure:
     """The lots of a symbol: ``net``, signed, of its positions; ``buying`` and ``selling``, of orders on their way."""
 
     net: Decimal = Decimal(0)
@@ -56,11 +56,11 @@ class Exposure:
         """The most lots that it may come to, whichever orders are filled."""
         return max(self.side("buy"), self.side("sell"), Decimal(0))
 
-    def plus(self, side: Side, volume: Decimal) -> Exposure:
+    def plus(self, side: Side, volume: Decimal) -> OpenExposure:
         """Return it with one more order on its way."""
         if side == "buy":
-            return Exposure(self.net, self.buying + volume, self.selling)
-        return Exposure(self.net, self.buying, self.selling + volume)
+            return OpenExposure(self.net, self.buying + volume, self.selling)
+        return OpenExposure(self.net, self.buying, self.selling + volume)
 
 
 class AccountFacts(Protocol):
@@ -74,7 +74,7 @@ class AccountFacts(Protocol):
         """Return the symbols that have orders or positions."""
         ...
 
-    def exposure(self, symbol: str) -> Exposure:
+    def exposure(self, symbol: str) -> OpenExposure:
         """Return the lots of a symbol."""
         ...
 
@@ -95,7 +95,7 @@ class AccountFacts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OrderToOpen:
     """An order that is about to be opened; nothing of it is in ``account`` yet.
 
     ``limits`` are those of its account, ``order`` what it must keep itself (:meth:`AccountLimits.of_order`).
@@ -110,7 +110,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Quoted:
+class QuotedOrder:
     """An order that is about to be sent, and the market.
 
     Attributes:
@@ -136,70 +136,74 @@ class Quoted:
 # --- without a quote: the desk's
 
 
-def before_quote(opening: Opening) -> Broken | None:
+def before_quote(opening: OrderToOpen) -> BrokenGuard | None:
     """Return the first guard before a quote that an order breaks, None if it keeps them all."""
     return next((broken for guard in BEFORE_QUOTE if (broken := guard(opening)) is not None), None)
 
 
-def broken_by_itself(parameters: OrderParameters, limits: Limits) -> Broken | None:
+def broken_by_itself(parameters: OrderParameters, limits: Limits) -> BrokenGuard | None:
     """Return the guard that an order breaks by its own words: desk and terminal ask it."""
     if limits.symbols and parameters.symbol not in limits.symbols:
-        return Broken("symbols", f"one of {', '.join(limits.symbols)}", parameters.symbol)
+        return BrokenGuard("symbols", f"one of {', '.join(limits.symbols)}", parameters.symbol)
     most = limits.max_volume
     if most is not None and parameters.volume > most:
         limit = f"{plain(most)} lots at most for {parameters.symbol}"
-        return Broken("max_volume", limit, f"{plain(parameters.volume)}")
+        return BrokenGuard("max_volume", limit, f"{plain(parameters.volume)}")
     return None
 
 
-def _by_itself(opening: Opening) -> Broken | None:
+def _by_itself(opening: OrderToOpen) -> BrokenGuard | None:
     return broken_by_itself(opening.parameters, opening.order)
 
 
-def _signal_age(opening: Opening) -> Broken | None:
+def _signal_age(opening: OrderToOpen) -> BrokenGuard | None:
     most = opening.order.max_signal_age_s
     if most is None:
         return None
     age_s = (opening.now - opening.approved_at).total_seconds()
-    return None if age_s <= most else Broken("max_signal_age_s", f"a signal of {most:g} s at most", f"{age_s:.1f} s")
+    return (
+        None if age_s <= most else BrokenGuard("max_signal_age_s", f"a signal of {most:g} s at most", f"{age_s:.1f} s")
+    )
 
 
-def _window(opening: Opening) -> Broken | None:
+def _window(opening: OrderToOpen) -> BrokenGuard | None:
     for text in opening.order.no_trade:
         closed, offset_s = window(text), opening.account.server_offset_s
         if closed.by_broker and offset_s is None:
-            return Broken("no_trade", "the server's clock known", "none yet: its terminal has not shown it")
+            return BrokenGuard("no_trade", "the server's clock known", "none yet: its terminal has not shown it")
         if closed.has(opening.now, offset_s or 0):
-            return Broken("no_trade", f"{opening.parameters.symbol} at a time out of {text}", time_text(opening.now))
+            return BrokenGuard(
+                "no_trade", f"{opening.parameters.symbol} at a time out of {text}", time_text(opening.now)
+            )
     return None
 
 
-def _open_orders(opening: Opening) -> Broken | None:
+def _open_orders(opening: OrderToOpen) -> BrokenGuard | None:
     symbol, limits = opening.parameters.symbol, opening.limits
     for most, of, name in (
         (limits.account.max_open_orders, None, "the account"),
         (limits.of_symbol(symbol).max_open_orders, symbol, symbol),
     ):
         if most is not None and (orders := opening.account.open_orders(of)) >= most:
-            return Broken("max_open_orders", f"{most} at most for {name}", f"{orders + 1}")
+            return BrokenGuard("max_open_orders", f"{most} at most for {name}", f"{orders + 1}")
     return None
 
 
-def _orders_per_second(opening: Opening) -> Broken | None:
+def _orders_per_second(opening: OrderToOpen) -> BrokenGuard | None:
     most = opening.limits.account.max_orders_per_second
     if most is None or (orders := opening.account.orders_last_second) < most:
         return None
-    return Broken("max_orders_per_second", f"{most} at most for the account", f"{orders + 1}")
+    return BrokenGuard("max_orders_per_second", f"{most} at most for the account", f"{orders + 1}")
 
 
-def _orders_per_day(opening: Opening) -> Broken | None:
+def _orders_per_day(opening: OrderToOpen) -> BrokenGuard | None:
     most = opening.limits.account.max_orders_per_day
     if most is None or (orders := opening.account.orders_today) < most:
         return None
-    return Broken("max_orders_per_day", f"{most} at most for the account", f"{orders + 1}")
+    return BrokenGuard("max_orders_per_day", f"{most} at most for the account", f"{orders + 1}")
 
 
-def _position_volume(opening: Opening) -> Broken | None:
+def _position_volume(opening: OrderToOpen) -> BrokenGuard | None:
     asked = opening.parameters
     most = opening.order.max_position_volume
     if most is None:
@@ -208,10 +212,10 @@ def _position_volume(opening: Opening) -> Broken | None:
     if lots <= most:
         return None
     word = "long" if asked.side == "buy" else "short"
-    return Broken("max_position_volume", f"{plain(most)} lots at most for {asked.symbol}", f"{plain(lots)} {word}")
+    return BrokenGuard("max_position_volume", f"{plain(most)} lots at most for {asked.symbol}", f"{plain(lots)} {word}")
 
 
-def _total_volume(opening: Opening) -> Broken | None:
+def _total_volume(opening: OrderToOpen) -> BrokenGuard | None:
     asked, most = opening.parameters, opening.limits.account.max_total_volume
     if most is None:
         return None
@@ -221,10 +225,10 @@ def _total_volume(opening: Opening) -> Broken | None:
         return None
     others = (symbol for symbol in opening.account.symbols() if symbol != asked.symbol)
     lots = after.largest + sum((opening.account.exposure(symbol).largest for symbol in others), Decimal(0))
-    return None if lots <= most else Broken("max_total_volume", f"{plain(most)} lots at most", f"{plain(lots)}")
+    return None if lots <= most else BrokenGuard("max_total_volume", f"{plain(most)} lots at most", f"{plain(lots)}")
 
 
-DeskGuard = Callable[[Opening], Broken | None]
+DeskGuard = Callable[[OrderToOpen], BrokenGuard | None]
 BEFORE_QUOTE: tuple[DeskGuard, ...] = (
     _by_itself,
     _signal_age,
@@ -240,54 +244,56 @@ BEFORE_QUOTE: tuple[DeskGuard, ...] = (
 # --- with a quote: the terminal's
 
 
-def with_quote(quoted: Quoted) -> Broken | None:
+def with_quote(quoted: QuotedOrder) -> BrokenGuard | None:
     """Return the first guard with a quote that an order breaks, None if it keeps them all."""
     return next((broken for guard in WITH_QUOTE if (broken := guard(quoted)) is not None), None)
 
 
-def _tick_age(quoted: Quoted) -> Broken | None:
+def _tick_age(quoted: QuotedOrder) -> BrokenGuard | None:
     most, symbol = quoted.limits.max_tick_age_s, quoted.parameters.symbol
     if most is None:
         return None
     # A pending order waits for its price: how old the last one is says nothing against it.
     if quoted.age_s > most and quoted.parameters.order_type == "market" and not quoted.has_moved:
         limit = f"a quote of {symbol} not older than {most:g} s"
-        return Broken("max_tick_age_s", limit, f"one of {quoted.age_s:.0f} s ago", may_pass=True)
+        return BrokenGuard("max_tick_age_s", limit, f"one of {quoted.age_s:.0f} s ago", may_pass=True)
     # No tick is from the future: our clock was set back, and every not_after with it.
     if -quoted.age_s > most:
         value = f"a quote of {symbol} {-quoted.age_s:.0f} s from now"
-        return Broken("max_tick_age_s", "a clock that is right", value, may_pass=True)
+        return BrokenGuard("max_tick_age_s", "a clock that is right", value, may_pass=True)
     return None
 
 
-def _spread(quoted: Quoted) -> Broken | None:
+def _spread(quoted: QuotedOrder) -> BrokenGuard | None:
     most = quoted.limits.max_spread_points
     if most is None or quoted.parameters.order_type != "market" or quoted.spread_points <= most:
         return None
     limit = f"{most} points at most for {quoted.parameters.symbol}"
-    return Broken("max_spread_points", limit, f"{quoted.spread_points:.1f}", may_pass=True)
+    return BrokenGuard("max_spread_points", limit, f"{quoted.spread_points:.1f}", may_pass=True)
 
 
-def _price_distance(quoted: Quoted) -> Broken | None:
+def _price_distance(quoted: QuotedOrder) -> BrokenGuard | None:
     most, asked = quoted.limits.max_price_distance, quoted.parameters
     if most is None or asked.order_type == "market" or not quoted.market:
         return None
     for price in (asked.price, asked.stop_limit_price):
         if price is not None and abs(price - quoted.market) > abs(quoted.market) * most:
             limit = f"a price within {percent(most)} of the market at {plain(quoted.market)}"
-            return Broken("max_price_distance", limit, f"{plain(price)}")
+            return BrokenGuard("max_price_distance", limit, f"{plain(price)}")
     return None
 
 
-def _notional(quoted: Quoted) -> Broken | None:
+def _notional(quoted: QuotedOrder) -> BrokenGuard | None:
     most, asked = quoted.limits.max_notional, quoted.parameters
     if most is None:
         return None
     limit = f"{plain(most)} {quoted.currency} at most for {asked.symbol}"
     if quoted.rate is None or not quoted.contract_size:
-        return Broken("max_notional", limit, "an order that nobody can value: the rate is not known", may_pass=True)
+        return BrokenGuard(
+            "max_notional", limit, "an order that nobody can value: the rate is not known", may_pass=True
+        )
     worth = notional(asked.volume, quoted.price, quoted.contract_size, quoted.rate)
-    return None if worth <= most else Broken("max_notional", limit, f"{worth:.2f}")
+    return None if worth <= most else BrokenGuard("max_notional", limit, f"{worth:.2f}")
 
 
 def notional(volume: Decimal, price: Decimal, contract_size: Decimal, rate: Decimal) -> Decimal:
@@ -300,5 +306,5 @@ def percent(share: Decimal) -> str:
     return f"{float(share * 100):g} %"
 
 
-TerminalGuard = Callable[[Quoted], Broken | None]
+TerminalGuard = Callable[[QuotedOrder], BrokenGuard | None]
 WITH_QUOTE: tuple[TerminalGuard, ...] = (_tick_age, _spread, _price_distance, _notional)

@@ -68,7 +68,7 @@ class BookedOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class AccountBooks:
     """What is open and what works, as one side has it; nothing twice."""
 
     positions: tuple[BookedPosition, ...] = ()
@@ -76,7 +76,7 @@ class Books:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class BookDifference:
     """One place where the books differ.
 
     Attributes:
@@ -98,7 +98,7 @@ class Difference:
     lots: Decimal | None = None
     rev: int = 0
 
-    def is_same(self, other: Difference) -> bool:
+    def is_same(self, other: BookDifference) -> bool:
         """Return whether it is the same difference, though both sides may have moved by as much since."""
         if self.lots is not None:
             return (self.kind, self.place, self.lots) == (other.kind, other.place, other.lots)
@@ -115,12 +115,12 @@ class Comparison:
         foreign_orders: Tickets of the broker's orders that are not ours.
     """
 
-    differences: tuple[Difference, ...]
+    differences: tuple[BookDifference, ...]
     foreign_positions: frozenset[int]
     foreign_orders: frozenset[int]
 
 
-def compare(ours: Books, theirs: Books, unfinished: frozenset[str] = frozenset()) -> Comparison:
+def compare(ours: AccountBooks, theirs: AccountBooks, unfinished: frozenset[str] = frozenset()) -> Comparison:
     """Return where our books and the broker's differ, both as they were at one moment.
 
     Args:
@@ -144,7 +144,7 @@ def cause_of(ours: str | None, theirs: str | None, now: str | None) -> BreakCaus
     return "broker" if now == ours else "both"
 
 
-def differing_deals(state: OrderState) -> tuple[Difference, ...]:
+def differing_deals(state: OrderState) -> tuple[BookDifference, ...]:
     """Return the deals of an order that are not what it asked for: another symbol or side, or more volume.
 
     What somebody else's connector says of its fills is not compared: it names symbols as it likes.
@@ -162,7 +162,7 @@ def differing_deals(state: OrderState) -> tuple[Difference, ...]:
         if not same or filled.volume > parameters.volume:
             done = f"{filled.side} {decimal_text(filled.volume.normalize())} {filled.symbol}"
             found.append(
-                Difference(
+                BookDifference(
                     "deal_differs",
                     f"deal:{number}",
                     filled.symbol,
@@ -176,7 +176,9 @@ def differing_deals(state: OrderState) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-def _positions(ours: Iterable[BookedPosition], theirs: Iterable[BookedPosition]) -> tuple[list[Difference], list[int]]:
+def _positions(
+    ours: Iterable[BookedPosition], theirs: Iterable[BookedPosition]
+) -> tuple[list[BookDifference], list[int]]:
     mine, found, foreign = {each.position_id: each for each in ours}, [], []
     for their in theirs:
         my = mine.pop(their.position_id, None)
@@ -198,10 +200,10 @@ def _kind(my: BookedPosition | None, their: BookedPosition) -> BreakKind | None:
     return "volume" if my.net != their.net else None
 
 
-def _of_position(kind: BreakKind, my: BookedPosition | None, their: BookedPosition | None) -> Difference:
+def _of_position(kind: BreakKind, my: BookedPosition | None, their: BookedPosition | None) -> BookDifference:
     one = their or my
     assert one is not None
-    return Difference(
+    return BookDifference(
         kind,
         f"position:{one.position_id}",
         one.symbol,
@@ -216,7 +218,7 @@ def _of_position(kind: BreakKind, my: BookedPosition | None, their: BookedPositi
 
 def _orders(
     ours: Iterable[BookedOrder], theirs: Iterable[BookedOrder], unfinished: frozenset[str]
-) -> tuple[list[Difference], list[int]]:
+) -> tuple[list[BookDifference], list[int]]:
     mine, found, foreign = {each.ticket: each for each in ours}, [], []
     for their in theirs:
         my = mine.pop(their.ticket, None)
@@ -228,6 +230,6 @@ def _orders(
     return found, foreign
 
 
-def _of_order(kind: BreakKind, order: BookedOrder, *, ours: str | None, theirs: str | None) -> Difference:
+def _of_order(kind: BreakKind, order: BookedOrder, *, ours: str | None, theirs: str | None) -> BookDifference:
     place = f"ticket:{order.ticket}"
-    return Difference(kind, place, order.symbol, ours, theirs, order_id=order.order_id, ticket=order.ticket)
+    return BookDifference(kind, place, order.symbol, ours, theirs, order_id=order.order_id, ticket=order.ticket)

@@ -15,7 +15,7 @@ _DAY_MIN = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class NoTradeWindow:
     """A time of day, on some days of the week; one that ends before it starts goes on into the next day.
 
     Attributes:
@@ -41,7 +41,7 @@ class Window:
 
 
 @cache
-def window(text: str) -> Window:
+def window(text: str) -> NoTradeWindow:
     """Return the window that a text says.
 
     Raises:
@@ -54,7 +54,7 @@ def window(text: str) -> Window:
     start, end = _minute(found["start"], text), _minute(found["end"], text)
     if start in {end, _DAY_MIN}:
         raise ValueError(f"expected a window that lasts, 00:00-24:00 for a whole day, got {text!r:.60}")
-    return Window(words, _days(found["days"], text), start, end, found["broker"] is not None)
+    return NoTradeWindow(words, _days(found["days"], text), start, end, found["broker"] is not None)
 
 
 def _minute(clock: str, text: str) -> int:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from streamapp.domain.guards import (
     AccountFacts,
-    Exposure,
-    Opening,
-    Quoted,
+    OpenExposure,
+    OrderToOpen,
+    QuotedOrder,
     before_quote,
     notional,
     with_quote,
@@ -31,7 +31,7 @@ SYMBOLS = ("EURUSD", "GBPUSD", "XAUUSD")
 class Account(AccountFacts):
     """An account in a dict of lots; ``orders`` are the open ones by symbol."""
 
-    lots: dict[str, Exposure] = field(default_factory=dict)
+    lots: dict[str, OpenExposure] = field(default_factory=dict)
     orders: dict[str, int] = field(default_factory=dict)
     orders_today: int = 0
     orders_last_second: int = 0
@@ -43,8 +43,8 @@ class Account(AccountFacts):
     def symbols(self) -> Iterable[str]:
         return self.lots
 
-    def exposure(self, symbol: str) -> Exposure:
-        return self.lots.get(symbol, Exposure())
+    def exposure(self, symbol: str) -> OpenExposure:
+        return self.lots.get(symbol, OpenExposure())
 
     def after(self, order: OrderParameters) -> Account:
         """Return the account with one more order on its way."""
@@ -67,13 +67,13 @@ def refusal(
     asked: OrderParameters, limits: AccountLimits, account: Account | None = None, *, age_s: float = 0
 ) -> str | None:
     approved_at = FRIDAY - timedelta(seconds=age_s)
-    opening = Opening(asked, approved_at, FRIDAY, limits, limits.of_order(asked.symbol), account or Account())
+    opening = OrderToOpen(asked, approved_at, FRIDAY, limits, limits.of_order(asked.symbol), account or Account())
     broken = before_quote(opening)
     return None if broken is None else str(broken)
 
 
 def holding(net: str, buying: str = "0", selling: str = "0", symbol: str = "EURUSD") -> Account:
-    return Account({symbol: Exposure(Decimal(net), Decimal(buying), Decimal(selling))})
+    return Account({symbol: OpenExposure(Decimal(net), Decimal(buying), Decimal(selling))})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def holding(net: str, buying: str = "0", selling: str = "0", symbol: str = "EURU
         ),
         (
             {"max_total_volume": "3"},
-            Account({"GBPUSD": Exposure(Decimal(-2)), "EURUSD": Exposure(Decimal(1))}),
+            Account({"GBPUSD": OpenExposure(Decimal(-2)), "EURUSD": OpenExposure(Decimal(1))}),
             "max_total_volume: expected 3 lots at most, got 3.5",
         ),
     ],
@@ -145,7 +145,7 @@ def test_a_limit_of_one_symbol_counts_its_orders_and_holds_for_it_alone() -> Non
 
 def test_what_makes_less_of_a_position_that_is_too_large_passes() -> None:
     limits = AccountLimits(Limits(max_position_volume=Decimal(1), max_total_volume=Decimal(1)))
-    short = Account({"EURUSD": Exposure(Decimal(-5)), "GBPUSD": Exposure(Decimal(3))})
+    short = Account({"EURUSD": OpenExposure(Decimal(-5)), "GBPUSD": OpenExposure(Decimal(3))})
     assert refusal(order("5"), limits, short) is None
     assert refusal(order("7"), limits, short) == "max_position_volume: expected 1 lots at most for EURUSD, got 2 long"
     assert "5.5 short" in str(refusal(order(side="sell"), limits, short))
@@ -156,7 +156,7 @@ def test_what_is_open_is_not_looked_at_where_nobody_limits_it() -> None:
         def open_orders(self, symbol: str | None) -> int:
             raise AssertionError(symbol)
 
-        def exposure(self, symbol: str) -> Exposure:
+        def exposure(self, symbol: str) -> OpenExposure:
             raise AssertionError(symbol)
 
         def symbols(self) -> Iterable[str]:
@@ -172,7 +172,7 @@ lots = st.integers(-300, 300).map(lambda cents: Decimal(cents) / 100)
 amounts = st.integers(0, 300).map(lambda cents: Decimal(cents) / 100)
 accounts = st.builds(
     Account,
-    st.dictionaries(st.sampled_from(SYMBOLS), st.builds(Exposure, lots, amounts, amounts)),
+    st.dictionaries(st.sampled_from(SYMBOLS), st.builds(OpenExposure, lots, amounts, amounts)),
     st.dictionaries(st.sampled_from(SYMBOLS), st.integers(0, 4)),
     st.integers(0, 6),
     st.integers(0, 4),
@@ -223,7 +223,7 @@ def test_no_order_that_the_guards_let_pass_breaks_a_limit_once_it_is_there(
 # --- with a quote
 
 
-def quoted(asked: OrderParameters | None = None, **changes: Any) -> Quoted:
+def quoted(asked: OrderParameters | None = None, **changes: Any) -> QuotedOrder:
     known: dict[str, Any] = {
         "market": Decimal("1.25"),
         "price": Decimal("1.25"),
@@ -234,7 +234,7 @@ def quoted(asked: OrderParameters | None = None, **changes: Any) -> Quoted:
         "age_s": 0.5,
     }
     limits = Limits.model_validate(changes.pop("limits", {}))
-    return Quoted(asked or order("1"), limits, **(known | changes))
+    return QuotedOrder(asked or order("1"), limits, **(known | changes))
 
 
 @pytest.mark.parametrize(

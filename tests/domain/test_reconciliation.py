@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamapp.domain.reconciliation import (
     BookedOrder,
     BookedPosition,
-    Books,
+    AccountBooks,
     cause_of,
     compare,
     differing_deals,
@@ -24,7 +24,7 @@ SIGNED = st.tuples(LOTS, st.sampled_from((1, -1))).map(lambda one: one[0] * one[
 
 
 @st.composite
-def books(draw: st.DrawFn, ours: Any = ANYBODYS) -> Books:
+def books(draw: st.DrawFn, ours: Any = ANYBODYS) -> AccountBooks:
     positions = [
         BookedPosition(number, draw(st.sampled_from(("EURUSD", "XAUUSD"))), draw(SIGNED), draw(ours))
         for number in draw(st.sets(st.integers(1, 20), max_size=6))
@@ -33,28 +33,28 @@ def books(draw: st.DrawFn, ours: Any = ANYBODYS) -> Books:
         BookedOrder(ticket, "EURUSD", f"o-{ticket}" if draw(ours) else None)
         for ticket in draw(st.sets(st.integers(100, 120), max_size=6))
     ]
-    return Books(tuple(positions), tuple(orders))
+    return AccountBooks(tuple(positions), tuple(orders))
 
 
-def of_ours(known: Books) -> Books:
+def of_ours(known: AccountBooks) -> AccountBooks:
     """What our own books hold of orders is always ours."""
     return replace(known, orders=tuple(order for order in known.orders if order.order_id is not None))
 
 
 @given(books())
-def test_books_that_say_the_same_do_not_differ(known: Books) -> None:
+def test_books_that_say_the_same_do_not_differ(known: AccountBooks) -> None:
     assert compare(of_ours(known), known).differences == ()
 
 
 @given(books(st.just(False)), books())
-def test_what_is_nobodys_of_ours_is_foreign_and_never_a_difference(foreign: Books, known: Books) -> None:
+def test_what_is_nobodys_of_ours_is_foreign_and_never_a_difference(foreign: AccountBooks, known: AccountBooks) -> None:
     own = of_ours(known)
     taken = {each.position_id for each in own.positions} | {each.ticket for each in own.orders}
-    theirs = Books(
+    theirs = AccountBooks(
         tuple(each for each in foreign.positions if each.position_id not in taken),
         tuple(each for each in foreign.orders if each.ticket not in taken),
     )
-    both = Books((*own.positions, *theirs.positions), (*own.orders, *theirs.orders))
+    both = AccountBooks((*own.positions, *theirs.positions), (*own.orders, *theirs.orders))
     found = compare(own, both)
     assert found.differences == ()
     assert found.foreign_positions >= {each.position_id for each in theirs.positions}
@@ -62,22 +62,26 @@ def test_what_is_nobodys_of_ours_is_foreign_and_never_a_difference(foreign: Book
 
 
 @given(books(), books(), st.randoms())
-def test_neither_the_order_of_rows_nor_the_side_that_is_asked_first_matters(one: Books, two: Books, dice: Any) -> None:
-    def shuffled(known: Books) -> Books:
+def test_neither_the_order_of_rows_nor_the_side_that_is_asked_first_matters(
+    one: AccountBooks, two: AccountBooks, dice: Any
+) -> None:
+    def shuffled(known: AccountBooks) -> AccountBooks:
         positions, orders = list(known.positions), list(known.orders)
         dice.shuffle(positions)
         dice.shuffle(orders)
-        return Books(tuple(positions), tuple(orders))
+        return AccountBooks(tuple(positions), tuple(orders))
 
     ours = of_ours(one)
     assert compare(shuffled(ours), shuffled(two)) == compare(ours, two)
-    positions, others = Books(ours.positions), Books(two.positions)
+    positions, others = AccountBooks(ours.positions), AccountBooks(two.positions)
     forth, back = compare(positions, others).differences, compare(others, positions).differences
     assert {each.place for each in forth} == {each.place for each in back}
 
 
 @given(books(st.just(True)), books(st.just(True)))
-def test_every_place_where_our_books_differ_is_named_once_and_no_other(ours: Books, theirs: Books) -> None:
+def test_every_place_where_our_books_differ_is_named_once_and_no_other(
+    ours: AccountBooks, theirs: AccountBooks
+) -> None:
     mine = {each.position_id: each for each in ours.positions}
     there = {each.position_id: each for each in theirs.positions}
     wanted = {f"position:{one}" for one in mine.keys() | there.keys() if mine.get(one) != there.get(one)}
@@ -102,18 +106,20 @@ MINE = BookedPosition(7, "EURUSD", Decimal("0.10"), ours=True, order_id="o-1")
     ],
 )
 def test_a_difference_of_a_position_says_what_each_side_has(ours: Any, theirs: Any, kind: str, texts: Any) -> None:
-    (found,) = compare(Books(tuple(filter(None, [ours]))), Books(tuple(filter(None, [theirs])))).differences
+    (found,) = compare(
+        AccountBooks(tuple(filter(None, [ours]))), AccountBooks(tuple(filter(None, [theirs])))
+    ).differences
     assert (found.kind, found.place, (found.ours, found.theirs)) == (kind, "position:7", texts)
     assert (found.position_id, found.order_id) == (7, "o-1")
 
 
 def test_an_order_that_works_on_one_side_only_differs_unless_its_ticket_is_still_to_be_reported() -> None:
     order = BookedOrder(5, "EURUSD", "o-1")
-    (missing,) = compare(Books(orders=(order,)), Books()).differences
+    (missing,) = compare(AccountBooks(orders=(order,)), AccountBooks()).differences
     assert (missing.kind, missing.ours, missing.theirs, missing.order_id) == ("order_missing", "working", None, "o-1")
-    (unexpected,) = compare(Books(), Books(orders=(order,))).differences
+    (unexpected,) = compare(AccountBooks(), AccountBooks(orders=(order,))).differences
     assert (unexpected.kind, unexpected.ours, unexpected.theirs) == ("order_unexpected", None, "working")
-    assert compare(Books(), Books(orders=(order,)), unfinished=frozenset({"o-1"})).differences == ()
+    assert compare(AccountBooks(), AccountBooks(orders=(order,)), unfinished=frozenset({"o-1"})).differences == ()
 
 
 @pytest.mark.parametrize(("now", "cause"), [("b", "late_report"), ("a", "broker"), (None, "both")])

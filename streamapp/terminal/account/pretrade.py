@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from streamapp.domain.guards import Broken, Quoted, broken_by_itself, percent, with_quote
+from streamapp.domain.guards import BrokenGuard, QuotedOrder, broken_by_itself, percent, with_quote
 from streamapp.domain.limits import Limits, said
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
@@ -108,11 +108,11 @@ def _limits_of(order: SubmitRequest, guards: Limits) -> Limits:
 
 def _quoted(
     wanted: OrderParameters, seen: Prepared, symbol: SymbolInfo, limits: Limits, age_s: float, *, moved: bool
-) -> Quoted:
+) -> QuotedOrder:
     market = seen.market(wanted.side)
     own = wanted.stop_limit_price if wanted.order_type == "stop_limit" else wanted.price
     point = number(symbol.point)
-    return Quoted(
+    return QuotedOrder(
         wanted,
         limits,
         market=market,
@@ -126,7 +126,7 @@ def _quoted(
     )
 
 
-def _refuse_broken(broken: Broken | None) -> None:
+def _refuse_broken(broken: BrokenGuard | None) -> None:
     if broken is None:
         return
     if broken.may_pass:
