@@ -18,10 +18,10 @@ from streamapp import subjects
 from streamapp.desk.state import Comparing, Draft
 from streamapp.domain.reconciliation import (
     WORKING,
-    BookedOrder,
-    BookedPosition,
     AccountBooks,
     BookDifference,
+    BookedOrder,
+    BookedPosition,
     cause_of,
     compare,
     differing_deals,

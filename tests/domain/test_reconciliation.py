@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.domain.reconciliation import (
+    AccountBooks,
     BookedOrder,
     BookedPosition,
-    AccountBooks,
     cause_of,
     compare,
     differing_deals,
