@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
 
     from streamapp.local.own import OwnStack
+    from streamapp.messages.breaks import BreakMessage
 
 _PORT_OFFSET = 500
 _DRAIN_DEADLINE_S = 60.0
@@ -41,7 +42,8 @@ def demo(
 ) -> None:
     """Start a stack of its own, play approved signals through it and check that everyone tells the same story.
 
-    In between a person halts an account and lets it open again. Exit 0 only if the archive, the tables, NATS,
+    In between a person halts an account and lets it open again, and the broker changes a position without a deal, which
+    is found. Exit 0 only if the archive, the tables, NATS,
     ClickHouse and the simulated broker's own ledger agree, and the broker log's hash chains are intact.
     """
     require_local_stack()
@@ -71,7 +73,8 @@ def _own_stack(base: Settings) -> OwnStack:
 
 async def _play(settings: Settings, console: Console, seconds: float, rate: float, seed: int) -> list[str]:
     from streamapp.audit.sources import settled_evidence
-    from streamapp.demo.halting import Halting
+    from streamapp.demo.breaking import Breaking
+    from streamapp.demo.halting import ACCOUNT, Halting
     from streamapp.demo.player import Player
     from streamapp.demo.rows import RiskEngineRows
     from streamapp.demo.signals import SYMBOLS, Script
@@ -93,7 +96,8 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
         halting = Halting(
             settings, nats, rows, run, lambda result: console.print(told(result), soft_wrap=True, markup=False)
         )
-        await halting.play()
+        traded = await halting.play()
+        await Breaking(settings, nats, newest, lambda told: _show_break(console, told)).play(traded, ACCOUNT)
         console.print("all sent; moving the market up and down, so that every price that is waited for comes")
         async with sweeping(settings, SYMBOLS):
             evidence = await settled_evidence(
@@ -103,6 +107,12 @@ async def _play(settings: Settings, console: Console, seconds: float, rate: floa
     finally:
         await rows.close()
         await nats.close()
+
+
+def _show_break(console: Console, told: BreakMessage) -> None:
+    books = f"ours {told.ours or 'nothing'}, the broker's {told.theirs or 'nothing'}"
+    said = f"a break: {books}" if told.disposition == "open" else "the broker undid it: the books agree again"
+    console.print(f"position {told.position_id}, {told.account}: {said}", soft_wrap=True, markup=False)
 
 
 async def _verified(settings: Settings, console: Console) -> list[str]:

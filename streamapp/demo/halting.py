@@ -20,7 +20,7 @@ from streamapp.nats.commands import NatsCommands
 from streamapp.nats.outlet import publish_signal
 from streamapp.settings import Settings
 
-_ACCOUNT, _SYMBOL = "demo-hedging", "EURUSD"
+ACCOUNT, _SYMBOL = "demo-hedging", "EURUSD"
 _WITHIN_S = 30.0
 
 
@@ -42,8 +42,8 @@ class Halting:
         self._run = run
         self.sent: list[SentView] = []
 
-    async def play(self) -> None:
-        """Play it.
+    async def play(self) -> str:
+        """Play it; return the signal_id of the one that is traded.
 
         Raises:
             TimeoutError: a command did not come to its end, or the signal was not refused, within half a minute.
@@ -57,12 +57,12 @@ class Halting:
                 while json.loads((await refusals.next_msg(timeout=_WITHIN_S)).data)["signal_id"] != halted:
                     pass
                 await self._command("account.resume", "nothing was wrong")
-                await self._signal("after-the-resume", "accepted")
+                return await self._signal("after-the-resume", "accepted")
         finally:
             await refusals.unsubscribe()
 
     async def _command(self, name: CommandName, reason: str) -> None:
-        request = CommandRequest(request_id=f"{self._run}-{name}", account=_ACCOUNT, reason=reason, issued_by="demo")
+        request = CommandRequest(request_id=f"{self._run}-{name}", account=ACCOUNT, reason=reason, issued_by="demo")
         async with self._commands.asked(name, request) as asked:
             async for result in asked.results:
                 self._show(result)
@@ -71,7 +71,7 @@ class Halting:
         signal: dict[str, Any] = {
             "signal_id": f"{self._run}-{name}",
             "status": "approved",
-            "account": _ACCOUNT,
+            "account": ACCOUNT,
             "symbol": _SYMBOL,
             "side": "buy",
             "order_type": "market",
