@@ -264,7 +264,7 @@ async def test_a_store_that_was_not_finished_is_started_by_no_worker(
         return await send(self, *batch)
 
     monkeypatch.setattr(BatchProducer, "send", send_some)
-    with pytest.raises(Transient, match="rebuild again when it does"):
+    with pytest.raises(Transient, match="does not answer"):
         await write_store(house.settings, "2", lambda partition: [(b"o/%d" % partition, b"{}")])
     monkeypatch.undo()
     house.start(STREAMAPP_KAFKA__STORE="2")
