@@ -69,7 +69,7 @@ async def test_a_kafka_that_does_not_answer_is_transient(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("error", "code"), [(ConfigurationError("old"), 78), (Transient("away"), 70)])
 async def test_a_worker_ends_before_it_starts_anything_when_its_check_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: StreamappError, code: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kafka_bootstrap: str, error: StreamappError, code: int
 ) -> None:
     def leave(reason: str, *, code: int) -> NoReturn:
         raise SystemExit(reason, code)
@@ -80,7 +80,7 @@ async def test_a_worker_ends_before_it_starts_anything_when_its_check_fails(
 
     monkeypatch.setattr(application, "leave", leave)
     app = build_app(
-        "x", bootstrap="127.0.0.1:1", data_dir=tmp_path, partitions=1, replication_factor=1, web_port=1, check=check
+        "x", bootstrap=kafka_bootstrap, data_dir=tmp_path, partitions=1, replication_factor=1, web_port=1, check=check
     )
     with pytest.raises(SystemExit, match=str(error)) as left:
         await app.on_first_start()
@@ -101,7 +101,7 @@ async def test_workers_of_two_stores_never_trade_at_once(kafka_bootstrap: str, d
     finally:
         await worker.stop()
     await refuse_other_store(kafka_bootstrap, deployment, None)
-    with pytest.raises(Transient, match="does not say what it has"):
+    with pytest.raises(Transient, match="does not answer"):
         await refuse_other_store(f"127.0.0.1:{free_port()}", deployment, None)
 
 
