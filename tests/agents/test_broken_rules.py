@@ -101,6 +101,18 @@ async def test_a_halted_account_goes_on_taking_reports_and_stays_halted_in_the_n
     assert len(world.terminals.submits) == 1
 
 
+async def test_an_account_that_a_broken_rule_halted_is_opened_again_by_a_person(
+    world: DeskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(DECIDE_SIGNAL, broken(decide_signal))
+        await world.signal("s-1", metadata=BAD)
+    await world.command("account.resume", issued_by="ops")
+    await world.signal("s-2")
+    assert world.results() == [("accepted", None), ("done", None)]
+    assert len(world.terminals.submits) == 1
+
+
 async def test_a_report_on_which_a_rule_breaks_is_kept_and_the_watermark_passes_it(
     world: DeskWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.local.own import OwnStack
-from streamapp.subjects import reconciliation_break
+from streamapp.subjects import command, reconciliation_break
 from tests.e2e.desk import Desk, desk_at
 from tests.kit.stacks import running_stack
 from tests.kit.waiting import eventually
@@ -96,6 +96,33 @@ async def test_a_position_that_changes_without_a_deal_is_a_break_within_seconds_
         assert money[0]["rows"] >= 2
     finally:
         await client.close()
+
+
+async def test_a_person_settles_a_break_with_a_reason(desk: Desk) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def hear(message: Any) -> None:
+        told.append(json.loads(message.data))
+
+    await desk.nats.subscribe(reconciliation_break(ACCOUNT), cb=hear)
+    await desk.send("settled", ACCOUNT, "USDJPY")
+    position_id = (await desk.ended("settled", "filled"))["position_id"]
+    await shown(desk, position_id, lambda broker: broker["volume"] == "0.1")
+    await desk.intervene(ACCOUNT, action="split", position=position_id, ratio=4)
+    found = await eventually(lambda: told and told[0], "the break")
+    said = {"request_id": "settle-1", "account": ACCOUNT, "reason": "a split of the symbol", "issued_by": "ann"}
+    settled = said | {"values": {"break_id": found["break_id"]}}
+    await desk.publish(command("break.settle", ACCOUNT), json.dumps(settled).encode())
+    last = await eventually(lambda: told[-1]["disposition"] == "settled" and told[-1], lambda: f"settled, got {told}")
+    assert (last["break_id"], last["reason"], last["settled_by"]) == (found["break_id"], "a split of the symbol", "ann")
+    (listed,) = (await desk.view(f"/breaks?account={ACCOUNT}"))["breaks"]
+    assert (listed["break_id"], listed["disposition"]) == (found["break_id"], "settled")
+    await desk.intervene(ACCOUNT, action="split", position=position_id, ratio="0.25")
+
+    async def forgotten() -> bool:
+        return bool((await desk.view(f"/breaks?account={ACCOUNT}"))["breaks"] == [])
+
+    await eventually(forgotten, "a settled break that has ended")
 
 
 async def test_what_another_program_opens_is_shown_as_foreign_and_is_no_break(desk: Desk) -> None:
