@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamapp.domain.reconciliation import (
     AccountBooks,
+    BookDifference,
     BookedOrder,
     BookedPosition,
     cause_of,
@@ -130,6 +131,15 @@ def test_the_cause_of_an_end_is_the_side_that_moved(now: str | None, cause: str)
 def deals_of(*several: Any) -> list[tuple[str, str | None, str | None]]:
     state = order_of(created("1"), claimed(), accepted(), *several)
     return [(each.place, each.ours, each.theirs) for each in differing_deals(state)]
+
+
+def test_a_difference_is_the_same_by_its_lots_or_without_any_by_what_both_sides_say() -> None:
+    position = BookDifference("volume", "position:7", "EURUSD", "buy 1 EURUSD", "buy 3 EURUSD", lots=Decimal(2))
+    assert position.is_same(replace(position, ours="buy 2 EURUSD", theirs="buy 4 EURUSD"))
+    assert not position.is_same(replace(position, lots=Decimal(3)))
+    order = BookDifference("order_missing", "order:7", "EURUSD", "working", None, ticket=7)
+    assert order.is_same(replace(order, rev=4))
+    assert not order.is_same(replace(order, ours=None, theirs="working"))
 
 
 def test_a_deal_of_another_symbol_or_side_or_larger_than_its_order_differs() -> None:

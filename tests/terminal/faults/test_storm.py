@@ -117,7 +117,7 @@ async def test_two_hundred_orders_in_a_storm_are_each_sent_once_and_end_as_the_l
     await eventually(lambda: agrees(terminal, orders), "agreement with the ledger")
     found = await states(terminal, orders)
     assert set(found) <= ENDED
-    assert found["result"] > ORDERS / 2
+    assert found["result"] > ORDERS / 4
     assert found["absent"]
     assert "halted" not in str(terminal.status()["reasons"])
 
