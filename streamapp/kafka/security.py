@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ from streamapp.tls import RenewedContext, fault
 CLIENT = "streamapp-probe"
 PROBE_MS = 5000
 """How long a broker may take to say why it turned a client away."""
+PATIENCE_S, PAUSE_S = 8.0, 0.5
+"""How long a start waits for a broker that does not answer yet, and between two looks."""
 _UNSECURED = KafkaSettings()
 _HUNG_UP = (KafkaConnectionError, ConnectionError, ssl.SSLEOFError)
 DENIALS = {
@@ -110,14 +114,21 @@ class Cluster:
     async def verify(self, group: str) -> None:
         """Return if a broker lets us in and ``group`` may be read in: without that right Faust waits for ever, unsaid.
 
+        One that is just starting, or has much to do, is given ``PATIENCE_S``.
+
         Raises:
             ConfigurationError, Transient: as :meth:`explained` returns them.
         """
-        refused: Exception | None = None
-        for host, port, _ in collect_hosts(self.bootstrap):
-            if (refused := await self._refusal(host, port, group)) is None:
-                return
-        raise await self.explained(refused or ValueError("no address"))
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            refused: Exception | None = None
+            for host, port, _ in collect_hosts(self.bootstrap):
+                if (refused := await self._refusal(host, port, group)) is None:
+                    return
+            error = await self.explained(refused or ValueError("no address"))
+            if not isinstance(error, Transient) or time.monotonic() >= until_s:
+                raise error
+            await asyncio.sleep(PAUSE_S)
 
     async def explained(self, error: BaseException) -> StreamappError:
         """Return what to raise for a client that failed with ``error``, in words that say what to do.
@@ -171,6 +182,8 @@ class Cluster:
     async def _ask(self, connection: Any, group: str) -> None:
         # aiokafka takes the refusal of a token for the end of the login, and the next refusal for an empty answer.
         if not (await connection.send(MetadataRequest([]))).brokers:
+            if self.settings.sasl_mechanism is None:
+                raise KafkaError("it knows no brokers yet")  # it is just starting
             raise SaslAuthenticationFailed
         if group:
             found = await connection.send(FindCoordinatorRequest(group, 0))
