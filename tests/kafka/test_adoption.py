@@ -40,7 +40,7 @@ async def put_all(group: Group, value: str) -> set[Any]:
 
 async def stopped(worker: Worker) -> None:
     worker.kill(signal.SIGTERM)
-    assert await worker.ended() == 0
+    assert await worker.ended() == 0, worker.log.read_text()[-5000:]
 
 
 async def copied(group: Group, bootstrap: str, folder: Path) -> AsyncIterator[Group]:
@@ -60,7 +60,8 @@ async def copy(group: Group, kafka_bootstrap: str, tmp_path: Path) -> AsyncItera
     worker.start()
     for value in ("a", "b", "c"):
         await put_all(group, value)
-    await stopped(worker)
+    worker.kill(signal.SIGTERM)
+    await worker.ended()
     async for copy in copied(group, kafka_bootstrap, tmp_path):
         yield copy
 
