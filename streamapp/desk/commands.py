@@ -11,7 +11,7 @@ from datetime import datetime
 
 from streamapp import subjects
 from streamapp.desk.errands import ELSEWHERE, Errand, has_room, is_elsewhere, tell
-from streamapp.desk.exits import lots_free_to_close
+from streamapp.desk.exits import free_lots
 from streamapp.desk.inputs import Incoming, NewCommand, OperationAnswered
 from streamapp.desk.limits import changed_limits
 from streamapp.desk.reconciliation import open_break
@@ -190,7 +190,7 @@ def _refusal_of_position(draft: Draft, new: NewCommand, position_id: int) -> tup
     if row is None:
         return "unknown_position", f"position_id: no deal of position {position_id} is known here"
     state, asked = row.state, new.request.values.volume
-    free = lots_free_to_close(row, draft.orders_of(state.symbol))
+    free = free_lots(draft, row)
     elsewhere = f"position_id: expected one of the symbol in the subject, {position_id} is of another"
     foreign = f"nothing of position {position_id} was opened by an order of ours, and it is never touched"
     unheard = "somebody else's connector can't be asked for the levels of a position"

@@ -7,20 +7,25 @@ ends with its day, and leaves the account as it was before it.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from streamapp.desk.flatten import order_flatten
+from streamapp import subjects
+from streamapp.desk.commands import order_command
 from streamapp.desk.state import Draft
 from streamapp.desk.trading import restore_trading, set_trading
 from streamapp.domain.day import Funds, Taken, TradingDay, observed, with_operation
 from streamapp.domain.facts import AccountOperation
 from streamapp.domain.limits import Limits
 from streamapp.domain.trading import TRADING, TradingState
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import SnapshotMessage
+from streamapp.messages.command import CommandRequest
 
 GUARD = "guard "
 """Begins the name of whoever set a trading state, where it was a guard."""
+NO_STREAM = 0
+"""The place in their stream of commands that came by none."""
 
 
 def keep_time(draft: Draft) -> None:
@@ -78,9 +83,29 @@ def _take(draft: Draft, taken: Taken) -> None:
         _put_day(draft, day.model_copy(update={"replaced": None if was.state == "trading" else was}))
     by = f"{GUARD}{taken.guard}"
     if taken.step == "locked":
-        order_flatten(draft, taken.cause, by, until=day.ends_at)
+        _flatten(draft, taken.cause, by, until=day.ends_at)
     else:
         set_trading(draft, "reducing", taken.cause, by=by, until=day.ends_at)
+
+
+def _flatten(draft: Draft, cause: str, by: str, *, until: datetime) -> None:
+    """Halt the account until a moment, unless it is halted already, and let all that is open be closed until then.
+
+    Called once for each day's lock, in the commit that takes the step. The command ``account.flatten`` closes positions
+    and cancels orders, whether or not the account was halted before; it ends with the lock, for what is opened on the
+    next day is not its business.
+    """
+    was = draft.account_row().trading
+    request = CommandRequest(
+        request_id=f"day.{subjects.token(draft.account)}.{time_text(draft.now)}"[:128],
+        account=draft.account,
+        reason=cause[:500],
+        issued_by=by[:128],
+        valid_until=until,
+    )
+    order_command(draft, "account.flatten", request, sequence=NO_STREAM)
+    locked = TradingState(state="halted", cause=cause[:500], by=by[:128], since=draft.now, until=until)
+    restore_trading(draft, was if was.state == "halted" else locked)
 
 
 def _put_day(draft: Draft, day: TradingDay) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from streamapp import subjects
 from streamapp.desk.effects import Asker, Operate
-from streamapp.desk.exits import lots_free_to_close, parts_made
+from streamapp.desk.exits import free_lots, parts_made
 from streamapp.desk.limits import set_limits
 from streamapp.desk.projection import add_fact
 from streamapp.desk.reconciliation import settle_break
@@ -103,7 +103,11 @@ class Errand:
         self._end_covered()
         match name:
             case "position.close":
-                self._close_some(self._position(), self._request.values.volume)
+                volume = self._request.values.volume
+                if volume is None:
+                    self._close_some(self._position(), free_lots(draft, self._position()), "close")
+                else:
+                    self._close_some(self._position(), volume, "reduce")
             case "account.cancel_all":
                 self._change(targets=dict.fromkeys(row.order_id for row in draft.orders_of(None) if _may_work(row)))
             case "account.limits":
@@ -189,11 +193,10 @@ class Errand:
         wanted = ProtectRequest(**self._head(str(position_id)), position_id=position_id, **values)
         self._end_as(self._asked(str(position_id), wanted))
 
-    def _close_some(self, position: PositionRow, volume: Decimal | None) -> None:
-        """Make an order that closes lots of a position, all that no other order is closing where none are said."""
+    def _close_some(self, position: PositionRow, lots: Decimal, intent: Literal["close", "reduce"]) -> None:
+        """Make an order that closes lots of a position."""
         draft, side, opened = self._draft, position.state.side, position.state.opened_by
         assert side is not None
-        lots = lots_free_to_close(position, draft.orders_of(position.state.symbol)) if volume is None else volume
         parameters = OrderParameters(
             symbol=position.state.symbol, side=OPPOSITE[side], order_type="market", volume=lots
         )
@@ -204,7 +207,7 @@ class Errand:
             parameters_hash=parameters_hash(parameters, position.position_id),
             signal_id=f"command {request_id}"[:128],
             strategy=None if opened is None else opened.strategy,
-            intent="close" if volume is None else "reduce",
+            intent=intent,
             position_id=position.position_id,
             signal_at=draft.now,
             not_after=self.row.not_after or draft.now + timedelta(seconds=draft.policy.rules.ttl_s),
@@ -264,12 +267,12 @@ class Errand:
     def _try_to_close(self, position: PositionRow) -> str | None:
         """Close what of a position is not being closed; return why it waits, where the last try was not filled."""
         draft, name = self._draft, str(position.position_id)
-        if not has_room(draft) or lots_free_to_close(position, draft.orders_of(position.state.symbol)) <= 0:
+        if not has_room(draft) or (free := free_lots(draft, position)) <= 0:
             return None
         last = self._unfilled(self.row.closers.get(name))
         if last is not None and draft.now < (last.state.latest_at or draft.now) + AGAIN:
             return f"position {name} of {position.state.symbol}: {reason_of(last.state) or last.status}"
-        self._close_some(position, None)
+        self._close_some(position, free, "close")
         self._change(closers={**self.row.closers, name: self.row.order_ids[-1]})
         return None
 

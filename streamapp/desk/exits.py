@@ -99,6 +99,11 @@ def lots_free_to_close(
     return min(own, EXACT.subtract(row.state.volume, _closing(closers, row.position_id, None)))
 
 
+def free_lots(draft: Draft, row: PositionRow) -> Decimal:
+    """Return the lots of a position that are ours, and that no order of this moment closes."""
+    return lots_free_to_close(row, draft.orders_of(row.state.symbol))
+
+
 def take_operation(draft: Draft, answer: OperationAnswered) -> None:
     """Note what the terminal answered for one position of an exit; nothing for one that is done."""
     signal_id, position_id = answer.asker.id, int(answer.asker.target)

@@ -138,8 +138,8 @@ class CommandResultMessage(Message, CommandContent):
     """command_result/1, on ``command_results.{request_id}``; with it, who asked what is in the archive.
 
     ``revision`` 1 is the answer, the last one what came of it; between them those that say how far it is, of a command
-    that goes on trying. ``stream_seq`` is the command's place in its stream. ``order_ids``
-    are the orders that it made. ``why`` is one of a small set of words, ``detail`` a sentence.
+    that goes on trying. ``stream_seq`` is the command's place in its stream. ``order_ids`` are the orders that it made.
+    ``why`` is one of a small set of words, ``detail`` a sentence.
     """
 
     schema_: Literal["command_result/1"] = Field("command_result/1", alias="schema")
