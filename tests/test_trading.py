@@ -16,15 +16,12 @@ from nats.js.api import DiscardPolicy
 from streamapp import topics
 from streamapp.clock import utc_now
 from streamapp.domain.facts import BrokerAccepted
-from streamapp.domain.identifiers import order_id_for
-from streamapp.local import nats
-from streamapp.local.ports import free_port
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.command import CommandRequest
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.settings import Role
 from streamapp.tokens import TokensFile
-from tests.kit.stacks import running, running_kafka
+from tests.kit.stacks import running, running_kafka_and_nats
 from tests.kit.trading_house import SIGNAL, TradingHouse, trading_house
 from tests.kit.waiting import eventually
 from tests.nats.servers import own_nats
@@ -33,20 +30,14 @@ from tests.nats.servers import own_nats
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A Kafka and a NATS of this module: the worker's topics and streams have names of their own."""
-    folder = tmp_path_factory.mktemp("servers")
-    nats_spec = nats.prepare(folder / "nats", free_port(), free_port())
-    with running_kafka(folder) as bootstrap, running(nats_spec, folder):
-        yield bootstrap, nats_spec.address
+    with running_kafka_and_nats(tmp_path_factory.mktemp("servers")) as servers:
+        yield servers
 
 
 @pytest.fixture
 async def house(servers: tuple[str, str], tmp_path: Path) -> AsyncIterator[TradingHouse]:
     async with trading_house(*servers, tmp_path) as house:
         yield house
-
-
-def order_of(house: TradingHouse, signal_id: str, account: str = "acc-1") -> str:
-    return order_id_for(house.settings.deployment, account, signal_id)
 
 
 async def all_recorded(house: TradingHouse, orders: dict[str, str]) -> None:
@@ -68,7 +59,7 @@ async def test_signals_become_orders_that_reach_their_terminals_once_in_order(ho
     await house.signal("ok-0")
     await house.signal("ok-0", volume="5")
     await house.signal("ok-bad", volume="NaN")
-    orders = {order_of(house, name, account): account for name, account in names.items()}
+    orders = {house.order_id(name, account): account for name, account in names.items()}
     await all_recorded(house, orders)
     decisions = await eventually(lambda: house.decisions("ok-"), "decisions")
     assert sum(map(len, decisions.values())) <= 63
@@ -112,7 +103,7 @@ async def test_a_worker_killed_at_a_named_point_loses_nothing_and_repeats_nothin
         await house.signal(name, account)
     assert await house.died() == -signal.SIGKILL
     await house.started()
-    orders = {order_of(house, name, account): account for name, account in names.items()}
+    orders = {house.order_id(name, account): account for name, account in names.items()}
     await all_recorded(house, orders)
 
     async def all_claimed() -> bool:
@@ -130,7 +121,7 @@ async def test_a_worker_killed_at_a_named_point_loses_nothing_and_repeats_nothin
 async def _provoke(house: TradingHouse, kind: str) -> str:
     """Let an input of ``kind`` happen at acc-1; return what the archive must hold once for it, by its id."""
     terminal, now = house.terminals["acc-1"], datetime.now(UTC)
-    order_id = order_of(house, "k-1")
+    order_id = house.order_id("k-1")
     match kind:
         case "signal" | "order" | "spoiled" | "snapshot":
             return await _provoke_alone(house, kind, now)
@@ -163,7 +154,7 @@ async def _provoke(house: TradingHouse, kind: str) -> str:
 async def _provoke_alone(house: TradingHouse, kind: str, now: datetime) -> str:
     if kind == "signal":
         await house.signal("k-1")
-        return f"{order_of(house, 'k-1')}:created"
+        return f"{house.order_id('k-1')}:created"
     if kind == "order":
         said = {"order_id": "o-1", "account": "acc-1"} | SIGNAL
         await house.record(topics.ORDERS_SUBMITTED, "order", json.dumps(said).encode())
@@ -213,7 +204,7 @@ async def test_a_worker_killed_around_a_commit_of_any_kind_of_input_makes_it_onc
         await house.started()
         if (kind, point) == ("answer", "desk.before_commit"):
             # Nobody remembers the silence: the terminal is asked again and answers.
-            await all_recorded(house, {order_of(house, "k-1"): "acc-1"})
+            await all_recorded(house, {house.order_id("k-1"): "acc-1"})
         else:
             await eventually(lambda: _has(house, fact_id), f"{fact_id} in the archive")
         by_id: dict[str, set[str]] = {}
@@ -271,7 +262,7 @@ async def test_while_the_stream_is_full_orders_go_on_to_the_bound_and_nothing_is
             config = (await js.stream_info("EXECUTION_OUT")).config
             await js.update_stream(replace(config, discard=DiscardPolicy.NEW, max_bytes=1))
             await house.signal("good-1", account="acc-1")
-            await all_recorded(house, {order_of(house, "good-1"): "acc-1"})
+            await all_recorded(house, {house.order_id("good-1"): "acc-1"})
             await eventually(lambda: house.complains("maximum bytes exceeded"), "a health with JetStream's reason", 60)
             await signals_beyond_the_bound(house)
             await js.update_stream(config)
@@ -296,7 +287,7 @@ async def test_an_absent_terminal_holds_its_own_account_only_and_what_is_late_is
     await house.signal("h-kept", "acc-2")
     await house.signal("h-other", "acc-1")
     late, kept, other = (
-        order_of(house, f"h-{n}", a) for n, a in (("late", "acc-2"), ("kept", "acc-2"), ("other", "acc-1"))
+        house.order_id(f"h-{n}", a) for n, a in (("late", "acc-2"), ("kept", "acc-2"), ("other", "acc-1"))
     )
     await all_recorded(house, {other: "acc-1"})
 
@@ -318,7 +309,7 @@ async def test_a_lost_journal_is_asked_about_what_it_held_under_the_old_epoch(ho
     await house.started()
     terminal = house.terminals["acc-3"]
     await house.signal("e-1", "acc-3")
-    order_id = order_of(house, "e-1", "acc-3")
+    order_id = house.order_id("e-1", "acc-3")
     await all_recorded(house, {order_id: "acc-3"})
     terminal.rows.clear()
     terminal.epoch = "e2"

@@ -31,8 +31,9 @@ from streamapp.domain.fold import fold
 from streamapp.domain.orders import OrderState
 from streamapp.messages.commit import encode_commit
 from streamapp.messages.fact import FactMessage
+from tests.audit.reports import corrected, traded
 from tests.kit.desk import ACCOUNT, DeskWorld
-from tests.kit.examples import START, created, deal, fact_sets, filled, operation
+from tests.kit.examples import START, created, deal, fact_sets, filled
 
 
 @contextmanager
@@ -65,23 +66,11 @@ async def world() -> AsyncIterator[DeskWorld]:
     await world.signal("s-1", volume="0.3", expected_price="1.08")
     await world.signal("s-2", volume="NaN")
     working = await world.signal("s-3", order_type="limit", price="1.01")
-    taken_back = deal(31, "0.1", position_id=8, profit=Decimal("0.1"))
     await world.report(
-        ("accepted", filled_id, {"ticket": 7}),
-        ("deal", filled_id, deal(20, "0.1", "1.08510", commission=Decimal("-0.7"))),
-        ("deal", filled_id, deal(21, "0.2", "1.08520", seconds=5)),
-        ("deal", None, deal(22, "0.1", "1.09", ticket=9, seconds=6, side="sell", entry="out", profit=Decimal(49))),
-        ("account_operation", None, operation(23)),
-        ("account_operation", None, operation(24, "1000", None, type="balance")),
-        ("deal", None, deal(30, "0.1", ticket=10, position_id=8)),
-        ("deal_busted", None, f.FillBusted(deal=31, revision=1, was=taken_back)),
+        *traded(filled_id),
     )
     await world.report(
-        ("deal_correction", filled_id, f.FillCorrected(revision=1, deal=deal(20, "0.1", "1.08410"))),
-        ("account_operation", None, operation(23, "-3", revision=1)),
-        ("deal_busted", None, f.FillBusted(deal=30, revision=1, was=deal(30, "0.1", ticket=10, position_id=8))),
-        ("modified", working, {"request_id": "r", "changes": {"price": "1.02"}}),
-        ("accepted", working, {"ticket": 12}),
+        *corrected(filled_id, working),
         first_seq=9,
     )
     row = world.account_row()

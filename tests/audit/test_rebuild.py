@@ -17,21 +17,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from streamapp import topics
 from streamapp.audit.rebuild import rebuild
 from streamapp.domain.facts import BrokerAccepted
-from streamapp.domain.identifiers import order_id_for
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.kafka.admin import existing_topics, live_members
-from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.security import Cluster
-from streamapp.local import nats
 from streamapp.local.ports import free_port
 from streamapp.messages.commit import encode_commit
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.settings import KafkaSettings, Settings
 from tables.adoption import read_log
 from tables.rebuilding import write_store
+from tests.kafka.workers import send_only
 from tests.kit.examples import START, deal
-from tests.kit.stacks import running, running_kafka
+from tests.kit.stacks import running_kafka_and_nats
 from tests.kit.trading_house import PARTITIONS, TradingHouse, trading_house
 from tests.kit.waiting import eventually
 
@@ -41,20 +39,14 @@ SHORT_SESSIONS = {"STREAMAPP_KAFKA__SESSION_TIMEOUT_S": "6"}
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A Kafka and a NATS of this module."""
-    folder = tmp_path_factory.mktemp("servers")
-    nats_spec = nats.prepare(folder / "nats", free_port(), free_port())
-    with running_kafka(folder) as bootstrap, running(nats_spec, folder):
-        yield bootstrap, nats_spec.address
+    with running_kafka_and_nats(tmp_path_factory.mktemp("servers")) as servers:
+        yield servers
 
 
 @pytest.fixture
 async def house(servers: tuple[str, str], tmp_path: Path) -> AsyncIterator[TradingHouse]:
     async with trading_house(*servers, tmp_path) as house:
         yield house
-
-
-def order_of(house: TradingHouse, signal_id: str, account: str = "acc-1") -> str:
-    return order_id_for(house.settings.deployment, account, signal_id)
 
 
 async def report(house: TradingHouse, first_seq: int, *reports: tuple[str, str, Any], account: str = "acc-1") -> None:
@@ -125,7 +117,7 @@ async def traded(house: TradingHouse) -> dict[bytes, Any]:
         await house.signal(name, account)
     await house.signal("s-0", volume="5")
     await house.signal("s-bad", volume="NaN")
-    filled, working = order_of(house, "s-0"), order_of(house, "s-3")
+    filled, working = house.order_id("s-0"), house.order_id("s-3")
     await report(
         house,
         1,
@@ -133,7 +125,7 @@ async def traded(house: TradingHouse) -> dict[bytes, Any]:
         ("deal", filled, deal(20, "0.1")),
         ("accepted", working, BrokerAccepted(ticket=8)),
     )
-    claims = [f"{order_of(house, name, account)}:SubmitClaimed:1" for name, account in names.items()]
+    claims = [f"{house.order_id(name, account)}:SubmitClaimed:1" for name, account in names.items()]
     await archived(house, *claims, "acc-1:deal:20", f"{working}:BrokerAccepted:8")
 
     async def decided() -> bool:
@@ -162,7 +154,7 @@ async def test_a_lost_changelog_is_made_again_and_a_worker_goes_on_with_it(house
     await house.signal("s-0")
     await house.signal("new")
     await house.signal("held-back", "acc-2")
-    new = order_of(house, "new")
+    new = house.order_id("new")
     await archived(house, f"{new}:SubmitClaimed:1")
     decisions = await eventually(lambda: house.decisions("held-back"), "a decision")
     [refused] = decisions["held-back"]
@@ -173,7 +165,7 @@ async def test_a_lost_changelog_is_made_again_and_a_worker_goes_on_with_it(house
     # The conflict of the first life comes again with its topic, and is answered as it was.
     assert words[0] == "accepted"
     assert set(words[1:]) == {"conflict", "duplicate"}
-    order = await view(house, f"/orders/{order_of(house, 's-0')}")
+    order = await view(house, f"/orders/{house.order_id('s-0')}")
     assert (order["status"], Decimal(order["filled_volume"])) == ("filled", Decimal("0.1"))
     [position] = (await view(house, "/positions?account=acc-1"))["positions"]
     assert (position["position_id"], Decimal(position["volume"])) == (7, Decimal("0.1"))
@@ -254,16 +246,7 @@ async def test_a_kafka_that_does_not_answer_is_named() -> None:
 async def test_a_store_that_was_not_finished_is_started_by_no_worker(
     house: TradingHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send, sent = BatchProducer.send, 0
-
-    async def send_some(self: BatchProducer, *batch: Any) -> int:
-        nonlocal sent
-        sent += 1
-        if sent > PARTITIONS + 1:
-            raise ConnectionError("gone")
-        return await send(self, *batch)
-
-    monkeypatch.setattr(BatchProducer, "send", send_some)
+    send_only(monkeypatch, PARTITIONS + 1)
     with pytest.raises(Transient, match="does not answer"):
         await write_store(house.settings, "2", lambda partition: [(b"o/%d" % partition, b"{}")])
     monkeypatch.undo()

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 from hypothesis import given
@@ -34,11 +33,12 @@ from tables.positions import PositionRow, position_key
 from tables.signals import SignalRow, signal_key
 from tables.store import KeyValue
 from tests.agents.test_copies import House
+from tests.audit.reports import corrected, traded
 from tests.desk.test_lives import Days, cut, give, reports_of
 from tests.desk.test_reconciliation import House as Reconciled
 from tests.desk.test_reconciliation import position
 from tests.kit.desk import ACCOUNT, NOW, DeskWorld
-from tests.kit.examples import deal, operation
+from tests.kit.examples import deal
 from tests.kit.market import Market
 from tests.kit.records import event
 
@@ -76,7 +76,7 @@ def readable(rows: Sequence[KeyValue]) -> dict[bytes, Any]:
     return {key: json.loads(value) for key, value in rows}
 
 
-async def traded(world: DeskWorld) -> None:
+async def live(world: DeskWorld) -> None:
     """Let the account trade, be charged, corrected and refused, and its terminal come and go."""
     filled_id = await world.signal("s-1", volume="0.3", expected_price="1.08")
     await world.signal("s-1", volume="0.3", expected_price="1.08")
@@ -84,24 +84,12 @@ async def traded(world: DeskWorld) -> None:
     await world.signal("s-2", volume="NaN")
     working = await world.signal("s-3", order_type="limit", price="1.01")
     await world.signal("s-4", approved_at="2020-01-01T00:00:00Z")
-    taken_back = deal(31, "0.1", position_id=8, profit=Decimal("0.1"))
     await world.report(
         ("connection", None, ConnectionChange(connection="ready")),
-        ("accepted", filled_id, {"ticket": 7}),
-        ("deal", filled_id, deal(20, "0.1", "1.08510", commission=Decimal("-0.7"))),
-        ("deal", filled_id, deal(21, "0.2", "1.08520", seconds=5)),
-        ("deal", None, deal(22, "0.1", "1.09", ticket=9, seconds=6, side="sell", entry="out", profit=Decimal(49))),
-        ("account_operation", None, operation(23)),
-        ("account_operation", None, operation(24, "1000", None, type="balance")),
-        ("deal", None, deal(30, "0.1", ticket=10, position_id=8)),
-        ("deal_busted", None, f.FillBusted(deal=31, revision=1, was=taken_back)),
+        *traded(filled_id),
     )
     await world.report(
-        ("deal_correction", filled_id, f.FillCorrected(revision=1, deal=deal(20, "0.1", "1.08410"))),
-        ("account_operation", None, operation(23, "-3", revision=1)),
-        ("deal_busted", None, f.FillBusted(deal=30, revision=1, was=deal(30, "0.1", ticket=10, position_id=8))),
-        ("modified", working, {"request_id": "r", "changes": {"price": "1.02"}}),
-        ("accepted", working, {"ticket": 12}),
+        *corrected(filled_id, working),
         ("deal", "o-never-known", deal(40, "0.1", position_id=41)),
         first_seq=10,
     )
@@ -109,7 +97,7 @@ async def traded(world: DeskWorld) -> None:
 
 async def test_the_rows_of_orders_positions_and_signals_are_those_of_the_desk() -> None:
     world = await DeskWorld().start()
-    await traded(world)
+    await live(world)
     with rebuilt(world) as fold:
         assert fold.finish(LATER) == []
         assert list(fold.contradictions()) == []
@@ -141,7 +129,7 @@ async def test_orders_that_somebody_elses_connector_executes_are_rebuilt_with_it
 
 async def test_rows_that_are_not_what_the_facts_say_are_named() -> None:
     world = await DeskWorld().start()
-    await traded(world)
+    await live(world)
     filled, working = (order_id_for("streamapp", ACCOUNT, name) for name in ("s-1", "s-3"))
     with rebuilt(world) as fold:
         order = fold.order(working, ACCOUNT)
@@ -165,7 +153,7 @@ async def test_orders_that_wait_for_a_terminal_are_counted_by_where_they_stand()
 
 async def test_an_account_goes_on_with_its_numbers_and_opens_nothing_until_a_person_has_looked() -> None:
     world = await DeskWorld().start()
-    await traded(world)
+    await live(world)
     row = world.account_row()
     assert row is not None
     for opening, trading in (((), halted_since(LATER)), ((ACCOUNT,), TRADING)):

@@ -15,14 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
-from streamapp.messages.account import AccountMessage
 from streamapp.messages.operation import CancelRequest, Outcome, ProtectRequest
 from tables.accounts import AccountRow
 from tables.commands import CommandRow
 from tables.orders import OrderRow, order_key
 from tests.desk.test_exits import EXIT
-from tests.kit.desk import ACCOUNT, DeskWorld
-from tests.kit.market import Fate, Market
+from tests.kit.desk import ACCOUNT
+from tests.kit.market import Fate, market_of
 from tests.kit.terminals import ScriptedTerminals
 
 FOREIGN = 900
@@ -86,11 +85,8 @@ class Commands(RuleBasedStateMachine):
     @initialize(netting=st.booleans(), begins_with=st.integers(0, 2))
     def begin(self, netting: bool, begins_with: int) -> None:
         async def start() -> None:
-            self.world = await DeskWorld().start()
-            self.market = Market(self.world, netting=netting)
-            mode: Any = "netting" if netting else "hedging"
-            state = AccountMessage(account=ACCOUNT, connection="ready", margin_mode=mode, at=self.world.clock.now)
-            await self.world.snapshot(state)
+            self.market = await market_of(netting=netting)
+            self.world = self.market.world
             if not netting:
                 await self.market.trade("2", "buy", FOREIGN)
 

@@ -25,16 +25,6 @@ LIMIT: dict[str, Any] = {"order_type": "limit", "price": "1.05"}
 DONE = [("accepted", None), ("done", None)]
 
 
-@pytest.fixture
-async def world() -> DeskWorld:
-    return await DeskWorld().start()
-
-
-@pytest.fixture
-def market(world: DeskWorld) -> Market:
-    return Market(world)
-
-
 async def work(market: Market, signal_id: str = "s-1", **changes: Any) -> str:
     """Let a limit order work at the broker; return its id."""
     order_id = await market.world.signal(signal_id, **(LIMIT | changes))

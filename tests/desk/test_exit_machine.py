@@ -11,9 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streamapp.messages.account import AccountMessage
-from tests.kit.desk import ACCOUNT, DeskWorld
-from tests.kit.market import Fate, Market
+from tests.kit.market import Fate, market_of
 
 STRATEGIES = st.sampled_from(["a", "b", ""])
 LOTS = st.sampled_from(["0.1", "0.3", "1"])
@@ -40,11 +38,8 @@ class Exits(RuleBasedStateMachine):
     @initialize(netting=st.booleans())
     def begin(self, netting: bool) -> None:
         async def start() -> None:
-            self.world = await DeskWorld().start()
-            self.market = Market(self.world, netting=netting)
-            mode: Any = "netting" if netting else "hedging"
-            state = AccountMessage(account=ACCOUNT, connection="ready", margin_mode=mode, at=self.world.clock.now)
-            await self.world.snapshot(state)
+            self.market = await market_of(netting=netting)
+            self.world = self.market.world
             if not netting:
                 await self.market.trade("2", "buy", FOREIGN)
 

@@ -18,16 +18,6 @@ from tests.kit.market import Market
 EXIT: dict[str, Any] = {"side": None, "order_type": None, "volume": None, "intent": "close"}
 
 
-@pytest.fixture
-async def world() -> DeskWorld:
-    return await DeskWorld().start()
-
-
-@pytest.fixture
-def market(world: DeskWorld) -> Market:
-    return Market(world)
-
-
 async def leave(world: DeskWorld, signal_id: str = "x-1", **changes: Any) -> None:
     """Give an exit: by default one that closes all of what signals without a strategy opened in EURUSD."""
     await world.signal(signal_id, **(EXIT | changes))

@@ -16,9 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from streamapp import topics
 from streamapp.kafka.admin import existing_topics, live_members
 from streamapp.kafka.producer import ClientProducer
-from streamapp.local import nats
 from streamapp.local.own import OwnStack
-from streamapp.local.ports import free_port
 from streamapp.local.process import REPOSITORY
 from streamapp.messages.commit import encode_commit
 from streamapp.messages.fact import FactMessage
@@ -26,7 +24,7 @@ from streamapp.settings import Settings
 from streamapp.subjects import terminal
 from tests.e2e.desk import Desk, desk_at
 from tests.kit.examples import START, created
-from tests.kit.stacks import running, running_kafka, running_stack
+from tests.kit.stacks import running_kafka_and_nats, running_stack
 from tests.kit.waiting import eventually
 
 ACCOUNT = "hedge"
@@ -55,10 +53,8 @@ margin_mode = "netting"
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A Kafka and a NATS that outlive the stack."""
-    folder = tmp_path_factory.mktemp("servers")
-    spec = nats.prepare(folder / "nats", free_port(), free_port())
-    with running_kafka(folder) as bootstrap, running(spec, folder):
-        yield bootstrap, spec.address
+    with running_kafka_and_nats(tmp_path_factory.mktemp("servers")) as servers:
+        yield servers
 
 
 async def rebuild(stack: OwnStack, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,13 +13,12 @@ import pytest
 
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.kafka.admin import live_members
-from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.producer import Record
 from streamapp.settings import KafkaSettings, LocalSettings, Settings
 from tables.adoption import adopt_changelog
 from tables.store import ADOPTION
-from tests.kafka.workers import PARTITIONS, Group, Worker, new_group
+from tests.kafka.workers import PARTITIONS, Group, Worker, new_group, send_only
 from tests.kit.waiting import eventually
 
 KEYS = [f"k{number}" for number in range(30)]
@@ -115,17 +114,8 @@ async def test_a_copied_changelog_is_refused_and_adopted_once(group: Group, copy
 async def test_an_adoption_that_was_interrupted_is_not_taken_for_a_finished_one(
     copy: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send, sent = BatchProducer.send, 0
-
-    async def send_two(self: BatchProducer, *batch: Any) -> int:
-        nonlocal sent
-        sent += 1
-        if sent > 2:
-            raise ConnectionError("gone")
-        return await send(self, *batch)
-
     monkeypatch.setattr("tables.adoption.COMMIT_BYTES", 100)
-    monkeypatch.setattr(BatchProducer, "send", send_two)
+    send_only(monkeypatch, 2)
     with pytest.raises(Transient, match="adopt the changelog again"):
         await adopt_changelog(settings_of(copy))
     monkeypatch.undo()

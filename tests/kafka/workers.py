@@ -16,10 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streamapp.kafka.admin import create_topics
+from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.partition import partition_of
 from streamapp.kafka.producer import ClientProducer, Record
 from streamapp.local.ports import free_port
@@ -190,3 +192,17 @@ def in_place(record: Any) -> bool:
 
 def foreign(topic: str, partition: int, key: str, value: bytes) -> Record:
     return Record(topic, key.encode(), value, partition=partition)
+
+
+def send_only(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let Kafka be gone once so many batches were sent."""
+    send, sent = BatchProducer.send, 0
+
+    async def send_some(self: BatchProducer, *batch: Any) -> int:
+        nonlocal sent
+        sent += 1
+        if sent > most:
+            raise ConnectionError("gone")
+        return await send(self, *batch)
+
+    monkeypatch.setattr(BatchProducer, "send", send_some)

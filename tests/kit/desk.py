@@ -256,18 +256,9 @@ class DeskWorld:
         await self.settled()
         return order_id
 
-    async def command(
-        self,
-        name: str,
-        request_id: str = "c-1",
-        *,
-        account: str | None = ACCOUNT,
-        target: str | None = None,
-        sequence: int | None = None,
-        **fields: Any,
-    ) -> None:
-        """Give a command and let all settle; ``target`` ends its subject: the account for one to it, else ``-``."""
-        await self.give_command(name, request_id, account=account, target=target, sequence=sequence, **fields)
+    async def command(self, name: str, request_id: str = "c-1", **given: Any) -> None:
+        """Give a command, as :meth:`give_command` does, and let everything settle."""
+        await self.give_command(name, request_id, **given)
         await self.settled()
 
     async def give_command(
@@ -280,7 +271,7 @@ class DeskWorld:
         sequence: int | None = None,
         **fields: Any,
     ) -> None:
-        """Give a command and wait for nothing."""
+        """Give a command and wait for nothing; ``target`` ends its subject: the account for one to it, else ``-``."""
         said = {"request_id": request_id, "account": account, **fields}
         end = target or ((account or "") if is_of_account(name) else "-")
         headers = {topics.NATS_SUBJECT: subjects.command(name, end).encode(), topics.MESSAGE_OF: request_id.encode()}

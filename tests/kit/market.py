@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from streamapp.domain import facts
-from streamapp.domain.vocabulary import Side
+from streamapp.domain.vocabulary import MarginMode, Side
+from streamapp.messages.account import AccountMessage
 from streamapp.messages.terminal import SubmitRequest
-from tests.kit.desk import DeskWorld
+from tests.kit.desk import ACCOUNT, DeskWorld
 
 Fate = Literal["fill", "half", "reject", "doubt"]
 PRICE = Decimal("1.0851")
@@ -144,3 +145,11 @@ class Market:
             price=PRICE,
             time=self.world.clock.now,
         )
+
+
+async def market_of(*, netting: bool) -> Market:
+    """Return a market whose account's terminal has said whether a symbol has one position."""
+    world = await DeskWorld().start()
+    mode: MarginMode = "netting" if netting else "hedging"
+    await world.snapshot(AccountMessage(account=ACCOUNT, connection="ready", margin_mode=mode, at=world.clock.now))
+    return Market(world, netting=netting)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamapp.local import kafka
+from streamapp.local import kafka, nats
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
@@ -29,6 +29,14 @@ def running_kafka(folder: Path) -> Iterator[str]:
     spec = kafka.prepare(folder / "kafka", free_port(), free_port())
     with running(spec, folder):
         yield spec.address
+
+
+@contextmanager
+def running_kafka_and_nats(folder: Path) -> Iterator[tuple[str, str]]:
+    """Run a Kafka and a NATS for as long as the block, and yield their addresses."""
+    spec = nats.prepare(folder / "nats", free_port(), free_port())
+    with running_kafka(folder) as bootstrap, running(spec, folder):
+        yield bootstrap, spec.address
 
 
 @contextmanager

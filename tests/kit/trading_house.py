@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from streamapp import subjects, topics
+from streamapp.domain.identifiers import order_id_for
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.producer import ClientProducer
 from streamapp.local.ports import free_port
@@ -95,6 +96,10 @@ class TradingHouse:
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
         self._sequence = 0
+
+    def order_id(self, signal_id: str, account: str = "acc-1") -> str:
+        """Return the id of a signal's order."""
+        return order_id_for(self.settings.deployment, account, signal_id)
 
     @property
     def url(self) -> str:
