@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CHECKED := streamapp tables agents tests
 # What also runs on Windows, beside MetaTrader 5 or for who writes a bot (tests/test_windows.py keeps it complete).
 WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
-    -p streamapp.messages -p streamapp.nats -m streamapp.health
+    -p streamapp.messages -p streamapp.nats -m streamapp.health -m streamapp.clients
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down clean test lint types imports docs-check quick unit bench bench-terminal wheel lock

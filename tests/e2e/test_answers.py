@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+import streamapp
 from streamapp.local.own import OwnStack
+from streamapp.messages.decision import AcceptedMessage, RefusedMessage
 from tests.e2e.desk import Desk, desk_at
 from tests.kit.stacks import running_stack
 from tests.kit.waiting import eventually
@@ -76,3 +81,21 @@ async def test_every_message_has_one_answer_with_its_place_in_the_stream(desk: D
 
     order = await eventually(filled, "the order filled")
     assert (order["side"], order["order_type"], order["stop_loss"]) == ("buy", "market", None)
+
+
+async def test_a_program_sends_a_signal_hears_its_fill_and_halts_the_account(answering_stack: OwnStack) -> None:
+    signal = {"signal_id": "p-1", "status": "approved", "account": 77, "symbol": "GBPUSD", "side": "buy"}
+    async with streamapp.client(answering_stack.settings.nats_url) as client, aclosing(client.orders("p")) as orders:
+        following = asyncio.ensure_future(anext(orders))
+        answer = await client.send(signal | {"order_type": "market", "volume": Decimal("0.1")})
+        assert isinstance(answer, AcceptedMessage)
+        order = await following
+        while order.order_id != answer.order_id or order.status != "filled":
+            order = await anext(orders)
+        assert order.filled_volume == Decimal("0.1")
+        halted = await client.command("account.halt", account="77", reason="the program is over")
+        assert halted.state == "done"
+        refused = await client.send(signal | {"signal_id": "p-2", "order_type": "market", "volume": "0.1"})
+        assert isinstance(refused, RefusedMessage)
+        assert refused.reason == "halted"
+        assert (await client.command("account.resume", account="77")).state == "done"
