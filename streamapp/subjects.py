@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 ORIGIN_HEADER = "Streamapp-Origin"
@@ -82,6 +83,7 @@ def lease_bucket(deployment: str) -> str:
     return f"{deployment}-mirror"
 
 
+@lru_cache(maxsize=10_000)
 def token(text: str) -> str:
     """Return ``text`` as one subject token: each byte outside ``[A-Za-z0-9_-]`` becomes ``%XX``."""
     return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())

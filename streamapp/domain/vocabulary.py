@@ -55,7 +55,8 @@ def decimal_text(value: Decimal) -> str:
 def time_text(value: datetime) -> str:
     """Return a UTC time as RFC 3339 with exactly six digits of a second and ``Z``."""
     # Not strftime: its %Y writes the year 1 without zeros, which nobody can read back.
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    text = (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec="microseconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
 def in_utc(value: datetime) -> datetime:

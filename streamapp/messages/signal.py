@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -78,7 +79,7 @@ class Signal(SignalHead, OrderParameters):
             raise ValueError("expiration: expected with time_in_force until and no other")
         return self
 
-    @property
+    @cached_property
     def parameters(self) -> OrderParameters:
         """What the order asks of the broker."""
         return OrderParameters.model_construct(**{name: getattr(self, name) for name in OrderParameters.model_fields})
@@ -111,7 +112,7 @@ class ExitSignal(SignalHead, ExitParameters):
             raise ValueError(f"stop_loss, take_profit: expected none with intent {intent}; modify sets them")
         return self
 
-    @property
+    @cached_property
     def parameters(self) -> ExitParameters:
         """What is to be done with what is open."""
         return ExitParameters.model_construct(**{name: getattr(self, name) for name in ExitParameters.model_fields})
