@@ -34,6 +34,7 @@ from streamapp.desk.inputs import (
     Internal,
     NewCommand,
     NewSignal,
+    Prune,
     Sweep,
     kind_of,
     parse,
@@ -56,7 +57,7 @@ from tables.breaks import BREAK, BreakRow
 from tables.cache import RowCache, RowT, decode_row
 from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
 from tables.positions import POSITION, PositionIndex, PositionRow
-from tables.row import Row
+from tables.row import Row, is_put_away
 from tables.store import COMMIT_BYTES, Store, size_of
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,13 @@ class Desk:
         partition = self._partition_of(account)
         if partition in self._store.owned:
             self._lanes.put(account, Item(new, partition, self._generation))
+
+    def prune(self, account: str, due: Prune) -> bool:
+        """Let rows leave that are over for long; False while the account has something else to do or to say."""
+        if not self.ready.is_set() or self._lanes.is_busy(account) or self._owes(account):
+            return False
+        self.put(account, due)
+        return True
 
     def tidy(self, account: str, partition: int) -> None:
         """Let the account's lane empty its durable outbox in ``partition``, should all be said by then."""
@@ -322,10 +330,10 @@ class Desk:
         says = bool(decided.facts or decided.publications)
         # News that changes no row is said without a commit of its own: an account's money as it is now.
         is_news = kinds == {"snapshot"} and not decided.rows
-        number = self._outbox.next_number(account) if (decided.rows or says) and not is_news else 0
+        number = self._outbox.next_number(account) if (decided.rows or decided.away or says) and not is_news else 0
         facts = (FactMessage.of(fact).encode() for fact in decided.facts)
         commit = encode_commit(account, number, now, facts, decided.publications) if says else b""
-        rows = {key: row.encode() for key, row in decided.rows.items()} if number else {}
+        rows = {key: row.encode() for key, row in decided.rows.items()} | decided.away if number else {}
         if number and says:
             own = self._account_row(account, partition, decided).model_copy(update={"number": number})
             decided.rows[account_key(account)] = own
@@ -440,6 +448,8 @@ class Desk:
         for key, row in decided.rows.items():
             self._rows.put(partition, key, row)
             self._tell(row, partition)
+        for key in decided.away:
+            self._rows.drop(partition, key)
         for watcher in self._watchers:
             watcher.said(decided.facts)
 
@@ -485,10 +495,11 @@ class Desk:
         accounts: list[str] = []
         for partition in partitions:
             async for key, value in self._sliced(partition, ORDER):
-                if not value.startswith(CLOSED):
+                if not (value.startswith(CLOSED) or is_put_away(value)):
                     self._tell(decode_row(key, value, OrderRow), partition)
             async for key, value in self._sliced(partition, POSITION):
-                self._tell(decode_row(key, value, PositionRow), partition)
+                if not is_put_away(value):
+                    self._tell(decode_row(key, value, PositionRow), partition)
             async for key, value in self._sliced(partition, BREAK):
                 self._tell(decode_row(key, value, BreakRow), partition)
             async for key, value in self._sliced(partition, ACCOUNT):

@@ -51,6 +51,7 @@ class TradingMetrics(_Metrics):
         self.day_steps = self._counter("day_steps", "Steps that a day's loss or drawdown led to.", "step")
         self.alarms = self._counter("alarms", "What a person should look at.", "alarm")
         self.breaks = self._counter("breaks", "Differences with the broker's books that were found.", "kind")
+        self.pruned = self._counter("pruned_rows", "Rows of what is over: put away, or ended.", "step")
         self.published = self._counter("published", "Messages that JetStream acknowledged.", "schema")
         self.publish_retries = self._counter("publish_retries", "Publications that had to be tried again.")
         self.left_out = self._counter("left_out", "Messages that were not published, by why.", "reason")
@@ -67,6 +68,7 @@ class TradingMetrics(_Metrics):
             "guards": self.guards,
             "day_steps": self.day_steps,
             "breaks": self.breaks,
+            "pruned": self.pruned,
         }
 
     def count(self, name: str, labels: Sequence[str], count: int) -> None:

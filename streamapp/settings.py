@@ -42,13 +42,15 @@ from streamapp.domain.symbol_names import SymbolNames
 from streamapp.domain.vocabulary import Lots
 from streamapp.errors import ConfigurationError
 from streamapp.ports import Ports
-from streamapp.subjects import RESERVED_ACCOUNTS
+from streamapp.subjects import EXECUTION_IN, RESERVED_ACCOUNTS
+from streamapp.topics import INPUT_DAYS, SIGNALS_APPROVED
 
 Role = Literal["both", "execution", "connector"]
 StreamName = Literal["EXECUTION_IN", "ACCOUNT_SNAPSHOTS", "EXECUTION_OUT"]
 Meaning = TypeVar("Meaning")
 WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
 """The fields of a signal whose values are words."""
+DAY_S = 86400.0
 STORE_NAME = r"^[A-Za-z0-9_]{1,32}$"
 SymbolName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Route = Annotated[dict[str, Lots], BeforeValidator(lambda value: {value: 1} if isinstance(value, str) else value)]
@@ -348,6 +350,28 @@ class GuardSettings(AccountGuardSettings):
     )
 
 
+class RetentionSettings(Section):
+    """How long the store keeps what is over (docs/operations.md, "A year of it")."""
+
+    closed_days: float = Field(
+        30.0,
+        gt=0,
+        description="Orders, positions, signals and commands that are over for so long are put away: a sixth of the "
+        "bytes, and no start reads them.",
+    )
+    keys_days: float = Field(
+        400.0,
+        gt=0,
+        description="They leave the store after so long. A signal or a command that is older is refused, for nobody "
+        "knows any more whether it was decided; so: longer than any message of one may come again.",
+    )
+
+    @property
+    def keys_s(self) -> float:
+        """``keys_days`` in seconds."""
+        return self.keys_days * DAY_S
+
+
 class BrokerSettings(Section):
     """From the claim to the terminal."""
 
@@ -514,6 +538,7 @@ class Settings(BaseSettings):
     execution: ExecutionSettings = ExecutionSettings()
     guards: GuardSettings = GuardSettings()
     broker: BrokerSettings = BrokerSettings()
+    retention: RetentionSettings = RetentionSettings()
     terminal: TerminalSettings = TerminalSettings()
     web: WebSettings = WebSettings()
     local: LocalSettings = LocalSettings()
@@ -559,6 +584,22 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{place}: expected one account and no weight in role connector: its orders have a volume"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _decisions_outlive_repetitions(self) -> Settings:
+        limits, keys_s = self.nats.streams.get("EXECUTION_IN"), self.retention.keys_s
+        kept_s = EXECUTION_IN.max_age_s if limits is None or limits.max_age_s is None else limits.max_age_s
+        places = {
+            "retention.closed_days": self.retention.closed_days * DAY_S,
+            "execution.signal_ttl_s": self.execution.signal_ttl_s,
+            f"how long stream {EXECUTION_IN.name} keeps messages": kept_s,
+            f"how long topic {SIGNALS_APPROVED} keeps them": INPUT_DAYS * DAY_S,
+        }
+        name, longest_s = max(places.items(), key=lambda place: place[1])
+        if keys_s < longest_s:
+            least = f"{longest_s / DAY_S:g} at least ({name})"
+            raise ValueError(f"retention.keys_days: expected {least}, got {self.retention.keys_days:g}")
         return self
 
     @model_validator(mode="after")

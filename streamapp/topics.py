@@ -38,6 +38,8 @@ WEIGHT = "streamapp-weight"
 COPY = b"copy"
 """The family of a decision on such a copy, on its way from the desk to completion."""
 
+INPUT_DAYS = 7
+"""How long the topics keep signals, orders, commands and reports."""
 _DAY_MS = 86_400_000
 
 
@@ -56,11 +58,11 @@ def _kept(days: int) -> dict[str, str]:
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 TOPICS = (
-    TopicSpec(SIGNALS_APPROVED, _kept(7)),
-    TopicSpec(ORDERS_SUBMITTED, _kept(7)),
-    TopicSpec(INCOMPLETE, _kept(7)),
-    TopicSpec(ORDER_COMMANDS, _kept(7)),
-    TopicSpec(BROKER_REPORTS, _kept(7)),
+    TopicSpec(SIGNALS_APPROVED, _kept(INPUT_DAYS)),
+    TopicSpec(ORDERS_SUBMITTED, _kept(INPUT_DAYS)),
+    TopicSpec(INCOMPLETE, _kept(INPUT_DAYS)),
+    TopicSpec(ORDER_COMMANDS, _kept(INPUT_DAYS)),
+    TopicSpec(BROKER_REPORTS, _kept(INPUT_DAYS)),
     TopicSpec(ACCOUNT_SNAPSHOTS, _kept(1)),
     TopicSpec(ARCHIVE, _FOREVER),
     TopicSpec(BROKER_LOG, _FOREVER),

@@ -20,6 +20,7 @@ try:
     from agents.completion import Completion
     from agents.desk import Desk
     from agents.outbox import Outbox, Unsaid
+    from agents.pruning import Pruner
     from agents.publisher import Publisher
 except ModuleNotFoundError as error:  # an installed wheel, and nothing below can be imported either
     leave_incomplete(error)
@@ -44,7 +45,7 @@ from streamapp.web.registration import register
 from streamapp.wiring.applications import app_of, built
 from streamapp.wiring.messaging import Messaging, NatsTerminals
 from streamapp.wiring.readiness import Readiness
-from streamapp.wiring.services import Opening, Timers, Words
+from streamapp.wiring.services import Opening, Pruning, Timers, Words
 from tables.store import Store
 
 ARCHIVE_LINGER_MS = 20
@@ -131,6 +132,7 @@ def build(settings: Settings) -> Trading:
     app.add_dependency(Opening(store, desk, messaging, (publisher.drop, broker.drop)))
     measure = _measuring(settings, outbox, desk, metrics)
     app.add_dependency(Timers(broker, desk, readiness=readiness, settings=settings, measure=measure))
+    app.add_dependency(Pruning(Pruner(store, desk, policy, utc_now)))
     register(
         app,
         store=store,

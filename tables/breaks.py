@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from streamapp import subjects
 from streamapp.domain.vocabulary import UtcTime, time_text
 from streamapp.messages.breaks import BreakMessage
@@ -15,6 +17,11 @@ class BreakRow(Row):
 
     message: BreakMessage
     stands: bool = True
+
+    @property
+    def over_since(self) -> datetime | None:
+        """When it was told of last, None while the books differ."""
+        return None if self.stands else self.message.at
 
 
 def break_key(account: str, place: str) -> bytes:

@@ -56,6 +56,10 @@ class RowCache:
         if len(self._rows) > KEPT_ROWS:
             self._rows.popitem(last=False)
 
+    def drop(self, partition: int, key: bytes) -> None:
+        """Forget a row."""
+        self._rows.pop((partition, key), None)
+
     def forget(self, partition: int) -> None:
         """Read the rows of a partition anew."""
         for place in [place for place in self._rows if place[0] == partition]:

@@ -19,7 +19,8 @@ How it works, and why (design: desk "The store", submission "Zombies"):
    else, and skipping it would be forgetting everything: such a partition is not recovered, the process ends with exit
    code 78 (:mod:`tables.adoption` takes the changelog over).
 
-Rows are never deleted: a tombstone has no place for the offset. A row that is over says so.
+A row is ended by an empty value behind the offset, and never by a tombstone, which has no place for one. The local copy
+drops the key, and so does whoever reads the log later; the log keeps the offset for as long as it is.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from tables.store import (
     ADOPTION,
     BEGUN,
     COMMIT_BYTES,
+    ENDED,
     EXPECTED,
     REBUILDING,
     KeyValue,
@@ -184,13 +186,15 @@ class FencedStore(faust.Table):
         rows = ((partition, self.data._dbs[partition].get(key)) for partition in self._open)
         return next(((partition, value) for partition, value in rows if value is not None), None)
 
-    def scan(self, partition: int, prefix: bytes) -> Iterator[KeyValue]:
+    def scan(self, partition: int, prefix: bytes, after: bytes = b"") -> Iterator[KeyValue]:
         """See :class:`Store`."""
         db = self._db(partition)
-        return self._guarded(partition, db, db.items(from_key=prefix), prefix)
+        return self._guarded(partition, db, db.items(from_key=max(prefix, after)), prefix, after)
 
-    def _guarded(self, partition: int, db: Any, rows: Iterator[KeyValue], prefix: bytes) -> Iterator[KeyValue]:
-        own = (self.data.offset_key, ADOPTION, REBUILDING)
+    def _guarded(
+        self, partition: int, db: Any, rows: Iterator[KeyValue], prefix: bytes, after: bytes
+    ) -> Iterator[KeyValue]:
+        own = (self.data.offset_key, ADOPTION, REBUILDING, after)
         for key, value in rows:
             if not key.startswith(prefix):
                 return
@@ -249,7 +253,10 @@ class FencedStore(faust.Table):
             return
         batch = WriteBatch(raw_mode=True)
         for key, value in rows:
-            batch.put(key, value)
+            if value == ENDED:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
         batch.put(self.data.offset_key, str(offset).encode())
         db.write(batch)
 
@@ -402,7 +409,7 @@ class FencedStore(faust.Table):
 
     def on_key_del(self, key: Any) -> NoReturn:  # noqa: ARG002
         """Refuse to delete: a tombstone can't carry the offset its writer expects."""
-        raise TypeError(f"rows of table {self.name} can't be deleted: commit one that says it is over")
+        raise TypeError(f"rows of table {self.name} can't be deleted: commit an empty one, which ends it")
 
     def on_clear(self) -> NoReturn:
         """Refuse as well."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import Field
 
 from streamapp.domain.vocabulary import UtcTime
@@ -39,6 +41,14 @@ class CommandRow(Row):
     not_after: UtcTime | None = None
     trace: str | None = None
     at: UtcTime
+
+    @property
+    def over_since(self) -> datetime | None:
+        """When it was given, None while it is being carried out."""
+        return None if self.state == "accepted" else self.at
+
+
+COMMAND = b"c/"
 
 
 def command_key(account: str, request_id: str) -> bytes:

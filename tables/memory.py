@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from streamapp.errors import Ambiguous
 from streamapp.kafka.receipts import ACK_TIMEOUT_S
-from tables.store import KeyValue, Listener, check_size, not_ours
+from tables.store import ENDED, KeyValue, Listener, check_size, not_ours
 
 
 class MemoryStore:
@@ -52,10 +52,11 @@ class MemoryStore:
             raise not_ours(None)
         return next(((each, self._rows[each][key]) for each in sorted(self._open) if key in self._rows[each]), None)
 
-    def scan(self, partition: int, prefix: bytes) -> Iterator[KeyValue]:
+    def scan(self, partition: int, prefix: bytes, after: bytes = b"") -> Iterator[KeyValue]:
         """See :class:`tables.store.Store`."""
         self._check(partition)
-        rows = sorted((key, value) for key, value in self._rows[partition].items() if key.startswith(prefix))
+        known = self._rows[partition].items()
+        rows = sorted((key, value) for key, value in known if key.startswith(prefix) and key > after)
         return self._guarded(partition, rows)
 
     def _guarded(self, partition: int, rows: Iterable[KeyValue]) -> Iterator[KeyValue]:
@@ -78,7 +79,10 @@ class MemoryStore:
                 raise self.refuse
             if written:
                 self.commits.append((partition, written))
-                self._rows[partition] |= written
+                rows = self._rows[partition]
+                rows |= written
+                for key in [key for key, value in written.items() if value == ENDED]:
+                    del rows[key]
 
     def _check(self, partition: int) -> None:
         if partition not in self.owned:

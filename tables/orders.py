@@ -51,6 +51,11 @@ class OrderRow(Row):
         return row if row.open == is_open else row.model_copy(update={"open": is_open})
 
     @property
+    def over_since(self) -> datetime | None:
+        """When the last fact of it came, None while it is open."""
+        return None if self.open else self.state.latest_at
+
+    @property
     def status(self) -> Status:
         """The order's status."""
         return status_of(self.state)

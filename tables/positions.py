@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from pydantic import PrivateAttr
@@ -55,6 +56,12 @@ class PositionRow(Row):
     _known: frozenset[str] | None = PrivateAttr(None)
     _folded: frozenset[str] | None = PrivateAttr(None)
     _states: dict[str, PositionState] = PrivateAttr(default_factory=dict)
+
+    @property
+    def over_since(self) -> datetime | None:
+        """When its last deal or charge was made, None while it is open, or no trade of it was seen."""
+        state = self.state
+        return None if state.net else state.at
 
     @property
     def known(self) -> frozenset[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from streamapp.domain.exits import Goal
 from streamapp.domain.signals import Recorded, Verdict
 from streamapp.domain.vocabulary import UtcTime
@@ -25,9 +27,17 @@ class SignalRow(Row):
     goal: Goal | None = None
 
     @property
+    def over_since(self) -> datetime | None:
+        """When it was decided, None while it is an exit that is not done."""
+        return self.decided_at if self.goal is None else None
+
+    @property
     def recorded(self) -> Recorded:
         """What the domain needs of it."""
         return Recorded(self.verdict, self.fingerprint, self.order_id)
+
+
+SIGNAL = b"s/"
 
 
 def signal_key(account: str, signal_id: str) -> bytes:

@@ -26,6 +26,10 @@ REBUILDING = b"\0rebuilding"
 """The key of a row that says how far :func:`tables.rebuilding.write_store` is, likewise."""
 BEGUN, DONE = b"begun", b"done"
 
+ENDED = b""
+"""The value that ends a row: the log keeps its offset and nothing else, and the local copy drops the key. A tombstone
+would have no place for the offset that its writer expects."""
+
 KeyValue = tuple[bytes, bytes]
 """A row, or a record."""
 
@@ -81,6 +85,8 @@ class Store(Protocol):
     async def commit(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         """Make ``rows`` durable together and return when all replicas have them and ``get`` returns them.
 
+        An empty value ends its row: from then on there is none (:data:`ENDED`).
+
         Cancelling the caller does not call the commit back. One that is in flight when the partition is revoked ends as
         ever: it returns once its acknowledgement was the right one.
 
@@ -92,8 +98,10 @@ class Store(Protocol):
         """
         ...
 
-    def scan(self, partition: int, prefix: bytes) -> Iterator[KeyValue]:
+    def scan(self, partition: int, prefix: bytes, after: bytes = b"") -> Iterator[KeyValue]:
         """Iterate over the durable rows whose key begins with ``prefix``, by key, as they are at this call.
+
+        ``after``: only over those whose key is greater.
 
         Costs the rows that it yields, whatever else the partition holds.
 

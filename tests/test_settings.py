@@ -37,6 +37,13 @@ def settings(folder: Path, text: str) -> Settings:
         ('[execution.routing]\n"x/*" = { one = "-1" }', "execution.routing.x/*.one", "greater than 0"),
         ('[execution.routing]\n"x/*" = { three = "1" }', "execution.routing.x/*", "one, two, got three"),
         ('[execution.routing]\n"x/*" = "three"', "execution.routing.x/*", "one, two, got three"),
+        ("[retention]\nkeys_days = 6", "retention.keys_days", "expected 30 at least (retention.closed_days), got 6"),
+        ("[retention]\nclosed_days = 1\nkeys_days = 6", "retention.keys_days", "expected 7 at least (how long"),
+        (
+            "[retention]\nclosed_days = 1\nkeys_days = 8\n[nats.streams.EXECUTION_IN]\nmax_age_s = 864000",
+            "retention.keys_days",
+            "expected 10 at least (how long stream EXECUTION_IN keeps messages), got 8",
+        ),
         ('[execution.routing]\n"x/*" = 5', "execution.routing.x/*", "valid dictionary"),
     ],
 )

@@ -50,11 +50,15 @@ KEYS: dict[Kind, tuple[str, ...]] = {
 
 
 class ArchiveEntry(NamedTuple):
-    """One thing as the archive has it, and the number of the commit that changed it last (0: no account's)."""
+    """One thing as the archive has it, and the number of the commit that changed it last (0: no account's).
+
+    ``at``: when an order's last fact was, None for anything else.
+    """
 
     key: Key
     view: View
     commit: int
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,8 @@ class ArchiveFold:
         ):
             state = _ORDER.validate_json(body)
             if state.created is not None:
-                yield ArchiveEntry((order_id, account), folded_order(order_id, account, state), number)
+                view = folded_order(order_id, account, state)
+                yield ArchiveEntry((order_id, account), view, number, state.latest_at)
 
     def _fills(self, where: str, key: Key) -> Iterator[ArchiveEntry]:
         for account, fill_id, order_id, body, number in self._run(

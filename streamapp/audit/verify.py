@@ -17,14 +17,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import chain, islice
 
 from streamapp import topics
 from streamapp.audit.agreement import difference
 from streamapp.audit.archive import ArchiveEntry, ArchiveFault, ArchiveFold, Key, Kind
-from streamapp.audit.evidence import PositionView, View
+from streamapp.audit.evidence import OrderView, PositionView, View
 from streamapp.audit.places import WarehouseRows, WorkerTables
 from streamapp.audit.topic import Progress, TopicReader, place_of
+from streamapp.clock import utc_now
+from streamapp.domain.vocabulary import FINAL_STATUSES
 from streamapp.settings import Role, Settings
 
 SETTLED_S = 5.0
@@ -124,7 +127,9 @@ async def verify(
             TopicReader(settings, topics.ARCHIVE, account=account, progress=progress) as reader,
             WorkerTables(settings, account) as tables,
         ):
-            comparison = _Comparison(archive, reader, tables, warehouse, _OF_WAREHOUSE[settings.role])
+            comparison = _Comparison(
+                archive, reader, tables, warehouse, _OF_WAREHOUSE[settings.role], kept_since=_kept_since(settings)
+            )
             await comparison.compare()
             await comparison.settle(settled_s)
             return comparison.verdict()
@@ -142,14 +147,19 @@ async def compare_tables(
         Transient: as of :func:`verify`.
     """
     async with WorkerTables(settings) as tables:
-        comparison = _Comparison(archive, reader, tables)
+        comparison = _Comparison(archive, reader, tables, kept_since=_kept_since(settings))
         await comparison.compare()
         await comparison.settle(settled_s)
         return comparison.verdict()
 
 
+def _kept_since(settings: Settings) -> datetime:
+    """Return since when an order's last fact must be, for it to be in the tables for certain."""
+    return utc_now() - timedelta(days=settings.retention.keys_days)
+
+
 class _Comparison:
-    """Without a warehouse the tables alone are compared."""
+    """Without a warehouse the tables alone are compared; no order is with them that is over since ``kept_since``."""
 
     def __init__(
         self,
@@ -158,10 +168,13 @@ class _Comparison:
         tables: WorkerTables,
         warehouse: WarehouseRows | None = None,
         kinds: tuple[Kind, ...] = (),
+        *,
+        kept_since: datetime,
     ) -> None:
         self._archive, self._reader = archive, reader
         self._warehouse, self._tables = warehouse, tables
         self._kinds = kinds
+        self._kept_since = kept_since
         self._compared: Counter[str] = Counter()
         self._unnamed = 0
         self._open: dict[_Place, tuple[Discrepancy, float]] = {}  # and since when it has stood unchanged
@@ -187,7 +200,7 @@ class _Comparison:
             self._archive.take(record.value, place_of(record))
 
     async def _compare_orders(self) -> None:
-        for entries in _chunks(self._archive.entries("order"), _CHUNK):
+        for entries in _chunks(filter(self._is_kept, self._archive.entries("order")), _CHUNK):
             found = await self._tables.orders([str(entry.key[0]) for entry in entries])
             for entry, view in zip(entries, found, strict=True):
                 self._note(TABLES, "order", entry.key, entry, view)
@@ -195,6 +208,11 @@ class _Comparison:
             key = (order.order_id, order.account)
             if self._archive.entry("order", key) is None:
                 self._note(TABLES, "order", key, None, order)
+
+    def _is_kept(self, entry: ArchiveEntry) -> bool:
+        """Return whether the tables must have an order: what is over for long has left them, or may at any moment."""
+        assert isinstance(entry.view, OrderView)
+        return entry.view.status not in FINAL_STATUSES or entry.at is None or entry.at > self._kept_since
 
     async def _compare_positions(self) -> None:
         there = await self._shown()

@@ -16,7 +16,7 @@ from streamapp.desk.inputs import Incoming, NewCommand, OperationAnswered
 from streamapp.desk.limits import changed_limits
 from streamapp.desk.reconciliation import open_break
 from streamapp.desk.state import Draft
-from streamapp.domain.signals import moment_after
+from streamapp.domain.signals import is_forgotten, moment_after
 from streamapp.domain.vocabulary import FINAL_STATUSES, decimal_text, time_text
 from streamapp.errors import Unusable
 from streamapp.messages.command import (
@@ -143,8 +143,8 @@ def _refusal(draft: Draft, new: NewCommand, not_after: datetime | None) -> tuple
     request = new.request
     if draft.account not in draft.policy.rules.accounts:
         return "unknown_account", f"account: expected a configured one, got {draft.account!r:.80}"
-    if not_after is not None and not_after <= draft.now:
-        return "stale", f"valid_until: expected a time after {time_text(draft.now)}, got {time_text(not_after)}"
+    if (lateness := _lateness(draft, new, not_after)) is not None:
+        return "stale", lateness
     if new.name not in _AT_ONCE and len(draft.account_row().commands) >= _most(new.name):
         return "too_many", f"expected at most {_most(new.name)} commands of an account under way"
     if request.order_id is not None:
@@ -152,6 +152,15 @@ def _refusal(draft: Draft, new: NewCommand, not_after: datetime | None) -> tuple
     if request.position_id is not None:
         return _refusal_of_position(draft, new, request.position_id)
     return _refusal_of_values(draft, request)
+
+
+def _lateness(draft: Draft, new: NewCommand, not_after: datetime | None) -> str | None:
+    first = min(new.request.issued_at or new.incoming.at, new.incoming.at)
+    if is_forgotten(first, draft.policy.rules, draft.now):
+        return f"it came, or was issued, at {time_text(first)}: longer ago than commands are remembered"
+    if not_after is None or not_after > draft.now:
+        return None
+    return f"valid_until: expected a time after {time_text(draft.now)}, got {time_text(not_after)}"
 
 
 def _refusal_of_values(draft: Draft, request: CommandRequest) -> tuple[str, str] | None:

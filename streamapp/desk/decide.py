@@ -22,6 +22,7 @@ from streamapp.desk.inputs import (
     NewCommand,
     NewSignal,
     OperationAnswered,
+    Prune,
     Released,
     Snapshot,
     Spoiled,
@@ -32,6 +33,7 @@ from streamapp.desk.inputs import (
 )
 from streamapp.desk.notices import notify_sender, refuse_undecided
 from streamapp.desk.policy import Policy
+from streamapp.desk.pruning import prune
 from streamapp.desk.reconciliation import note_deals, reconcile
 from streamapp.desk.reports import (
     count_seen,
@@ -98,6 +100,7 @@ class Decided:
         publications: The commit's messages, in order.
         effects: To be carried out once the commit is durable, and not before.
         letters: To be durable before the inputs are acknowledged.
+        away: Rows of the same write, as they are stored, that were over for long: put away, or ended.
         memory: What the lane remembers from now on.
         counts: For metrics, by (name, labels…).
     """
@@ -110,10 +113,12 @@ class Decided:
     alarms: tuple[Alarm, ...]
     memory: Memory
     counts: Counter[tuple[str, ...]]
+    away: dict[bytes, bytes] = field(default_factory=dict)
 
 
 def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
     """Return what ``inputs``, in their order, make of ``state`` at ``now``."""
+    given = list(inputs)
     draft = Draft(
         state.account,
         now,
@@ -125,7 +130,7 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
         open=state.open,
     )
     keep_time(draft)
-    for each in inputs:
+    for each in given:
         _take(draft, each)
         pursue(draft, asks_again=isinstance(each, Sweep))
         pursue_commands(draft, asks_again=isinstance(each, Sweep))
@@ -134,6 +139,9 @@ def decide(state: State, inputs: Iterable[Input], now: datetime) -> Decided:
     finish_snapshot(draft)
     keep_history(draft)
     reconcile(draft)
+    for each in given:
+        if isinstance(each, Prune):
+            prune(draft, each)
     return _decided(draft)
 
 
@@ -172,6 +180,7 @@ def _decided(draft: Draft) -> Decided:
         alarms=tuple(draft.alarms),
         memory=draft.memory,
         counts=draft.counts,
+        away=draft.away,
     )
 
 
@@ -203,6 +212,8 @@ def _take(draft: Draft, new: Input) -> None:  # noqa: PLR0912  one branch for ea
                 take_operation(draft, new)
             case Released():
                 take_released(draft, new)
+            case Prune():
+                pass  # last of all, of what this commit does not change
             case Spoiled():
                 notify_sender(draft, new.incoming, new.error, final=new.final)
             case Broken():

@@ -227,8 +227,16 @@ class Released:
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Rows that seem to be over for long: those to be put away, and those that may end."""
+
+    away: tuple[bytes, ...] = ()
+    ending: tuple[bytes, ...] = ()
+
+
 RecordInput = NewSignal | NewCommand | TerminalReport | ForeignReport | Snapshot | Spoiled | Broken
-Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep | Released
+Internal = SubmitAnswered | SubmitUnanswered | OperationAnswered | Sweep | Released | Prune
 """What comes from within the worker; it is not durable and repeats by itself."""
 Input = RecordInput | Internal
 
@@ -245,6 +253,7 @@ _KINDS: dict[type, str] = {
     OperationAnswered: "answer",
     Sweep: "sweep",
     Released: "released",
+    Prune: "prune",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from streamapp.domain.limits import AccountLimits
 from streamapp.domain.signals import Rules
@@ -12,6 +13,16 @@ from streamapp.settings import ExecutionSettings, Role, Settings
 
 FOREIGN = "foreign"
 """The executor of an order that somebody else's connector is to send."""
+
+
+class Retention(NamedTuple):
+    """For how long a row that is over stays as it is, ``closed``, and at all, ``keys``."""
+
+    closed: timedelta
+    keys: timedelta
+
+
+KEPT = Retention(timedelta(days=30), timedelta(days=400))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Policy:
     rules: Rules
     execution: ExecutionSettings
     limits: Mapping[str, AccountLimits] = field(default_factory=dict)
+    retention: Retention = KEPT
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -39,6 +51,7 @@ class Policy:
             needs_approval=execution.approval == "payload",
             ttl_s=execution.signal_ttl_s,
             skew_s=execution.max_clock_skew_s,
+            remembered_s=settings.retention.keys_s,
             sizings={name: account.sizing for name, account in settings.accounts.items()},
         )
         return cls(
@@ -51,6 +64,9 @@ class Policy:
             rules=replace(rules, needs_approval=False, sizings={}) if settings.role == "connector" else rules,
             execution=execution,
             limits={name: settings.limits_of(name) for name in settings.accounts},
+            retention=Retention(
+                timedelta(days=settings.retention.closed_days), timedelta(days=settings.retention.keys_days)
+            ),
         )
 
     @property

@@ -158,6 +158,7 @@ class Draft:
         publications: What it says to the world, in order.
         effects: What is asked of the world once it is durable.
         letters: Input that nobody can use.
+        away: The rows, as they are stored, that are put away or end with the commit; none of them changes in it.
     """
 
     account: str
@@ -175,6 +176,7 @@ class Draft:
     alarms: list[Alarm] = field(default_factory=list)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     changed: dict[bytes, Row] = field(default_factory=dict)
+    away: dict[bytes, bytes] = field(default_factory=dict)
     progress: ReportProgress | None = None
     snapshot: Snapshot | None = None
 

@@ -41,12 +41,17 @@ class ReadableSignal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings a decision depends on; times in seconds, ``sizings`` by account."""
+    """The settings a decision depends on; times in seconds, ``sizings`` by account.
+
+    ``remembered_s``: for how long a decision is remembered at least. What is older is refused, whatever it says of
+    itself: nobody knows any more whether it is a repetition.
+    """
 
     accounts: frozenset[str]
     needs_approval: bool = True
     ttl_s: float = 30.0
     skew_s: float = 2.0
+    remembered_s: float = 400 * 86400.0
     sizings: Mapping[str, Sizing] = field(default_factory=dict)
 
 
@@ -92,6 +97,11 @@ def moment_after(at: datetime, seconds: float) -> datetime:
         return at + timedelta(seconds=seconds)
     except OverflowError:
         return LAST_MOMENT
+
+
+def is_forgotten(at: datetime, rules: Rules, now: datetime) -> bool:
+    """Return whether what was asked for at a moment may have been decided, and its decision forgotten since."""
+    return (now - at).total_seconds() >= rules.remembered_s
 
 
 def fingerprint_of(signal: ReadableSignal | None, payload_hash: str) -> str:
@@ -192,6 +202,9 @@ def _future(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: da
 
 
 def _staleness(signal: ReadableSignal, rules: Rules, stream_time: datetime, now: datetime) -> str | None:
+    first = min(signal_time(signal, stream_time), stream_time)
+    if is_forgotten(first, rules, now):
+        return f"it came, or was approved, at {time_text(first)}: longer ago than decisions are remembered"
     expiration = signal.parameters.expiration if isinstance(signal.parameters, OrderParameters) else None
     ends = (("valid_until", not_after(signal, rules, stream_time)), ("expiration", expiration))
     name, end = next(((name, end) for name, end in ends if end is not None and end <= now), ("", None))

@@ -11,6 +11,7 @@ from mode import Service
 
 from agents.broker import Broker
 from agents.desk import Desk
+from agents.pruning import Pruner
 from streamapp.clock import utc_now
 from streamapp.kafka.exits import leave
 from streamapp.kafka.producer import ClientProducer
@@ -125,6 +126,19 @@ class Timers(Service):
             self._readiness.warmed_up = True
         await self._broker.tick(self._desk.accounts(self._settings.accounts))
         self._measure()
+
+
+class Pruning(Service):
+    """Lets what is over leave the store, a slice at a time. Any unexpected error ends the worker."""
+
+    def __init__(self, pruner: Pruner, **options: Any) -> None:
+        super().__init__(**options)
+        self._pruner = pruner
+
+    @Service.task
+    async def _prune(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._pruner.step())
 
 
 def _check(task: asyncio.Task[None]) -> None:

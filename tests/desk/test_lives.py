@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamapp import topics
+from streamapp.desk.pruning import row_of
 from streamapp.domain import facts
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import deal_of
@@ -84,7 +86,9 @@ async def live_through(world: DeskWorld, group: Sequence[Report] | None, death: 
 def result_of(world: DeskWorld) -> dict[str, Any]:
     """Return everything that a day leaves behind, repetitions left out, and how it was cut into commits."""
     rows = {
-        key: value if prefix != ACCOUNTS else AccountRow.decode(value).model_copy(update={"number": 0}).encode()
+        key: _whole(key, value)
+        if prefix != ACCOUNTS
+        else AccountRow.decode(value).model_copy(update={"number": 0}).encode()
         for prefix in (b"s/", b"o/", b"p/", b"d/", ACCOUNTS)
         for partition in world.store.owned
         for key, value in world.store.scan(partition, prefix)
@@ -118,6 +122,34 @@ async def test_a_day_is_the_same_bytes_whatever_was_killed_in_it(
         request.hash for request in witness.terminals.submits
     }
     assert world.failures == [error for error in world.failures if isinstance(error, Definite)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(Days, st.frozensets(st.integers(1, 14)), st.data())
+async def test_a_day_is_the_same_bytes_whatever_is_put_away_in_it(
+    several: list[Fact], strangers: frozenset[int], data: st.DataObject
+) -> None:
+    reports = reports_of(several, strangers)
+    signalled = data.draw(st.integers(0, len(reports)), label="reports before the signal")
+    witness, world = await DeskWorld().start(), await DeskWorld(closed=timedelta(days=-1)).start()
+    for group in [*cut(reports[:signalled], data), None, *cut(reports[signalled:], data), None]:
+        await give(witness, group)
+        await witness.settled()
+        death = data.draw(st.sampled_from(["none", "redelivered", "restarted"]), label="death")
+        await live_through(world, group, death)
+        if data.draw(st.booleans(), label="pruned"):
+            await world.prune()
+    assert result_of(world) == result_of(witness)
+    await world.prune()
+    assert result_of(world) == result_of(witness)
+    assert not world.failures
+
+
+def _whole(key: bytes, value: bytes) -> bytes:
+    """Return a row as it is when it is not put away."""
+    row = row_of(key, value)
+    assert row is not None
+    return row.encode()
 
 
 def cut(reports: list[Report], data: st.DataObject) -> list[list[Report] | None]:

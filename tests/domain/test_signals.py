@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -96,6 +97,16 @@ def test_each_fault_has_its_reason(reason: str, changes: dict[str, Any]) -> None
     outcome = verdict(**changes)
     assert (outcome.decision, outcome.reason) == ("refused", reason)
     assert outcome.detail
+
+
+def test_what_is_older_than_decisions_are_remembered_is_refused_however_long_it_is_good() -> None:
+    long: dict[str, Any] = {"approved_at": NOW - timedelta(seconds=30), "valid_until": NOW + timedelta(days=1000)}
+    remembering = replace(RULES, remembered_s=30.0)
+    assert verdict(**long) == verdict(replace(RULES, remembered_s=30.1), **long) == ACCEPTED
+    assert verdict(remembering, **long).reason == "stale"
+    # As its stream knows it, whenever it says that it was approved.
+    stale = judge(signal(**long | {"approved_at": NOW}), remembering, stream_time=NOW - timedelta(30), now=NOW)
+    assert (stale.reason, "longer ago than decisions are remembered" in (stale.detail or "")) == ("stale", True)
 
 
 def test_a_subject_can_stand_for_the_approval() -> None:

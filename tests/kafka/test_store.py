@@ -145,7 +145,7 @@ async def test_a_hundred_commits_at_once_over_eight_partitions_keep_their_order(
         finished: defaultdict[int, list[int]] = defaultdict(list)
 
         async def commit(number: int) -> None:
-            await store.commit(number % 8, {b"newest": b"%d" % number, b"n/%03d" % number: b""})
+            await store.commit(number % 8, {b"newest": b"%d" % number, b"n/%03d" % number: b"-"})
             finished[number % 8].append(number)
 
         await asyncio.gather(*(commit(number) for number in range(100)))

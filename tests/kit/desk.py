@@ -12,6 +12,7 @@ from typing import Any
 from agents.broker import Broker
 from agents.desk import Approve, Desk
 from agents.outbox import Outbox, Unsaid
+from agents.pruning import REST_S, Pruner
 from agents.publisher import Publisher
 from streamapp import subjects, topics
 from streamapp.desk.effects import Effect
@@ -73,7 +74,8 @@ class DeskWorld:
         failures: Why the worker would have ended.
         effects: What was asked of the broker, in order.
         carries_out: Whether the broker does it; if not, the worker dies between its commits and their effects.
-        policy: As of the settings, but that an account need not be reconciled before it opens.
+        policy: As of the settings, but that an account need not be reconciled before it opens, and that what is over
+            for ``closed`` is put away where that is given.
     """
 
     def __init__(
@@ -83,9 +85,12 @@ class DeskWorld:
         approve: Approve | None = None,
         carries_out: bool = True,
         reconcile_first: bool = False,
+        closed: timedelta | None = None,
     ) -> None:
         self.settings = settings or Settings(accounts={ACCOUNT: AccountSettings(login=1)})
         self.policy = _reconciling(Policy.of(self.settings), first=reconcile_first)
+        if closed is not None:
+            self.policy = replace(self.policy, retention=self.policy.retention._replace(closed=closed))
         self.clock = FakeClock()
         self.store = MemoryStore(partitions=self.policy.partitions)
         self.producer = MemoryProducer()
@@ -201,6 +206,12 @@ class DeskWorld:
         """Let the timer pass once."""
         await self.broker.tick(self.desk.accounts(self.settings.accounts))
         await self.settled()
+
+    async def prune(self) -> None:
+        """Let the worker walk through its rows once, and what is over leave."""
+        pruner = Pruner(self.store, self.desk, self.policy, self.clock)
+        while pruner.step() != REST_S:
+            await self.settled()
 
     # --- what is given
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import pytest
 
 from streamapp.errors import Definite, Transient
-from tables.store import COMMIT_BYTES, ROW_BYTES, Store
+from tables.store import COMMIT_BYTES, ENDED, ROW_BYTES, Store
 
 PARTITIONS = 2
 
@@ -50,7 +50,7 @@ async def commits_become_durable_in_the_order_in_which_they_were_asked_for(store
     finished: list[int] = []
 
     async def commit(number: int) -> None:
-        await store.commit(0, {b"newest": b"%d" % number, b"n/%d" % number: b""})
+        await store.commit(0, {b"newest": b"%d" % number, b"n/%d" % number: b"-"})
         finished.append(number)
 
     await asyncio.gather(*(commit(number) for number in range(100)))
@@ -66,6 +66,23 @@ async def a_scan_yields_the_rows_of_a_prefix_by_key_as_they_were_when_it_began(s
     assert list(rows) == [(b"o/1", b"a"), (b"o/2", b"b")]
     assert [key for key, _ in store.scan(0, b"")] == [b"n/9", b"o", b"o/1", b"o/2", b"o/3", b"p/1"]
     assert list(store.scan(1, b"o/")) == list(store.scan(0, b"q/")) == []
+
+
+async def a_scan_goes_on_after_a_key(store: Store) -> None:
+    await store.commit(0, {b"n/9": b"-", b"o/1": b"a", b"o/2": b"b", b"o/21": b"c", b"p/1": b"d"})
+    assert [key for key, _ in store.scan(0, b"o/", b"o/1")] == [b"o/2", b"o/21"]
+    assert [key for key, _ in store.scan(0, b"", b"o/2")] == [b"o/21", b"p/1"], "also one that begins like it"
+    assert [key for key, _ in store.scan(0, b"", b"o/15")] == [b"o/2", b"o/21", b"p/1"], "also if there is no such key"
+    assert list(store.scan(0, b"", b"p/1")) == []
+
+
+async def an_empty_value_ends_a_row(store: Store) -> None:
+    await store.commit(0, {b"o/1": b"a", b"o/2": b"b"})
+    await store.commit(0, {b"o/1": ENDED, b"o/3": ENDED})
+    assert (store.get(b"o/1", partition=0), store.find(b"o/1"), store.find(b"o/3")) == (None, None, None)
+    assert list(store.scan(0, b"")) == [(b"o/2", b"b")]
+    await store.commit(0, {b"o/1": b"anew"})
+    assert store.get(b"o/1", partition=0) == b"anew"
 
 
 async def what_another_worker_owns_is_neither_read_nor_written(store: Store) -> None:
@@ -105,6 +122,8 @@ CONTRACT: tuple[Callable[[Store], Awaitable[None]], ...] = (
     a_row_is_found_in_whichever_partition_has_it,
     commits_become_durable_in_the_order_in_which_they_were_asked_for,
     a_scan_yields_the_rows_of_a_prefix_by_key_as_they_were_when_it_began,
+    a_scan_goes_on_after_a_key,
+    an_empty_value_ends_a_row,
     what_another_worker_owns_is_neither_read_nor_written,
     a_commit_that_is_too_large_is_refused_and_nothing_of_it_is_written,
     a_commit_of_nothing_is_nothing,

@@ -1,0 +1,97 @@
+"""Finding what is over: a walk through the rows of this worker's partitions, some at a time, for as long as it runs.
+
+Nothing is remembered of it but the place: a walk that is broken off begins again, and finds what is still to be done.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import islice
+from typing import Protocol
+
+from streamapp.clock import Clock
+from streamapp.desk.inputs import Prune
+from streamapp.desk.policy import Policy
+from streamapp.desk.pruning import account_of, row_of, step_of
+from streamapp.domain.identifiers import partition_of
+from streamapp.errors import Transient
+from tables.row import is_put_away
+from tables.store import KeyValue, Store
+
+LOOKED_AT = 500
+"""Rows that a step passes at most."""
+DECODED = 20
+"""Rows that a step decodes at most, two milliseconds; those that are due are decoded, and written, by their lanes."""
+WRITTEN_BYTES = 64 << 10
+"""What a step may give to lanes, as it is stored now: an eighth of a commit."""
+PAUSE_S = 0.1
+"""Between two steps."""
+REST_S = 600.0
+"""Between two walks."""
+
+
+class PrunedDesk(Protocol):
+    """What the walk needs of the desk (:class:`agents.desk.Desk`)."""
+
+    def prune(self, account: str, due: Prune) -> bool:
+        """Let rows leave; False while the account has something else to do or to say."""
+        ...
+
+
+class Pruner:
+    """One worker's walk.
+
+    Args:
+        store: The rows.
+        desk: Whose lanes write them.
+        policy: When a row is due.
+        clock: The time.
+    """
+
+    def __init__(self, store: Store, desk: PrunedDesk, policy: Policy, clock: Clock) -> None:
+        self._store = store
+        self._desk = desk
+        self._policy = policy
+        self._clock = clock
+        self._partition = 0
+        self._after = b""
+
+    def step(self) -> float:
+        """Look at the next rows, give those that are due to their lanes; return how long to wait for the next step.
+
+        Raises:
+            ConfigurationError: Another version wrote a row.
+        """
+        if self._partition not in self._store.owned:
+            return self._next_partition()
+        try:
+            rows = list(islice(self._store.scan(self._partition, b"", self._after), LOOKED_AT))
+        except Transient:
+            return PAUSE_S  # another worker's by now
+        if not rows:
+            return self._next_partition()
+        self._look_at(rows)
+        return PAUSE_S
+
+    def _next_partition(self) -> float:
+        self._after = b""
+        self._partition = (self._partition + 1) % self._policy.partitions
+        return PAUSE_S if self._partition else REST_S
+
+    def _look_at(self, rows: list[KeyValue]) -> None:
+        """Look at rows as far as one step goes; those of an account that is busy are left to the next walk."""
+        away, ending = defaultdict[str, list[bytes]](list), defaultdict[str, list[bytes]](list)
+        now, decoded, size = self._clock(), 0, 0
+        for key, value in rows:
+            step = step_of(key, value, self._policy, now)
+            row = None if step is None else row_of(key, value)
+            if row is not None:
+                (away if step == "away" else ending)[account_of(key, row)].append(key)
+                size += len(value)
+            decoded += row is not None or not is_put_away(value)
+            self._after = key
+            if decoded >= DECODED or size >= WRITTEN_BYTES:
+                break
+        for account in sorted(away.keys() | ending.keys()):
+            if partition_of(account, self._policy.partitions) == self._partition:
+                self._desk.prune(account, Prune(tuple(away[account]), tuple(ending[account])))
