@@ -26,8 +26,8 @@ WRITTEN_BYTES = 64 << 10
 """What a step may give to lanes, as it is stored now: an eighth of a commit."""
 PAUSE_S = 0.1
 """Between two steps."""
-REST_S = 600.0
-"""Between two walks."""
+REST_S = 5.0
+"""Between two walks at least; and four times as long as a walk took, so that a large store costs no more than a small."""
 
 
 class PrunedDesk(Protocol):
@@ -55,6 +55,7 @@ class Pruner:
         self._clock = clock
         self._partition = 0
         self._after = b""
+        self._steps = 0
 
     def step(self) -> float:
         """Look at the next rows, give those that are due to their lanes; return how long to wait for the next step.
@@ -62,6 +63,9 @@ class Pruner:
         Raises:
             ConfigurationError: Another version wrote a row.
         """
+        if not self._store.owned:
+            return REST_S
+        self._steps += 1
         if self._partition not in self._store.owned:
             return self._next_partition()
         try:
@@ -76,7 +80,10 @@ class Pruner:
     def _next_partition(self) -> float:
         self._after = b""
         self._partition = (self._partition + 1) % self._policy.partitions
-        return PAUSE_S if self._partition else REST_S
+        if self._partition:
+            return PAUSE_S
+        steps, self._steps = self._steps, 0
+        return max(REST_S, 4 * steps * PAUSE_S)
 
     def _look_at(self, rows: list[KeyValue]) -> None:
         """Look at rows as far as one step goes; those of an account that is busy are left to the next walk."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -18,8 +19,9 @@ from streamapp.kafka.application import build_app
 from streamapp.local.ports import free_port
 from streamapp.topics import TopicSpec
 from tables import changelog as module
+from tables.adoption import PartitionLog
 from tables.changelog import FencedStore
-from tables.store import COMMIT_BYTES, Store, in_place, size_of
+from tables.store import COMMIT_BYTES, ENDED, Store, in_place, size_of
 from tests.kafka.workers import read
 from tests.tables.stores import CONTRACT, PARTITIONS, Listening
 
@@ -235,6 +237,21 @@ async def test_a_revocation_refuses_what_waits_and_waits_for_what_is_in_flight(
     assert flying.done()
     await flying
     assert store.data._dbs[0].get(b"k") == b"1"
+
+
+async def test_a_row_that_has_ended_is_none_to_whoever_reads_the_log(store: FencedStore) -> None:
+    await store.commit(0, {b"k": b"1", b"l": b"1"})
+    await store.commit(0, {b"k": ENDED})
+    await store.commit(0, {b"l": b"2"})
+    log = await read(str(store.app.conf.broker[0]).removeprefix("kafka://"), store.changelog_topic_name, PARTITIONS)
+    assert [len(record.value) for record in log if record.key == b"k"] == [9, 8], "its offset, and nothing else"
+    store.data._dbs[0].put(b"k", b"of an older copy")
+    store.apply_changelog_batch([SimpleNamespace(message=record) for record in log])
+    assert (store.get(b"k", partition=0), store.get(b"l", partition=0)) == (None, b"2")
+    adopted = PartitionLog(end=4)
+    for record in log:
+        adopted.add(record)
+    assert adopted.newest[b"k"] == (ENDED, True)
 
 
 async def test_a_recovery_that_ends_after_the_next_revocation_opens_nothing(store: FencedStore) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from agents.broker import Broker
 from agents.desk import Approve, Desk
 from agents.outbox import Outbox, Unsaid
-from agents.pruning import REST_S, Pruner
+from agents.pruning import PAUSE_S, Pruner
 from agents.publisher import Publisher
 from streamapp import subjects, topics
 from streamapp.desk.effects import Effect
@@ -210,7 +210,7 @@ class DeskWorld:
     async def prune(self) -> None:
         """Let the worker walk through its rows once, and what is over leave."""
         pruner = Pruner(self.store, self.desk, self.policy, self.clock)
-        while pruner.step() != REST_S:
+        while pruner.step() == PAUSE_S:
             await self.settled()
 
     # --- what is given
