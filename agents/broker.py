@@ -93,7 +93,7 @@ class _Dealings:
     submits: deque[SubmitRequest] = field(default_factory=deque)
     submitting: set[asyncio.Task[None]] = field(default_factory=set)
     operating: dict[Asker, asyncio.Task[None]] = field(default_factory=dict)
-    on_the_way: set[str] = field(default_factory=set)
+    on_the_way: dict[str, datetime] = field(default_factory=dict)
     ack: AckReports | None = None
     acked_s: float | None = None
     ack_due: asyncio.TimerHandle | None = None
@@ -192,7 +192,7 @@ class Broker:
         known = self._account(effect.request.account)
         if effect.request.order_id in known.on_the_way or self._is_needless(effect.request):
             return
-        known.on_the_way.add(effect.request.order_id)
+        known.on_the_way[effect.request.order_id] = self._clock()
         known.submits.append(effect.request)
         self._submit_next(known)
 
@@ -233,11 +233,12 @@ class Broker:
 
     async def _submit(self, known: _Dealings, request: SubmitRequest) -> None:
         reply = None if self.link(request.account).silent else await self._ask(request)
-        known.on_the_way.discard(request.order_id)
+        since = known.on_the_way.pop(request.order_id)
         self._metrics.submits.labels("none" if reply is None else reply.state).inc()
         if reply is None or reply.state is None:
             self.desk.put(request.account, SubmitUnanswered(request.order_id, request.attempt))
             return
+        self._metrics.took("committed to submitted", self._clock() - since)
         reach("desk.after_submit")
         self.desk.index.answered(request.order_id, reply.epoch)
         if reply.state == "conflict":
@@ -246,8 +247,7 @@ class Broker:
     async def _ask(self, request: SubmitRequest) -> SubmitReply | None:
         assert self._terminals is not None
         asked_at = self._clock()
-        with self._metrics.submit_seconds.time():
-            reply = await self._terminals.submit(request, timeout_s=self._deadline_s)
+        reply = await self._terminals.submit(request, timeout_s=self._deadline_s)
         if reply is None:
             self._note_silence(request.account)
         else:

@@ -44,6 +44,7 @@ from streamapp.desk.state import Comparing, Letter, Memory, TerminalStatus
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict
+from streamapp.domain.steps import steps_ended
 from streamapp.errors import ConfigurationError, Transient
 from streamapp.kafka.exits import end_worker
 from streamapp.kafka.producer import Producer, Record, dead_letter_record
@@ -359,6 +360,7 @@ class Desk:
         for effect in decided.effects:
             self._carry_out(effect)
         self._count(decided)
+        self._time(decided)
         await _finish(items)
 
     async def _say_aside(self, partition: int, items: list[Item], decided: Decided) -> None:
@@ -530,6 +532,15 @@ class Desk:
             self._metrics.alarms.labels(alarm.name).inc()
         for (name, *labels), count in decided.counts.items():
             self._metrics.count(name, labels, count)
+
+    def _time(self, decided: Decided) -> None:
+        """Note how long the steps took that the facts of a durable commit end."""
+        durable_at = self._clock()
+        for fact in decided.facts:
+            row = None if fact.order_id is None else decided.rows.get(order_key(fact.order_id))
+            if isinstance(row, OrderRow):
+                for step, took in steps_ended(fact, row.state, durable_at):
+                    self._metrics.took(step, took)
 
 
 @dataclass(frozen=True, slots=True)

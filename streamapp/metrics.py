@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from streamapp.domain.steps import STEPS, Step
+from streamapp.messages.account import AccountMessage
 
 LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Finest around the 10 ms that a signal should need to the terminal, up to the longest deadline on the way."""
@@ -40,7 +44,8 @@ class TradingMetrics(_Metrics):
         self.bindings = self._counter("bindings", "Incomplete signals and orders by outcome.", "outcome")
         self.foreign_orders = self._counter("foreign_orders", "Orders of somebody else's execution service.", "outcome")
         self.submits = self._counter("submits", "Submit requests to terminals by answer.", "answer")
-        self.submit_seconds = self._histogram("submit_seconds", "From submit to the terminal's answer.")
+        seconds = self._histogram("step_seconds", "The steps of an order on its way (docs/operations.md).", "step")
+        self._steps = {step: seconds.labels(step) for step in STEPS}
         self.submissions = self._gauge("submissions", "Rows that wait for a terminal's answer.", "account", "state")
         self.unknown = self._counter("outcome_unknown", "Doubts that the broker agent declared.", "why")
         self.breaker_open = self._gauge("breaker_open", "1 while nothing new is claimed for an account.", "account")
@@ -58,7 +63,19 @@ class TradingMetrics(_Metrics):
         self.unsaid_bytes = self._gauge(
             "unsaid_bytes", "What an account has not said to archive and NATS yet.", "account"
         )
+        money = ("account", "currency")
+        self._money = {
+            "equity": self._gauge("account_equity", "What an account would be worth if it were closed now.", *money),
+            "balance": self._gauge("account_balance", "What is booked at an account.", *money),
+            "margin": self._gauge("account_margin", "What its positions bind.", *money),
+            "margin_free": self._gauge("account_margin_free", "What is left for new positions.", *money),
+            "profit": self._gauge("account_floating_profit", "What its open positions have made so far.", *money),
+        }
+        self._trading = self._gauge(
+            "account_trading", "1 for whether we open orders on an account, by state.", "account", "state"
+        )
         self._counted = {
+            "orders": self._counter("orders", "Orders by each status that they came to.", "status"),
             "decisions": self.decisions,
             "dead_letters": self.dead_letters,
             "foreign_orders": self.foreign_orders,
@@ -75,6 +92,24 @@ class TradingMetrics(_Metrics):
         """Add to a counter of the desk's; a name that is no counter is for tests alone."""
         if (counter := self._counted.get(name)) is not None:
             counter.labels(*labels).inc(count)
+
+    def took(self, step: Step, took: timedelta) -> None:
+        """Note how long a step of an order took; below zero, two machines' clocks differ, and it counts as zero."""
+        self._steps[step].observe(max(0.0, took.total_seconds()))
+
+    def show_accounts(self, accounts: Iterable[AccountMessage]) -> None:
+        """Show this worker's accounts as they were said last, and no others."""
+        for gauge in (*self._money.values(), self._trading):
+            gauge.clear()
+        for state in accounts:
+            self._trading.labels(state.account, state.trading).set(1)
+            floating = None
+            if state.equity is not None and state.balance is not None:
+                floating = state.equity - state.balance - (state.credit or 0)
+            amounts = {"profit": floating} | {name: getattr(state, name) for name in self._money if name != "profit"}
+            for name, amount in amounts.items():
+                if amount is not None:
+                    self._money[name].labels(state.account, state.currency or "").set(float(amount))
 
 
 class SinkMetrics(_Metrics):

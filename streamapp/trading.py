@@ -33,6 +33,7 @@ from streamapp.kafka.channel import MemoryChannel
 from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store, refuse_unmade_store
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
 from streamapp.kafka.security import Cluster
+from streamapp.kafka.sensors import FaustSensors
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
 from streamapp.nats.commands import NatsCommands
@@ -130,6 +131,7 @@ def build(settings: Settings) -> Trading:
     app.add_dependency(messaging)
     app.add_dependency(Words(words, outbox.close))
     app.add_dependency(Opening(store, desk, messaging, (publisher.drop, broker.drop)))
+    metrics.registry.register(FaustSensors(app))
     measure = _measuring(settings, outbox, desk, metrics)
     app.add_dependency(Timers(broker, desk, readiness=readiness, settings=settings, measure=measure))
     app.add_dependency(Pruning(Pruner(store, desk, policy, utc_now)))
@@ -201,6 +203,7 @@ def _measuring(settings: Settings, outbox: Outbox, desk: Desk, metrics: TradingM
         for account in settings.accounts:
             for standing in ("held", "unanswered"):
                 metrics.submissions.labels(account, standing).set(counts[account, standing])
+        metrics.show_accounts(desk.states().values())
 
     return measure
 

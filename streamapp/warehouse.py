@@ -21,6 +21,7 @@ from streamapp.clock import utc_now
 from streamapp.errors import Transient
 from streamapp.health import LIVE, READY
 from streamapp.kafka.application import StreamApp
+from streamapp.kafka.sensors import FaustSensors
 from streamapp.metrics import SinkMetrics
 from streamapp.settings import Settings
 from streamapp.wiring.applications import app_of, built
@@ -45,6 +46,7 @@ def build(settings: Settings) -> StreamApp:
         fetch_wait_ms=FETCH_WAIT_MS,
         fetch_min_bytes=FETCH_MIN_BYTES,
     )
+    metrics.registry.register(FaustSensors(app))
     app.waits = lambda: bool(warehouse.troubles)
     warehouse = Warehouse(clickhouse, settings, producer=app.sends, clock=utc_now, metrics=metrics)
     schema = _Schema(clickhouse, app)

@@ -118,6 +118,8 @@ def _publish_revision(draft: Draft, row: OrderRow, revision: Revision, fact: Fac
     now = status_of(revision.state)
     if not is_allowed(was, now, busted=fact.fact in _STEPS_BACK):
         draft.alarm("unexpected_change", f"order {row.order_id} rev {revision.rev}: {was} to {now} by {fact.fact_id}")
+    if now != was:
+        draft.counts["orders", now] += 1
     if draft.policy.owns_orders:
         message = order_message(row, revision)
         draft.publish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from streamapp.docs import asyncapi, configuration, messages
+from streamapp.docs import asyncapi, configuration, figures, messages, observe
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs"
 
@@ -16,6 +16,9 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration.page(),
         "messages.md": messages.page(),
         "asyncapi.json": asyncapi.document(),
+        "operations.md": observe.with_table((FOLDER / "operations.md").read_text(encoding="utf-8"), figures.table()),
+        "observe/grafana.json": observe.dashboard(),
+        "observe/rules.yml": observe.rules(),
     }
 
 
@@ -27,6 +30,7 @@ def main(arguments: list[str]) -> int:
         if not file.exists() or file.read_text(encoding="utf-8") != content:
             stale.append(name)
             if "--check" not in arguments:
+                file.parent.mkdir(exist_ok=True)
                 file.write_text(content, encoding="utf-8")
     if "--check" in arguments and stale:
         sys.stderr.write(f"docs/ is behind the code: {', '.join(stale)}. Run `python -m streamapp.docs`.\n")

@@ -32,7 +32,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -293,6 +293,7 @@ class StreamMirror:
             await message.ack()
         self.mirrored = arrivals[-1].sequence
         self._count(outcomes)
+        self._time(arrivals)
 
     async def _write(self, writer: GroupWriter, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
         while records:
@@ -315,6 +316,11 @@ class StreamMirror:
             gauges.dead_letters.labels(stream, reason).inc(count)
         for why, count in Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Dropped)).items():
             gauges.dropped.labels(stream, why).inc(count)
+
+    def _time(self, arrivals: Iterable[Arrival]) -> None:
+        seconds, now_s = self._gauges.seconds.labels(self.stream), time.time()
+        for arrival in arrivals:
+            seconds.observe(max(0.0, now_s - arrival.at.timestamp()))
 
 
 def _arrival(message: Msg) -> Arrival:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from streamapp.metrics import LATENCY_BUCKETS_S
 from streamapp.nats.connection import ConnectionState
 
 NOT_STARTED = "not started"
@@ -27,6 +28,13 @@ class Gauges:
         self.redelivered = self._counter("redelivered", "Messages that came a second time.", "stream")
         self.resets = self._counter("resets", "How often the consumer was set back to its ack floor.", "stream")
         self.expired = self._counter("expired", "Messages that expired before they were mirrored: lost.", "stream")
+        self.seconds = Histogram(
+            "streamapp_mirror_seconds",
+            "From JetStream's storing of a message to Kafka's acknowledgement.",
+            ["stream"],
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
         self._pending = self._gauge("pending", "Messages not mirrored yet.", "stream")
         self._age = self._gauge("oldest_seconds", "Age of the oldest message that is not mirrored.", "stream")
         self._active = self._gauge("active", "1 for the active mirror, 0 for one that stands by.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from streamapp.domain.facts import SubmitStarted
 from streamapp.domain.orders import EXACT, exact_sum
+from streamapp.domain.steps import Moment, Step, steps_between
 from streamapp.domain.vocabulary import FINAL_STATUSES, Frozen, Money
 from streamapp.messages.order import OrderCost, OrderMessage
 from streamapp.report.records import LastPrice, OrderRecord, Profit, Records, Refusals
@@ -19,7 +20,6 @@ from streamapp.report.shortfall import Shortfall, mid, shortfall
 
 Benchmark = Literal["expected", "touch"]
 Dimension = Literal["symbol", "strategy", "hour", "order_type"]
-Step = Literal["signal to created", "created to order_send", "order_send to fill", "signal to fill"]
 
 _FINE = Decimal("0.0001")
 _DIMENSIONS: dict[Dimension, Callable[[OrderMessage], str]] = {
@@ -351,24 +351,23 @@ def _reasons(orders: Iterable[OrderMessage], refusals: Iterable[Refusals]) -> li
 def _latency(records: Iterable[OrderRecord]) -> Iterable[Latency]:
     times: defaultdict[Step, list[Decimal]] = defaultdict(list)
     for order, fills, _ in records:
-        times["signal to created"].append(_milliseconds(order.signal_at, order.created_at))
+        moments: dict[Moment, datetime] = {"signal": order.signal_at, "created": order.created_at}
         if order.submitted_at is not None:
-            times["created to order_send"].append(_milliseconds(order.created_at, order.submitted_at))
-        # How long a pending order waits for its price says nothing about the road.
-        if order.submitted_at is not None and fills and order.order_type == "market":
-            first = min(fill.at for fill in fills)
-            times["order_send to fill"].append(_milliseconds(order.submitted_at, first))
-            times["signal to fill"].append(_milliseconds(order.signal_at, first))
+            moments["order_send"] = order.submitted_at
+            # How long a pending order waits for its price says nothing about the road.
+            if fills and order.order_type == "market":
+                moments["fill"] = min(fill.at for fill in fills)
+        for step, took in steps_between(moments):
+            times[step].append(_milliseconds(took))
     for step, several in times.items():
         p50, p95, p99 = (_fine(percentile(several, Decimal(share))) for share in ("0.5", "0.95", "0.99"))
         yield Latency(step=step, n=len(several), p50=p50, p95=p95, p99=p99)
 
 
-def _milliseconds(first: datetime, last: datetime) -> Decimal:
-    """Return the exact milliseconds between two times.
+def _milliseconds(between: timedelta) -> Decimal:
+    """Return the exact milliseconds of a time.
 
-    >>> _milliseconds(datetime(2026, 11, 20, 12, 0, 0, 1500), datetime(2026, 11, 20, 12, 0, 1, 4000))
+    >>> _milliseconds(datetime(2026, 11, 20, 12, 0, 1, 4000) - datetime(2026, 11, 20, 12, 0, 0, 1500))
     Decimal('1002.500')
     """
-    between = last - first
     return Decimal((between.days * 86_400 + between.seconds) * 1_000_000 + between.microseconds).scaleb(-3)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from faust.types import TP
+from prometheus_client import CollectorRegistry
+
 from streamapp.kafka.application import build_app
+from streamapp.kafka.sensors import FaustSensors
 
 
 async def test_a_sink_reads_in_large_rare_fetches_and_waits_for_nothing_in_a_rebalance(tmp_path: Path) -> None:
@@ -24,3 +28,22 @@ async def test_a_sink_reads_in_large_rare_fetches_and_waits_for_nothing_in_a_reb
         found.append((consumer._fetch_max_wait_ms, consumer._fetch_min_bytes, app.conf.stream_wait_empty))
         await consumer.stop()
     assert found == [(200, 1, True), (500, 1 << 20, False)]
+
+
+async def test_what_faust_counts_is_shown_of_the_partitions_that_are_ours_alone(tmp_path: Path) -> None:
+    app = build_app("x", bootstrap="127.0.0.1:1", data_dir=tmp_path, partitions=1, replication_factor=1, web_port=1)
+    registry = CollectorRegistry()
+    registry.register(FaustSensors(app))
+    ours, theirs = TP("t", 0), TP("t", 1)
+    app.finalize()
+    app.consumer._read_offset[ours] = 6
+    for tp in (ours, theirs):
+        app.monitor.track_tp_end_offset(tp, 10)
+        app.monitor.tp_read_offsets[tp] = 6
+    app.monitor.on_topic_buffer_full(ours)
+    app.monitor.on_topic_buffer_full(theirs)
+    # Offset 6 was taken, 7 to 9 were not: the end is the offset of the next record.
+    assert registry.get_sample_value("streamapp_faust_behind", {"topic": "t", "partition": "0"}) == 3
+    assert registry.get_sample_value("streamapp_faust_behind", {"topic": "t", "partition": "1"}) is None
+    assert registry.get_sample_value("streamapp_faust_buffer_full_total", {"topic": "t"}) == 2
+    assert registry.get_sample_value("streamapp_faust_commit_seconds") == 0
