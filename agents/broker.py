@@ -17,6 +17,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
+from streamapp import logs
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
 from streamapp.desk.effects import AckReports, Asker, Effect, Operate, Submit, Terminals
@@ -232,7 +233,8 @@ class Broker:
         self._submit_next(known)
 
     async def _submit(self, known: _Dealings, request: SubmitRequest) -> None:
-        reply = None if self.link(request.account).silent else await self._ask(request)
+        with logs.about(account=request.account, order_id=request.order_id):
+            reply = None if self.link(request.account).silent else await self._ask(request)
         since = known.on_the_way.pop(request.order_id)
         self._metrics.submits.labels("none" if reply is None else reply.state).inc()
         if reply is None or reply.state is None:

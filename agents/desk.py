@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from agents.lanes import Lanes
 from agents.outbox import Outbox
+from streamapp import logs
 from streamapp.clock import Clock
 from streamapp.crashpoints import reach
 from streamapp.desk.decide import Decided, State, decide, halt
@@ -253,7 +254,8 @@ class Desk:
         """
         partition = items[0].partition
         try:
-            await self._handle(account, partition, items)
+            with logs.about(account=account, **(_subject(items) if logs.is_json() else {})):
+                await self._handle(account, partition, items)
         except Transient as error:
             if partition in self._store.owned and self.ready.is_set():
                 raise
@@ -528,7 +530,8 @@ class Desk:
 
     def _count(self, decided: Decided) -> None:
         for alarm in decided.alarms:
-            logger.warning("%s: %s", alarm.name, alarm.text)
+            with logs.about(order_id=alarm.order_id):
+                logger.warning("%s: %s", alarm.name, alarm.text)
             self._metrics.alarms.labels(alarm.name).inc()
         for (name, *labels), count in decided.counts.items():
             self._metrics.count(name, labels, count)
@@ -559,6 +562,18 @@ class _Open:
 
     def symbols(self) -> frozenset[str]:
         return self.index.symbols(self.account) | self.held.symbols(self.account)
+
+
+def _subject(items: list[Item]) -> dict[str, str | None]:
+    """Return what the lines of the log are about: of one input alone can that be said."""
+    if len(items) > 1:
+        return {}
+    new = items[0].new
+    incoming: Incoming | None = getattr(new, "incoming", None)
+    return {
+        "signal_id": new.signal_id if isinstance(new, NewSignal) else None,
+        "trace": None if incoming is None else incoming.trace,
+    }
 
 
 def _inputs(items: Iterable[Item]) -> list[Input]:

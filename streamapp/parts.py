@@ -18,6 +18,7 @@ REPOSITORY_ONLY = frozenset({"tables", "agents"})
 PART_OF = {
     "nats": "terminal",
     "numpy": "terminal",
+    "structlog": "terminal",
     "MetaTrader5": "terminal",
     **dict.fromkeys(
         ("faust", "mode", "aiokafka", "rocksdict", "aiohttp", "orjson", "clickhouse_connect", "prometheus_client"),

@@ -442,6 +442,19 @@ class WebSettings(Section):
     )
 
 
+class LogSettings(Section):
+    """What our processes log, all on standard error."""
+
+    format: Literal["text", "json"] = Field(
+        "text",
+        description="json: an object a line, which names account, order_id, signal_id and trace_id where it is about "
+        "one.",
+    )
+    level: Literal["debug", "info", "warning", "error"] | None = Field(
+        None, description="The least that is logged. Not set: info, and of Faust's workers what their option `-l` says."
+    )
+
+
 class LocalSettings(Section):
     """The stack on one machine."""
 
@@ -541,6 +554,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     terminal: TerminalSettings = TerminalSettings()
     web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()
     crash_at: str | None = Field(
         None, description="Tests only: the crash point at which the process kills itself (streamapp/crashpoints.py)."

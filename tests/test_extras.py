@@ -41,7 +41,7 @@ BASE = {
     *("typer", "shellingham", "rich", "markdown-it-py", "mdurl", "pygments"),
 }
 """What architecture.md lists for the base, and what that needs itself."""
-TERMINAL = BASE | {"nats-py", "numpy"}
+TERMINAL = BASE | {"nats-py", "numpy", "structlog"}
 """On Windows MetaTrader5 as well."""
 LOGIN = 50000001
 TESTS_OF_THE_BASE = ("domain", "messages", "mt5", "terminal/pipe", "test_settings.py")

@@ -110,14 +110,16 @@ def _revisions(row: OrderRow, fact: Fact, after: OrderState) -> Iterator[tuple[R
 def _put(draft: Draft, before: OrderRow, after: OrderRow) -> None:
     draft.put_order(after)
     for anomaly in sorted(after.anomalies - before.anomalies):
-        draft.alarm(anomaly, f"order {after.order_id} of account {after.account}: {after.status}")
+        text = f"order {after.order_id} of account {after.account}: {after.status}"
+        draft.alarm(anomaly, text, after.order_id)
 
 
 def _publish_revision(draft: Draft, row: OrderRow, revision: Revision, fact: Fact, trace: str | None) -> None:
     was = None if revision.before is None else status_of(revision.before)
     now = status_of(revision.state)
     if not is_allowed(was, now, busted=fact.fact in _STEPS_BACK):
-        draft.alarm("unexpected_change", f"order {row.order_id} rev {revision.rev}: {was} to {now} by {fact.fact_id}")
+        text = f"order {row.order_id} rev {revision.rev}: {was} to {now} by {fact.fact_id}"
+        draft.alarm("unexpected_change", text, row.order_id)
     if now != was:
         draft.counts["orders", now] += 1
     if draft.policy.owns_orders:

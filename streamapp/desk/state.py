@@ -147,6 +147,7 @@ class Alarm:
 
     name: str
     text: str
+    order_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -337,9 +338,9 @@ class Draft:
         self.letters.append(Letter(letter, key, partition))
         self.counts["dead_letters", letter.source, letter.reason] += 1
 
-    def alarm(self, name: str, text: str) -> None:
-        """Add what a person should look at."""
-        self.alarms.append(Alarm(name, text))
+    def alarm(self, name: str, text: str, order_id: str | None = None) -> None:
+        """Add what a person should look at, and the order that it is about."""
+        self.alarms.append(Alarm(name, text, order_id))
 
 
 def _symbol_of(row: OrderRow) -> str | None:

@@ -8,18 +8,21 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from streamapp import crashpoints
+from streamapp import crashpoints, logs
 from streamapp.errors import ConfigurationError
 from streamapp.mirror.service import run
-from streamapp.settings import load_settings
+from streamapp.settings import LogSettings, load_settings
+
+TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main() -> int:
     """Run the mirror of the settings; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logs.set_up(LogSettings(), TEXT)  # until the settings are read
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a session that fails says itself that Kafka is away
     try:
         settings = load_settings()
+        logs.set_up(settings.log, TEXT)
         crashpoints.arm(settings.crash_at)
         _run(run(settings))
     except ConfigurationError as error:

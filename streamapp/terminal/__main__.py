@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from streamapp import health
+from streamapp import health, logs
 from streamapp.errors import ConfigurationError
 from streamapp.processes.guard import keep_children
 from streamapp.processes.win32 import wine_version
@@ -71,12 +71,7 @@ def _output(log_file: Path | None, settings: Settings) -> Output:
         output: Output = LogFile(log_file) if log_file else sys.stderr
     except OSError as error:
         raise ConfigurationError(f"--log-file {log_file}: {error.strerror}. Name a file that can be written") from None
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        handlers=[logging.StreamHandler(output)],
-        force=True,
-    )
+    logs.set_up(settings.log, "%(asctime)s %(levelname)s %(message)s", handler=logging.StreamHandler(output))
     return output
 
 

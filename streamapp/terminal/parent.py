@@ -112,7 +112,7 @@ class TerminalSupervisor:
             environment=environment,
             stderr=asyncio.subprocess.PIPE,
         )
-        relay = asyncio.create_task(self._relay(process))
+        relay = asyncio.create_task(self._relay(process, child.account))
         child.process = process
         try:
             await self._listen(child, process)
@@ -125,14 +125,27 @@ class TerminalSupervisor:
             await asyncio.wait([relay], timeout=LAST_WORDS_S)
             relay.cancel()
 
-    async def _relay(self, process: asyncio.subprocess.Process) -> None:
-        """Pass on what the child logs, in whole lines: several children write at the same time."""
+    async def _relay(self, process: asyncio.subprocess.Process, account: str) -> None:
+        """Pass on what the child logs, in whole lines: several children write at the same time.
+
+        Where logs are JSON, a line that is none (what MetaTrader's module or a dying interpreter prints) becomes one.
+        """
         assert process.stderr is not None
         rest = b""
         while chunk := await process.stderr.read(65536):
             whole, line_end, rest = (rest + chunk).rpartition(b"\n")
-            self._write(whole + line_end)
-        self._write(rest)
+            self._pass_on(whole + line_end, account)
+        self._pass_on(rest, account)
+
+    def _pass_on(self, data: bytes, account: str) -> None:
+        if self._settings.log.format == "text":
+            self._write(data)
+            return
+        for line in data.splitlines(keepends=True):
+            if line.startswith(b"{"):
+                self._write(line)
+            elif line.strip():
+                logger.warning("account %s: printed %s", account, line.decode("utf-8", "backslashreplace").rstrip())
 
     def _write(self, data: bytes) -> None:
         text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")

@@ -11,6 +11,7 @@ from streamapp.errors import ConfigurationError
 from streamapp.kafka.application import StreamApp, build_app
 from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.security import Cluster
+from streamapp.logs import faust_logging
 from streamapp.settings import Settings, load_settings
 
 Built = TypeVar("Built")
@@ -39,6 +40,7 @@ def app_of(
         web_port=web_port,
         web_host=settings.web.bind,
         reads=reads,
+        logging_config=faust_logging(settings.log),
         **options,
     )
 

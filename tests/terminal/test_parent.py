@@ -86,6 +86,20 @@ async def test_a_stop_is_clean_and_leaves_nothing(parent: Parent) -> None:
     assert not any(is_running(pid) for pid in pids)
 
 
+async def test_with_json_every_line_of_parent_and_children_is_an_object_that_names_its_account(
+    tmp_path: Path, nats_url: str, market: Market, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMAPP_LOG__FORMAT", "json")
+    parent = Parent(tmp_path, nats_url, market)
+    await eventually(parent.is_well)
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.process.wait(PATIENCE_S) == 0
+    lines = [json.loads(line) for line in (tmp_path / "parent.log").read_text().splitlines()]
+    assert {line.get("account") for line in lines} == {None, ACCOUNT}
+    assert any(line["message"].startswith("connection: ready") and line["account"] == ACCOUNT for line in lines)
+    assert "s3cret" not in json.dumps(lines)
+
+
 async def test_a_child_that_is_killed_is_started_again(parent: Parent) -> None:
     await eventually(parent.is_well)
     child = parent.pids()[0]

@@ -28,7 +28,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
-from streamapp import crashpoints
+from streamapp import crashpoints, logs
 from streamapp.clock import Clock
 from streamapp.domain.facts import (
     Filled,
@@ -233,7 +233,8 @@ class Execution:
             self._busy = True
             self.idle.clear()
             try:
-                await self._carry_out(taken)
+                with logs.about(order_id=taken.order.order_id):
+                    await self._carry_out(taken)
             except Exception as error:  # noqa: BLE001 - raised again, unless it concerns this submit alone
                 self._leave_unrecorded(taken)  # or the next submit would write an INTENT that nobody carries out
                 taken.fail(error)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from nats.aio.client import Client
 
-from streamapp import crashpoints, subjects
+from streamapp import crashpoints, logs, subjects
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.nats.connection import ConnectionState, connect
@@ -25,7 +25,7 @@ from streamapp.nats.outlet import JetStreamPublisher
 from streamapp.processes.guard import die_with_parent, keep_children
 from streamapp.processes.locks import end_holder
 from streamapp.processes.stalls import notice_stalls
-from streamapp.settings import Settings, load_settings, secret
+from streamapp.settings import LogSettings, Settings, load_settings, secret
 from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
 from streamapp.terminal.account.house_names import named
 from streamapp.terminal.account.judging import OrderLimits
@@ -289,6 +289,7 @@ def stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> No
 async def main(account: str) -> int:
     """Run the terminal of ``account`` until it is asked to stop; return the exit code."""
     settings = load_settings()
+    log_as(account, settings.log)
     crashpoints.arm(settings.crash_at)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -305,6 +306,11 @@ async def main(account: str) -> int:
     return 0
 
 
+def log_as(account: str, log: LogSettings) -> None:
+    """Let this process log for its account."""
+    logs.set_up(log, f"%(asctime)s %(levelname)s {account.replace('%', '%%')}: %(message)s", account=account)
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return uvloop's loop where it is installed (it halves the time between an order's steps), else asyncio's own."""
     if sys.platform != "win32" and importlib.util.find_spec("uvloop") is not None:
@@ -318,9 +324,7 @@ if __name__ == "__main__":
     parser.add_argument("--account", required=True)
     parser.add_argument("--parent", type=int, help="process that started us; we end with it")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s {arguments.account}: %(message)s", stream=sys.stderr
-    )
+    log_as(arguments.account, LogSettings())
     if arguments.parent:
         die_with_parent(arguments.parent)
     keep_children()

@@ -11,6 +11,7 @@ import logging
 from functools import partial
 from typing import Any
 
+from streamapp import logs
 from streamapp.clock import Clock
 from streamapp.domain import facts
 from streamapp.messages.operation import (
@@ -142,7 +143,8 @@ class Operations:
             if before := self._before(work):
                 work.aside.set()
                 await asyncio.wait(before)
-            reply = await self._carried_out(work)
+            with logs.about(order_id=work.order_id, request_id=work.request.request_id):
+                reply = await self._carried_out(work)
         except Exception:
             logger.exception("operation %s could not be carried out", work.request.request_id)
             reply = self._reply(work.request, "unknown", "it could not be carried out; the terminal's log says why")
