@@ -161,6 +161,12 @@ def terminal(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environme
 
 
 @pytest.fixture(scope="module")
+def beside_pytables(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The terminal's part beside PyTables, whose package is called as ours in the repository is: ``tables``."""
+    return environment(wheel, tmp_path_factory.mktemp("beside"), "[terminal]", locked(), "tables")
+
+
+@pytest.fixture(scope="module")
 def oldest(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The base in the oldest versions that pyproject.toml allows, and pytest in today's."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -253,6 +259,18 @@ def test_a_worker_of_an_installed_wheel_says_where_it_runs(worker: str, stranger
     done = base.run("-c", f"import streamapp.{worker}", PYTHONPATH=str(others))
     assert done.returncode == 78
     assert "run it from the repository or its image" in done.stderr
+
+
+def test_the_wheel_runs_beside_pytables_and_leaves_it_whole(beside_pytables: Environment) -> None:
+    made = beside_pytables
+    assert {DISTRIBUTION, "tables"} <= made.installed()
+    stored = "import tables; tables.open_file('h5', 'w').create_array('/', 'lots', [1, 2]).remove()"
+    assert made.run("-c", stored).returncode == 0
+    assert made.run("-m", "streamapp.cli", "--help").returncode == 0
+    with made.market() as address:
+        assert made.run("-c", TRADE, str(LOGIN), STREAMAPP_SIMULATOR_ADDRESS=address).returncode == 0
+    worker = made.run("-c", "import streamapp.trading")
+    assert (worker.returncode, "run it from the repository or its image" in worker.stderr) == (78, True)
 
 
 async def test_a_terminal_becomes_ready_executes_an_order_and_stops_cleanly(
