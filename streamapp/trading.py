@@ -37,6 +37,7 @@ from streamapp.kafka.sensors import FaustSensors
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
 from streamapp.nats.commands import NatsCommands
+from streamapp.nats.feed import NatsFeed
 from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings
 from streamapp.tokens import Tokens
@@ -148,6 +149,7 @@ def build(settings: Settings) -> Trading:
         ready=readiness.ready,
         metrics=metrics.text,
         commands=NatsCommands(lambda: messaging.client, settings.nats.publish_timeout_s),
+        feed=NatsFeed(lambda: messaging.client),
         access=access,
     )
     return Trading(app, settings, store, desk, outbox, broker, publisher, readiness, metrics)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,8 @@ from streamapp.messages.signal import NAMES as SIGNAL_NAMES
 from streamapp.settings import ExecutionSettings, Settings
 
 logger = logging.getLogger(__name__)
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,48 @@ class Reader:
         return await self._orders("true", {"status": status, "symbol": symbol, "account": account}, limit)
 
     async def closed_orders(
-        self, *, status: str | None = None, symbol: str | None = None, account: str | None = None, limit: int = 100
+        self,
+        *,
+        status: str | None = None,
+        symbol: str | None = None,
+        account: str | None = None,
+        strategy: str | None = None,
+        signal_id: str | None = None,
+        day: date | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 100,
     ) -> list[dict[str, Any]]:
-        """Return the orders that are over; otherwise as :meth:`orders`."""
-        closed = f"status IN ({', '.join(repr(word) for word in sorted(FINAL_STATUSES))})"
-        return await self._orders(closed, {"status": status, "symbol": symbol, "account": account}, limit)
+        """Return the orders that are over; otherwise as :meth:`orders`.
 
-    async def _orders(self, first: str, given: dict[str, str | None], limit: int) -> list[dict[str, Any]]:
+        Args:
+            status: This one alone, as are the next four.
+            symbol: As above.
+            account: As above.
+            strategy: As above.
+            signal_id: As above.
+            day: Only those that changed last on this day, in UTC.
+            before: Only those that stand behind the order with this time of its last change, and this id.
+            limit: Rows at most.
+        """
+        where = [f"status IN ({', '.join(repr(word) for word in sorted(FINAL_STATUSES))})"]
+        more: dict[str, Any] = {}
+        if day is not None:
+            where.append("toDate(updated_at, 'UTC') = {day:Date}")
+            more["day"] = day.isoformat()
+        if before is not None:
+            at = "parseDateTime64BestEffort({before_at:String}, 6, 'UTC')"
+            where.append(f"(updated_at < {at} OR updated_at = {at} AND toString(order_id) > {{before_id:String}})")
+            more |= {"before_at": time_text(before[0]), "before_id": before[1]}
+        given = {"status": status, "symbol": symbol, "account": account, "strategy": strategy, "signal_id": signal_id}
+        return await self._orders(" AND ".join(where), given, limit, more)
+
+    async def _orders(
+        self, first: str, given: dict[str, str | None], limit: int, more: Mapping[str, Any] = _NOTHING
+    ) -> list[dict[str, Any]]:
         wanted = {name: value for name, value in given.items() if value is not None}
         where = " AND ".join((first, *(f"{name} = {{{name}:String}}" for name in wanted)))
-        rest = "ORDER BY updated_at DESC, order_id LIMIT {limit:UInt32}"
-        return await self._messages(OrderMessage, "orders", where, rest, {**wanted, "limit": limit})
+        rest = "ORDER BY updated_at DESC, toString(order_id) LIMIT {limit:UInt32}"
+        return await self._messages(OrderMessage, "orders", where, rest, {**wanted, **more, "limit": limit})
 
     async def positions(self, *, account: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
         """Return positions as position/1 objects, those that are flat left out."""

@@ -3,10 +3,15 @@
 Whoever asks from this machine may read without a token; whoever asks from elsewhere needs one of role ``read``, and
 every command needs one of the role in :data:`ROLE_OF`. Without ``web.tokens_file`` everybody may read and nobody may
 command.
+
+A browser shows its token in the cookie of a login. It sends a cookie with whatever any page makes it send, so what
+changes something must come with the header :data:`CSRF` as well, whose value only our own page can read.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 import logging
 import math
@@ -41,8 +46,15 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
 }
 """Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
 COMMAND_PATH = "/commands/{name}"
+LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
 CALLER = web.RequestKey("caller", Token)
 """Of a request: the token it came with. Not there where none was needed."""
+MAY_STAY = web.RequestKey("may_stay", object)
+"""Of a request: a function without arguments that says whether it would still be let in; for answers without end."""
+COOKIE = "streamapp_token"
+CSRF = "X-CSRF-Token"
+PUBLIC = frozenset({"/", "/static", "/session", "/login"})
+"""The page without anything that it shows, and how one logs in. The last two judge by themselves."""
 
 TRIES = 10
 TRY_EVERY_S = 6.0
@@ -111,6 +123,11 @@ class Access:
         fault = None if self._tokens is None else self._tokens.fault
         return [] if fault is None else [f"web: {fault}. Until then nobody has a token"]
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is a tokens file, without which nobody commands."""
+        return self._tokens is not None
+
     def judge(self, address: str | None, authorization: str | None, needed: TokenRole) -> Token | Denial | None:
         """Return whose request it is, why it is denied, or None where no token is needed."""
         free = needed == "read" and (self._tokens is None or is_loopback(address))
@@ -152,12 +169,19 @@ class Access:
             if request.path in {LIVE, READY} and request.method in _READING:
                 probed: web.StreamResponse = await handler(request)
                 return probed
-            authorization = request.headers.get(hdrs.AUTHORIZATION)
-            found = self.judge(request.remote, authorization, _needed(request))
+            if _resource(request) in PUBLIC:
+                public: web.StreamResponse = await handler(request)
+                return public
+            authorization = shown_by(request)
+            needed = _needed(request)
+            found = self.judge(request.remote, authorization, needed)
+            if found is not None and not isinstance(found, Denial) and _is_forged(request, authorization):
+                found = _FORGED
             if isinstance(found, Denial):
                 return refusal(found.status, found.reason, found.error, found.headers)
             if found is not None:
                 request[CALLER] = found
+            request[MAY_STAY] = lambda: not isinstance(self.judge(request.remote, authorization, needed), Denial)
             passed_on = AUTHORIZATION.set(None if found is None else authorization)
             try:
                 answer: web.StreamResponse = await handler(request)
@@ -174,6 +198,9 @@ _NO_TOKENS = Denial(
     "no commands over HTTP here: set web.tokens_file and make a token with `streamapp token add NAME --role trade`, or "
     "use `streamapp command` (docs/control.md)",
 )
+_FORGED = Denial(
+    403, "csrf", f"expected the header {CSRF} that /session says, since the token came in a cookie; nothing was done"
+)
 _MISSING = Denial(401, "no_token", "expected the header `Authorization: Bearer TOKEN`", _CHALLENGE)
 _BROKEN = Denial(
     503, "tokens_unusable", "this worker can't read its tokens file, so nobody has a token: its /health says why"
@@ -186,11 +213,39 @@ def is_loopback(address: str | None) -> bool:
     return found is not None and found.is_loopback
 
 
+def shown_by(request: web.Request) -> str | None:
+    """Return what a request shows as ``Authorization``: its header, or else the token of its cookie."""
+    header = request.headers.get(hdrs.AUTHORIZATION)
+    if header is not None:
+        return header
+    secret = request.cookies.get(COOKIE)
+    return None if secret is None else f"Bearer {secret}"
+
+
+def csrf_of(secret: str) -> str:
+    """Return what a request must say that shows ``secret`` in a cookie and changes something."""
+    return hmac.new(secret.encode(errors="backslashreplace"), b"streamapp csrf", hashlib.sha256).hexdigest()
+
+
+def _is_forged(request: web.Request, authorization: str | None) -> bool:
+    if request.method in _READING or hdrs.AUTHORIZATION in request.headers:
+        return False
+    said = request.headers.get(CSRF, "").encode(errors="backslashreplace")
+    return not hmac.compare_digest(said, csrf_of(_bearer(authorization) or "").encode())
+
+
+def _resource(request: web.Request) -> str | None:
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
+
+
 def _needed(request: web.Request) -> TokenRole:
     if request.method in _READING or request.match_info.http_exception is not None:  # nothing is there to be done
         return "read"
-    resource = request.match_info.route.resource
-    if resource is None or resource.canonical != COMMAND_PATH:
+    resource = _resource(request)
+    if resource == LOGOUT_PATH:
+        return "read"
+    if resource != COMMAND_PATH:
         return "admin"  # nobody has said who may
     name: Any = request.match_info["name"]
     return ROLE_OF.get(name, "trade")  # a name that is none gets the list of names from the view

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -29,7 +30,16 @@ class OlderRows(Protocol):
     async def facts(self, order_id: str, *, limit: int = 1000) -> list[Answer]: ...  # noqa: D102
 
     async def closed_orders(  # noqa: D102
-        self, *, status: str | None, symbol: str | None, account: str | None, limit: int
+        self,
+        *,
+        status: str | None,
+        symbol: str | None,
+        account: str | None,
+        strategy: str | None,
+        signal_id: str | None,
+        day: date | None,
+        before: tuple[datetime, str] | None,
+        limit: int,
     ) -> list[Answer]: ...
 
     async def account(self, account: str) -> Answer | None: ...  # noqa: D102
@@ -107,15 +117,18 @@ class Answers:
         """Return ``{"orders": [...], "more": ..., "incomplete": ..., "missing": [...]}``, the last changed first.
 
         Open orders come from the workers, closed ones from ClickHouse (some tenths of a second later). ``more``: the
-        limit has cut some off.
+        limit has cut some off. Of a day there are closed ones alone, and ``next`` is the ``before`` of those that
+        follow, None if none do.
         """
+        if wanted.day is not None:
+            return await self._day(wanted)
         lists: list[list[Answer]] = []
         missing: list[str] = []
         if wanted.status not in FINAL_STATUSES:
             lists, missing = await self._all("/orders", "orders", _named(wanted), self._local.orders(wanted))
         if wanted.status is None or wanted.status in FINAL_STATUSES:
             try:
-                lists.append(await self._clickhouse(self._rows.closed_orders(**_named(wanted))))
+                lists.append(await self._clickhouse(self._closed(wanted)))
             except Transient:
                 missing.append(CLICKHOUSE)
         if not lists:
@@ -124,6 +137,18 @@ class Answers:
         orders.sort(key=lambda order: str(order.get("updated_at")), reverse=True)
         more = len(orders) > wanted.limit or any(len(some) >= wanted.limit for some in lists)
         return self._list("orders", orders[: wanted.limit], missing, more=more)
+
+    async def _day(self, wanted: Filter) -> Found:
+        try:
+            orders = await self._clickhouse(self._closed(wanted))
+        except Transient:
+            raise Unanswered("orders", [CLICKHOUSE]) from None
+        more = len(orders) >= wanted.limit
+        behind = f"{orders[-1]['updated_at']},{orders[-1]['order_id']}" if more else None
+        return self._list("orders", orders, [], more=more, next=behind)
+
+    def _closed(self, wanted: Filter) -> Awaitable[list[Answer]]:
+        return self._rows.closed_orders(**_named(wanted), day=wanted.day, before=wanted.before)
 
     async def positions(self, wanted: Filter) -> Found:
         """Return ``{"positions": [...], "incomplete": ..., "missing": [...]}``: the open ones."""
@@ -243,6 +268,8 @@ def _named(wanted: Filter) -> dict[str, Any]:
         "status": wanted.status,
         "symbol": wanted.symbol,
         "account": wanted.account,
+        "strategy": wanted.strategy,
+        "signal_id": wanted.signal_id,
         "limit": wanted.limit,
     }
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, NamedTuple, Protocol
 
 from streamapp.desk.policy import Policy
@@ -33,12 +34,20 @@ _SLICE = 10
 
 @dataclass(frozen=True)
 class Filter:
-    """Which orders, positions or accounts are wanted; None: any."""
+    """Which orders, positions or accounts are wanted; None: any.
+
+    ``day`` and ``before`` are of closed orders alone: the day (UTC) on which they changed last, and behind which other
+    one (by the time of its last change, and its id) they stand.
+    """
 
     status: str | None = None
     symbol: str | None = None
     account: str | None = None
     limit: int = 100
+    strategy: str | None = None
+    signal_id: str | None = None
+    day: date | None = None
+    before: tuple[datetime, str] | None = None
 
 
 class Known(Protocol):
@@ -117,7 +126,12 @@ class Local:
             if len(found) >= wanted.limit:
                 break
             value = self._store.get(order_key(order_id), partition=partition)
-            if value is not None and (message := current_order(OrderRow.decode(value))) is not None:
+            message = None if value is None else current_order(OrderRow.decode(value))
+            if (
+                message is not None
+                and _matches(message.strategy, wanted.strategy)
+                and _matches(message.signal_id, wanted.signal_id)
+            ):
                 found.append(_object(message))
             if count % _SLICE == 0:
                 await asyncio.sleep(0)

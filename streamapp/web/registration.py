@@ -15,9 +15,12 @@ from streamapp.kafka.assignment import Assignment
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.commands import Commands, CommandView
+from streamapp.web.events import EventView, Feed, Hub
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Known, Local
+from streamapp.web.page import serve_page
 from streamapp.web.peers import HttpPeers
+from streamapp.web.sessions import SessionView
 from streamapp.web.views import HealthView, MetricsView, Views
 from tables.store import Store
 
@@ -36,6 +39,7 @@ def register(
     ready: HealthView,
     metrics: MetricsView,
     commands: Commands,
+    feed: Feed,
     access: Access,
 ) -> None:
     """Put the views on ``app``; called by the composition root, before the app starts.
@@ -53,23 +57,32 @@ def register(
         ready: Those of ``/readyz``.
         metrics: The text of ``/metrics``.
         commands: Where commands go.
+        feed: What the house says, for ``/events``.
         access: Who may ask and command. It stands before Faust's own pages as well.
     """
     peers = HttpPeers(Assignment(app))
     local = Local(store, desk, positions=positions, facts=facts, breaks=breaks, policy=policy)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
-    serve(app.web.web_app, Views(local, answers, health=health, ready=ready, metrics=metrics), commands, access)
+    hub = Hub(feed)
+    views = Views(local, answers, health=health, ready=ready, metrics=metrics)
+    serve(app.web.web_app, views, commands, hub, access)
 
     async def close(*_: Any, **__: Any) -> None:
+        await hub.close()
         await peers.close()
         await reader.close()
 
     app.on_before_shutdown.connect(close)
 
 
-def serve(app: web.Application, views: Views, commands: Commands, access: Access) -> None:
-    """Put what is asked and what is commanded on a web application, behind who may."""
+def serve(app: web.Application, views: Views, commands: Commands, hub: Hub, access: Access) -> None:
+    """Put the page, what is asked, heard and commanded on a web application, behind who may."""
     app.middlewares.append(access.middleware)
     command_view = CommandView(commands, clock=utc_now, make_id=lambda: str(uuid.uuid4()))
-    app.add_routes([*views.routes(), *command_view.routes()])
+    session_view = SessionView(access, utc_now)
+    event_view = EventView(hub, utc_now)
+    app.add_routes(
+        [*views.routes(), *command_view.routes(), *session_view.routes(), web.get("/events", event_view.handle)]
+    )
+    serve_page(app)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
 from typing import Any, get_args
 
 from aiohttp import web
 
-from streamapp.domain.vocabulary import Status
+from streamapp.domain.vocabulary import Status, in_utc
 from streamapp.errors import Transient, Unusable
 from streamapp.health import LIVE, READY
 from streamapp.web.answers import Answers, Found
 from streamapp.web.local import Answer, Filter, Local
-from streamapp.web.page import index
 from streamapp.web.peers import LOCAL
 from streamapp.web.responses import json_response
 from streamapp.web.wire import ANSWERED_BY, MOST_ROWS
@@ -49,7 +49,6 @@ class Views:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
         return [
-            web.get("/", self._index),
             web.get("/health", self._say_health),
             web.get(LIVE, self._say_alive),
             web.get(READY, self._say_ready),
@@ -73,7 +72,7 @@ class Views:
         return _found(found, f"order {order_id}")
 
     async def _orders(self, request: web.Request) -> web.Response:
-        wanted = _filter(request, "status", "symbol", "account", "limit")
+        wanted = _filter(request, "status", "symbol", "account", "strategy", "signal_id", "day", "before", "limit")
         if _is_inner(request):
             return json_response({"orders": await self._local.orders(wanted)})
         return _found(await self._answers.orders(wanted), "orders")
@@ -130,9 +129,6 @@ class Views:
     async def _say_metrics(self, _: web.Request) -> web.Response:
         return web.Response(text=self._metrics(), content_type="text/plain")
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(text=index(self._health()[1]), content_type="text/html")
-
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -162,7 +158,31 @@ def _filter(request: web.Request, *allowed: str) -> Filter:
             raise Unusable("bad_query", f"{name}: expected 1 to 128 characters, got {value!r:.140}")
     if (status := given.get("status")) is not None and status not in _STATUSES:
         raise Unusable("bad_query", f"status: expected one of {', '.join(_STATUSES)}, got {status!r:.140}")
-    return Filter(status, given.get("symbol"), given.get("account"), _limit(given.get("limit", "100")))
+    return Filter(
+        status,
+        given.get("symbol"),
+        given.get("account"),
+        _limit(given.get("limit", "100")),
+        given.get("strategy"),
+        given.get("signal_id"),
+        None if (day := given.get("day")) is None else _day(day),
+        None if (before := given.get("before")) is None else _before(before),
+    )
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise Unusable("bad_query", f"day: expected one as 2026-11-27, got {text!r:.140}") from None
+
+
+def _before(text: str) -> tuple[datetime, str]:
+    at, _, order_id = text.partition(",")
+    try:
+        return in_utc(datetime.fromisoformat(at)), order_id
+    except ValueError:
+        raise Unusable("bad_query", f"before: expected what next has said, got {text!r:.140}") from None
 
 
 def _limit(text: str) -> int:

@@ -288,6 +288,26 @@ async def test_orders_are_read_by_id_and_by_filter(clickhouse: ClickHouse) -> No
     assert [row["body"]["ticket"] for row in await reader.facts("o-1")] == [9, 7, 5]
 
 
+async def test_closed_orders_of_a_day_are_read_page_by_page(clickhouse: ClickHouse) -> None:
+    writer, _ = writer_of(clickhouse)
+    ids = [f"o-{number}" for number in range(5)]
+    messages = [samples.order(order_id, 1, status="filled") for order_id in ids]
+    await writer.write([samples.record(message, offset=offset) for offset, message in enumerate(messages)])
+    reader = Reader(clickhouse, ExecutionSettings())
+    day = messages[0].updated_at.date()
+    found: list[str] = []
+    before = None
+    for _ in range(3):
+        rows = await reader.closed_orders(day=day, before=before, limit=2)
+        found += [row["order_id"] for row in rows]
+        before = (datetime.fromisoformat(rows[-1]["updated_at"]), rows[-1]["order_id"])
+    assert found == ids  # all of one moment
+    assert await reader.closed_orders(day=day, before=before, limit=2) == []
+    assert await reader.closed_orders(day=day - timedelta(days=1)) == []
+    assert [row["order_id"] for row in await reader.closed_orders(signal_id="s-o-3")] == ["o-3"]
+    assert await reader.closed_orders(day=day, strategy="nobody's") == []
+
+
 async def test_an_engine_killed_between_inserts_loses_and_doubles_nothing(tmp_path: Path) -> None:
     spec = engine.prepare(tmp_path / "clickhouse", free_port())
     settings = Settings(clickhouse=ClickHouseSettings(url=spec.address, timeout_s=5))

@@ -28,10 +28,12 @@ from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.nats.commands import NatsCommands
+from streamapp.nats.feed import NatsFeed
 from streamapp.settings import AccountSettings, GuardSettings, KafkaSettings, Settings
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
+from streamapp.web.events import Hub
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
@@ -60,6 +62,7 @@ class Rows:
     def __init__(self) -> None:
         self.orders: dict[str, dict[str, Any]] = {}
         self.told_facts: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
         self.away = False
 
     async def order(self, order_id: str) -> dict[str, Any] | None:
@@ -72,6 +75,7 @@ class Rows:
 
     async def closed_orders(self, **wanted: Any) -> list[dict[str, Any]]:
         self._check()
+        self.asked.append(wanted)
         status = wanted["status"]
         return [order for order in self.orders.values() if status is None or order["status"] == status]
 
@@ -114,7 +118,8 @@ class Worker:
         self.access = Access(None if tokens_file is None else Tokens(tokens_file), self.group.clock)
         self.app = web.Application(middlewares=[self._moved()])
         views = Views(self.local, answers, health=self._health, ready=self._health, metrics=lambda: "figures 1\n")
-        serve(self.app, views, NatsCommands(lambda: self.group.nats, 2), self.access)
+        self.hub = Hub(NatsFeed(lambda: self.group.nats))
+        serve(self.app, views, NatsCommands(lambda: self.group.nats, 2), self.hub, self.access)
 
     def _moved(self) -> Any:
         @web.middleware
@@ -225,6 +230,7 @@ async def running_group(**options: Any) -> AsyncIterator[Group]:
         yield group
     finally:
         for worker in group.workers:
+            await worker.hub.close()
             await worker.peers.close()
         await asyncio.gather(*(server.close() for server in group.servers))
 

@@ -15,6 +15,7 @@ from streamapp.clickhouse.reader import Reader
 from streamapp.kafka.application import build_app
 from streamapp.messages.command import COMMANDS
 from streamapp.nats.commands import NatsCommands
+from streamapp.nats.feed import NatsFeed
 from streamapp.settings import Settings
 from streamapp.tokens import ROLES, TokenRole, TokensFile
 from streamapp.web import register
@@ -26,7 +27,17 @@ from tests.web.group import POLICY, Group, ids, order_row, running_group
 AT = datetime(2026, 11, 27, 3, tzinfo=UTC)
 ACCOUNTS = [f"account-{number}" for number in range(8)]
 ELSEWHERE = "203.0.113.7"
-READS = ("/", "/orders", "/orders/x", "/positions", "/accounts", "/accounts/x", "/health", "/metrics", "/nothing-here")
+READS = (
+    "/events",
+    "/orders",
+    "/orders/x",
+    "/positions",
+    "/accounts",
+    "/accounts/x",
+    "/health",
+    "/metrics",
+    "/nothing-here",
+)
 
 
 class House:
@@ -286,7 +297,7 @@ async def test_a_question_is_passed_on_with_the_callers_token(house: House) -> N
     assert (status, body["missing"]) == (503, [str(other.url)])
 
 
-async def test_no_path_of_the_whole_app_changes_anything_but_a_command(tmp_path: Path) -> None:
+async def test_no_path_of_the_whole_app_changes_anything_but_a_command_and_who_is_logged_in(tmp_path: Path) -> None:
     app = build_app(
         "paths", bootstrap="127.0.0.1:1", data_dir=tmp_path, partitions=1, replication_factor=1, web_port=6066
     )
@@ -305,10 +316,11 @@ async def test_no_path_of_the_whole_app_changes_anything_but_a_command(tmp_path:
             ready=lambda: (200, {}),
             metrics=lambda: "",
             commands=NatsCommands(lambda: None, 1),
+            feed=NatsFeed(lambda: None),
             access=group.workers[0].access,
         )
     app.web.init_server()  # Faust's own pages
     routes = {(route.method, route.resource.canonical) for route in app.web.web_app.router.routes()}
     assert {path for _, path in routes} >= {"/orders", "/router/", "/performance/"}
     changing = {route for route in routes if route[0] not in {"GET", "HEAD", "OPTIONS"}}
-    assert changing == {("POST", "/commands/{name}")}
+    assert changing == {("POST", "/commands/{name}"), ("POST", "/login"), ("POST", "/logout")}

@@ -157,6 +157,33 @@ async def test_lists_come_from_all_workers_and_clickhouse(group: Group) -> None:
         assert (len(body["orders"]), body["more"]) == (5, True)
 
 
+async def test_orders_are_found_by_their_strategy_and_their_signal(group: Group) -> None:
+    (order_id, account), (_, other) = ids(ACCOUNTS, 2)
+    await group.put_order(order_row(order_id, account))
+    await group.put_order(order_row("other", other))
+    _, body, _ = await group.get(group.workers[0], "/orders?signal_id=s-1")
+    assert {order["order_id"] for order in body["orders"]} == {order_id, "other"}  # both are of one signal
+    for query in ("signal_id=s-2", "strategy=breakout"):
+        _, body, _ = await group.get(group.workers[0], f"/orders?{query}")
+        assert body["orders"] == []
+
+
+async def test_a_closed_day_is_read_from_clickhouse_page_by_page(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS, 1)
+    await group.put_order(order_row(order_id, account))
+    for number in range(3):
+        group.rows.orders[f"old-{number}"] = kept(f"old-{number}")
+    _, body, _ = await group.get(group.workers[0], "/orders?day=2026-11-20&limit=3")
+    assert [order["order_id"] for order in body["orders"]] == ["old-0", "old-1", "old-2"]
+    assert (body["more"], body["next"]) == (True, "2026-11-20T12:00:09.000000Z,old-2")
+    _, body, _ = await group.get(group.workers[0], f"/orders?day=2026-11-20&limit=4&before={body['next']}")
+    assert (body["more"], body["next"]) == (False, None)
+    asked = group.rows.asked[-1]
+    assert (asked["day"], asked["before"]) == (AT.date(), (AT + timedelta(seconds=9), "old-2"))
+    group.rows.away = True
+    assert (await group.get(group.workers[0], "/orders?day=2026-11-20"))[0] == 503
+
+
 async def test_an_order_that_closed_meanwhile_is_listed_once_and_as_closed(group: Group) -> None:
     (order_id, account), *_ = ids(ACCOUNTS, 1)
     await group.put_order(order_row(order_id, account))
@@ -339,6 +366,9 @@ async def test_limits_are_unknown_while_their_worker_is_silent(group: Group) -> 
         "/orders?limit=-1",
         "/orders?limit=%C2%B2",
         "/orders?symbol=",
+        "/orders?day=yesterday",
+        "/orders?day=2026-11-20&before=now,x",
+        "/orders?before=2026-11-20T12:00:00,x",
         "/orders?symbol=%00",
         "/positions?status=filled",
         "/accounts?symbol=EURUSD",
@@ -381,15 +411,10 @@ async def test_an_inner_request_is_never_passed_on(group: Group) -> None:
     assert (await group.get(other, f"/orders/{order_id}?local=1"))[0] == 404
 
 
-async def test_health_metrics_and_the_page(group: Group) -> None:
+async def test_health_and_metrics(group: Group) -> None:
     worker = group.workers[0]
     assert (await group.get(worker, "/health"))[:2] == (200, {"status": "ok", "reasons": []})
     worker.well = False
     assert (await group.get(worker, "/health"))[0] == 503
-    async with aiohttp.ClientSession() as session:
-        async with session.get(worker.url.join(URL("/metrics"))) as answer:
-            assert await answer.text() == "figures 1\n"
-        async with session.get(worker.url) as answer:
-            page = await answer.text()
-    assert "&lt;cold&gt;" in page
-    assert 'href="/positions"' in page
+    async with aiohttp.ClientSession() as session, session.get(worker.url.join(URL("/metrics"))) as answer:
+        assert await answer.text() == "figures 1\n"

@@ -18,6 +18,7 @@ from streamapp.desk.state import Comparing
 from streamapp.kafka.application import build_app
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
+from streamapp.nats.feed import NatsFeed
 from streamapp.settings import load_settings
 from streamapp.web import register
 from streamapp.web.access import Access
@@ -95,6 +96,7 @@ register(
     ready=health,
     metrics=lambda: "",
     commands=NatsCommands(lambda: None, 1),
+    feed=NatsFeed(lambda: None),
     access=Access(None, time.monotonic),
 )
 
