@@ -29,6 +29,7 @@ from streamapp.kafka.exits import end_worker
 from streamapp.messages.terminal import AckRequest, HelloReply, ReplayRequest, SubmitReply, SubmitRequest
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings
+from streamapp.tracing import Spans
 from tables.orders import OpenOrder, OrderIndex
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Broker:
         settings: Accounts and deadlines.
         clock: The time.
         metrics: What is counted.
+        spans: What is told of orders' way, None where nothing is.
         clock_s: A monotonic clock in seconds.
         ack_pause_s: Between two acks to one terminal.
         new_id: A name for a replay that was never used before: JetStream drops messages whose ids it has seen.
@@ -140,6 +142,7 @@ class Broker:
         clock: Clock,
         metrics: TradingMetrics,
         *,
+        spans: Spans | None = None,
         clock_s: Callable[[], float] = monotonic,
         ack_pause_s: float = ACK_PAUSE_S,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
@@ -154,6 +157,7 @@ class Broker:
         self._ack_pause_s = ack_pause_s
         self._new_id = new_id
         self._metrics = metrics
+        self._spans = spans
         self._links: dict[str, Link] = {}
         self._accounts: dict[str, _Dealings] = {}
         self._desk: DeskInputs | None = None
@@ -240,7 +244,10 @@ class Broker:
         if reply is None or reply.state is None:
             self.desk.put(request.account, SubmitUnanswered(request.order_id, request.attempt))
             return
-        self._metrics.took("committed to submitted", self._clock() - since)
+        now = self._clock()
+        self._metrics.took("committed to submitted", now - since)
+        if self._spans is not None:
+            self._spans.submitted(request.account, request.order_id, since, now)
         reach("desk.after_submit")
         self.desk.index.answered(request.order_id, reply.epoch)
         if reply.state == "conflict":

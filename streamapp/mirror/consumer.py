@@ -34,6 +34,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 import nats.errors
@@ -46,7 +47,8 @@ from streamapp.errors import StreamappError, Transient
 from streamapp.mirror.gauges import Gauges
 from streamapp.mirror.kafka import GroupWriter, TooLarge
 from streamapp.mirror.lease import Lease
-from streamapp.mirror.routing import Arrival, Dropped, MirrorRecord, RoutingRules, dead_letter, route
+from streamapp.mirror.routing import TRACE_HEADER, Arrival, Dropped, MirrorRecord, RoutingRules, dead_letter, route
+from streamapp.tracing import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +170,7 @@ class StreamMirror:
         rules: For routing.
         lease: Whether we are the active mirror.
         gauges: Where everything is counted.
+        spans: What is told of messages' way, None where nothing is.
     """
 
     def __init__(
@@ -182,6 +185,7 @@ class StreamMirror:
         rules: RoutingRules,
         lease: Lease,
         gauges: Gauges,
+        spans: Spans | None = None,
     ) -> None:
         self.stream = stream
         self.is_contiguous = is_contiguous
@@ -191,6 +195,7 @@ class StreamMirror:
         self._durable, self._writer = durable, writer
         self._rules, self._lease, self._gauges = rules, lease, gauges
         self._linger_s = linger_s
+        self._spans = spans
         self._inbox: PullInbox | None = None
         self._stopping = asyncio.Event()
 
@@ -293,7 +298,8 @@ class StreamMirror:
             await message.ack()
         self.mirrored = arrivals[-1].sequence
         self._count(outcomes)
-        self._time(arrivals)
+        pairs = zip(arrivals, outcomes, strict=True)
+        self._time([arrival for arrival, outcome in pairs if isinstance(outcome, MirrorRecord)])
 
     async def _write(self, writer: GroupWriter, records: list[MirrorRecord], arrivals: Sequence[Arrival]) -> None:
         while records:
@@ -321,6 +327,9 @@ class StreamMirror:
         seconds, now_s = self._gauges.seconds.labels(self.stream), time.time()
         for arrival in arrivals:
             seconds.observe(max(0.0, now_s - arrival.at.timestamp()))
+            if self._spans is not None:
+                now, trace = datetime.fromtimestamp(now_s, UTC), arrival.headers.get(TRACE_HEADER)
+                self._spans.took("mirror", trace, arrival.at, now, subject=arrival.subject)
 
 
 def _arrival(message: Msg) -> Arrival:

@@ -28,6 +28,7 @@ from streamapp.mirror.routing import RoutingRules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
 from streamapp.settings import Settings
+from streamapp.tracing import Spans
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Mirror:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gauges = Gauges(tuple(_CONTIGUOUS))
+        self._spans = Spans.of(settings, "mirror")
         self._waiting_for = "starting"
         self._lease: Lease | None = None
         self._stopping = asyncio.Event()
@@ -90,6 +92,8 @@ class Mirror:
             if client is not None:
                 async with _drained(client):
                     await self._carry(client)
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
 
     def _metrics(self) -> str:
         return self._gauges.text(active=self._lease is not None and self._lease.is_held)
@@ -170,6 +174,7 @@ class Mirror:
             rules=RoutingRules.of(settings),
             lease=lease,
             gauges=self._gauges,
+            spans=self._spans,
         )
 
     async def _watch_lag(self, js: JetStreamContext, mirror: StreamMirror) -> NoReturn:

@@ -16,6 +16,7 @@ from streamapp.clock import utc_now
 from streamapp.kafka.exits import leave
 from streamapp.kafka.producer import ClientProducer
 from streamapp.settings import Settings
+from streamapp.tracing import Spans
 from streamapp.wiring.messaging import Messaging
 from streamapp.wiring.readiness import Readiness
 from streamapp.wiring.warmup import warm_up
@@ -38,6 +39,18 @@ class Words(Service):
         """Expect no more answers, and close."""
         self._close()
         await self._producer.__aexit__(None, None, None)
+
+
+class LastSpans(Service):
+    """Sends the last spans when the app stops; first to start, so that it stops last."""
+
+    def __init__(self, spans: Spans, **options: Any) -> None:
+        super().__init__(**options)
+        self._spans = spans
+
+    async def on_stop(self) -> None:
+        """Wait for them, for a moment."""
+        await asyncio.to_thread(self._spans.close)
 
 
 class Opening(Service):

@@ -28,6 +28,7 @@ from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import AccountSettings, Settings
+from streamapp.tracing import Spans
 from tables.accounts import AccountRow, account_key
 from tables.breaks import BreakRow, break_key
 from tables.commands import CommandRow, command_key
@@ -86,6 +87,7 @@ class DeskWorld:
         carries_out: bool = True,
         reconcile_first: bool = False,
         closed: timedelta | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.settings = settings or Settings(accounts={ACCOUNT: AccountSettings(login=1)})
         self.policy = _reconciling(Policy.of(self.settings), first=reconcile_first)
@@ -100,6 +102,7 @@ class DeskWorld:
         self.failures: list[object] = []
         self.effects: list[Effect] = []
         self._approve = approve
+        self._spans = spans
         self.carries_out = carries_out
         self._sequence = 0
         self._unfinished: list[Any] = []
@@ -122,10 +125,19 @@ class DeskWorld:
             bury=self._bury,
             clock=self.clock,
             metrics=self.metrics,
+            spans=self._spans,
             on_failure=self.failures.append,
         )
         terminals = self.terminals if self.policy.executes else None
-        self.broker = Broker(terminals, self.settings, self.clock, self.metrics, clock_s=self.clock_s, ack_pause_s=0.0)
+        self.broker = Broker(
+            terminals,
+            self.settings,
+            self.clock,
+            self.metrics,
+            spans=self._spans,
+            clock_s=self.clock_s,
+            ack_pause_s=0.0,
+        )
         self.desk = Desk(
             self.store,
             self.outbox,
@@ -135,6 +147,7 @@ class DeskWorld:
             producer=self.producer,
             clock=self.clock,
             metrics=self.metrics,
+            spans=self._spans,
             approve=self._approve,
             on_failure=self.failures.append,
         )
