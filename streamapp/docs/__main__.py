@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from streamapp.docs import asyncapi, configuration, figures, messages, observe
+from streamapp.docs import asyncapi, configuration, figures, messages, observe, schemas
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs"
 
@@ -19,20 +19,27 @@ def pages() -> dict[str, str]:
         "operations.md": observe.with_table((FOLDER / "operations.md").read_text(encoding="utf-8"), figures.table()),
         "observe/grafana.json": observe.dashboard(),
         "observe/rules.yml": observe.rules(),
+        **schemas.files(),
     }
 
 
 def main(arguments: list[str]) -> int:
     """Write or check the pages; return the exit code."""
+    current, check = pages(), "--check" in arguments
     stale = []
-    for name, content in pages().items():
+    for name, content in current.items():
         file = FOLDER / name
         if not file.exists() or file.read_text(encoding="utf-8") != content:
             stale.append(name)
-            if "--check" not in arguments:
+            if not check:
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(content, encoding="utf-8")
-    if "--check" in arguments and stale:
+    for file in sorted(FOLDER.glob("schemas/*.json")):
+        if (name := f"schemas/{file.name}") not in current:
+            stale.append(name)
+            if not check:
+                file.unlink()
+    if check and stale:
         sys.stderr.write(f"docs/ is behind the code: {', '.join(stale)}. Run `python -m streamapp.docs`.\n")
         return 1
     return 0

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from streamapp import __version__
 from streamapp.docs.catalogue import CHANNELS, Channel, models
-from streamapp.docs.messages import name_of
+from streamapp.docs.schemas import name_of
 
 
 def document() -> str:

@@ -60,15 +60,7 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is not None:
-        arguments = [_type_name(argument) for argument in get_args(annotation)]
-        origin = str(get_origin(annotation))
-        if "Literal" in origin:
-            return ", ".join(f"`{argument}`" for argument in get_args(annotation))
-        if "Union" in origin:
-            return " or ".join("not set" if argument == "None" else argument for argument in arguments)
-        return (
-            f"{get_origin(annotation).__name__} of {', '.join(argument for argument in arguments if argument != '...')}"
-        )
+        return _generic_name(str(get_origin(annotation)), get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     return {
@@ -81,6 +73,16 @@ def _type_name(annotation: Any) -> str:
         "Decimal": "decimal",
         "SecretStr": "text",
     }.get(getattr(annotation, "__name__", str(annotation)), str(getattr(annotation, "__name__", annotation)))
+
+
+def _generic_name(origin: str, arguments: tuple[Any, ...]) -> str:
+    if "Literal" in origin:
+        return ", ".join(f"`{argument}`" for argument in arguments)
+    names = [_type_name(argument) for argument in arguments]
+    if "Union" in origin:
+        return " or ".join("not set" if name == "None" else name for name in names)
+    # Every tuple of the settings is of one type and of any length, and every dict has names as its keys.
+    return f"list of {names[0]}" if "tuple" in origin else f"table of {names[-1]}{'s' * (names[-1] == 'table')}"
 
 
 def _default(field: FieldInfo) -> str:

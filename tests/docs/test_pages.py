@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from streamapp import subjects, topics
 from streamapp.docs.__main__ import FOLDER, pages
-from streamapp.docs.catalogue import CHANNELS
+from streamapp.docs.catalogue import CHANNELS, models
 from streamapp.messages.operation import OPERATIONS
 from streamapp.settings import Settings
 from streamapp.terminal.account.readings import REPLIES
 from streamapp.terminal.account.readings import REQUESTS as READS
+from tests.messages.golden import GOLDEN
 
 
 @pytest.mark.parametrize("name", sorted(pages()))
@@ -45,6 +47,20 @@ def test_every_setting_is_described() -> None:
             assert isinstance(section, type), name
             for inner, described in section.model_fields.items():
                 assert described.description, f"{name}.{inner}"
+
+
+def test_no_setting_is_of_a_type_that_only_python_knows() -> None:
+    assert not re.search(r"Ellipsis|tuple|typing", pages()["configuration.md"])
+
+
+def test_each_message_has_a_schema_file_that_its_golden_messages_fit() -> None:
+    documents = {name: json.loads(content) for name, content in pages().items() if name.startswith("schemas/")}
+    assert len(documents) == len(models())
+    for name, document in documents.items():
+        Draft202012Validator.check_schema(document)
+        golden = GOLDEN / name.removeprefix("schemas/")
+        for message in json.loads(golden.read_text()) if golden.exists() else ():
+            Draft202012Validator(document).validate(message)
 
 
 def test_the_asyncapi_document_has_no_dangling_reference_and_sound_schemas() -> None:
