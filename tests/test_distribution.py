@@ -14,7 +14,7 @@ from streamapp.local.process import REPOSITORY
 from streamapp.parts import DISTRIBUTION, PART_OF, WHEEL, pip_install
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FOLDERS = ("streamapp", "tables", "agents", "tests", "docs", ".ci")
+FOLDERS = ("streamapp", "tables", "agents", "tests", "docs", "examples", ".ci")
 NAME = r"streamapp(?:[-_]mt5)?"
 INSTALL = re.compile(
     rf"""(?:\bpip3?\sinstall|\bpipx\sinstall|\buv\sadd|\buv\stool\sinstall)\s(?:[^\n&|;`]*[\s"'])?["']?{NAME}(?![\w./\\-])"""
