@@ -9,7 +9,7 @@ WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -
     -p streamapp.messages -p streamapp.nats -m streamapp.health -m streamapp.clients
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down clean test lint types imports docs-check quick unit bench bench-terminal wheel lock
+.PHONY: help demo up down clean test lint types imports docs docs-check quick unit bench bench-terminal wheel lock
 
 help: ## Print this.
 	@echo "streamapp: approved signals in; orders, fills and positions out; no order twice."
@@ -45,7 +45,11 @@ types: $(READY) ## Types (mypy, strict), and again as Windows sees what runs the
 imports: $(READY) ## Which package may import which (import-linter).
 	$(BIN)/lint-imports
 
-docs-check: $(READY) ## The generated pages are what the code says.
+docs: $(READY) ## Make a site of docs/ in build/site, with every link checked; needs no network.
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going -d build/site-cache docs build/site
+	@echo "build/site/README.html"
+
+docs-check: $(READY) docs ## The generated pages are what the code says, and no link leads nowhere.
 	$(BIN)/python -m streamapp.docs --check
 
 quick: $(READY) ## The tests that need no server, in under two minutes; tests/README.md says what is left out.
