@@ -556,6 +556,12 @@ class Settings(BaseSettings):
     worker: int = Field(
         1, ge=1, le=4, description="Which trading worker of this machine this is; each has its own port and folder."
     )
+    stop_grace_s: float = Field(
+        10.0,
+        gt=0,
+        description="How long a process may take to stop after SIGTERM. What is not finished then is left as after a "
+        "crash, and done at the next start. Whoever stops it must wait 5 s longer before SIGKILL.",
+    )
     kafka: KafkaSettings = KafkaSettings()
     nats: NatsSettings = NatsSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()

@@ -316,7 +316,15 @@ class FencedStore(faust.Table):
         self._overwritten[partition].add(key)
 
     async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
-        """Go on where the log ends, commit the surviving rows again, then let work start."""
+        """Go on where the log ends, commit the surviving rows again, then let work start.
+
+        Faust also comes here when a stop or another rebalance interrupted the reading. The local copy is then a part of
+        the log only: to work with it would be to forget, and to commit its rows again would undo later ones.
+        """
+        recovery = self.app.tables.recovery
+        if recovery.should_stop or recovery.signal_recovery_start.is_set():
+            self.log.info("the reading of %s was interrupted: nothing is taken up", self.changelog_topic_name)
+            return
         try:
             await self._take_up({tp.partition: self.app.tables.recovery.active_highwaters[tp] + 1 for tp in active_tps})
         except Exception as error:  # noqa: BLE001  Faust would swallow it and start to work
@@ -330,8 +338,10 @@ class FencedStore(faust.Table):
             self._check_origin(partition)
         committers = {partition: _Committer(partition, end, self._write) for partition, end in ends.items()}
         self._committers = committers
+        # All rows are read now: by the time a commit begins the partition may be given up, and its copy closed.
+        surviving = {partition: self._surviving(partition) for partition in ends}
         try:
-            await asyncio.gather(*(self._commit_survivors(partition) for partition in sorted(ends)))
+            await asyncio.gather(*(self._commit_survivors(committers[each], each, surviving[each]) for each in ends))
         except Transient:  # the next rebalance has begun, and ends with another recovery
             return
         if self._committers is committers:
@@ -359,10 +369,13 @@ class FencedStore(faust.Table):
                 code=CONFIGURATION,
             )
 
-    async def _commit_survivors(self, partition: int) -> None:
-        db, committer = self.data._dbs[partition], self._committers[partition]
+    def _surviving(self, partition: int) -> list[KeyValue]:
+        db = self.data._dbs[partition]
         rows = ((key, db.get(key)) for key in sorted(self._overwritten.get(partition, ())))
-        await asyncio.gather(*(committer.commit({key: value}) for key, value in rows if value is not None))
+        return [(key, value) for key, value in rows if value is not None]
+
+    async def _commit_survivors(self, committer: _Committer, partition: int, rows: Iterable[KeyValue]) -> None:
+        await asyncio.gather(*(committer.commit({key: value}) for key, value in rows))
         self._overwritten.pop(partition, None)
         self._mark_path(partition).unlink(missing_ok=True)
 

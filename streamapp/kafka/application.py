@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,18 +12,19 @@ from typing import Any
 import faust
 
 from streamapp.errors import ConfigurationError, StreamappError
-from streamapp.kafka.exits import CONFIGURATION, SOFTWARE, leave
+from streamapp.kafka.exits import CONFIGURATION, SOFTWARE, STOPPED, leave
 from streamapp.kafka.producer import AppProducer
 from streamapp.kafka.security import Cluster
 from streamapp.kafka.transport import Transport
 from streamapp.kafka.watchdog import Pulse, Watchdog
+from streamapp.processes.stopping import within_grace
 
 SESSION_TIMEOUT_S = 10.0
 """How long the partitions of a worker that was killed stand still. Shorter turns a slow disk into a rebalance."""
 REBALANCE_TIMEOUT_S = 60.0
 """Kafka waits this long for a worker to finish what it has begun; lanes promise to be empty in half of it."""
-STOP_TIMEOUT_S = 60.0
-"""For an orderly shutdown. Lanes are empty in half of it."""
+STOP_GRACE_S = 10.0
+"""For an orderly stop, which waits ``DRAIN_S`` for what was begun, as a rebalance does, and then for Kafka."""
 COMMIT_INTERVAL_S = 2.0
 COMMIT_EVERY = 1000
 """Events acknowledged since the last commit are redelivered after a rebalance: these two bound how many. A commit costs
@@ -52,7 +52,7 @@ class StreamApp(faust.App):
         cluster: The Kafka that it works on.
         waits: Whether this worker waits for the outside world on purpose, so that records lie there without anybody
             being stuck. Only sinks may say so: their partitions don't trade.
-        drain_s, fetch_wait_ms, fetch_min_bytes: See :func:`build_app`.
+        drain_s, stop_grace_s, fetch_wait_ms, fetch_min_bytes: See :func:`build_app`.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class StreamApp(faust.App):
         *args: Any,
         cluster: Cluster,
         drain_s: float = DRAIN_S,
+        stop_grace_s: float = STOP_GRACE_S,
         fetch_wait_ms: int = FETCH_WAIT_MS,
         fetch_min_bytes: int = 1,
         check: Callable[[], Awaitable[None]] | None = None,
@@ -69,6 +70,7 @@ class StreamApp(faust.App):
         super().__init__(*args, stream_wait_empty=drain_s > 0, **settings)
         self.cluster = cluster
         self.drain_s = drain_s
+        self.stop_grace_s = stop_grace_s
         self.fetch_wait_ms = fetch_wait_ms
         self.fetch_min_bytes = fetch_min_bytes
         self._check = check
@@ -101,6 +103,8 @@ class StreamApp(faust.App):
         try:
             await super().start()
         except Exception as error:
+            if self._stopped.is_set():
+                leave("the start was cut short by a stop, nothing was begun", cause=error, code=STOPPED)
             self._leave_if_for_a_person(error)
             raise
 
@@ -110,21 +114,19 @@ class StreamApp(faust.App):
             leave(str(mended), code=CONFIGURATION)
 
     async def stop(self) -> None:
-        """Stop in an orderly way: finish what was begun, commit, leave; and end the process if that takes for ever."""
-        late = threading.Timer(STOP_TIMEOUT_S, leave, [f"the shutdown was not finished after {STOP_TIMEOUT_S} s"])
-        late.daemon = True
-        late.start()
-        try:
+        """Stop in an orderly way: finish what was begun, commit, leave; and end the process if that takes too long."""
+        with within_grace(self.stop_grace_s, "what was not acknowledged is redelivered"):
             await super().stop()
-        finally:
-            late.cancel()
 
     def _crash(self, reason: BaseException) -> None:
         """End the process as soon as anything in the app crashes.
 
         Faust would shut down in an orderly way first, which commits, closes tables under lanes that are still at work,
-        and sometimes never ends.
+        and sometimes never ends. In a stop that was asked for parts trip over others that are gone already: that ends
+        the stop, and is no failure.
         """
+        if self._stopped.is_set():
+            leave("the stop was cut short, what was not acknowledged is redelivered", cause=reason, code=STOPPED)
         self._leave_if_for_a_person(reason)
         leave("a part of the app crashed", cause=reason)
 
@@ -209,6 +211,7 @@ def build_app(
     session_timeout_s: float = SESSION_TIMEOUT_S,
     web_options: Mapping[str, Any] | None = None,
     drain_s: float = DRAIN_S,
+    stop_grace_s: float = STOP_GRACE_S,
     fetch_wait_ms: int = FETCH_WAIT_MS,
     fetch_min_bytes: int = 1,
     check: Callable[[], Awaitable[None]] | None = None,
@@ -228,8 +231,9 @@ def build_app(
             name the assignment it had, without making a new one, so a topic that is new would have no reader.
         session_timeout_s: After how long of silence Kafka gives a worker's partitions to another.
         web_options: Arguments of aiohttp's ``web.Application``, such as middlewares.
-        drain_s: How long a rebalance waits at most for events that were begun; 0 for a sink, whose events may wait for
-            the outside world for ever, and which does not wait at a shutdown either.
+        drain_s: How long a rebalance or a stop waits at most for events that were begun; 0 for a sink, whose events may
+            wait for the outside world for ever.
+        stop_grace_s: How long a stop may take; then the process ends with exit code 0 all the same.
         fetch_wait_ms: How long Kafka may hold a fetch until ``fetch_min_bytes`` are there. A sink that nobody waits for
             reads much cheaper in large, rare fetches.
         fetch_min_bytes: How much is worth an answer before that.
@@ -257,6 +261,7 @@ def build_app(
         "web_port": web_port,
         "web_application_options": dict(web_options or {}),
         "drain_s": drain_s,
+        "stop_grace_s": stop_grace_s,
         "fetch_wait_ms": fetch_wait_ms,
         "fetch_min_bytes": fetch_min_bytes,
         "check": check,

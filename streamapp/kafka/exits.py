@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 SOFTWARE = 70
 """sysexits' EX_SOFTWARE. A supervisor starts the process again, and every event not acknowledged is redelivered."""
 
+STOPPED = 0
+"""A stop that was asked for, and could not be finished in an orderly way."""
+
 CONFIGURATION = 78
 """sysexits' EX_CONFIG. Starting again helps nobody before a person has changed something."""
 

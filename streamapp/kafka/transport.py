@@ -9,7 +9,7 @@ Faust loses records in two ways that these classes close (both were seen under k
   just one record was skipped always. We commit without holes only, and end the process at one: the record is
   redelivered.
 
-And in a rebalance Faust waits for ever for what was begun; we wait ``drain_s``, and then let it go.
+And in a rebalance or a stop Faust waits for ever for what was begun; we wait ``drain_s``, and then let it go.
 """
 
 from __future__ import annotations
@@ -83,12 +83,16 @@ class Consumer(driver.Consumer):
             self.stop_flow()
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
-            await self._drain(self.app.drain_s)
-            self._abandon()
+            await self.wait_empty()
         await super().on_partitions_revoked(revoked)
 
+    async def wait_empty(self) -> None:
+        """Finish and commit what was begun, for ``drain_s`` at most."""
+        await self._drain(self.app.drain_s)
+        self._abandon()
+
     async def _drain(self, patience_s: float) -> None:
-        """Wait for acknowledgements as ``wait_empty`` does, which can't be timed out: it swallows its cancellation."""
+        """Wait for acknowledgements. Faust's ``wait_empty`` can't be timed out: it swallows its cancellation."""
         until = self.loop.time() + patience_s
         gc.collect()  # what was cleared from the queues is held by cycles only, and would be waited for
         while self._unacked_messages and not self.should_stop and (left_s := until - self.loop.time()) > 0:

@@ -22,10 +22,8 @@ from streamapp.settings import Settings, settings_file
 # million records): ready within 400 s is the promise of `up`.
 _READY_WITHIN_S = 300.0
 
-# Three stages stop one after another and everything is to be gone within 30 s. Trading needs most of it: it ends the
-# orders it holds, then closes 48 local databases (6 tables, 8 partitions).
-_STOP_WITHIN_S = 8.0
-_TRADING_STOP_WITHIN_S = 12.0
+# Beyond the time that a process may take to stop: for Python's own end.
+_BEYOND_GRACE_S = 2.0
 
 
 # On a machine of two cores an insert of some milliseconds stands in the way of an order; rows can wait.
@@ -90,8 +88,7 @@ class Stack:
 
     def trading(self) -> list[ProcessSpec]:
         """Return the trading worker; ready means that all is ready."""
-        worker = self._faust("trading", self._ports.trading())
-        return [replace(worker, stop_within_s=_TRADING_STOP_WITHIN_S)]
+        return [self._faust("trading", self._ports.trading())]
 
     def addresses(self) -> dict[str, str]:
         """Return where everything is, configured or local."""
@@ -169,7 +166,7 @@ class Stack:
             environment=self._environment,
             address=f"http://{LOOPBACK}:{port}",
             ready_within_s=_READY_WITHIN_S,
-            stop_within_s=_STOP_WITHIN_S,
+            stop_within_s=self._settings.stop_grace_s + _BEYOND_GRACE_S,
         )
 
 

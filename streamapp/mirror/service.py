@@ -27,6 +27,7 @@ from streamapp.mirror.lease import Lease
 from streamapp.mirror.routing import RoutingRules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
+from streamapp.processes.stopping import within_grace
 from streamapp.settings import Settings
 from streamapp.tracing import Spans
 
@@ -36,8 +37,8 @@ LAG_S = 2.0
 """Between two measurements of lag and age."""
 RETRY_S = 2.0
 """Between two tries at what must be there before anything can begin."""
-DRAIN_S = 10.0
-"""How long the last group may take at the end: Kafka's own deadline for it."""
+LAST_GROUP = 0.5
+"""Of the time that a stop may take: for the last group. The rest is for giving the lease back and leaving NATS."""
 
 _NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 _CONTIGUOUS = {subjects.EXECUTION_IN.name: True, subjects.ACCOUNT_SNAPSHOTS.name: False}
@@ -151,7 +152,10 @@ class Mirror:
         finally:
             for mirror in mirrors:
                 mirror.stop()
-            _, late = await asyncio.wait(running, timeout=DRAIN_S + self._settings.kafka.send_timeout_s)
+            _, late = await asyncio.wait(running, timeout=self._settings.stop_grace_s * LAST_GROUP)
+            for unfinished in late:
+                name = unfinished.get_name()
+                logger.warning("%s: its last group was not acknowledged by Kafka and is read again", name)
             for task in (*late, *beside, stop):
                 task.cancel()
             outcomes = await asyncio.gather(*running, *beside, stop, return_exceptions=True)
@@ -214,9 +218,15 @@ async def _drained(client: Client) -> AsyncIterator[None]:
 async def run(settings: Settings) -> None:
     """Run a mirror until SIGTERM or SIGINT."""
     mirror = Mirror(settings)
-    if sys.platform != "win32":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, mirror.stop)
     began_s = time.monotonic()
-    await mirror.run()
+    with contextlib.ExitStack() as grace:
+
+        def stop() -> None:
+            grace.enter_context(within_grace(settings.stop_grace_s, "what Kafka did not acknowledge is read again"))
+            mirror.stop()
+
+        if sys.platform != "win32":
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop)
+        await mirror.run()
     logger.info("stopped after %.0f s, with everything acknowledged that Kafka has", time.monotonic() - began_s)

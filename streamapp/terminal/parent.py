@@ -25,9 +25,8 @@ STEADY_S = 30.0
 """A child that lived so long is well: its next restart is quick again."""
 SILENT_S = 10.0
 """A child says every two seconds how it is, and at once what is new; this long without a word and it is not well."""
-STOP_DEADLINE_S = 20.0
-"""How long children may take to finish the order in their hands; then they are ended. Less than the 30 s of a whole
-stack's stop."""
+LAST_PART = 0.2
+"""Of the time that a stop may take: for ending children that did not finish the order in their hands before."""
 LAST_WORDS_S = 1.0
 """How long the output of a child that ended is still listened to: what it started may hold the pipe open for longer."""
 
@@ -80,7 +79,10 @@ class TerminalSupervisor:
         for child in self.children.values():
             if child.process is not None and child.process.stdin is not None:
                 child.process.stdin.close()
-        _, late = await asyncio.wait(keepers, timeout=STOP_DEADLINE_S)
+        _, late = await asyncio.wait(keepers, timeout=self._settings.stop_grace_s * (1 - LAST_PART))
+        for child in self.children.values() if late else ():
+            if child.process is not None:
+                logger.warning("%s: ended in the middle of its work; its next start looks for it", child.account)
         for task in late:
             task.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)

@@ -39,6 +39,7 @@ def app_of(
         session_timeout_s=settings.kafka.session_timeout_s,
         web_port=web_port,
         web_host=settings.web.bind,
+        stop_grace_s=settings.stop_grace_s,
         reads=reads,
         logging_config=faust_logging(settings.log),
         **options,

@@ -260,6 +260,24 @@ async def test_a_recovery_that_ends_after_the_next_revocation_opens_nothing(stor
     assert store.owned == frozenset()
 
 
+@pytest.mark.parametrize("by", ["a rebalance", "a stop"])
+async def test_a_recovery_whose_reading_was_interrupted_takes_nothing_up(
+    by: str, store: FencedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust says that it is complete all the same, when only a part of the log has been read."""
+    await store.commit(0, {b"k": b"1"})
+    recovery, batches = store.app.tables.recovery, Batches(store, monkeypatch)
+    opened = store.owned
+    store._overwritten[0].add(b"k")
+    with monkeypatch.context() as patched:
+        event = recovery.signal_recovery_start if by == "a rebalance" else recovery._stopped
+        patched.setattr(event, "is_set", lambda: True)
+        await store.on_recovery_completed(recovery.active_tps, set())
+    assert batches.sent == {}
+    assert store.owned == opened
+    assert store._overwritten[0] == {b"k"}
+
+
 async def test_survivors_that_a_rebalance_cuts_off_are_committed_by_the_next_recovery(
     store: FencedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,18 @@ from streamapp.kafka.application import build_app
 from streamapp.kafka.assignment import Assignment
 
 NAME = os.environ["TEST_APP"]
+
+
+def stop_at(moment: str) -> None:
+    """Ask this process to end, if this is the moment that the test named."""
+    if os.environ.get("TEST_STOP_AT") == moment:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def check() -> None:
+    stop_at("check")
+
+
 app = build_app(
     NAME,
     bootstrap=os.environ["TEST_BOOTSTRAP"],
@@ -26,6 +38,7 @@ app = build_app(
     web_port=int(os.environ["TEST_PORT"]),
     session_timeout_s=float(os.environ.get("TEST_SESSION", "6")),
     drain_s=float(os.environ.get("TEST_DRAIN", "5")),
+    check=check,
 )
 store: Any = app.Table("desk") if os.environ.get("TEST_TABLE", "yes") == "yes" else None
 assignment = Assignment(app)
@@ -45,12 +58,30 @@ class Rebalances:
             self.lost.set()
 
     def recovered(self, partitions: Iterable[int]) -> None:
+        stop_at("recovered")
         self.complete.set()
 
 
 rebalances = Rebalances()
 if store is not None:
     store.attach(rebalances)
+    apply = store.apply_changelog_batch
+
+    def apply_changelog_batch(batch: Any) -> None:
+        apply(batch)
+        stop_at("reading")
+
+    store.apply_changelog_batch = apply_changelog_batch
+
+
+@app.on_partitions_assigned.connect
+async def assigned(*_: Any, **__: Any) -> None:
+    stop_at("assigned")
+
+
+@app.on_rebalance_complete.connect
+async def read(*_: Any, **__: Any) -> None:
+    stop_at("read")
 
 
 def happened_before(name: str) -> bool:
@@ -136,6 +167,7 @@ async def work(stream: Any) -> None:
     async for event in stream.noack().events():
         order = json.loads(event.message.value)
         begun.append(order["key"])
+        stop_at("event")
         await STEPS[order["do"]](event, order["key"].encode(), order)
         await stream.ack(event)
 
