@@ -60,13 +60,13 @@ from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
 from tables.breaks import BREAK, BreakRow
 from tables.cache import RowCache, RowT, decode_row
 from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
-from tables.positions import POSITION, PositionIndex, PositionRow
+from tables.positions import FLAT, POSITION, PositionIndex, PositionRow
 from tables.row import Row, is_put_away
 from tables.store import COMMIT_BYTES, Store, size_of
 
 logger = logging.getLogger(__name__)
 
-SLICE = 500
+SLICE = 100
 """Rows that a recovery looks at between two turns of the event loop."""
 INTERNAL_BYTES = 500
 """What an input from within the worker counts as."""
@@ -507,7 +507,7 @@ class Desk:
                 if not (value.startswith(CLOSED) or is_put_away(value)):
                     self._tell(decode_row(key, value, OrderRow), partition)
             async for key, value in self._sliced(partition, POSITION):
-                if not is_put_away(value):
+                if not (value.startswith(FLAT) or is_put_away(value)):
                     self._tell(decode_row(key, value, PositionRow), partition)
             async for key, value in self._sliced(partition, BREAK):
                 self._tell(decode_row(key, value, BreakRow), partition)

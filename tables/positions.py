@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic import PrivateAttr
 
@@ -18,6 +18,8 @@ from streamapp.domain.positions import PositionState, fold_deals
 from tables.row import Row
 
 POSITION = b"p/"
+FLAT = b'{"open":false,'
+"""How the row of a position begins that is not open: a recovery passes it over without decoding it."""
 WHOLE = 32
 """Deals that a row keeps whole, some 10 kB in every write. So far back a late deal counts at its own time and a
 correction corrects: terminals report in order and soon."""
@@ -80,6 +82,16 @@ class PositionRow(Row):
     def state(self) -> PositionState:
         """The position now."""
         return self._at(len(self.newest) - 1) if self.newest else self.base or PositionState()
+
+    def encode(self) -> bytes:
+        """See :class:`tables.row.Row`."""
+        encoded = super().encode()
+        return FLAT + encoded[1:] if self.rev and not self.state.net else encoded
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """See :class:`tables.row.Row`."""
+        return super().decode(b"{" + value[len(FLAT) :] if value.startswith(FLAT) else value)
 
     def extended(self, new: Iterable[DealRecord]) -> PositionRow:
         """Return the row with more deals in it, none of which it has yet; older ones are folded away."""

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import json
 import random
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
 
 from streamapp.domain.orders import Deal, Owner, replaced
-from tables.positions import POSITION, REMEMBERED, WHOLE, DealRecord, PositionIndex, PositionRow, position_key
+from tables.positions import (
+    FLAT,
+    POSITION,
+    REMEMBERED,
+    WHOLE,
+    DealRecord,
+    PositionIndex,
+    PositionRow,
+    position_key,
+)
 from tests.kit.examples import at, deal, operation
 
 EMPTY = PositionRow(account="demo", position_id=7)
@@ -170,3 +180,11 @@ def test_a_position_before_a_deal_is_what_the_earlier_deals_make_whenever_they_c
     assert fourth is not None
     assert row.before(third) == EMPTY.extended([deals[0], corrected(1, 1, "0.5"), deals[1]]).state
     assert row.before(fourth) == row.state
+
+
+def test_the_row_of_a_position_that_is_not_open_says_so_at_its_beginning_and_is_the_same_row() -> None:
+    held = EMPTY.extended([of(1)])
+    flat = held.extended([of(2, side="sell", entry="out")])
+    assert [row.encode().startswith(FLAT) for row in (held, flat)] == [False, True]
+    assert [reread(row).model_dump() for row in (held, flat)] == [held.model_dump(), flat.model_dump()]
+    assert json.loads(flat.encode())["open"] is False
