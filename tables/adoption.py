@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamapp.errors import ConfigurationError
@@ -24,10 +24,8 @@ from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.security import Cluster
 from streamapp.settings import Settings
 from streamapp.topics import TABLES, app_id, changelog, trading_part
+from tables.recovery import LogConsumer
 from tables.store import ADOPTION, BEGUN, COMMIT_BYTES, DONE, EXPECTED, KeyValue, fenced, in_place, is_foreign, size_of
-
-POLL_MS = 500
-"""How long one fetch of the log may wait: only at its end, or while a broker is slow."""
 
 
 @dataclass
@@ -142,16 +140,10 @@ async def _adopt(
 
 async def read_log(cluster: Cluster, tp: TopicPartition) -> PartitionLog:
     """Return what a partition says, read to its end."""
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, **cluster.client_options())
-    await consumer.start()
-    try:
-        consumer.assign([tp])
-        await consumer.seek_to_beginning(tp)
-        log = PartitionLog(end=(await consumer.end_offsets([tp]))[tp])
+    async with LogConsumer(cluster, {tp: 0}) as consumer:
+        log = PartitionLog(end=await consumer.end(tp))
         while await consumer.position(tp) < log.end:
-            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+            for records in (await consumer.read()).values():
                 for record in records:
                     log.add(record)
         return log
-    finally:
-        await consumer.stop()

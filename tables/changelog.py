@@ -30,6 +30,7 @@ import shutil
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +42,7 @@ from streamapp.errors import Ambiguous, Definite, Transient
 from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.exits import CONFIGURATION, leave
 from streamapp.kafka.receipts import ACK_TIMEOUT_S
+from tables.recovery import Standby
 from tables.store import (
     ADOPTION,
     BEGUN,
@@ -162,6 +164,7 @@ class FencedStore(faust.Table):
         self._assigned = False  # False from a revocation to the next assignment
         self._overwritten: defaultdict[int, set[bytes]] = defaultdict(set)
         self._astray: Counter[int] = Counter()
+        self._standby = Standby(self, app.cluster)
         app.on_partitions_revoked.connect(self._release)
 
     def attach(self, listener: Listener) -> None:
@@ -268,11 +271,11 @@ class FencedStore(faust.Table):
         committers, self._committers = self._committers, {}
         for listener in self._listeners:
             listener.revoked(sorted(owned))
-        await asyncio.gather(*(committer.close() for committer in committers.values()))
+        await asyncio.gather(self._standby.stop(), *(committer.close() for committer in committers.values()))
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
         """Drop the local copy of every new partition that carries a mark, before it is opened."""
-        if self._committers:  # Faust did not announce this rebalance
+        if self._assigned:  # Faust did not announce this rebalance
             await self._release()
         self._astray.clear()  # recovery reads on from the last record in place, and counts them again
         for partition in self._mine(revoked):
@@ -283,36 +286,45 @@ class FencedStore(faust.Table):
         self._assigned = True
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Store the records that are where their writers expected them, and remember the keys of the others."""
-        found: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-        reached: dict[int, int] = {}
-        for event in batch:
-            message = event.message
-            partition = message.partition
-            if in_place(message):
-                found[partition][message.key] = message.value[EXPECTED.size :]
-                reached[partition] = message.offset
-                self._overwritten[partition].discard(message.key)
-                self._astray[partition] = 0
-            else:
-                self._skip(message)
-        for partition, rows in found.items():
-            self.data._db_for_partition(partition)
-            self._persist(partition, rows.items(), reached[partition])
+        """Take in what Faust has read itself, see :meth:`take_in`."""
+        for partition, events in groupby(batch, lambda event: event.message.partition):
+            self.take_in(partition, (event.message for event in events))
 
-    def _skip(self, message: Any) -> None:
-        partition, key = message.partition, message.key or b""
+    def take_in(self, partition: int, records: Iterable[Any]) -> None:
+        """Store the records that are where their writers expected them, and remember the keys of the others.
+
+        Args:
+            partition: Whose they are.
+            records: In their order; they follow what was taken in before.
+        """
+        rows: dict[bytes, bytes] = {}
+        reached, overwritten = None, self._overwritten[partition]
+        for record in records:
+            if in_place(record):
+                key = record.key
+                rows[key] = record.value[EXPECTED.size :]
+                reached = record.offset
+                if overwritten:
+                    overwritten.discard(key)
+                    self._astray[partition] = 0
+            else:
+                self._skip(partition, record)
+        if reached is not None:
+            self._persist(partition, rows.items(), reached)
+
+    def _skip(self, partition: int, record: Any) -> None:
+        key = record.key or b""
         if not self._overwritten[partition]:
             self.log.warning(
                 "skipping records of partition %s of %s from offset %s: their writer expected other offsets",
                 partition,
                 self.name,
-                message.offset,
+                record.offset,
             )
             # Until the surviving rows are committed again only the whole log shows that they must be: a crash in
             # between starts from the beginning.
             self._mark(partition)
-        self._astray[partition] += len(key) + len(message.value or b"")
+        self._astray[partition] += len(key) + len(record.value or b"")
         self._overwritten[partition].add(key)
 
     async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
@@ -327,9 +339,17 @@ class FencedStore(faust.Table):
             return
         try:
             await self._take_up({tp.partition: self.app.tables.recovery.active_highwaters[tp] + 1 for tp in active_tps})
+            if self._assigned:
+                self._standby.follow(self._standby_starts)
         except Exception as error:  # noqa: BLE001  Faust would swallow it and start to work
             leave(f"table {self.name} could not be recovered", cause=error)
         await super().on_recovery_completed(active_tps, standby_tps)
+
+    def _standby_starts(self) -> dict[TP, int]:
+        """Return where to read on in each partition that this worker stands by for; opens their local copies."""
+        standbys = [tp for tp in self.app.assignor.assigned_standbys() if tp.topic == self.changelog_topic_name]
+        reached = {tp: self.persisted_offset(tp) for tp in standbys}
+        return {tp: 0 if offset is None else offset + 1 for tp, offset in reached.items()}
 
     async def _take_up(self, ends: Mapping[int, int]) -> None:
         if not self._assigned:  # revoked while Faust finished this recovery: the next assignment has one of its own

@@ -175,6 +175,7 @@ _SAFE: dict[str, Any] = {
     "store": "rocksdb://",
     "version": 1,  # another number would be another group with empty tables
     "Table": "tables.changelog.FencedStore",  # a name: tables know kafka, not the other way round
+    "TableManager": "tables.recovery.BulkTables",
     "autodiscover": False,
     "agent_supervisor": "mode.CrashingSupervisor",
     "topic_allow_declare": False,

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.local.process import REPOSITORY
 from streamapp.nats.connection import connect
-from tests.bench import hops, terminal
+from tests.bench import hops, restart, terminal
 from tests.bench.costs import Costs, Meters, meters_of
 from tests.bench.load import Heard, Load
 from tests.bench.report import Run, Sustained, page
@@ -150,6 +150,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--idle", type=float, default=20.0, help="how long to watch the stack while nothing comes")
     parser.add_argument("--warm", type=float, default=15.0, help="how long to send before anything is measured")
     parser.add_argument("--terminal", action="store_true", help="only the simulated module and one terminal (minutes)")
+    parser.add_argument(
+        "--restart", type=int, nargs="?", const=1_000_000, metavar="ROWS",
+        help="only how long a worker takes to start with so many rows, without and with a local copy (minutes)",
+    )  # fmt: skip
     parser.add_argument("--profile", metavar="FILE", help="with --terminal: write the terminal's cProfile there")
     return parser.parse_args()
 
@@ -162,6 +166,10 @@ def main() -> None:
         if arguments.terminal:
             show(machine())
             terminal.measure(folder, show, seconds=arguments.seconds, profile=arguments.profile)
+            return
+        if arguments.restart:
+            show(machine())
+            asyncio.run(restart.measure(folder, show, progress, rows=arguments.restart))
             return
         stack = OwnStack(folder / "stack", free_port_offset(), SETTINGS)
         stack.start(sys.stderr.buffer)
