@@ -119,7 +119,7 @@ class Completion:
         await take_all(stream, self._take)
 
     async def _take(self, event: Any, record: Unfinished) -> None:
-        incoming = Incoming.of(event)
+        incoming = Incoming.of(event, self._settings.kafka.topic_prefix)
         lane = f"{incoming.partition}/{(incoming.key or b'').decode('utf-8', 'replace')}"
         self._lanes.put(lane, (incoming, record))
 

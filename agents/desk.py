@@ -167,7 +167,7 @@ class Desk:
 
     async def run(self, stream: Any) -> None:
         """Take in the records of a stream of one partition of one topic, until it ends: an agent's whole body."""
-        await take_all(stream, lambda event, record: self.take(Incoming.of(event), record))
+        await take_all(stream, lambda event, record: self.take(Incoming.of(event, self._policy.topic_prefix), record))
 
     async def take(self, incoming: Incoming, record: Unfinished) -> None:
         """Let what a record says happen at its account; the record is finished when all of it is durable."""

@@ -43,6 +43,7 @@ class Warehouse:
         clock: Clock,
         metrics: SinkMetrics,
     ) -> None:
+        self._topic_prefix = settings.kafka.topic_prefix
         self._producer = producer
         self._clock = clock
         self._metrics = metrics
@@ -67,11 +68,13 @@ class Warehouse:
 
     async def store(self, events: Sequence[Any]) -> None:
         """Store the records of these events; returns when each is in ClickHouse or a dead letter."""
-        for event in events:
-            topic, since_s = event.message.topic, event.message.timestamp
+        records = [self._record(event.message) for event in events]
+        for topic, since_s in (
+            (record.topic, event.message.timestamp) for record, event in zip(records, events, strict=True)
+        ):
             self._oldest_s[topic] = min(since_s, self._oldest_s.get(topic, since_s))
         try:
-            await self._writer.write([_record(event.message) for event in events])
+            await self._writer.write(records)
         finally:
             self._oldest_s.clear()
         crashpoints.reach("warehouse.after_insert")
@@ -82,6 +85,10 @@ class Warehouse:
         self._metrics.lag_seconds.clear()
         for topic, since_s in self._oldest_s.items():
             self._metrics.lag_seconds.labels(topic).set(now_s - since_s)
+
+    def _record(self, message: Any) -> SourceRecord:
+        topic = message.topic.removeprefix(self._topic_prefix)
+        return SourceRecord(topic, message.partition, message.offset, message.key, message.value or b"")
 
     def _count(self, table: str, rows: int) -> None:
         self._metrics.rows.labels(table).inc(rows)
@@ -106,7 +113,3 @@ class _Timed:
         started_s = time.monotonic()
         await self._clickhouse.insert(table, columns, rows)
         self._metrics.insert_seconds.labels(table).observe(time.monotonic() - started_s)
-
-
-def _record(message: Any) -> SourceRecord:
-    return SourceRecord(message.topic, message.partition, message.offset, message.key, message.value or b"")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -108,6 +109,12 @@ class SecuredSection(Section):
         return self
 
 
+def _matching(text: str, pattern: str, expected: str) -> str:
+    if re.fullmatch(pattern, text) is None:
+        raise ValueError(f"expected {expected}, got {text!r:.80}")
+    return text
+
+
 class KafkaSettings(SecuredSection):
     """Kafka; docs/security.md says what a secured cluster needs."""
 
@@ -123,6 +130,11 @@ class KafkaSettings(SecuredSection):
     token_file: Path | None = Field(
         None,
         description="OAUTHBEARER: file with the token, which its issuer keeps fresh; read for each connection.",
+    )
+    topic_prefix: str = Field(
+        "",
+        description="Begins the name of everything of ours in the cluster: topics, consumer groups and clients. "
+        "Letters, digits, ., _ and -, 64 at most. Never changed after the first start.",
     )
     partitions: int = Field(8, ge=1, description="Partitions of every topic. Never changed after the first start.")
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
@@ -144,6 +156,15 @@ class KafkaSettings(SecuredSection):
     send_timeout_s: float = Field(
         10.0, gt=0, description="How long mirror waits for Kafka's acknowledgement before it starts over where it was."
     )
+
+    @field_validator("topic_prefix")
+    @classmethod
+    def _begins_a_topic(cls, prefix: str) -> str:
+        return _matching(prefix, r"[A-Za-z0-9._-]{0,64}", "letters, digits, ., _ and -, 64 at most")
+
+    def prefixed(self, name: str) -> str:
+        """Return what a topic, a consumer group or a client of ours is called in the cluster."""
+        return self.topic_prefix + name
 
     @property
     def insync_replicas(self) -> int:
@@ -208,6 +229,18 @@ class NatsSettings(SecuredSection):
     tls_first: bool = Field(
         False, description="The server begins with TLS (handshake_first), before it says anything itself."
     )
+    stream_prefix: str = Field(
+        "",
+        description="Begins the names of our streams, of their durable consumers and of mirror's bucket. Letters, "
+        "digits, _ and -, 32 at most. Never changed after the first start.",
+    )
+    subject_prefix: str = Field(
+        "",
+        description="Stands before every subject of ours, with a dot between them: PREFIX.signals.approved.EURUSD. For "
+        "several installations in one account, each with a stream_prefix too. Tokens of letters, digits, _ and - with "
+        "dots between them, 64 at most. Everybody who talks to us uses it: terminals by this setting, others in the "
+        "subjects themselves. Never changed after the first start.",
+    )
     replicas: int = Field(1, ge=1, description="Replicas of the streams; 3 in production.")
     publish_timeout_s: float = Field(
         5.0, gt=0, description="How long to wait for JetStream's acknowledgement before trying again."
@@ -215,6 +248,28 @@ class NatsSettings(SecuredSection):
     streams: dict[StreamName, StreamLimits] = Field(
         default_factory=dict, description="Limits of our streams, by name, see below. Not set: ours."
     )
+
+    @field_validator("stream_prefix")
+    @classmethod
+    def _begins_a_stream(cls, prefix: str) -> str:
+        return _matching(prefix, r"[A-Za-z0-9_-]{0,32}", "letters, digits, _ and -, 32 at most")
+
+    @field_validator("subject_prefix")
+    @classmethod
+    def _begins_a_subject(cls, prefix: str) -> str:
+        # What begins with _ or $ is the servers' own: inboxes, JetStream.
+        pattern = r"(?=.{0,64}\Z)([A-Za-z0-9-][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*)?"
+        return _matching(
+            prefix, pattern, "letters, digits, _ and - with single dots between them, 64 at most, no _ first"
+        )
+
+    def prefixed(self, name: str) -> str:
+        """Return what a stream, a consumer or a bucket of ours is called."""
+        return self.stream_prefix + name
+
+    def subject(self, name: str) -> str:
+        """Return a subject of ours as the server knows it; what begins with ``$`` or ``_`` is the server's own."""
+        return f"{self.subject_prefix}.{name}" if self.subject_prefix and not name.startswith(("$", "_")) else name
 
     @property
     def demands_tls(self) -> bool:
@@ -673,6 +728,11 @@ class Settings(BaseSettings):
         return self.kafka.bootstrap or f"127.0.0.1:{self.ports.kafka}"
 
     @property
+    def kafka_deployment(self) -> str:
+        """The deployment as its consumer groups, changelogs and clients are called after it."""
+        return self.kafka.prefixed(self.deployment)
+
+    @property
     def nats_url(self) -> str:
         """The NATS address: the configured or the local one."""
         return self.nats.url or f"nats://127.0.0.1:{self.ports.nats}"
@@ -763,7 +823,8 @@ def _unreadable(file: Path, error: Exception) -> ConfigurationError:
 
 def _wrong(error: ValidationError) -> ConfigurationError:
     wrong = "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: "
+        f"{'there is no such setting' if item['type'] == 'extra_forbidden' else item['msg']}"
         for item in error.errors(include_input=False)
     )
     return ConfigurationError(

@@ -1,12 +1,16 @@
 """Kafka topics: names, cleanup and retention.
 
+Names here are ours. In the cluster each begins with ``kafka.topic_prefix``, which whoever opens a topic puts before it
+(:meth:`streamapp.settings.KafkaSettings.prefixed`); a ``deployment`` below has it already
+(:attr:`streamapp.settings.Settings.kafka_deployment`), since Faust makes names of its own of ours.
+
 ``streamapp init`` creates them, Faust never does (design: architecture).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SIGNALS_APPROVED = "signals_approved"
 ORDERS_SUBMITTED = "orders_submitted"
@@ -68,6 +72,11 @@ TOPICS = (
     TopicSpec(BROKER_LOG, _FOREVER),
     TopicSpec(DEAD_LETTERS, _kept(30)),
 )
+
+
+def own_topics(prefix: str) -> tuple[TopicSpec, ...]:
+    """Return the topics as they are called in a cluster."""
+    return tuple(replace(spec, name=prefix + spec.name) for spec in TOPICS)
 
 
 def app_id(deployment: str, part: str) -> str:

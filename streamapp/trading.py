@@ -78,7 +78,7 @@ def build(settings: Settings) -> Trading:
     policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
     spans = Spans.of(settings, "trading")
     messaging = Messaging(settings, f"trading-{settings.worker}")
-    client_id = f"{settings.deployment}-trading-{settings.worker}-outbox"
+    client_id = f"{settings.kafka_deployment}-trading-{settings.worker}-outbox"
     words = ClientProducer(Cluster.of(settings), client_id, linger_ms=ARCHIVE_LINGER_MS)
     broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics, spans=spans)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
@@ -154,8 +154,8 @@ def build(settings: Settings) -> Trading:
         health=readiness.health,
         ready=readiness.ready,
         metrics=metrics.text,
-        commands=NatsCommands(lambda: messaging.client, settings.nats.publish_timeout_s),
-        feed=NatsFeed(lambda: messaging.client),
+        commands=NatsCommands(lambda: messaging.client, settings.nats),
+        feed=NatsFeed(lambda: messaging.client, settings.nats),
         access=access,
     )
     return Trading(app, settings, store, desk, outbox, broker, publisher, readiness, metrics)
@@ -179,7 +179,7 @@ def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
 
 async def _check_start(settings: Settings) -> None:
     """Return if the store is ours alone, and no state of an earlier version stands beside it."""
-    kafka, deployment, store = Cluster.of(settings), settings.deployment, settings.kafka.store
+    kafka, deployment, store = Cluster.of(settings), settings.kafka_deployment, settings.kafka.store
     await refuse_earlier_layout(kafka, deployment, settings.local.data)
     await refuse_unmade_store(kafka, deployment, store)
     await refuse_other_store(kafka, deployment, store)

@@ -91,13 +91,13 @@ async def adopt_changelog(settings: Settings, progress: Callable[[str], None] = 
         ConfigurationError: A trading worker is running, or somebody else writes the changelog: nothing may.
         Definite, Transient, Ambiguous: Kafka refused a batch, or did not answer. The next call finishes what was begun.
     """
-    cluster, group = Cluster.of(settings), app_id(settings.deployment, trading_part(settings.kafka.store))
+    cluster, group = Cluster.of(settings), app_id(settings.kafka_deployment, trading_part(settings.kafka.store))
     rows = 0
     try:
         await refuse_live_members(cluster, group, settings.kafka.session_timeout_s)
         async with BatchProducer(cluster, f"{group}-adoption") as producer:
             for table, partition in product(TABLES, range(settings.kafka.partitions)):
-                tp = TopicPartition(changelog(settings.deployment, table, settings.kafka.store), partition)
+                tp = TopicPartition(changelog(settings.kafka_deployment, table, settings.kafka.store), partition)
                 rows += await _adopt(settings, producer, tp, progress)
     except (KafkaError, OSError) as error:
         explained = await cluster.explained(error)

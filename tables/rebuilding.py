@@ -40,11 +40,11 @@ async def refuse_unless_fresh(settings: Settings, store: str) -> None:
         raise ConfigurationError(f"--into: expected 1 to 32 letters, digits or _, got {store!r:.80}")
     if store == settings.kafka.store:
         raise ConfigurationError(f"--into: expected the name of a store that is not yet, {store} is the living one's")
-    cluster, target = Cluster.of(settings), app_id(settings.deployment, trading_part(store))
-    topic = changelog(settings.deployment, TABLES[0], store)
+    cluster, target = Cluster.of(settings), app_id(settings.kafka_deployment, trading_part(store))
+    topic = changelog(settings.kafka_deployment, TABLES[0], store)
     async with _answering(cluster):
         for group in sorted(await consumer_groups(cluster)):
-            if is_trading_group(settings.deployment, group):
+            if is_trading_group(settings.kafka_deployment, group):
                 await refuse_live_members(cluster, group, settings.kafka.session_timeout_s)
         if topic in await existing_topics(cluster) and any((await _ends(cluster, topic)).values()):
             raise ConfigurationError(
@@ -74,13 +74,13 @@ async def write_store(
         Definite, Transient, Ambiguous: Kafka refused a batch, or did not answer: rebuild into another name.
     """
     await refuse_unless_fresh(settings, store)
-    cluster, topic = Cluster.of(settings), changelog(settings.deployment, TABLES[0], store)
+    cluster, topic = Cluster.of(settings), changelog(settings.kafka_deployment, TABLES[0], store)
     partitions = [TopicPartition(topic, number) for number in range(settings.kafka.partitions)]
     count = 0
     async with _answering(cluster):
         await create_topics(
             cluster,
-            changelogs(settings.deployment, store),
+            changelogs(settings.kafka_deployment, store),
             partitions=settings.kafka.partitions,
             replication_factor=settings.kafka.replication_factor,
             min_insync_replicas=settings.kafka.insync_replicas,

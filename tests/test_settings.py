@@ -56,6 +56,40 @@ def test_a_setting_that_can_not_be_meant_is_refused_with_its_place(
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ('[kafka]\ntopic_prefix = "desk a"', "kafka.topic_prefix", "expected letters, digits, ., _ and -, 64 at most"),
+        ('[kafka]\ntopic_prefix = "desk/"', "kafka.topic_prefix", "got 'desk/'"),
+        ('[nats]\nstream_prefix = "desk."', "nats.stream_prefix", "expected letters, digits, _ and -, 32 at most"),
+        ('[nats]\nsubject_prefix = "desk."', "nats.subject_prefix", "with single dots between them"),
+        ('[nats]\nsubject_prefix = "a..b"', "nats.subject_prefix", "with single dots between them"),
+        ('[nats]\nsubject_prefix = "a.>"', "nats.subject_prefix", "expected letters, digits"),
+        ('[nats]\nsubject_prefix = "_INBOX"', "nats.subject_prefix", "no _ first"),
+        (f'[nats]\nsubject_prefix = "{"a" * 65}"', "nats.subject_prefix", "64 at most"),
+        ('[kafka]\ntopic_prefx = "a"', "kafka.topic_prefx", "there is no such setting"),
+        ('[kafak]\nbootstrap = "a"', "kafak", "there is no such setting"),
+    ],
+)
+def test_a_prefix_that_no_server_would_take_and_a_wrong_key_are_refused_with_their_place(
+    tmp_path: Path, text: str, place: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        settings(tmp_path, text)
+    assert f"{place}: " in str(refused.value)
+    assert said in str(refused.value)
+    assert "docs/configuration.md" in str(refused.value)
+
+
+def test_names_carry_their_prefix_and_what_is_the_servers_own_does_not(tmp_path: Path) -> None:
+    text = '[kafka]\ntopic_prefix = "fx."\n[nats]\nstream_prefix = "FX_"\nsubject_prefix = "desks.fx"'
+    named = settings(tmp_path, text)
+    assert (named.kafka.prefixed("incomplete"), named.kafka_deployment) == ("fx.incomplete", "fx.streamapp")
+    assert named.nats.prefixed("EXECUTION_IN") == "FX_EXECUTION_IN"
+    assert named.nats.subject("signals.approved.EURUSD") == "desks.fx.signals.approved.EURUSD"
+    assert [named.nats.subject(name) for name in ("$JS.API.INFO", "_INBOX.1")] == ["$JS.API.INFO", "_INBOX.1"]
+
+
 def test_a_route_is_an_account_or_a_table_of_accounts_with_weights(tmp_path: Path) -> None:
     text = '[execution.routing]\n"a/EURUSD" = "one"\n"*/*" = { one = "1", two = "0.5" }'
     routing = settings(tmp_path, text).execution.routing
@@ -76,10 +110,14 @@ def test_a_connector_has_no_routes_with_weights_for_its_orders_have_a_volume(tmp
     ("text", "place", "said"),
     [
         ("[guards]\nmax_volume = 0", "guards.max_volume", "greater than 0"),
-        ("[guards]\nmax_volumes = 1", "guards.max_volumes", "Extra inputs"),
+        ("[guards]\nmax_volumes = 1", "guards.max_volumes", "there is no such setting"),
         ('[guards]\nno_trade = ["22:00"]', "guards.no_trade.0", "expected a window like 21:55-22:10"),
         ("[guards]\nwarn_at = 0.95", "guards", "warn_at: expected reduce_at (0.9) at most, got 0.95"),
-        ("[guards.by_symbol.EURUSD]\nmax_daily_loss = 5", "guards.by_symbol.EURUSD.max_daily_loss", "Extra inputs"),
+        (
+            "[guards.by_symbol.EURUSD]\nmax_daily_loss = 5",
+            "guards.by_symbol.EURUSD.max_daily_loss",
+            "there is no such setting",
+        ),
         (
             '[guards]\nsymbols = ["EURUSD"]\n[accounts.two.guards]\nsymbols = ["EURUSD", "GBPUSD"]',
             "accounts.two.guards.symbols",

@@ -108,8 +108,8 @@ async def rebuild(
         await write_store(settings, store, fold.scratch.rows, tell)
         return Rebuilt(
             store=store,
-            changelog=topics.changelog(settings.deployment, topics.TABLES[0], store),
-            group=topics.app_id(settings.deployment, topics.trading_part(store)),
+            changelog=topics.changelog(settings.kafka_deployment, topics.TABLES[0], store),
+            group=topics.app_id(settings.kafka_deployment, topics.trading_part(store)),
             records=fold.records,
             numbers=fold.numbers(),
             rows=fold.scratch.counts(),
@@ -158,15 +158,15 @@ async def _read_all(reader: TopicReader, fold: RowFold) -> None:
 async def _read_bindings(reader: TopicReader, fold: RowFold) -> None:
     async for record in reader.read():
         try:
-            fold.bindings.take_forwarded(_incoming(record))
+            fold.bindings.take_forwarded(_signal(record))
         except Unusable:
             continue  # the desk can't use it either
 
 
-def _incoming(record: ConsumerRecord) -> Incoming:
+def _signal(record: ConsumerRecord) -> Incoming:
     at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     headers = dict(record.headers)
-    return Incoming(record.value, record.key, headers, record.topic, record.partition, record.offset, at)
+    return Incoming(record.value, record.key, headers, topics.SIGNALS_APPROVED, record.partition, record.offset, at)
 
 
 def _judged(fold: RowFold, opening: Collection[str], *, allow_missing: bool) -> tuple[ArchiveFault, ...]:

@@ -58,7 +58,7 @@ async def gather_evidence(settings: Settings, nats: Client, sent: Sequence[SentV
     Reads everything from the start: for demonstrations and tests.
     """
     archive = await archive_witness(settings)
-    nats_witness, answers = await nats_witness_of(nats)
+    nats_witness, answers = await nats_witness_of(nats, settings)
     warehouse, decisions = await warehouse_witness(settings)
     ledger, operations = await ledger_of(settings)
     return Evidence(
@@ -127,7 +127,7 @@ async def archive_witness(settings: Settings) -> Witness:
         archive.close()
 
 
-async def nats_witness_of(nats: Client) -> tuple[Witness, Counter[str]]:
+async def nats_witness_of(nats: Client, settings: Settings) -> tuple[Witness, Counter[str]]:
     """Return what NATS was told, and how many answers to senders of signals, by schema."""
     orders: dict[str, OrderView] = {}
     fills: dict[str, FillView] = {}
@@ -137,7 +137,7 @@ async def nats_witness_of(nats: Client) -> tuple[Witness, Counter[str]]:
     deal_revs: dict[str, int] = {}
     answers: set[tuple[str, str]] = set()
     for stream in (EXECUTION_IN.name, EXECUTION_OUT.name):
-        async for _, message in read_stream(nats, stream):
+        async for _, message in read_stream(nats, settings.nats.prefixed(stream)):
             schema = message.get("schema")
             if schema == "order/1" and message["rev"] > getattr(orders.get(message["order_id"]), "rev", 0):
                 orders[message["order_id"]] = order_view(message)

@@ -27,7 +27,7 @@ class TopicReader:
 
     Args:
         settings: Where Kafka is.
-        topic: Its name.
+        topic: Our name of it.
         account: Only the records of this account; None: all.
         progress: Told how far it is.
     """
@@ -36,11 +36,11 @@ class TopicReader:
         self, settings: Settings, topic: str, *, account: str | None = None, progress: Progress | None = None
     ) -> None:
         self._cluster = Cluster.of(settings)
-        self._topic = topic
+        self._topic = settings.kafka.prefixed(topic)
         self._key = None if account is None else account.encode()
         count = settings.kafka.partitions
         numbers = range(count) if account is None else [partition_of(account, count)]
-        self._parts = [TopicPartition(topic, number) for number in numbers]
+        self._parts = [TopicPartition(self._topic, number) for number in numbers]
         self._progress = progress
         self._done = 0
 

@@ -106,7 +106,7 @@ async def _publish(settings: Settings, name: str, asked: CommandRequest, *, as_j
     from streamapp.nats.commands import NatsCommands
 
     async with connected(settings, "streamapp-command") as client:
-        stored = await NatsCommands(lambda: client, settings.nats.publish_timeout_s).publish(name, asked)
+        stored = await NatsCommands(lambda: client, settings.nats).publish(name, asked)
     if as_json:
         typer.echo(json.dumps({"request_id": asked.request_id, **asdict(stored)}))
     else:
@@ -127,7 +127,7 @@ async def _follow(
     last: CommandResultMessage | None = None
     async with (
         connected(settings, "streamapp-command") as client,
-        NatsCommands(lambda: client, settings.nats.publish_timeout_s).asked(name, asked) as sent,
+        NatsCommands(lambda: client, settings.nats).asked(name, asked) as sent,
     ):
         try:
             async with asyncio.timeout(wait_s):

@@ -111,11 +111,14 @@ async def _topics(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
     from streamapp.kafka.security import Cluster
     from streamapp.nats.streams import Step
 
-    specs = (*topics.TOPICS, *topics.changelogs(settings.deployment, settings.kafka.store))
+    specs = (
+        *topics.own_topics(settings.kafka.topic_prefix),
+        *topics.changelogs(settings.kafka_deployment, settings.kafka.store),
+    )
     cluster, partitions = Cluster.of(settings), settings.kafka.partitions
     try:
-        await refuse_earlier_layout(cluster, settings.deployment, settings.local.data)
-        await refuse_unmade_store(cluster, settings.deployment, settings.kafka.store)
+        await refuse_earlier_layout(cluster, settings.kafka_deployment, settings.local.data)
+        await refuse_unmade_store(cluster, settings.kafka_deployment, settings.kafka.store)
         if dry_run:
             plan = await plan_topics(cluster, specs, partitions=partitions)
         else:

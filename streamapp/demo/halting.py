@@ -35,7 +35,7 @@ class Halting:
         run: str,
         show: Callable[[CommandResultMessage], None],
     ) -> None:
-        self._commands = NatsCommands(lambda: nats, settings.nats.publish_timeout_s)
+        self._commands = NatsCommands(lambda: nats, settings.nats)
         self._nats = nats
         self._show = show
         self._rows = rows

@@ -65,15 +65,15 @@ class Incoming:
     at: datetime
 
     @classmethod
-    def of(cls, event: Any) -> Incoming:
-        """Return the record of a Faust event."""
+    def of(cls, event: Any, topic_prefix: str = "") -> Incoming:
+        """Return the record of a Faust event; its topic by our name, without the cluster's prefix."""
         message = event.message
         headers = dict(event.headers or {})
         return cls(
             message.value or b"",
             message.key,
             headers,
-            message.topic,
+            message.topic.removeprefix(topic_prefix),
             message.partition,
             _sequence(headers.get(topics.NATS_SEQUENCE), message.offset),
             _time(headers.get(topics.NATS_TIME), message.timestamp),

@@ -41,6 +41,7 @@ class Policy:
     execution: ExecutionSettings
     limits: Mapping[str, AccountLimits] = field(default_factory=dict)
     retention: Retention = KEPT
+    topic_prefix: str = ""
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -67,6 +68,7 @@ class Policy:
             retention=Retention(
                 timedelta(days=settings.retention.closed_days), timedelta(days=settings.retention.keys_days)
             ),
+            topic_prefix=settings.kafka.topic_prefix,
         )
 
     @property

@@ -1,4 +1,8 @@
-"""``python -m streamapp.docs`` writes the generated pages; ``--check`` only says which of them are not true, exit 1."""
+"""``python -m streamapp.docs`` writes the generated pages; ``--check`` only says which of them are not true, exit 1.
+
+``--asyncapi`` writes no page: it prints the AsyncAPI document with the names that the settings give to topics and
+subjects.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import sys
 from pathlib import Path
 
 from streamapp.docs import asyncapi, configuration, figures, messages, observe, schemas
+from streamapp.settings import load_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs"
 
@@ -24,7 +29,11 @@ def pages() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check the pages; return the exit code."""
+    """Write or check the pages, or print a document; return the exit code."""
+    if "--asyncapi" in arguments:
+        settings = load_settings()
+        sys.stdout.write(asyncapi.document(settings.kafka, settings.nats))
+        return 0
     current, check = pages(), "--check" in arguments
     stale = []
     for name, content in current.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,10 +12,12 @@ from pydantic import BaseModel
 from streamapp import __version__
 from streamapp.docs.catalogue import CHANNELS, Channel, models
 from streamapp.docs.schemas import name_of
+from streamapp.settings import KafkaSettings, NatsSettings
 
 
-def document() -> str:
-    """Return the document as JSON text, its keys in a fixed order."""
+def document(kafka: KafkaSettings | None = None, nats: NatsSettings | None = None) -> str:
+    """Return the document as JSON text, its keys in a fixed order, with addresses as these settings make them."""
+    place = {"Kafka": (kafka or KafkaSettings()).prefixed, "NATS": (nats or NatsSettings()).subject}
     content: dict[str, Any] = {
         "asyncapi": "3.0.0",
         "info": {
@@ -27,7 +30,7 @@ def document() -> str:
             "nats": {"host": "127.0.0.1:4222", "protocol": "nats"},
             "kafka": {"host": "127.0.0.1:9092", "protocol": "kafka"},
         },
-        "channels": {_id(channel): _channel(channel) for channel in CHANNELS},
+        "channels": {_id(channel): _channel(channel, place[channel.system]) for channel in CHANNELS},
         "operations": dict(operation for channel in CHANNELS for operation in _operations(channel)),
         "components": {"messages": {model.__name__: _message(model) for model in models()}},
     }
@@ -38,9 +41,9 @@ def _id(channel: Channel) -> str:
     return f"{channel.system.lower()}.{re.sub(r'[{}]', '', channel.address)}"
 
 
-def _channel(channel: Channel) -> dict[str, Any]:
+def _channel(channel: Channel, place: Callable[[str], str]) -> dict[str, Any]:
     said: dict[str, Any] = {
-        "address": channel.address,
+        "address": place(channel.address),
         "description": channel.says,
         "servers": [{"$ref": f"#/servers/{channel.system.lower()}"}],
         "messages": {model.__name__: {"$ref": f"#/components/messages/{model.__name__}"} for model in channel.models},

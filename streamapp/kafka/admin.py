@@ -175,7 +175,8 @@ async def _plan(admin: AIOKafkaAdminClient, specs: tuple[WantedTopic, ...], part
 
 class _Admin:
     def __init__(self, kafka: Cluster | str) -> None:
-        self._client = AIOKafkaAdminClient(client_id="streamapp-init", **Cluster.at(kafka).client_options())
+        cluster = Cluster.at(kafka)
+        self._client = AIOKafkaAdminClient(**cluster.client_options(cluster.settings.prefixed("streamapp-init")))
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
         try:

@@ -81,8 +81,14 @@ class StreamApp(faust.App):
         self.waits: Callable[[], bool] = lambda: False
 
     def raw_topic(self, name: str) -> Any:
-        """Return a topic whose keys and values are bare bytes: agents decode, so that bad input can't crash them."""
-        return self.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        """Return a topic of ours whose keys and values are bare bytes: agents decode, so bad input can't crash them."""
+        return self.topic(
+            self.cluster.settings.prefixed(name),
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
 
     def on_init_dependencies(self) -> Iterable[Any]:
         """Add the watchdog to the services that start with the app."""
@@ -250,6 +256,7 @@ def build_app(
     chosen: dict[str, Any] = {
         "broker": ";".join(f"kafka://{server.strip()}" for server in cluster.bootstrap.split(",")),
         "broker_credentials": cluster.faust_credentials(),
+        "broker_client_id": name,
         "cluster": cluster,
         "datadir": data_dir,
         "topic_partitions": partitions,

@@ -25,7 +25,7 @@ class Assignment:
             the owner of that
         partition of all, changelogs included.
         """
-        tp = TP(topic, partition)
+        tp = TP(self._app.cluster.settings.prefixed(topic), partition)
         assignor = self._app.assignor
         url = assignor._external_tps_url.get(tp) or assignor._tps_url.get(tp)
         return URL(url) if url else None

@@ -82,13 +82,12 @@ class BatchProducer(Service):
 
     async def _connected(self) -> AIOKafkaProducer:
         client = AIOKafkaProducer(
-            client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=MAX_BATCH_BYTES,
-            **self._cluster.client_options(),
+            **self._cluster.client_options(self._client_id),
         )
         try:
             await client.start()

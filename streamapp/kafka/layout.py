@@ -26,7 +26,7 @@ async def refuse_earlier_layout(kafka: Cluster | str, deployment: str, data: Pat
 
     Args:
         kafka: Where it is.
-        deployment: Whose changelogs are looked for; ``updates`` was shared by all deployments.
+        deployment: Whose changelogs are looked for, with its prefix; ``updates`` was shared by all deployments.
         data: The folder in which workers of this machine keep their state (``local.data``).
 
     Raises:
@@ -35,7 +35,7 @@ async def refuse_earlier_layout(kafka: Cluster | str, deployment: str, data: Pat
     """
     topics = await _asked(existing_topics(kafka), kafka)
     changelogs = [name for table in EARLIER_TABLES if (name := changelog(deployment, table)) in topics]
-    shared = [name for name in EARLIER_TOPICS if name in topics]
+    shared = [name for earlier in EARLIER_TOPICS if (name := Cluster.at(kafka).settings.prefixed(earlier)) in topics]
     folders = earlier_folders(data)
     if not (changelogs or shared or folders):
         return
@@ -46,7 +46,10 @@ async def refuse_earlier_layout(kafka: Cluster | str, deployment: str, data: Pat
             "name and a fresh `local.data`"
         )
     if shared:
-        ways.append(f"the topic {', '.join(shared)} belongs to no deployment: delete it once all of it is published")
+        ways.append(
+            f"the topic {', '.join(shared)} belongs to no deployment: delete it once all of it is published, or set "
+            "kafka.topic_prefix where it is somebody else's"
+        )
     ways.append("or delete all of it, if nothing of it is needed")
     raise ConfigurationError(
         f"this version keeps its state in another way, and finds state of an earlier one: {_list(changelogs, 'topic')}"

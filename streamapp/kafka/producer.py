@@ -23,7 +23,7 @@ MAX_RECORD_BYTES = 900_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record to send; without ``partition`` its key's hash decides."""
+    """One record to send, its topic by our name; without ``partition`` its key's hash decides."""
 
     topic: str
     key: bytes | None
@@ -123,7 +123,7 @@ class ClientProducer(_Sends):
 
     Args:
         kafka: Where it is.
-        client_id: Under which Kafka's own log and metrics show it.
+        client_id: See :meth:`streamapp.kafka.security.Cluster.client_options`.
         linger_ms: How long a record may wait for others, where nobody waits for it: one request for all of them costs
             Kafka and us a fraction of one for each.
     """
@@ -139,11 +139,10 @@ class ClientProducer(_Sends):
     async def __aenter__(self) -> Self:
         """Connect; raises ConfigurationError where Kafka does not let us in or write, Transient where it is away."""
         self._client = AIOKafkaProducer(
-            client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
             linger_ms=self._linger_ms,
-            **self._cluster.client_options(),
+            **self._cluster.client_options(self._client_id),
         )
         try:
             await self._client.start()
@@ -171,7 +170,7 @@ class ClientProducer(_Sends):
             record, receipt = await self._backlog.get()
             try:
                 sent = await client.send(
-                    record.topic,
+                    self._cluster.settings.prefixed(record.topic),
                     record.value,
                     key=record.key,
                     partition=record.partition,

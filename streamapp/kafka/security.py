@@ -65,13 +65,17 @@ class Cluster:
         """Return ``kafka`` itself, or the unsecured one at this address."""
         return cls(kafka) if isinstance(kafka, str) else kafka
 
-    def client_options(self) -> dict[str, Any]:
+    def client_options(self, client_id: str | None = None) -> dict[str, Any]:
         """Return the arguments with which a client of aiokafka reaches it; secrets are read now.
+
+        Args:
+            client_id: Under which Kafka's own log, metrics and quotas know it, prefix included.
 
         Raises:
             ConfigurationError: A file of the settings can't be used; names the setting.
         """
-        return {"bootstrap_servers": self.bootstrap.replace(" ", "").split(","), **self._security()}
+        named = {"client_id": client_id or self.settings.prefixed("streamapp")}
+        return {"bootstrap_servers": self.bootstrap.replace(" ", "").split(","), **named, **self._security()}
 
     def faust_credentials(self) -> Any:
         """Return the same as Faust's ``broker_credentials``, None where nothing is secured.
@@ -170,7 +174,8 @@ class Cluster:
         """Return what a connection to this broker fails with now, or the question for a group's coordinator."""
         options = self._security()
         try:
-            connection = await create_conn(host, port, client_id=CLIENT, request_timeout_ms=PROBE_MS, **options)
+            name = self.settings.prefixed(CLIENT)
+            connection = await create_conn(host, port, client_id=name, request_timeout_ms=PROBE_MS, **options)
             try:
                 await self._ask(connection, group)
             finally:

@@ -67,11 +67,10 @@ class KafkaWriter:
         Also what a person must mend is waited for, in /health's words: then mirror goes on by itself.
         """
         try:
-            options = self._cluster.client_options()
+            options = self._cluster.client_options(self._client_id)
         except ConfigurationError as error:
             raise Transient(str(error)) from None
         self._producer = AIOKafkaProducer(
-            client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
@@ -135,7 +134,9 @@ class KafkaWriter:
         try:
             async with asyncio.timeout(self._timeout_s):
                 receipts = [
-                    await self._producer.send_batch(builder, topic, partition=partition)
+                    await self._producer.send_batch(
+                        builder, self._cluster.settings.prefixed(topic), partition=partition
+                    )
                     for (topic, partition), (builder, _) in batches.items()
                 ]
                 outcomes = await asyncio.gather(*receipts, return_exceptions=True)

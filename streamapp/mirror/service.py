@@ -42,6 +42,7 @@ LAST_GROUP = 0.5
 
 _NATS_ERRORS = (nats.errors.Error, TimeoutError, OSError)
 _CONTIGUOUS = {subjects.EXECUTION_IN.name: True, subjects.ACCOUNT_SNAPSHOTS.name: False}
+"""The streams that are mirrored, by our names."""
 SNAPSHOT_LINGER_S = 0.5
 """How long snapshots wait for each other: those of many accounts are one write to Kafka then, and each is as old as the
 terminal's interval anyway."""
@@ -56,7 +57,10 @@ class Mirror:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._gauges = Gauges(tuple(_CONTIGUOUS))
+        named = settings.nats.prefixed
+        self._contiguous = {named(name): contiguous for name, contiguous in _CONTIGUOUS.items()}
+        self._durable = named(subjects.mirror_durable(settings.deployment))
+        self._gauges = Gauges(tuple(self._contiguous))
         self._spans = Spans.of(settings, "mirror")
         self._waiting_for = "starting"
         self._lease: Lease | None = None
@@ -135,12 +139,12 @@ class Mirror:
 
     async def _carry(self, client: Client) -> None:
         js = client.jetstream()
-        bucket = subjects.lease_bucket(self._settings.deployment)
+        bucket = self._settings.nats.prefixed(subjects.lease_bucket(self._settings.deployment))
         mirrors: list[StreamMirror] = []
         self._lease = Lease(
             js, bucket, lambda: {mirror.stream: mirror.mirrored for mirror in mirrors if mirror.mirrored is not None}
         )
-        mirrors += [self._stream_mirror(client, stream, self._lease) for stream in _CONTIGUOUS]
+        mirrors += [self._stream_mirror(client, stream, self._lease) for stream in self._contiguous]
         running = [asyncio.create_task(mirror.run(), name=mirror.stream) for mirror in mirrors]
         beside = [
             asyncio.create_task(self._lease.keep()),
@@ -169,11 +173,11 @@ class Mirror:
         return StreamMirror(
             client,
             stream,
-            subjects.mirror_durable(settings.deployment),
-            is_contiguous=_CONTIGUOUS[stream],
-            linger_s=0.0 if _CONTIGUOUS[stream] else SNAPSHOT_LINGER_S,
+            self._durable,
+            is_contiguous=self._contiguous[stream],
+            linger_s=0.0 if self._contiguous[stream] else SNAPSHOT_LINGER_S,
             writer=lambda: KafkaWriter(
-                Cluster.of(settings), f"{settings.deployment}-mirror", timeout_s=settings.kafka.send_timeout_s
+                Cluster.of(settings), f"{settings.kafka_deployment}-mirror", timeout_s=settings.kafka.send_timeout_s
             ),
             rules=RoutingRules.of(settings),
             lease=lease,
@@ -189,7 +193,7 @@ class Mirror:
             await asyncio.sleep(LAG_S)
 
     async def _measure_lag(self, js: JetStreamContext, mirror: StreamMirror) -> None:
-        info = await js.consumer_info(mirror.stream, subjects.mirror_durable(self._settings.deployment))
+        info = await js.consumer_info(mirror.stream, self._durable)
         first_seq = (await js.stream_info(mirror.stream)).state.first_seq
         pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
         floor = info.ack_floor.stream_seq if info.ack_floor else 0

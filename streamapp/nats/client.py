@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.errors import Error
 from nats.protocol import parser
 
@@ -41,6 +43,9 @@ _MESSAGE_WITH_HEADERS = re.compile(
 class SturdyClient(Client):
     """A client whose reading nobody's message can stop, and who says nothing in the clear that was meant for TLS.
 
+    Subjects of ours are written and read without ``nats.subject_prefix``: it is put before and taken off here, and
+    nobody else has to know that there is one.
+
     Args:
         identity: Who we are.
     """
@@ -50,6 +55,8 @@ class SturdyClient(Client):
         parser.HMSG_RE = _MESSAGE_WITH_HEADERS
         super().__init__()
         self._identity = identity or Identity(NatsSettings())
+        self._placed = self._identity.settings.subject
+        self._prefix = self._placed("").encode()
 
     def _connect_command(self) -> bytes:
         """Return our first words to a server, among them who we are.
@@ -67,11 +74,22 @@ class SturdyClient(Client):
             raise Error(str(error)) from None
         return command
 
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """As nats-py's; every request and every word to a stream comes this way too."""
+        await super().publish(self._placed(subject), payload, reply, headers)
+
+    async def subscribe(self, subject: str, *args: Any, **options: Any) -> Subscription:
+        """As nats-py's."""
+        return await super().subscribe(self._placed(subject), *args, **options)
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(_ACK_PREFIX) and headers:
             headers = kept_headers(headers)
         try:
-            await super()._process_msg(sid, readable(subject), readable(reply), data, headers)
+            ours = readable(subject).removeprefix(self._prefix)
+            await super()._process_msg(sid, ours, readable(reply), data, headers)
         except (UnicodeError, LookupError, ValueError) as error:
             # A request or plain message: whoever sent it gets no answer, and the connection goes on.
             logger.warning("dropped a message on %s that can't be read: %r", readable(subject)[:200], error)

@@ -15,6 +15,7 @@ from nats.aio.subscription import Subscription
 from streamapp import subjects
 from streamapp.errors import Transient, Unusable
 from streamapp.messages.command import CommandRequest, CommandResultMessage
+from streamapp.settings import NatsSettings
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,10 @@ class NatsCommands:
         timeout_s: How long to wait for JetStream's acknowledgement.
     """
 
-    def __init__(self, client: Callable[[], Client | None], timeout_s: float) -> None:
+    def __init__(self, client: Callable[[], Client | None], settings: NatsSettings) -> None:
         self._client = client
-        self._timeout_s = timeout_s
+        self._settings = settings
+        self._timeout_s = settings.publish_timeout_s
 
     async def publish(self, name: str, command: CommandRequest) -> StoredCommand:
         """See the port."""
@@ -94,7 +96,8 @@ class NatsCommands:
     async def _last(self, client: Client, subject: str) -> bytes | None:
         js = client.jetstream(timeout=self._timeout_s)
         try:
-            return (await js.get_last_msg(subjects.EXECUTION_OUT.name, subject)).data
+            stream, placed = self._settings.prefixed(subjects.EXECUTION_OUT.name), self._settings.subject(subject)
+            return (await js.get_last_msg(stream, placed)).data
         except (nats.errors.Error, TimeoutError, OSError):  # not answered yet; what comes will be heard
             return None
 

@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from streamapp import subjects
 from streamapp.errors import Transient
+from streamapp.settings import NatsSettings
 
 HEARTBEAT_S = 5.0
 SILENCE_S = 2.5 * HEARTBEAT_S
@@ -29,7 +30,6 @@ _LAST_CONSUMER = "Nats-Last-Consumer"
 _PLACE = re.compile(r"(\d{1,18})-(\d{1,18})")
 _FILLS: Final = (f"{subjects.BROKER_FILL}.>", f"{subjects.BROKER_ERROR}.>")
 _STREAMS: Final = ((subjects.EXECUTION_OUT.name, ()), (subjects.EXECUTION_IN.name, _FILLS))
-_NUMBERS: Final = {name: number for number, (name, _) in enumerate(_STREAMS)}
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,15 @@ class NatsFeed:
 
     Args:
         client: Returns the connected client, None before the first connection.
+        settings: What our streams and subjects are called.
     """
 
-    def __init__(self, client: Callable[[], Client | None]) -> None:
+    def __init__(self, client: Callable[[], Client | None], settings: NatsSettings) -> None:
         self._client = client
+        self._streams = [
+            (settings.prefixed(name), [settings.subject(each) for each in filters]) for name, filters in _STREAMS
+        ]
+        self._numbers = {name: number for number, (name, _) in enumerate(self._streams)}
 
     async def end(self) -> Place:
         """Return the place behind all that was said."""
@@ -85,7 +90,7 @@ class NatsFeed:
     async def following(self, place: Place) -> AsyncIterator[AsyncIterator[Said]]:
         """Yield what is said after a place, for as long as it is said without a gap."""
         async with self._consuming(place) as (heard, _):
-            yield _messages(heard)
+            yield self._messages(heard)
 
     async def between(self, place: Place, end: Place, most: int) -> list[Said] | None:
         """Return what was said after ``place`` and up to ``end``, in order of time.
@@ -99,7 +104,7 @@ class NatsFeed:
         async with self._consuming(place) as (heard, pending):
             if pending > most:
                 return None
-            messages = _messages(heard)
+            messages = self._messages(heard)
             found = [await anext(messages) for _ in range(pending)]
         upto_end = [said for said in found if said.sequence <= (end.out, end.into)[said.stream]]
         return sorted(upto_end, key=lambda said: said.at)
@@ -107,7 +112,7 @@ class NatsFeed:
     async def _states(self) -> list[Any]:
         js = self._connected().jetstream(timeout=_TIMEOUT_S)
         with _explained():
-            return [(await js.stream_info(name)).state for name, _ in _STREAMS]
+            return [(await js.stream_info(name)).state for name, _ in self._streams]
 
     @asynccontextmanager
     async def _consuming(self, place: Place) -> AsyncIterator[tuple[asyncio.Queue[Msg], int]]:
@@ -120,7 +125,7 @@ class NatsFeed:
         try:
             pending = 0
             for number, had in enumerate((place.out, place.into)):
-                stream, filters = _STREAMS[number]
+                stream, filters = self._streams[number]
                 with _explained():
                     # Each its own, by its whole name: the server delivers nothing to whom a wildcard alone subscribes.
                     subscriptions.append(await client.subscribe(f"{inbox}.{number}", cb=heard.put))
@@ -142,42 +147,41 @@ class NatsFeed:
             raise Transient("NATS: not connected; try again")
         return client
 
+    async def _messages(self, heard: asyncio.Queue[Msg]) -> AsyncIterator[Said]:
+        """Yield the messages of both streams as long as none is missing."""
+        delivered = [0 for _ in _STREAMS]
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    message = await heard.get()
+            except TimeoutError:
+                raise Transient("NATS: nothing is heard any more") from None
+            if not message.reply:  # a heartbeat, on the consumer's own subject: it says how many messages there were
+                number = int(message.subject.rpartition(".")[2])
+                if int((message.headers or {}).get(_LAST_CONSUMER, "0")) > delivered[number]:
+                    raise Transient("NATS: messages were not delivered")
+                continue
+            place = message.metadata
+            number = self._numbers[place.stream]
+            if place.sequence.consumer != delivered[number] + 1:
+                raise Transient("NATS: messages were not delivered")
+            delivered[number] += 1
+            yield Said(number, place.sequence.stream, message.subject, message.data, place.timestamp)
 
-def _config(deliver_subject: str, first: int, filters: tuple[str, ...]) -> ConsumerConfig:
+
+def _config(deliver_subject: str, first: int, filters: list[str]) -> ConsumerConfig:
     return ConsumerConfig(
         deliver_subject=deliver_subject,
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=first,
         ack_policy=AckPolicy.NONE,
         max_deliver=1,
-        filter_subjects=list(filters) or None,
+        filter_subjects=filters or None,
         idle_heartbeat=HEARTBEAT_S,
         inactive_threshold=30.0,
         mem_storage=True,
         num_replicas=1,
     )
-
-
-async def _messages(heard: asyncio.Queue[Msg]) -> AsyncIterator[Said]:
-    """Yield the messages of both streams as long as none is missing."""
-    delivered = [0 for _ in _STREAMS]
-    while True:
-        try:
-            async with asyncio.timeout(SILENCE_S):
-                message = await heard.get()
-        except TimeoutError:
-            raise Transient("NATS: nothing is heard any more") from None
-        if not message.reply:  # a heartbeat, on the consumer's own subject: it says how many messages there were
-            number = int(message.subject.rpartition(".")[2])
-            if int((message.headers or {}).get(_LAST_CONSUMER, "0")) > delivered[number]:
-                raise Transient("NATS: messages were not delivered")
-            continue
-        place = message.metadata
-        number = _NUMBERS[place.stream]
-        if place.sequence.consumer != delivered[number] + 1:
-            raise Transient("NATS: messages were not delivered")
-        delivered[number] += 1
-        yield Said(number, place.sequence.stream, message.subject, message.data, place.timestamp)
 
 
 @contextlib.contextmanager

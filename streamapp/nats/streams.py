@@ -21,6 +21,8 @@ redelivered while it is written."""
 MAX_ACK_PENDING = 1000
 LEASE_BYTES = 1024**2
 _OURS = StreamLimits()
+_OVERLAP = 10065
+"""JetStream's number for subjects that overlap with those of an existing stream."""
 
 Outcome = Literal["present", "created", "updated", "missing", "different"]
 
@@ -53,9 +55,10 @@ async def ensure(js: JetStreamContext, settings: Settings, create: bool) -> tupl
     wanted.append(_lease_config(settings))
     steps = [await _ensured(_Stream(js, config), create) for config in wanted]
     missing = {step.what for step in steps if step.outcome == "missing"}
-    for stream in (subjects.EXECUTION_IN, subjects.ACCOUNT_SNAPSHOTS):
-        consumer = _Consumer(js, stream.name, _consumer_config(settings))
-        if f"stream {stream.name}" in missing:
+    for spec in (subjects.EXECUTION_IN, subjects.ACCOUNT_SNAPSHOTS):
+        stream = settings.nats.prefixed(spec.name)
+        consumer = _Consumer(js, stream, _consumer_config(settings))
+        if f"stream {stream}" in missing:
             steps.append(Step(consumer.what, "missing"))
         else:
             steps.append(await _ensured(consumer, create))
@@ -78,8 +81,8 @@ async def verify(js: JetStreamContext, settings: Settings) -> None:
 def _stream_config(spec: StreamSpec, settings: Settings) -> api.StreamConfig:
     limits = {str(name): limits for name, limits in settings.nats.streams.items()}.get(spec.name, _OURS)
     return api.StreamConfig(
-        name=spec.name,
-        subjects=list(spec.subjects),
+        name=settings.nats.prefixed(spec.name),
+        subjects=[settings.nats.subject(subject) for subject in spec.subjects],
         retention=api.RetentionPolicy.LIMITS,
         storage=api.StorageType.FILE,
         discard=api.DiscardPolicy(limits.discard),
@@ -92,7 +95,7 @@ def _stream_config(spec: StreamSpec, settings: Settings) -> api.StreamConfig:
 
 
 def _lease_config(settings: Settings) -> api.StreamConfig:
-    bucket = subjects.lease_bucket(settings.deployment)
+    bucket = settings.nats.prefixed(subjects.lease_bucket(settings.deployment))
     return api.StreamConfig(  # as nats-py's create_key_value makes it
         name=f"KV_{bucket}",
         subjects=[f"$KV.{bucket}.>"],
@@ -111,7 +114,7 @@ def _lease_config(settings: Settings) -> api.StreamConfig:
 
 def _consumer_config(settings: Settings) -> api.ConsumerConfig:
     return api.ConsumerConfig(
-        durable_name=subjects.mirror_durable(settings.deployment),
+        durable_name=settings.nats.prefixed(subjects.mirror_durable(settings.deployment)),
         deliver_policy=api.DeliverPolicy.ALL,
         ack_policy=api.AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_S,
@@ -130,6 +133,14 @@ class _Stream:
 
     async def create(self) -> None:
         await self._js.add_stream(self._wanted)
+
+    def refuse_another(self, found: api.StreamConfig) -> None:
+        """Raise ConfigurationError if it is somebody else's stream of the same name: it would get our subjects."""
+        if found.subjects and set(found.subjects).isdisjoint(self._wanted.subjects or ()):
+            raise ConfigurationError(
+                f"NATS: {self.what} has none of our subjects (it has {', '.join(found.subjects)}), so it is somebody "
+                "else's: set nats.stream_prefix"
+            )
 
     def changes(self, found: api.StreamConfig) -> dict[str, Any]:
         exact = (
@@ -171,6 +182,9 @@ class _Consumer:
     async def create(self) -> None:
         await self._js.add_consumer(self._stream, self._wanted)
 
+    def refuse_another(self, found: api.ConsumerConfig) -> None:
+        """One in our stream, under our name, is ours."""
+
     def changes(self, found: api.ConsumerConfig) -> dict[str, Any]:
         names = (
             "deliver_policy",
@@ -200,6 +214,7 @@ async def _ensured(thing: _Stream | _Consumer, create: bool) -> Step:
             return Step(thing.what, "missing")
         await _answer(thing.what, thing.create)
         return Step(thing.what, "created")
+    thing.refuse_another(found)
     changes = thing.changes(found)
     if not changes:
         return Step(thing.what, "present")
@@ -218,6 +233,11 @@ async def _answer(what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
     except NotFoundError:
         raise
     except (nats.errors.Error, TimeoutError, OSError) as error:
+        if isinstance(error, APIError) and error.err_code == _OVERLAP:
+            raise ConfigurationError(
+                f"NATS refuses {what}: another stream of this account has some of its subjects, such as one of another "
+                "installation. Give each installation an account, or a nats.subject_prefix and a nats.stream_prefix"
+            ) from error
         if isinstance(error, APIError) and error.code != 503:
             raise ConfigurationError(
                 f"NATS refuses {what}: {error.description}. Mend it, then run `streamapp init` again"

@@ -31,7 +31,7 @@ def app_of(
         **options: The same.
     """
     return build_app(
-        topics.app_id(settings.deployment, part),
+        topics.app_id(settings.kafka_deployment, part),
         bootstrap=Cluster.of(settings),
         data_dir=settings.local.data / (folder or part),
         partitions=settings.kafka.partitions,

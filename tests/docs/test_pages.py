@@ -7,10 +7,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from streamapp import subjects, topics
+from streamapp.docs import asyncapi
 from streamapp.docs.__main__ import FOLDER, pages
 from streamapp.docs.catalogue import CHANNELS, models
 from streamapp.messages.operation import OPERATIONS
-from streamapp.settings import Settings
+from streamapp.settings import KafkaSettings, NatsSettings, Settings
 from streamapp.terminal.account.readings import REPLIES
 from streamapp.terminal.account.readings import REQUESTS as READS
 from tests.messages.golden import GOLDEN
@@ -23,6 +24,13 @@ def test_a_generated_page_says_what_the_code_does(name: str) -> None:
 
 def test_every_topic_stands_in_the_catalogue() -> None:
     assert {c.address for c in CHANNELS if c.system == "Kafka"} == {spec.name for spec in topics.TOPICS}
+
+
+def test_the_asyncapi_document_is_had_with_the_names_of_ones_settings() -> None:
+    text = asyncapi.document(KafkaSettings(topic_prefix="fx."), NatsSettings(subject_prefix="desks.fx"))
+    channels = json.loads(text)["channels"]
+    assert channels["kafka.incomplete"]["address"] == "fx.incomplete"
+    assert channels["nats.broker.fill.symbol"]["address"] == "desks.fx.broker.fill.{symbol}"
 
 
 def test_every_stream_subject_stands_in_the_catalogue() -> None:

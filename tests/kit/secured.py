@@ -49,7 +49,7 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
 """Behind the unsecured listener stands the broker itself, as a cluster's inner listener does: its tools use it too."""
-_USERS = ("streamapp", "auditor", "silent", "blind")
+_USERS = ("streamapp", "auditor", "silent", "blind", "desk")
 # Numbers of Kafka's protocol.
 _TOPIC, _GROUP = 2, 3
 _LITERAL, _PREFIXED = 3, 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,37 @@ async def test_a_consumer_reads_on_behind_every_message_that_the_server_stored(t
             await _read_on(client, spec.address)
         finally:
             await client.close()
+
+
+async def test_a_prefix_is_put_before_and_taken_off_every_subject_of_ours_and_no_other(tmp_path: Path) -> None:
+    spec = own_nats(tmp_path)
+    with running(spec, tmp_path):
+        plain = await connect(Settings(nats=NatsSettings(url=spec.address)), "outside")
+        prefixed = NatsSettings(url=spec.address, subject_prefix="desks.fx")
+        ours = await connect(Settings(nats=prefixed), "ours")
+        try:
+            outside = await plain.subscribe(">")
+            inside = await ours.subscribe("mt5.*.*")
+            await plain.flush()
+            await ours.flush()
+            asked = asyncio.create_task(ours.request("mt5.demo.hello", b"?", timeout=5))
+            request = await inside.next_msg(timeout=5)
+            assert (request.subject, (await outside.next_msg(timeout=5)).subject) == (
+                "mt5.demo.hello",
+                "desks.fx.mt5.demo.hello",
+            )
+            await request.respond(b"!")
+            assert (await asked).data == b"!"
+
+            js = ours.jetstream()
+            await js.add_stream(name="IN", subjects=["desks.fx.signals.>"])
+            assert (await js.publish("signals.approved.EURUSD", b"{}")).stream == "IN"
+            (stored,) = await (await js.pull_subscribe(">", "reader", stream="IN")).fetch(1, timeout=5)
+            assert stored.subject == "signals.approved.EURUSD"
+            await stored.ack_sync()
+        finally:
+            await ours.close()
+            await plain.close()
 
 
 async def _read_on(client: Client, url: str) -> None:

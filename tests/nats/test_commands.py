@@ -15,6 +15,7 @@ from streamapp import subjects
 from streamapp.errors import Transient
 from streamapp.messages.command import CommandRequest, CommandResultMessage
 from streamapp.nats.commands import AskedCommand, NatsCommands
+from streamapp.settings import NatsSettings
 from streamapp.web.commands import Commands
 from tests.kit.command_answers import AnsweringDesk, result_of, streams_at
 from tests.kit.stacks import running
@@ -29,7 +30,7 @@ async def client(nats_of_this_module: str) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def commands(client: Client) -> Commands:
-    return NatsCommands(lambda: client, 5)
+    return NatsCommands(lambda: client, NatsSettings(publish_timeout_s=5))
 
 
 def command(**content: Any) -> CommandRequest:
@@ -138,7 +139,7 @@ async def test_nobody_hears_any_longer_than_it_waits(commands: Commands, client:
 
 
 async def test_without_a_connection_nothing_is_said_to_be_stored() -> None:
-    nowhere = NatsCommands(lambda: None, 1)
+    nowhere = NatsCommands(lambda: None, NatsSettings(publish_timeout_s=1))
     with pytest.raises(Transient, match="NATS: connecting"):
         await nowhere.publish("account.halt", command())
     with pytest.raises(Transient, match="NATS: connecting"):
@@ -150,7 +151,7 @@ async def test_a_nats_that_is_gone_and_one_without_streams_have_stored_nothing(t
     spec = own_nats(tmp_path)
     with running(spec, tmp_path) as server:
         async with streams_at(spec.address) as client:
-            gone = NatsCommands(lambda: client, 0.5)
+            gone = NatsCommands(lambda: client, NatsSettings(publish_timeout_s=0.5))
             await client.jetstream().delete_stream("EXECUTION_IN")
             with pytest.raises(Transient, match="Send it again with the same request_id"):
                 await gone.publish("account.halt", command())

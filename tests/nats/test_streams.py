@@ -69,9 +69,39 @@ async def test_a_stream_made_by_somebody_else_is_mended_but_never_shrunk(
 
 
 async def test_a_refusal_carries_the_servers_reason(js: JetStreamContext, settings: Settings) -> None:
+    replicated = settings.nats.model_copy(update={"replicas": 3})
+    with pytest.raises(ConfigurationError, match="NATS refuses stream EXECUTION_IN: replicas > 1"):
+        await ensure(js, settings.model_copy(update={"nats": replicated}), create=True)
+
+
+async def test_streams_of_somebody_else_with_our_subjects_or_names_are_left_alone_and_a_prefix_is_advised(
+    js: JetStreamContext, settings: Settings
+) -> None:
     await js.add_stream(name="SOMEBODY", subjects=["broker.fill.>"])
-    with pytest.raises(ConfigurationError, match="NATS refuses stream EXECUTION_IN: subjects overlap"):
+    with pytest.raises(ConfigurationError, match=r"another stream of this account.*nats\.subject_prefix"):
         await ensure(js, settings, create=True)
+    await js.update_stream(name="SOMEBODY", subjects=["other.>"])
+    await js.add_stream(name="EXECUTION_OUT", subjects=["theirs.>"])
+    for create in (False, True):
+        with pytest.raises(ConfigurationError, match=r"stream EXECUTION_OUT has none .*theirs.*nats\.stream_prefix"):
+            await ensure(js, settings, create=create)
+    assert (await js.stream_info("EXECUTION_OUT")).config.subjects == ["theirs.>"]
+
+
+async def test_installations_with_prefixes_share_an_account(js: JetStreamContext, settings: Settings) -> None:
+    one, two = (
+        settings.nats.model_copy(update={"stream_prefix": f"{name}_", "subject_prefix": f"desks.{name}"})
+        for name in ("A", "B")
+    )
+    for nats in (settings.nats, one, two):
+        steps = await ensure(js, settings.model_copy(update={"nats": nats}), create=True)
+        assert {step.outcome for step in steps} == {"created"}
+    names = {str(info.config.name) for info in await js.streams_info()}
+    assert names > {"EXECUTION_IN", "A_EXECUTION_IN", "B_EXECUTION_OUT", "KV_A_streamapp-mirror"}
+    made = (await js.consumer_info("A_EXECUTION_IN", "A_streamapp-mirror")).config
+    assert made.durable_name == "A_streamapp-mirror"
+    await js.publish("desks.A.signals.approved.EURUSD", b"{}", stream="A_EXECUTION_IN")
+    await js.publish("signals.approved.EURUSD", b"{}", stream="EXECUTION_IN")
 
 
 async def test_a_consumer_with_other_settings_is_mended(js: JetStreamContext, settings: Settings) -> None:

@@ -114,7 +114,9 @@ def test_faust_s_clients_are_made_with_what_all_others_are(server: SecuredKafka,
     arguments: dict[str, list[Any]] = {"token": [token], "mutual": [server.authority.issue("streamapp")]}
     ours = cluster(getattr(server, name)(*arguments.get(name, [])))
     theirs = dict(credentials_to_aiokafka_auth(ours.faust_credentials()))
-    expected = {key: value for key, value in ours.client_options().items() if key != "bootstrap_servers"}
+    expected = {
+        key: value for key, value in ours.client_options().items() if key not in {"bootstrap_servers", "client_id"}
+    }
     assert theirs.keys() == expected.keys()
     for key in ("ssl_context", "sasl_oauth_token_provider"):
         assert type(theirs.pop(key, None)) is type(expected.pop(key, None))
@@ -135,6 +137,27 @@ async def test_every_client_of_ours_does_its_work_with_the_rights_that_the_page_
     auditor = settings.model_copy(update={"kafka": granted.scram("auditor", partitions=PARTITIONS)})
     async with TopicReader(auditor, topics.ARCHIVE) as reader:
         assert [record.value async for record in reader.read()] == [b"commit"]
+
+
+async def test_with_a_prefix_two_rules_are_all_the_rights_that_an_installation_needs(granted: SecuredKafka) -> None:
+    settings = Settings(kafka=granted.scram("desk", partitions=PARTITIONS, topic_prefix="fx."))
+    ours, name = Cluster.of(settings), settings.kafka_deployment
+    specs = (*topics.own_topics("fx."), *topics.changelogs(name))
+    await create_topics(ours, specs, partitions=PARTITIONS, replication_factor=1)
+    assert await existing_topics(ours) == {spec.name for spec in specs}
+    await ours.verify(topics.app_id(name, "trading"))
+    assert await live_members(ours, topics.app_id(name, "trading")) == 0
+    async with ClientProducer(ours, f"{name}-words") as producer:
+        await producer.send(topics.ARCHIVE, b"alpha", b"theirs", partition=0)
+    async with BatchProducer(ours, f"{name}-rows") as batches:
+        assert await batches.send(topics.changelog(name, "desk"), 0, [(b"key", b"row")]) == 0
+    async with KafkaWriter(ours, f"{name}-mirror", timeout_s=10) as writer:
+        await writer.write([mirrored(topics.SIGNALS_APPROVED)])
+    async with TopicReader(settings, topics.ARCHIVE) as reader:
+        assert [record.value async for record in reader.read()] == [b"theirs"]
+    other = Cluster.of(Settings(kafka=granted.scram("desk", partitions=PARTITIONS)))
+    with pytest.raises(ConfigurationError, match=r"Kafka denies user desk a consumer group.*security\.md"):
+        await other.verify(topics.app_id("streamapp", "trading"))
 
 
 async def test_who_has_no_right_to_a_topic_is_told_so_and_where_the_rights_are_listed(granted: SecuredKafka) -> None:

@@ -29,7 +29,7 @@ from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
-from streamapp.settings import AccountSettings, GuardSettings, KafkaSettings, Settings
+from streamapp.settings import AccountSettings, GuardSettings, KafkaSettings, NatsSettings, Settings
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
@@ -118,8 +118,9 @@ class Worker:
         self.access = Access(None if tokens_file is None else Tokens(tokens_file), self.group.clock)
         self.app = web.Application(middlewares=[self._moved()])
         views = Views(self.local, answers, health=self._health, ready=self._health, metrics=lambda: "figures 1\n")
-        self.hub = Hub(NatsFeed(lambda: self.group.nats))
-        serve(self.app, views, NatsCommands(lambda: self.group.nats, 2), self.hub, self.access)
+        self.hub = Hub(NatsFeed(lambda: self.group.nats, NatsSettings()))
+        commands = NatsCommands(lambda: self.group.nats, NatsSettings(publish_timeout_s=2))
+        serve(self.app, views, commands, self.hub, self.access)
 
     def _moved(self) -> Any:
         @web.middleware

@@ -16,7 +16,7 @@ from streamapp.kafka.application import build_app
 from streamapp.messages.command import COMMANDS
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
-from streamapp.settings import Settings
+from streamapp.settings import NatsSettings, Settings
 from streamapp.tokens import ROLES, TokenRole, TokensFile
 from streamapp.web import register
 from streamapp.web.access import MOST_ADDRESSES, ROLE_OF, TRIES, TRY_EVERY_S, FailedTries, is_loopback
@@ -315,8 +315,8 @@ async def test_no_path_of_the_whole_app_changes_anything_but_a_command_and_who_i
             health=lambda: (200, {}),
             ready=lambda: (200, {}),
             metrics=lambda: "",
-            commands=NatsCommands(lambda: None, 1),
-            feed=NatsFeed(lambda: None),
+            commands=NatsCommands(lambda: None, NatsSettings(publish_timeout_s=1)),
+            feed=NatsFeed(lambda: None, NatsSettings()),
             access=group.workers[0].access,
         )
     app.web.init_server()  # Faust's own pages

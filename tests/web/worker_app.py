@@ -19,7 +19,7 @@ from streamapp.kafka.application import build_app
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
-from streamapp.settings import load_settings
+from streamapp.settings import NatsSettings, load_settings
 from streamapp.web import register
 from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
@@ -95,8 +95,8 @@ register(
     health=health,
     ready=health,
     metrics=lambda: "",
-    commands=NatsCommands(lambda: None, 1),
-    feed=NatsFeed(lambda: None),
+    commands=NatsCommands(lambda: None, NatsSettings(publish_timeout_s=1)),
+    feed=NatsFeed(lambda: None, NatsSettings()),
     access=Access(None, time.monotonic),
 )
 
