@@ -301,6 +301,12 @@ class ClickHouseSettings(SecuredSection):
     )
     user: str = Field("default", description="User name.")
     database: str = Field("trading", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The database of all our tables.")
+    cluster: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="The cluster, of one shard, on all of whose replicas `streamapp init` makes database and tables, "
+        "replicated (docs/clickhouse.md). Not set: on one server. Never changed after the first start.",
+    )
     batch_rows: int = Field(2000, ge=1, description="Most rows in one insert.")
     flush_interval_s: float = Field(1.0, gt=0, description="Longest wait for a batch to grow.")
     timeout_s: float = Field(10.0, gt=0, description="How long a query or an insert may take.")

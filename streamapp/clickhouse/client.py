@@ -47,6 +47,8 @@ _INSERT_SETTINGS = {
     "async_insert": 0,  # we batch ourselves, and an insert that returned must be a part on disk
     "max_partitions_per_insert_block": 0,  # a replay of years is one block with many months, and no mistake
 }
+_ON_CLUSTERS = {"insert_quorum": "auto"}
+"""An insert that returned is on most of the replicas: what one alone has is lost with it, and nobody would know."""
 
 
 class ClickHouse:
@@ -58,6 +60,7 @@ class ClickHouse:
 
     def __init__(self, settings: ClickHouseSettings, url: str, *, database: str | None) -> None:
         self._settings = settings
+        self._insert_settings = _INSERT_SETTINGS | (_ON_CLUSTERS if settings.cluster is not None else {})
         self._url = url
         self._database = database
         self._client: Any = None
@@ -102,7 +105,7 @@ class ClickHouse:
             await self._guarded(
                 f"insert into {table}",
                 lambda: client.insert(
-                    table, rows, column_names=columns, column_type_names=names, settings=_INSERT_SETTINGS
+                    table, rows, column_names=columns, column_type_names=names, settings=self._insert_settings
                 ),
             )
         except _CLIENT_ERRORS as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from streamapp.clickhouse.client import ClickHouse
+from streamapp.clickhouse.cluster import refuse_unfit, rendered
 from streamapp.errors import ConfigurationError
 from streamapp.settings import Settings
 
@@ -17,7 +18,8 @@ _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _FIELD = re.compile(r"\{field:(\w+)\}")
 _APPLIED = """CREATE TABLE IF NOT EXISTS schema_migrations
 (number UInt32, name String, checksum String, applied_at DateTime64(6, 'UTC') DEFAULT now64(6))
-ENGINE = ReplacingMergeTree ORDER BY number"""
+ENGINE = ReplacingMergeTree
+ORDER BY number"""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ async def pending(settings: Settings) -> list[str]:
     """Return the names of the migrations that :func:`migrate` would apply, without changing anything.
 
     Raises:
-        ConfigurationError: a migration that was applied has another text by now.
+        ConfigurationError: a migration that was applied has another text by now; or as of
+            :func:`streamapp.clickhouse.cluster.refuse_unfit`.
         Transient: ClickHouse is away.
     """
     async with _client(settings) as client:
+        await refuse_unfit(client, settings.clickhouse)
         return [_label(migration) for migration in _open(await _applied(client, settings), migrations())]
 
 
@@ -69,15 +73,17 @@ async def migrate(settings: Settings) -> list[str]:
     """
     database = _quoted(settings.clickhouse.database)
     async with _client(settings) as server:
+        await refuse_unfit(server, settings.clickhouse)
         # Atomic: the only engine that lets a refreshable view replace its table, and chdb's own default is another.
-        await server.command(f"CREATE DATABASE IF NOT EXISTS {database} ENGINE = Atomic")
+        made = f"CREATE DATABASE IF NOT EXISTS {database} ENGINE = Atomic"
+        await server.command(rendered(made, settings.clickhouse))
         open_ones = _open(await _applied(server, settings), migrations())
     client = ClickHouse.of(settings)
     try:
-        await client.command(_APPLIED)
+        await client.command(rendered(_APPLIED, settings.clickhouse))
         for migration in open_ones:
             for statement in migration.statements(settings.execution.field_names):
-                await client.command(statement)
+                await client.command(rendered(statement, settings.clickhouse))
             row = (migration.number, migration.name, migration.checksum)
             await client.insert("schema_migrations", ("number", "name", "checksum"), [row])
     finally:

@@ -6,6 +6,7 @@ import pytest
 
 from streamapp.clickhouse import migrations as module
 from streamapp.clickhouse.client import ClickHouse
+from streamapp.clickhouse.cluster import refuse_unknown, rendered
 from streamapp.clickhouse.migrations import Migration, migrate, migrations, pending
 from streamapp.clickhouse.rows import MODELS, columns
 from streamapp.errors import ConfigurationError
@@ -121,3 +122,59 @@ async def test_the_risk_engines_table_is_left_as_it_is_where_it_exists(settings:
     assert await _columns(client, "trading_signals") == {"signal_id"}
     await client.close()
     await server.close()
+
+
+# --- on a cluster
+
+
+def _on_cluster(settings: Settings, cluster: str) -> Settings:
+    return settings.model_copy(
+        update={"clickhouse": settings.clickhouse.model_copy(update={"cluster": cluster, "database": "trading"})}
+    )
+
+
+async def test_every_statement_is_made_for_a_cluster_and_the_engine_can_parse_it(settings: Settings) -> None:
+    wanted = _on_cluster(settings, "main.1").clickhouse
+    statements = [made for found in migrations() for made in found.statements({"side": "direction`s"})]
+    engine = ClickHouse(settings.clickhouse, settings.clickhouse_url, database=None)
+    for statement in ("CREATE DATABASE IF NOT EXISTS `trading` ENGINE = Atomic", module._APPLIED, *statements):
+        said = rendered(statement, wanted)
+        assert " ON CLUSTER `main.1`" in said.partition("\n")[0]
+        if "ENGINE = Replacing" in statement:
+            name = statement.split()[5]
+            assert f"ReplicatedReplacingMergeTree('/clickhouse/tables/main.1/trading/{name}', '{{replica}}'" in said
+            assert said.count("SETTINGS replicated_deduplication_window = 0") == 1
+        assert rendered(statement, settings.clickhouse) == statement
+        parsed = await engine.query("SELECT formatQuery({statement:String}) AS text", {"statement": said})
+        assert "ON CLUSTER" in parsed[0]["text"]
+    await engine.close()
+
+
+def test_arguments_and_settings_of_an_engine_are_kept(settings: Settings) -> None:
+    statement = "CREATE TABLE IF NOT EXISTS t\n(a UInt8, b UInt8)\nENGINE = ReplacingMergeTree(b)\nORDER BY a"
+    wanted = _on_cluster(settings, "main").clickhouse
+    made = (
+        "CREATE TABLE IF NOT EXISTS t ON CLUSTER `main`\n(a UInt8, b UInt8)\n"
+        "ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/main/trading/t', '{replica}', b)\nORDER BY a"
+    )
+    assert rendered(statement, wanted) == f"{made}\nSETTINGS replicated_deduplication_window = 0"
+    with_settings = rendered(f"{statement} SETTINGS ttl_only_drop_parts = 1", wanted)
+    assert with_settings == f"{made} SETTINGS replicated_deduplication_window = 0, ttl_only_drop_parts = 1"
+
+
+async def test_a_cluster_that_can_not_be_meant_is_refused_before_anything_is_made(settings: Settings) -> None:
+    for ask in (pending, migrate):
+        with pytest.raises(ConfigurationError, match=r"clickhouse\.cluster: expected a cluster that the server knows"):
+            await ask(_on_cluster(settings, "nowhere"))
+    with pytest.raises(ConfigurationError, match=r"knows \(east, west\), got main.*remote_servers"):
+        refuse_unknown("main", {"west": 1, "east": 1})
+    with pytest.raises(ConfigurationError, match=r"expected a cluster of one shard.*main has 2"):
+        refuse_unknown("main", {"main": 2})
+    refuse_unknown("main", {"main": 1})
+
+
+async def test_tables_of_one_server_do_not_become_those_of_a_cluster_unsaid(settings: Settings) -> None:
+    await migrate(settings)
+    clustered = settings.clickhouse.model_copy(update={"cluster": "main"})
+    with pytest.raises(ConfigurationError, match=r"was made without a cluster.*Name another database"):
+        await migrate(settings.model_copy(update={"clickhouse": clustered}))
