@@ -27,7 +27,7 @@ WRITTEN_BYTES = 64 << 10
 PAUSE_S = 0.1
 """Between two steps."""
 REST_S = 5.0
-"""Between two walks at least; and four times as long as a walk took, so that a large store costs no more than a small."""
+"""Between two walks at least; and four times as long as a walk took: a large store costs no more than a small one."""
 
 
 class PrunedDesk(Protocol):

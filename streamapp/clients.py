@@ -237,7 +237,7 @@ class Client:
         fields = {"request_id": f"client-{secrets.token_hex(8)}", "issued_at": time_text(utc_now()), **given}
         asked = read_command(name, fields)
         last: CommandResultMessage | None = None
-        commands = NatsCommands(lambda: self._nats, self._settings.nats.publish_timeout_s)
+        commands = NatsCommands(lambda: self._nats, self._settings.nats)
         async with commands.asked(name, asked) as sent:
             with suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
@@ -280,7 +280,7 @@ class Client:
     ) -> AsyncGenerator[M]:
         if symbol is not None:
             names = [f"{each.removesuffix('>')}{subjects.token(symbol)}" for each in names]
-        durable = None if position is None else f"{DURABLE}{kind.name}s-{position}"
+        durable = None if position is None else self._settings.nats.prefixed(f"{DURABLE}{kind.name}s-{position}")
         known: OrderedDict[object, int] = OrderedDict()
         async with aclosing(self._messages(stream, names, durable)) as messages:
             async for message in messages:
@@ -319,17 +319,19 @@ class Client:
         self, stream: str, names: list[str], begin: ConsumerConfig, position: str | None = None
     ) -> JetStreamContext.PullSubscription:
         """Return a consumer's messages: the one of a position, which is made at its first use, or one of our own."""
+        ours = self._settings.nats
+        names, stream = [ours.subject(each) for each in names], ours.prefixed(stream)
         begin = begin.evolve(filter_subjects=names, ack_policy=AckPolicy.NONE, inactive_threshold=6 * PULL_S)
         if position is not None:
             # One at a time, so that a message that comes again comes before the ones after it.
             begin = begin.evolve(ack_policy=AckPolicy.EXPLICIT, max_ack_pending=1, inactive_threshold=None)
-        js = self._nats.jetstream(timeout=self._settings.nats.publish_timeout_s)
+        js = self._nats.jetstream(timeout=ours.publish_timeout_s)
         pull = await js.pull_subscribe(names[0], durable=position, stream=stream, config=begin)
         if position is not None:
             config = (await pull.consumer_info()).config
             if {*(config.filter_subjects or ()), *filter(None, [config.filter_subject])} != set(names):
                 raise ConfigurationError(
-                    f"the position {position.removeprefix(DURABLE)} was begun with another symbol: choose another name"
+                    f"the position that NATS keeps as {position} was begun with another symbol: choose another name"
                 )
         return pull
 

@@ -71,7 +71,8 @@ class Row(Frozen):
     def decode(cls, value: bytes) -> Self:
         """Return the row in ``value``; raises pydantic's ValidationError for what another version wrote."""
         if is_put_away(value):
-            value = zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS).decompress(value[len(_AWAY) + _SINCE.size :])
+            packed = value[len(_AWAY) + _SINCE.size :]
+            return cls.decode(zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS).decompress(packed))
         return cls.model_validate_json(value)
 
 

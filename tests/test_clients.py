@@ -279,9 +279,7 @@ async def test_a_position_goes_on_behind_what_was_done_and_repeats_what_was_not(
         assert (await anext(fills)).deal == 2  # which says that 1 is done
     async with aclosing(client.fills("bot")) as fills:
         assert [(await anext(fills)).deal for _ in range(3)] == [2, 3, 4]
-    with pytest.raises(
-        ConfigurationError, match="position fills-bot was begun with another symbol: choose another name"
-    ):
+    with pytest.raises(ConfigurationError, match="client-fills-bot was begun with another symbol: choose another name"):
         await anext(client.fills("bot", symbol="EURUSD"))
 
 
