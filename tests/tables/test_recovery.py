@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamapp.kafka.application import build_app
 from tables.changelog import FencedStore
-from tables.store import EXPECTED, in_place
+from tables.store import ENDED, EXPECTED, in_place
 
 KEYS = (b"o/1", b"o/2", b"s/1", b"p/1")
 
@@ -52,7 +52,8 @@ def logs(draw: st.DrawFn) -> list[Logged]:
 def expected_of(log: Sequence[Logged]) -> tuple[dict[bytes, bytes], int | None, set[bytes], int]:
     """Return rows, the offset they reach, keys whose surviving row is to be written again, and bytes out of place."""
     settled = [place for place, record in enumerate(log) if in_place(record)]
-    rows = {record.key or b"": (record.value or b"")[EXPECTED.size :] for record in log if in_place(record)}
+    written = {record.key or b"": (record.value or b"")[EXPECTED.size :] for record in log if in_place(record)}
+    rows = {key: value for key, value in written.items() if value != ENDED}
     newest = {record.key or b"": in_place(record) for record in log}
     tail = log[settled[-1] + 1 if settled else 0 :]
     astray = sum(len(record.key or b"") + len(record.value or b"") for record in tail)
