@@ -56,7 +56,9 @@ def is_blank(value: object) -> bool:
 def require_known_fields(payload: Mapping[str, Any], execution: ExecutionSettings) -> None:
     """Return if no field is given twice, and none that is not read looks like one of ours.
 
-    Other unknown fields are the sender's own business.
+    Other unknown fields are the sender's own business, and one that is false says nothing. A signal that says an intent
+    is read more strictly: what narrows an exit (a position, a strategy, a part of the lots) and is not understood would
+    close more than was meant.
 
     Raises:
         Unusable: reason ``bad_field``, naming the field and what was expected instead of it.
@@ -68,9 +70,9 @@ def require_known_fields(payload: Mapping[str, Any], execution: ExecutionSetting
     read = {field for _, field in theirs}
     given = {name for name, field in theirs if not is_blank(payload.get(field))}
     for field, value in payload.items():
-        if field in read or is_blank(value):
+        if field in read or is_blank(value) or value is False:
             continue
-        for name, expected, is_spelled_alike in _taken_for(field, theirs):
+        for name, expected, is_spelled_alike in _taken_for(field, theirs, exits="intent" in given):
             if is_spelled_alike or name not in given:
                 raise Unusable(
                     "bad_field",
@@ -79,17 +81,19 @@ def require_known_fields(payload: Mapping[str, Any], execution: ExecutionSetting
 
 
 @lru_cache(maxsize=1024)  # a sender's own fields are in each of its signals
-def _taken_for(field: str, theirs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str, bool], ...]:
+def _taken_for(field: str, theirs: tuple[tuple[str, str], ...], *, exits: bool) -> tuple[tuple[str, str, bool], ...]:
     """Return what an unknown field may be meant for: our name, theirs, and whether only case and separators differ.
 
     Otherwise it is a slip or a synonym, which is the sender's own where the right one is there as well.
     """
     letters = _letters(field)
+    synonyms = {
+        name: _SYNONYMS.get(name, _NONE) | (_OF_EXITS.get(name, _NONE) if exits else _NONE) for name, _ in theirs
+    }
     return tuple(
         (name, expected, letters == _letters(expected))
         for name, expected in theirs
-        if letters in {_letters(name), _letters(expected), *_SYNONYMS.get(name, ())}
-        or _is_slip(letters, _letters(expected))
+        if letters in {_letters(name), _letters(expected), *synonyms[name]} or _is_slip(letters, _letters(expected))
     )
 
 
@@ -114,7 +118,9 @@ _LONG_NAME = 7
 """Letters of a name from which on a slip is told from another word: "size" is no slip of "side"."""
 # How other platforms call what we have; by the letters alone. Of a required field the loss is seen anyway, but volume:
 # it may be left out where a signal closes.
+_NONE: frozenset[str] = frozenset()
 _SYNONYMS: dict[str, frozenset[str]] = {
+    "intent": frozenset({"positioneffect", "openclose", "closeposition", "reduceonly", "closeonly"}),
     "account": frozenset({"login", "accountid", "accountname", "accountnumber"}),
     "volume": frozenset({"lot", "lots", "lotsize", "qty", "quantity", "size", "contracts"}),
     "price": frozenset({"limitprice", "stopprice", "entry", "entryprice", "openprice"}),
@@ -125,6 +131,15 @@ _SYNONYMS: dict[str, frozenset[str]] = {
     "expiration": frozenset({"expiry", "expires", "expiresat", "expirationtime"}),
     "fill_policy": frozenset({"filling", "fillingmode", "typefilling"}),
     "max_slippage_points": frozenset({"deviation", "slippage", "maxslippage", "slippagepoints"}),
+}
+# What an opening signal may call its own, and an exit may not: ignored, it would close all, or another position.
+_OF_EXITS: dict[str, frozenset[str]] = {
+    "position_id": frozenset({"position", "ticket", "positionticket", "positionnumber", "orderid", "orderticket"}),
+    "strategy": frozenset({"strategyid", "strategyname", "magic", "magicnumber"}),
+    "volume": frozenset(
+        {"amount", "units", "percent", "percentage", "pct", "fraction", "ratio", "part"}
+        | {f"{of}{part}" for of in ("close", "qty", "quantity", "volume") for part in ("percent", "pct")}
+    ),
 }
 
 
@@ -213,6 +228,8 @@ def read_signal(named: Mapping[str, Any]) -> AnySignal:
     """
     opens = is_blank(named.get("intent")) or named["intent"] == "open"
     values = _valued(named, opens=opens)
+    if isinstance(values.get("position_id"), bool):
+        raise Unusable("bad_field", f"position_id: expected a position's ticket, got {_shown(values['position_id'])}")
     _refuse_strangers(values, ("position_id", "scope") if opens else ("stop_limit_price", "expiration"))
     try:
         return (Signal if opens else ExitSignal).model_validate(values)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from streamapp.domain.exits import ExitParameters, exit_hash
 from streamapp.domain.parameters import OrderParameters, parameters_hash
@@ -62,7 +62,10 @@ class SignalHead(Frozen):
     @classmethod
     def _can_be_written_again(cls, metadata: dict[str, Any]) -> dict[str, Any]:
         # JSON is read deeper than it is written: what we could never send on must stop here, not inside an order.
-        to_json(metadata)
+        try:
+            to_json(metadata)
+        except (PydanticSerializationError, RecursionError):
+            raise ValueError("expected each key once and no deep nesting, got what can't be sent on") from None
         return metadata
 
 

@@ -100,6 +100,29 @@ async def test_an_exit_that_comes_with_its_entry_closes_it(desk: Desk) -> None:
     await holds(desk, "hedge", "GBPUSD")
 
 
+async def test_a_position_is_closed_by_its_ticket_and_every_exit_has_its_answer(desk: Desk) -> None:
+    for name in ("t-1", "t-2"):
+        await filled(desk, name, "hedge", "AUDUSD", strategy="t")
+    first, second = await holds(desk, "hedge", "AUDUSD", "0.10", "0.10")
+    close = {"status": "approved", "account": "hedge", "symbol": "AUDUSD", "strategy": "t", "intent": "close"}
+    said = {
+        "all": {"ticket": first["position_id"]},
+        "no such": {"position_id": 12345},
+        "one": {"position_id": second["position_id"]},
+        "nothing": {"strategy": "nobody"},
+    }
+    answers = {}
+    for name, fields in said.items():
+        payload = json.dumps(close | {"signal_id": desk.signal_id(f"t-{name.replace(' ', '-')}")} | fields).encode()
+        answers[name] = (await desk.answer(await desk.publish("signals.approved.AUDUSD", payload)))[1]
+    refused = {name: answer["reason"] for name, answer in answers.items() if answer["schema"] == "refused/1"}
+    assert refused == {"all": "bad_field", "no such": "unknown_position"}
+    assert [len(answers[name]["order_ids"]) for name in ("one", "nothing")] == [1, 0]
+    assert answers["nothing"]["detail"] == "nothing to close: no lots of AUDUSD of the strategy are open"
+    (left,) = await holds(desk, "hedge", "AUDUSD", "0.10")
+    assert left["position_id"] == first["position_id"]
+
+
 async def test_on_a_netting_account_an_exit_stops_at_zero_and_a_reverse_goes_beyond_it(desk: Desk) -> None:
     await filled(desk, "n-1", "net", "EURUSD", strategy="a")
     await filled(desk, "n-2", "net", "EURUSD", strategy="b", volume="0.20")

@@ -202,9 +202,8 @@ def test_a_field_that_is_given_twice_is_refused() -> None:
 
 
 def test_metadata_in_which_a_key_is_given_twice_is_refused() -> None:
-    assert fault(json.dumps(MARKET)[:-1].encode() + b', "metadata": {"a": 1, "a": 2}}').startswith(
-        "metadata: Unable to serialize unknown type: <class 'streamapp.messages.envelope.KeyGivenTwice'>"
-    )
+    told = fault(json.dumps(MARKET)[:-1].encode() + b', "metadata": {"a": 1, "a": 2}}')
+    assert told == "metadata: expected each key once and no deep nesting, got what can't be sent on"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +225,8 @@ def test_metadata_in_which_a_key_is_given_twice_is_refused() -> None:
         ("limit_price", "price"),
         ("aproved_at", "approved_at"),
         ("Strategy", "strategy"),
+        ("reduceOnly", "intent"),
+        ("position_effect", "intent"),
     ],
 )
 def test_a_field_that_looks_like_one_of_ours_is_refused_and_named(field: str, meant: str) -> None:
@@ -246,10 +247,38 @@ def test_an_account_under_another_name_is_not_routed_elsewhere() -> None:
         {"size": 10_000, "qty": 5, "prices": [1, 2], "symbols": ["EURUSD"], "sides": 2},
         {"sl": None, "tp": "", "stoploss": None},
         {"stop_loss": "1.07", "sl": "1.07"},
+        {"reduce_only": False, "stoploss": False},
+        {"ticket": 7, "position": "long", "magic": 5, "percent": 50, "order_id": "Entry"},
     ],
 )
 def test_other_fields_are_the_senders_own_and_ignored(fields: dict[str, Any]) -> None:
     assert read(MARKET | fields).symbol == "EURUSD"
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("ticket", "position_id"),
+        ("position", "position_id"),
+        ("positionTicket", "position_id"),
+        ("order_id", "position_id"),
+        ("magic", "strategy"),
+        ("strategyId", "strategy"),
+        ("percent", "volume"),
+        ("qty_percent", "volume"),
+        ("amount", "volume"),
+    ],
+)
+def test_what_narrows_an_exit_and_is_not_understood_is_refused_for_it_would_close_more(field: str, meant: str) -> None:
+    close = {"signal_id": "x-1", "account": "a", "symbol": "EURUSD", "intent": "close"}
+    assert fault(close | {field: 50}).startswith(f"'{field}': not read here, expected {meant} ")
+    right = {"position_id": 7} if meant == "position_id" else {meant: "1"}
+    require_known_fields(close | {field: 50} | right, OURS)
+
+
+def test_a_truth_value_is_no_ticket() -> None:
+    close = {"signal_id": "x-1", "account": "a", "symbol": "EURUSD", "intent": "close", "position_id": True}
+    assert fault(close) == "position_id: expected a position's ticket, got True"
 
 
 def test_the_senders_own_names_are_those_to_look_like() -> None:
