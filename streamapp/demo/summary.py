@@ -37,7 +37,10 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
     _counts(console, "orders", Counter(order.status for order in evidence.archive.orders.values()))
     _counts(console, "of type", Counter(order["order_type"] for order in orders))
     _counts(console, "of intent", Counter(order["intent"] for order in orders))
-    _counts(console, "exits", _exits(evidence))
+    _counts(console, "exits", _answers(evidence, "exit"))
+    closing = Counter(f"{order['intent']} {order['status']}" for order in orders if order["intent"] != "open")
+    _counts(console, "orders of exits", closing)
+    _counts(console, "weighted copies", _answers(evidence, "weighted"))
     closings = Counter(
         entry.reason for entry in evidence.ledger or () if entry.kind == "deal" and entry.reason in CLOSED
     )
@@ -52,9 +55,9 @@ def show(console: Console, evidence: Evidence, orders: Sequence[Mapping[str, Any
     return found
 
 
-def _exits(evidence: Evidence) -> Counter[str]:
-    """Return what the exits came to: orders, or none (nothing was open, or levels were set), or a refusal's reason."""
-    sent = {view.stream_seq for view in evidence.sent if view.kind == "exit"}
+def _answers(evidence: Evidence, kind: str) -> Counter[str]:
+    """Return what signals of a kind came to: orders, or none (nothing was open, or levels), or a refusal's reason."""
+    sent = {view.stream_seq for view in evidence.sent if view.kind == kind}
     decided = [decision for decision in evidence.decisions if decision.stream_seq in sent]
     return Counter(
         decision.reason or ("with orders" if decision.order_id is not None else "without") for decision in decided
