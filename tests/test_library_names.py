@@ -230,6 +230,22 @@ def test_our_expressions_have_the_groups_that_the_parser_of_nats_reads() -> None
     assert [_MESSAGE.groups, _MESSAGE_WITH_HEADERS.groups] == [5, 6]
 
 
+def test_the_bare_answers_that_aiokafkas_admin_returns_have_the_fields_that_we_read() -> None:
+    """Of streamapp/kafka/admin.py: what could not be created, and how many members a group has."""
+    from aiokafka.protocol import admin
+
+    created = [each for name, each in vars(admin).items() if name.startswith("CreateTopicsResponse_v")]
+    described = [each for name, each in vars(admin).items() if name.startswith("DescribeGroupsResponse_v")]
+    assert created, "aiokafka has renamed CreateTopicsResponse"
+    assert described, "aiokafka has renamed DescribeGroupsResponse"
+    for each in created:
+        fields = dict(zip(each.SCHEMA.names, each.SCHEMA.fields, strict=True))["topic_errors"].array_of.names
+        assert fields[:2] == ("topic", "error_code"), each
+    for each in described:
+        fields = dict(zip(each.SCHEMA.names, each.SCHEMA.fields, strict=True))["groups"].array_of.names
+        assert (fields[0], fields[5]) == ("error_code", "members"), each
+
+
 def test_every_name_that_is_listed_is_used() -> None:
     stale = [
         f"{file}: {entry}"
