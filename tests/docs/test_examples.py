@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import nats
 import pytest
+from nats.aio.client import Client
+from nats.js.errors import NotFoundError
 
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.local.own import OwnStack
@@ -44,16 +47,27 @@ async def output(stack: OwnStack, name: str, *arguments: str) -> str:
     return said
 
 
+async def has_position(connection: Client) -> bool:
+    """Whether the consumer has begun: what comes before that is not for it."""
+    try:
+        await connection.jetstream().consumer_info("EXECUTION_IN", "client-fills-lots")
+    except NotFoundError:
+        return False
+    return True
+
+
 async def test_a_strategy_opens_and_closes_a_consumer_counts_it_and_a_dashboard_shows_it(
     stack: OwnStack, tmp_path: Path
 ) -> None:
-    nats = stack.settings.nats_url
-    said = await output(stack, "strategy.py", nats)
+    address = stack.settings.nats_url
+    consumer = await started(stack, "consumer.py", address, str(tmp_path / "fills.sqlite3"))
+    async with await nats.connect(address) as connection:
+        await eventually(partial(has_position, connection), "the consumer's position")
+    said = await output(stack, "strategy.py", address)
     assert "refused" not in said
-    assert re.search(r"'side': '(buy|sell)'.* -> accepted/1 \['", said)
-    assert re.search(r"'intent': 'close'\} -> accepted/1 \['.*\n$", said)
+    assert re.search(r"'side': '(buy|sell)'.* -> accepted/1 \('", said)
+    assert re.search(r"'intent': 'close'\} -> accepted/1 \('.*\n$", said)
 
-    consumer = await started(stack, "consumer.py", nats, str(tmp_path / "fills.sqlite3"))
     assert consumer.stdout is not None
     async with asyncio.timeout(60):
         while not re.match(r"mean +EURUSD +[+-]0\.00 lots", (await consumer.stdout.readline()).decode()):
