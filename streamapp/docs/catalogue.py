@@ -45,7 +45,7 @@ from streamapp.messages.reading import (
     SymbolsReply,
 )
 from streamapp.messages.report import ReportBatch
-from streamapp.messages.signal import Signal
+from streamapp.messages.signal import ExitSignal, Signal
 from streamapp.messages.terminal import (
     AckReply,
     AckRequest,
@@ -95,7 +95,7 @@ CHANNELS = (
         "NATS",
         f"{subjects.SIGNALS_APPROVED}.{{symbol}}",
         "approved signals of the risk engine",
-        (Signal,),
+        (Signal, ExitSignal),
         receives=True,
     ),
     Channel(
@@ -204,7 +204,14 @@ CHANNELS = (
         sends=True,
     ),
     *REQUESTS,
-    Channel("Kafka", topics.SIGNALS_APPROVED, "signals, the payload untouched", (Signal,), receives=True, sends=True),
+    Channel(
+        "Kafka",
+        topics.SIGNALS_APPROVED,
+        "signals, the payload untouched",
+        (Signal, ExitSignal),
+        receives=True,
+        sends=True,
+    ),
     Channel(
         "Kafka",
         topics.ORDERS_SUBMITTED,
