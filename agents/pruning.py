@@ -6,15 +6,15 @@ Nothing is remembered of it but the place: a walk that is broken off begins agai
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
 from streamapp.clock import Clock
 from streamapp.desk.inputs import Prune
 from streamapp.desk.policy import Policy
-from streamapp.desk.pruning import account_of, row_of, step_of
+from streamapp.desk.pruning import step_of
 from streamapp.domain.identifiers import partition_of
-from streamapp.errors import Transient
 from tables.row import is_put_away
 from tables.store import KeyValue, Store
 
@@ -27,7 +27,7 @@ WRITTEN_BYTES = 64 << 10
 PAUSE_S = 0.1
 """Between two steps."""
 REST_S = 5.0
-"""Between two walks at least; and four times as long as a walk took: a large store costs no more than a small one."""
+"""Between two walks at least; and four times as long as a walk took, whatever the store's size."""
 
 
 class PrunedDesk(Protocol):
@@ -68,14 +68,9 @@ class Pruner:
         self._steps += 1
         if self._partition not in self._store.owned:
             return self._next_partition()
-        try:
-            rows = list(islice(self._store.scan(self._partition, b"", self._after), LOOKED_AT))
-        except Transient:
-            return PAUSE_S  # another worker's by now
-        if not rows:
-            return self._next_partition()
-        self._look_at(rows)
-        return PAUSE_S
+        before = self._after
+        self._look_at(islice(self._store.scan(self._partition, b"", before), LOOKED_AT))
+        return PAUSE_S if self._after != before else self._next_partition()
 
     def _next_partition(self) -> float:
         self._after = b""
@@ -85,17 +80,16 @@ class Pruner:
         steps, self._steps = self._steps, 0
         return max(REST_S, 4 * steps * PAUSE_S)
 
-    def _look_at(self, rows: list[KeyValue]) -> None:
+    def _look_at(self, rows: Iterable[KeyValue]) -> None:
         """Look at rows as far as one step goes; those of an account that is busy are left to the next walk."""
         away, ending = defaultdict[str, list[bytes]](list), defaultdict[str, list[bytes]](list)
         now, decoded, size = self._clock(), 0, 0
         for key, value in rows:
-            step = step_of(key, value, self._policy, now)
-            row = None if step is None else row_of(key, value)
-            if row is not None:
-                (away if step == "away" else ending)[account_of(key, row)].append(key)
+            due = step_of(key, value, self._policy, now)
+            if due is not None:
+                (away if due[0] == "away" else ending)[due[1]].append(key)
                 size += len(value)
-            decoded += row is not None or not is_put_away(value)
+            decoded += due is not None or not is_put_away(value)
             self._after = key
             if decoded >= DECODED or size >= WRITTEN_BYTES:
                 break

@@ -48,6 +48,7 @@ from streamapp.topics import INPUT_DAYS, SIGNALS_APPROVED
 
 Role = Literal["both", "execution", "connector"]
 StreamName = Literal["EXECUTION_IN", "ACCOUNT_SNAPSHOTS", "EXECUTION_OUT"]
+HistoryTable = Literal["order_events", "facts", "account_history", "position_history"]
 Meaning = TypeVar("Meaning")
 WordField = Literal["status", "intent", "scope", "side", "order_type", "time_in_force", "fill_policy"]
 """The fields of a signal whose values are words."""
@@ -310,6 +311,11 @@ class ClickHouseSettings(SecuredSection):
     batch_rows: int = Field(2000, ge=1, description="Most rows in one insert.")
     flush_interval_s: float = Field(1.0, gt=0, description="Longest wait for a batch to grow.")
     timeout_s: float = Field(10.0, gt=0, description="How long a query or an insert may take.")
+    retention_days: dict[HistoryTable, Annotated[int, Field(ge=1, le=36500)]] = Field(
+        default_factory=dict,
+        description="Table = days that its rows are kept, of order_events, facts, account_history and "
+        "position_history; `streamapp init` sets and removes it. Not named: for ever.",
+    )
 
     @model_validator(mode="after")
     def _tls_has_an_address(self) -> ClickHouseSettings:

@@ -154,4 +154,17 @@ async def _tables(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
     done: Outcome = "missing" if dry_run else "created"
     rest = len(migrations()) - len(names)
     present = (Step(f"{rest} migrations of database {settings.clickhouse.database}", "present"),) if rest else ()
-    return (*present, *(Step(f"migration {name}", done) for name in names))
+    kept = await _retention(settings, dry_run)
+    return (*present, *(Step(f"migration {name}", done) for name in names), *kept)
+
+
+async def _retention(settings: Settings, dry_run: bool) -> tuple[Step, ...]:
+    """Set how long tables keep their rows; without a database there is nothing that is other than it should be."""
+    from streamapp.clickhouse.migrations import pending
+    from streamapp.clickhouse.retention import retention
+    from streamapp.nats.streams import Step
+
+    if dry_run and await pending(settings):
+        return ()
+    other = await retention(settings, changes=not dry_run)
+    return tuple(Step(f"table {each}", "different" if dry_run else "updated") for each in other)

@@ -35,14 +35,18 @@ FAMILIES: dict[bytes, type[Row]] = {
 """The rows that grow in number, by how their keys begin. Bindings (``b/``) are completion's, and stay."""
 
 
-def step_of(key: bytes, value: bytes, policy: Policy, now: datetime) -> Step | None:
-    """Return what a stored row is due for by itself, None for nothing; one that was put away is not decoded."""
-    if is_put_away(value):
-        return "ends" if now.timestamp() - put_away_since(value) >= _kept_s(policy) else None
+def step_of(key: bytes, value: bytes, policy: Policy, now: datetime) -> tuple[Step, str] | None:
+    """Return what a stored row is due for by itself and its account, None for nothing.
+
+    One that was put away is not decoded before it is due.
+    """
+    is_away = is_put_away(value)
+    if is_away and now.timestamp() - put_away_since(value) < _kept_s(policy):
+        return None
     row = row_of(key, value)
     if row is None or not _is_over(row, policy, now):
         return None
-    return "ends" if isinstance(row, BreakRow) else "away"
+    return ("ends" if is_away or isinstance(row, BreakRow) else "away"), _account_of(key, row)
 
 
 def row_of(key: bytes, value: bytes) -> Row | None:
@@ -51,8 +55,7 @@ def row_of(key: bytes, value: bytes) -> Row | None:
     return None if model is None else decode_row(key, value, model)
 
 
-def account_of(key: bytes, row: Row) -> str:
-    """Return the account that a row of :data:`FAMILIES` belongs to."""
+def _account_of(key: bytes, row: Row) -> str:
     if isinstance(row, OrderRow | PositionRow):
         return row.account
     if isinstance(row, BreakRow):
