@@ -73,6 +73,12 @@ EXECUTION_OUT = StreamSpec(
 STREAMS = (EXECUTION_IN, ACCOUNT_SNAPSHOTS, EXECUTION_OUT)
 
 
+def stream_of(subject: str) -> StreamSpec | None:
+    """Return the stream that keeps a subject of ours, None for one that none keeps."""
+    kept = (spec for spec in STREAMS for captured in spec.subjects if subject.startswith(captured.removesuffix(">")))
+    return next(kept, None)
+
+
 def mirror_durable(deployment: str) -> str:
     """Return the name of mirror's durable consumers: one for each deployment, since each needs every message."""
     return f"{deployment}-mirror"

@@ -84,6 +84,20 @@ class SturdyClient(Client):
         """As nats-py's."""
         return await super().subscribe(self._placed(subject), *args, **options)
 
+    async def _process_err(self, err_msg: str) -> None:
+        """Connect again after whatever a server says before it ends a connection.
+
+        nats-py closes for good at an error that it does not know, such as a token that has expired: a new one in its
+        file would never be shown.
+        """
+        if not self.is_connected or "permissions violation" in err_msg.lower():
+            await super()._process_err(err_msg)
+            return
+        said = err_msg.strip("'")
+        error = Error(f"nats: {said}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(_ACK_PREFIX) and headers:
             headers = kept_headers(headers)

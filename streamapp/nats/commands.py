@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.js.errors import APIError
 
 from streamapp import subjects
 from streamapp.errors import Transient, Unusable
 from streamapp.messages.command import CommandRequest, CommandResultMessage
+from streamapp.nats.outlet import refusal
 from streamapp.settings import NatsSettings
 
 logger = logging.getLogger(__name__)
@@ -89,6 +91,9 @@ class NatsCommands:
         headers = {subjects.MESSAGE_ID_HEADER: message_id(name, command)}
         try:
             ack = await client.jetstream(timeout=self._timeout_s).publish(subject, command.encode(), headers=headers)
+        except APIError as error:
+            said = refusal(subject, error.description, error.err_code)
+            raise Transient(f"{said}, and send the command again: it was not stored") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise _not_stored(error) from None
         return StoredCommand(subject, ack.seq, bool(ack.duplicate))

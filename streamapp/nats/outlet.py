@@ -12,12 +12,15 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.js.errors import APIError
 
 from streamapp import subjects
 from streamapp.errors import StreamappError, Transient, Unusable
 
 _TOO_LARGE = 10054
 """JetStream's code for a message beyond the stream's max_msg_size."""
+_FULL = 10077
+"""And for one that a stream with ``discard = "new"`` has no room for."""
 
 
 class JetStreamPublisher:
@@ -94,7 +97,17 @@ class JetStreamPublisher:
         elif error.get("err_code") == _TOO_LARGE:
             _fail(future, Unusable("too_long", f"JetStream: {error.get('description')}"))
         else:
-            _fail(future, Transient(f"JetStream: {error.get('description')} ({error.get('err_code')})"))
+            _fail(future, Transient(refusal(subject, error.get("description"), error.get("err_code"))))
+
+
+def refusal(subject: str, description: str | None, err_code: int | None) -> str:
+    """Return in words why JetStream did not store a message of ours now."""
+    if err_code == _FULL and (spec := subjects.stream_of(subject)) is not None:
+        return (
+            f"JetStream: stream {spec.name} is full ({description}) and takes nothing new. Raise max_bytes in "
+            f"[nats.streams.{spec.name}] and run `streamapp init`"
+        )
+    return f"JetStream: {description} ({err_code})"
 
 
 def _fail(future: asyncio.Future[None], error: Exception) -> None:
@@ -146,8 +159,11 @@ async def publish_signal(client: Client, payload: bytes, *, symbol: str, message
         Transient: nobody acknowledged it; it may be sent again with the same id.
     """
     headers = {subjects.MESSAGE_ID_HEADER: message_id} if message_id else None
+    subject = subjects.signal_approved(symbol)
     try:
-        ack = await client.jetstream().publish(subjects.signal_approved(symbol), payload, headers=headers)
+        ack = await client.jetstream().publish(subject, payload, headers=headers)
+    except APIError as error:
+        raise Transient(f"{refusal(subject, error.description, error.err_code)}, and send again") from error
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise Transient(
             f"NATS did not acknowledge the signal ({error}). Is the stream there? Run `streamapp init`, send again."

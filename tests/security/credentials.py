@@ -37,11 +37,11 @@ def operator() -> Operator:
     )
 
 
-def credentials(house: Operator) -> str:
-    """Return a .creds file of a new user of ``house``."""
+def credentials(house: Operator, lives_s: float | None = None) -> str:
+    """Return a .creds file of a new user of ``house``, good for so long, or for ever."""
     user = _new("user")
     claims = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, "pub": {}, "sub": {}}
-    jwt = _signed(house.account, user, claims)
+    jwt = _signed(house.account, user, claims, lives_s)
     return (
         f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{bytes(user.seed).decode()}\n------END USER NKEY SEED------\n"
@@ -55,7 +55,7 @@ def _new(kind: str) -> Any:
     return nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), prefix)))
 
 
-def _signed(issuer: Any, subject: Any, claims: dict[str, Any]) -> str:
+def _signed(issuer: Any, subject: Any, claims: dict[str, Any], lives_s: float | None = None) -> str:
     body = {
         "iat": int(time.time()),
         "iss": issuer.public_key.decode(),
@@ -63,6 +63,8 @@ def _signed(issuer: Any, subject: Any, claims: dict[str, Any]) -> str:
         "sub": subject.public_key.decode(),
         "nats": claims,
     }
+    if lives_s is not None:
+        body["exp"] = int(time.time() + lives_s)
     body["jti"] = base64.b32encode(hashlib.sha256(json.dumps(body).encode()).digest()).decode().rstrip("=")
     head = {"typ": "JWT", "alg": "ed25519-nkey"}
     text = ".".join(_packed(json.dumps(part).encode()) for part in (head, body))

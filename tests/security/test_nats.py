@@ -175,6 +175,21 @@ async def test_nothing_is_said_to_a_server_that_asks_for_no_tls_where_tls_was_me
         assert not heard
 
 
+async def test_a_server_that_is_too_old_is_refused_with_what_it_lacks() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"version": "2.10.29", "max_payload": 1000, "headers": true}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as old:
+        settings = NatsSettings(url=f"nats://127.0.0.1:{old.sockets[0].getsockname()[1]}")
+        said = "expected nats-server 2.14 or newer, got 2.10: .*resetting its consumer.*Upgrade"
+        with pytest.raises(ConfigurationError, match=said):
+            await connect(Settings(nats=settings), "test", wait_s=5)
+
+
 async def test_a_server_that_begins_with_tls_is_met_with_tls(tmp_path: Path) -> None:
     server = secured_nats(tmp_path, TLS.replace("verify: true", "verify: true, handshake_first: true"))
     with running(server.spec, tmp_path):
@@ -235,6 +250,18 @@ async def test_a_creds_file_is_who_we_are(tmp_path: Path) -> None:
         written(tmp_path, credentials(operator()))
         with pytest.raises(ConfigurationError, match=r"nats\.credentials_file"):
             await connect(Settings(nats=settings), "test", wait_s=2)
+        written(tmp_path, credentials(house, lives_s=-60))
+        with pytest.raises(ConfigurationError, match=r"refuses us.*nats\.credentials_file"):
+            await connect(Settings(nats=settings), "test", wait_s=2)
+
+        # A token that ends while it is used: what takes its place in the file is shown next.
+        written(tmp_path, credentials(house, lives_s=2))
+        states = list[ConnectionState]()
+        async with connected(settings, states) as client:
+            written(tmp_path, credentials(house))
+            await eventually(lambda: states[-1].reconnects > 0)
+            assert client.is_connected
+            assert "xpired" in (states[-1].error or "")
 
 
 def without_jetstream(conf: str) -> str:
