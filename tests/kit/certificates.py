@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 _EXTENSIONS = """\
@@ -56,8 +57,17 @@ class Authority:
         (folder / "index.txt").touch()
         (folder / "ca.cnf").write_text(_DATABASE.format(folder=folder))
 
-    def issue(self, name: str, *, names: str = "IP:127.0.0.1, DNS:localhost", expired: bool = False) -> Pair:
-        """Return a certificate of ``name`` that is good now, or was until years ago; the same name replaces it.
+    def issue(
+        self,
+        name: str,
+        *,
+        names: str = "IP:127.0.0.1, DNS:localhost",
+        expired: bool = False,
+        ends: datetime | None = None,
+    ) -> Pair:
+        """Return a certificate of ``name`` that is good now (until ``ends``), or was until years ago.
+
+        The same name replaces it.
 
         The new files take the place of the old ones as a whole, as a tool that rotates certificates does it.
         """
@@ -66,11 +76,11 @@ class Authority:
         extensions.write_text(_EXTENSIONS.format(names=names))
         fresh_key, fresh = self._folder / f"{name}.key.new", self._folder / f"{name}.pem.new"
         self._openssl("req", *_new_key(fresh_key), "-out", request, *_subject(name))
-        dates = ("20200101000000Z", "20200102000000Z") if expired else ("20200101000000Z", "20990101000000Z")
+        end = "20200102000000Z" if expired else "20990101000000Z" if ends is None else f"{ends:%Y%m%d%H%M%SZ}"
         self._openssl(
             *("ca", "-batch", "-notext", "-config", self._folder / "ca.cnf", "-cert", self.certificate),
             *("-keyfile", self._key, "-in", request, "-out", fresh, "-extfile", extensions),
-            *("-startdate", dates[0], "-enddate", dates[1]),
+            *("-startdate", "20200101000000Z", "-enddate", end),
         )
         fresh_key.replace(pair.key)
         fresh.replace(pair.certificate)

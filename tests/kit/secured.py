@@ -37,6 +37,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location={ca}
 ssl.principal.mapping.rules=RULE:^CN=(.*?)$/$1/
 listener.name.ssl.ssl.client.auth=required
+listener.name.sasl_ssl.ssl.client.auth=requested
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
 user_streamapp="{plain}" user_stranger="{plain}";
