@@ -8,8 +8,11 @@ CHECKED := streamapp tables agents tests
 WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
     -p streamapp.messages -p streamapp.nats -m streamapp.health -m streamapp.clients
 
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+    --custom-compile-command "make lock"
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up down clean test lint types imports docs docs-check quick unit bench bench-terminal wheel lock
+.PHONY: help demo up down clean test lint types imports docs docs-check quick unit bench bench-terminal wheel lock sbom
 
 help: ## Print this.
 	@echo "streamapp: approved signals in; orders, fills and positions out; no order twice."
@@ -69,10 +72,20 @@ wheel: $(READY) ## Build dist/streamapp_mt5-VERSION-py3-none-any.whl: terminal, 
 	@rm -rf build  # what an earlier build left there would be in the wheel as well
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-lock: ## Resolve requirements.txt anew from pyproject.toml, for all platforms (needs uv).
+lock: ## Resolve requirements.txt and each image's part of it anew from pyproject.toml, for all platforms (needs uv).
 	@command -v uv >/dev/null 2>&1 || { echo "make: expected uv to resolve the lock, got none: install it (pip install uv)" >&2; exit 1; }
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	    --all-extras --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
+	$(COMPILE) --all-extras --output-file requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra trading --extra nkeys --output-file .requirements/worker.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra terminal --extra nkeys --output-file .requirements/terminal.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --output-file .requirements/simulator.txt pyproject.toml
+
+sbom: $(READY) ## Write dist/sbom-PART.json: what each image installs, as a CycloneDX bill of materials.
+	@mkdir -p dist
+	@for part in worker terminal simulator; do \
+	    $(BIN)/cyclonedx-py requirements .requirements/$$part.txt --pyproject pyproject.toml --mc-type application \
+	        --output-reproducible --output-format JSON --output-file dist/sbom-$$part.json || exit 1; \
+	    echo "dist/sbom-$$part.json"; \
+	done
 
 $(READY): requirements.txt pyproject.toml
 	@.ci/make-venv
