@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FIRST_WORKERS = 5
+"""Trading workers whose ports stand before those of the other processes."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -42,8 +45,8 @@ class Ports:
         return 6080 + self.offset
 
     def trading(self, worker: int = 1) -> int:
-        """Return the port of a trading worker, the first being 1."""
-        return 6065 + worker + self.offset
+        """Return the port of a trading worker, the first being 1: 6066 to 6070, and from 6106 on those of more."""
+        return (6065 if worker <= FIRST_WORKERS else 6100) + worker + self.offset
 
     @property
     def warehouse(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import platform
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -139,6 +141,12 @@ class KafkaSettings(SecuredSection):
     )
     partitions: int = Field(8, ge=1, description="Partitions of every topic. Never changed after the first start.")
     replication_factor: int = Field(1, ge=1, description="Replicas of every topic; 3 in production.")
+    standby_replicas: int = Field(
+        0,
+        ge=0,
+        description="How many other trading workers keep a copy of each partition's rows, so that one of them can take "
+        "it over at once. The same for all workers.",
+    )
     store: str | None = Field(
         None,
         pattern=STORE_NAME,
@@ -502,11 +510,33 @@ class WebSettings(Section):
         description="Address to listen on. Without tokens_file the views have no login: set it, or put a proxy in "
         "front, before you change this.",
     )
+    advertised_url: str | None = Field(
+        None,
+        description="How the other trading workers reach the views of this one, such as http://{host}:6066; {host} is "
+        "this host's name. Needed as soon as they run on several hosts. Not set: http://bind:port.",
+    )
     tokens_file: Path | None = Field(
         None,
         description="File with the hashed tokens of the trading worker's web API, made by `streamapp token add`. Not "
         "set: no commands over HTTP, and whoever reaches the views may read them (docs/control.md).",
     )
+
+    @field_validator("advertised_url")
+    @classmethod
+    def _has_an_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url.replace("{host}", platform.node()))
+            more = (parts.username, parts.path.removeprefix("/"), parts.query, parts.fragment, parts.port == 0)
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and not any(more)
+        except ValueError:  # no port
+            is_address = False
+        if not is_address:
+            raise ValueError("expected http://host:port with nothing behind it")
+        if parts.hostname in {"0.0.0.0", "::"}:
+            raise ValueError(f"expected an address that other hosts reach, got {parts.hostname}, which is every one")
+        return f"{parts.scheme}://{parts.netloc}"
 
 
 class LogSettings(Section):
@@ -620,8 +650,11 @@ class Settings(BaseSettings):
         "both",
         description="both, execution (someone else's connector) or connector (someone else's execution service).",
     )
-    worker: int = Field(
-        1, ge=1, le=4, description="Which trading worker of this machine this is; each has its own port and folder."
+    worker: Annotated[int, Field(ge=1)] | Literal["host"] = Field(
+        1,
+        description="Which trading worker of this machine this is; each has its own port and folder. "
+        '"host": the only one of its host, named by the number at the end of the host\'s name, such as trading-3, with '
+        "the first one's port and folder.",
     )
     stop_grace_s: float = Field(
         10.0,
@@ -728,6 +761,35 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the order of precedence: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+
+    @property
+    def worker_number(self) -> int:
+        """Which trading worker of the deployment this is, in the names that servers show of it.
+
+        Raises:
+            ConfigurationError: It is to be named by its host, whose name has no number.
+        """
+        if self.worker != "host":
+            return self.worker
+        host = platform.node()
+        if (found := re.search(r"-(\d+)$", host.partition(".")[0])) is None:
+            raise ConfigurationError(
+                f'worker: expected a host whose name ends in a number, such as trading-3, with "host", got {host}. '
+                "Set a number"
+            )
+        return int(found[1])
+
+    @property
+    def worker_of_machine(self) -> int:
+        """Which trading worker of this machine it is: what its port and its folder are counted by."""
+        return 1 if self.worker == "host" else self.worker
+
+    @property
+    def trading_url(self) -> str:
+        """How commands on this machine reach the first trading worker's views."""
+        bind = "127.0.0.1" if self.web.bind in {"0.0.0.0", "::"} else self.web.bind
+        host = f"[{bind}]" if ":" in bind else bind
+        return f"http://{host}:{self.ports.trading()}"
 
     @property
     def ports(self) -> Ports:

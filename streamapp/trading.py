@@ -29,6 +29,7 @@ from streamapp.clickhouse.reader import Reader
 from streamapp.clock import utc_now
 from streamapp.desk.policy import Policy
 from streamapp.kafka.application import StreamApp
+from streamapp.kafka.assignment import refuse_taken_address
 from streamapp.kafka.channel import MemoryChannel
 from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store, refuse_unmade_store
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
@@ -77,8 +78,8 @@ def build(settings: Settings) -> Trading:
     app, store = _app_and_store(settings)
     policy, metrics, reader = Policy.of(settings), TradingMetrics(), Reader.of(settings)
     spans = Spans.of(settings, "trading")
-    messaging = Messaging(settings, f"trading-{settings.worker}")
-    client_id = f"{settings.kafka_deployment}-trading-{settings.worker}-outbox"
+    messaging = Messaging(settings, f"trading-{settings.worker_number}")
+    client_id = f"{settings.kafka_deployment}-trading-{settings.worker_number}-outbox"
     words = ClientProducer(Cluster.of(settings), client_id, linger_ms=ARCHIVE_LINGER_MS)
     broker = Broker(NatsTerminals(messaging) if policy.executes else None, settings, utc_now, metrics, spans=spans)
     effects, saying = MemoryChannel(app), MemoryChannel(app)
@@ -162,14 +163,16 @@ def build(settings: Settings) -> Trading:
 
 
 def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
-    name = settings.kafka.store
+    name, place = settings.kafka.store, settings.worker_of_machine
     app = app_of(
         settings,
         topics.trading_part(name),
-        folder="trading" if settings.worker == 1 else f"trading-{settings.worker}",
+        folder="trading" if place == 1 else f"trading-{place}",
         # The local copy of one store must never be read on from another's changelog.
         tabledir="tables" if name is None else f"tables.{name}",
-        web_port=settings.ports.trading(settings.worker),
+        web_port=settings.ports.trading(place),
+        advertised_url=settings.web.advertised_url,
+        standby_replicas=settings.kafka.standby_replicas,
         reads="|".join((settings.role, *(spec.name for spec in topics.TOPICS), *topics.TABLES)),
         check=partial(_check_start, settings),
     )
@@ -177,12 +180,13 @@ def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:
     return app, store
 
 
-async def _check_start(settings: Settings) -> None:
-    """Return if the store is ours alone, and no state of an earlier version stands beside it."""
+async def _check_start(settings: Settings, app: StreamApp) -> None:
+    """Return if the store is ours alone, its address too, and no state of an earlier version stands beside it."""
     kafka, deployment, store = Cluster.of(settings), settings.kafka_deployment, settings.kafka.store
     await refuse_earlier_layout(kafka, deployment, settings.local.data)
     await refuse_unmade_store(kafka, deployment, store)
     await refuse_other_store(kafka, deployment, store)
+    await refuse_taken_address(app)
 
 
 def _register_agents(app: StreamApp, settings: Settings, desk: Desk, completion: Completion) -> None:

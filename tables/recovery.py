@@ -164,8 +164,8 @@ class Standby:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, starts: Callable[[], Mapping[Any, int]]) -> None:
-        """Begin to follow the partitions of ``starts``, from the offsets that it says at each call."""
-        if starts():
+        """Begin to follow the partitions of ``starts``, from the offsets that it says; unless it does so already."""
+        if self._task is None and starts():
             self._task = asyncio.get_running_loop().create_task(self._follow(starts))
             self._task.add_done_callback(_check)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from streamapp.errors import ConfigurationError
-from streamapp.settings import KafkaSettings, Settings, settings_from
+from streamapp.ports import Ports
+from streamapp.settings import KafkaSettings, Settings, WebSettings, settings_from
 
 TWO = "[accounts.one]\nlogin = 1\n[accounts.two]\nlogin = 2\n"
 
@@ -221,3 +223,62 @@ def test_a_password_is_not_shown_with_the_settings(tmp_path: Path) -> None:
 def test_a_record_counts_as_written_when_it_outlives_the_loss_of_one_replica(replicas: int, least: int) -> None:
     assert KafkaSettings(replication_factor=replicas).insync_replicas == least
     assert KafkaSettings(replication_factor=replicas, min_insync_replicas=1).insync_replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "advertised"),
+    [
+        ("http://trading-1.trading:6066", "http://trading-1.trading:6066"),
+        ("http://{host}:6066/", "http://node-7:6066"),
+        ("https://[fd00::1]:443", "https://[fd00::1]:443"),
+    ],
+)
+def test_the_address_that_other_workers_know_may_name_this_host(
+    monkeypatch: pytest.MonkeyPatch, given: str, advertised: str
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "node-7")
+    assert WebSettings(advertised_url=given).advertised_url == advertised
+
+
+@pytest.mark.parametrize(
+    "url", ["node-7:6066", "http://", "http://a:x", "http://a:6066/x", "http://u@a:1", "ftp://a:1"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="expected http://host:port with nothing behind it"):
+        WebSettings(advertised_url=url)
+
+
+def test_an_address_that_leads_nowhere_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected an address that other hosts reach, got 0\.0\.0\.0"):
+        WebSettings(advertised_url="http://0.0.0.0:6066")
+
+
+@pytest.mark.parametrize(("host", "number"), [("trading-0", 0), ("trading-13.trading.svc", 13), ("node-2-4", 4)])
+def test_a_worker_may_be_named_by_its_host_and_has_the_machine_to_itself(
+    monkeypatch: pytest.MonkeyPatch, host: str, number: int
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: host)
+    settings = Settings(worker="host")
+    assert (settings.worker_number, settings.worker_of_machine) == (number, 1)
+
+
+def test_a_worker_that_is_to_be_named_by_a_host_without_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "laptop")
+    with pytest.raises(
+        ConfigurationError, match=r"a host whose name ends in a number, such as trading-3, .* got laptop"
+    ):
+        _ = Settings(worker="host").worker_number
+
+
+def test_more_workers_of_one_machine_than_four_have_ports_of_their_own() -> None:
+    ports = Ports()
+    others = {value for name in dir(Ports) if isinstance(value := getattr(ports, name), int)}
+    of_workers = [ports.trading(Settings(worker=number).worker_of_machine) for number in range(1, 41)]
+    assert of_workers[:5] == [6066, 6067, 6068, 6069, 6070]
+    assert len(set(of_workers)) == 40
+    assert others.isdisjoint(of_workers)
+
+
+def test_commands_ask_the_first_worker_where_it_listens() -> None:
+    found = [Settings(web=WebSettings(bind=bind)).trading_url for bind in ("127.0.0.1", "0.0.0.0", "10.0.0.7", "::1")]
+    assert found == ["http://127.0.0.1:6066", "http://127.0.0.1:6066", "http://10.0.0.7:6066", "http://[::1]:6066"]

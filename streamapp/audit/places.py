@@ -112,7 +112,7 @@ class WorkerTables:
 
     def __init__(self, settings: Settings, account: str | None = None) -> None:
         """``account``: only its orders and positions, in the lists."""
-        self._base = f"http://127.0.0.1:{settings.ports.trading()}"
+        self._base = settings.trading_url
         self._filter = {} if account is None else {"account": account}
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._has_answered = False

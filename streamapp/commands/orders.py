@@ -75,7 +75,7 @@ def _words(value: Any) -> str:
 
 
 def _ask(path: str) -> Any:
-    status, answer = get_json(f"http://127.0.0.1:{load_settings().ports.trading()}{path}")
+    status, answer = get_json(f"{load_settings().trading_url}{path}")
     if status != 200:
         raise StreamappError(f"{path}: {answer.get('error', answer)}")
     return answer

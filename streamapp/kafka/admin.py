@@ -51,8 +51,26 @@ async def consumer_groups(kafka: Cluster | str) -> frozenset[str]:
         return frozenset(group for group, *_ in await admin.list_consumer_groups())
 
 
+@dataclass(frozen=True)
+class GroupMember:
+    """A member of a consumer group.
+
+    Attributes:
+        member_id: Kafka's name of it: its own name, if it has one, and a UUID.
+        metadata: What it said when it joined; empty while the group is being rebalanced.
+    """
+
+    member_id: str
+    metadata: bytes
+
+
 async def live_members(kafka: Cluster | str, group: str) -> int:
     """Return how many members Kafka counts in a consumer group; one that was killed counts until its session ends."""
+    return len(await group_members(kafka, group))
+
+
+async def group_members(kafka: Cluster | str, group: str) -> tuple[GroupMember, ...]:
+    """Return the members that Kafka counts in a consumer group."""
     async with _Admin(kafka) as admin:
         for _ in range(COORDINATOR_TRIES):
             try:
@@ -77,14 +95,14 @@ async def has_offsets(kafka: Cluster | str, group: str) -> bool:
         return bool(await admin.list_consumer_group_offsets(group))
 
 
-async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
-    members = 0
+async def _members(admin: AIOKafkaAdminClient, group: str) -> tuple[GroupMember, ...]:
+    found: list[GroupMember] = []
     for answer in await admin.describe_consumer_groups([group]):
         for code, _, _, _, _, present, *_ in answer.groups:
             if code not in {0, GroupIdNotFound.errno}:
                 raise for_code(code)
-            members += len(present)
-    return members
+            found += [GroupMember(member_id, bytes(metadata or b"")) for member_id, _, _, metadata, *_ in present]
+    return tuple(found)
 
 
 async def plan_topics(kafka: Cluster | str, specs: Iterable[WantedTopic], *, partitions: int) -> TopicPlan:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from yarl import URL
 
 from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.kafka.assignment import address_taken, is_address_shared
 from streamapp.kafka.exits import CONFIGURATION, SOFTWARE, STOPPED, leave
 from streamapp.kafka.producer import AppProducer
 from streamapp.kafka.security import Cluster
@@ -63,7 +65,9 @@ class StreamApp(faust.App):
         stop_grace_s: float = STOP_GRACE_S,
         fetch_wait_ms: int = FETCH_WAIT_MS,
         fetch_min_bytes: int = 1,
-        check: Callable[[], Awaitable[None]] | None = None,
+        reads: str = "",
+        advertised_url: str | None = None,
+        check: Callable[[StreamApp], Awaitable[None]] | None = None,
         **settings: Any,
     ) -> None:
         # A sink that does not wait in a rebalance does not wait in a shutdown either.
@@ -73,10 +77,13 @@ class StreamApp(faust.App):
         self.stop_grace_s = stop_grace_s
         self.fetch_wait_ms = fetch_wait_ms
         self.fetch_min_bytes = fetch_min_bytes
+        self._reads = reads
+        self._advertised_url = advertised_url
         self._check = check
         self.on_worker_init.connect(_share_interpreter_fairly)
         self.pulse = Pulse(limit_s=float(settings["broker_session_timeout"]) / 2)
         self.sends = AppProducer(self)
+        self.on_partitions_assigned.connect(self._check_address)
         self.on_rebalance_complete.connect(self._hold_flow)
         self.waits: Callable[[], bool] = lambda: False
 
@@ -96,13 +103,22 @@ class StreamApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Make sure that there is nothing in the way of a start, before anything is read or connected."""
+        self._name_member()
         try:
             await self.cluster.verify(self.conf.id)
             if self._check is not None:
-                await self._check()
+                await self._check(self)
         except StreamappError as error:
             leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
         await super().on_first_start()
+
+    def _name_member(self) -> None:
+        """Settle the address and the member id, now that Faust has read its command line, which may name a port."""
+        conf = self.conf
+        if self._advertised_url is not None:
+            conf.canonical_url = self._advertised_url
+        url = URL(str(conf.canonical_url))
+        conf.consumer_group_instance_id = _instance_id(conf.id, Path(conf.datadir), url, self._reads)
 
     async def start(self) -> None:
         """Start everything; what a person must mend ends the process with that sentence, and nothing is retried."""
@@ -136,6 +152,11 @@ class StreamApp(faust.App):
         self._leave_if_for_a_person(reason)
         leave("a part of the app crashed", cause=reason)
 
+    async def _check_address(self, *_: Any, **__: Any) -> None:
+        """End the process if another worker has its address: each would say that the other's orders do not exist."""
+        if self.tables.changelog_topics and is_address_shared(self):
+            leave(str(address_taken(self)), code=CONFIGURATION)
+
     async def _hold_flow(self, *_: Any, **__: Any) -> None:
         """Let no record through between the end of a recovery and the seek to the committed offsets.
 
@@ -158,14 +179,15 @@ class StreamApp(faust.App):
         return Transport(self.conf.broker_producer, self)
 
 
-def _instance_id(name: str, data_dir: Path, web_port: int, reads: str) -> str:
+def _instance_id(name: str, data_dir: Path, url: URL, reads: str) -> str:
     """Return the same id at every start of one worker, and another for every other worker.
 
-    Two with one id put each other out of the group for ever. The folder is in it because no two workers share theirs,
-    while a port may be given on the command line, where nobody here can see it.
+    Two with one id put each other out of the group for ever. The host and the folder are in it because no two workers
+    share both; a pod that is made anew under its old name has them again. What the worker reads and the address that
+    it is known by are in it because Kafka hands a member that comes back the assignment that it had, with both.
     """
-    place = zlib.crc32(f"{data_dir.absolute()}|{reads}".encode())
-    return f"{name}-{platform.node()}-{web_port}-{place:08x}"
+    place = zlib.crc32(f"{data_dir.absolute()}|{reads}|{url}".encode())
+    return f"{name}-{platform.node()}-{url.port}-{place:08x}"
 
 
 def _share_interpreter_fairly(*_: Any, **__: Any) -> None:
@@ -186,7 +208,6 @@ _SAFE: dict[str, Any] = {
     "agent_supervisor": "mode.CrashingSupervisor",
     "topic_allow_declare": False,
     "topic_disable_leader": True,
-    "table_standby_replicas": 0,
     "consumer_auto_offset_reset": "earliest",
     "broker_rebalance_timeout": REBALANCE_TIMEOUT_S,
     "broker_request_timeout": 30.0,
@@ -214,6 +235,8 @@ def build_app(
     replication_factor: int,
     web_port: int,
     web_host: str = "127.0.0.1",
+    advertised_url: str | None = None,
+    standby_replicas: int = 0,
     reads: str = "",
     session_timeout_s: float = SESSION_TIMEOUT_S,
     web_options: Mapping[str, Any] | None = None,
@@ -221,7 +244,7 @@ def build_app(
     stop_grace_s: float = STOP_GRACE_S,
     fetch_wait_ms: int = FETCH_WAIT_MS,
     fetch_min_bytes: int = 1,
-    check: Callable[[], Awaitable[None]] | None = None,
+    check: Callable[[StreamApp], Awaitable[None]] | None = None,
     **settings: Any,
 ) -> StreamApp:
     """Build an app that is connected to nothing yet, for a composition root to register its agents and tables on.
@@ -233,7 +256,9 @@ def build_app(
         partitions: Of every topic, changelogs included.
         replication_factor: Of the changelogs (``streamapp init`` creates them).
         web_port: Of this worker's web server, which other workers ask for what it owns.
-        web_host: Where it listens, and the name under which the other workers reach it.
+        web_host: Where it listens.
+        advertised_url: How the other workers reach it, by default the host and port where it listens.
+        standby_replicas: How many other workers keep copies of a partition's rows.
         reads: Names what this worker reads, where that may change. Kafka hands a member that comes back under its old
             name the assignment it had, without making a new one, so a topic that is new would have no reader.
         session_timeout_s: After how long of silence Kafka gives a worker's partitions to another.
@@ -244,7 +269,7 @@ def build_app(
         fetch_wait_ms: How long Kafka may hold a fetch until ``fetch_min_bytes`` are there. A sink that nobody waits for
             reads much cheaper in large, rare fetches.
         fetch_min_bytes: How much is worth an answer before that.
-        check: Awaited before anything is started or recovered. If it raises a
+        check: Awaited, with the app, before anything is started or recovered. If it raises a
             :class:`~streamapp.errors.StreamappError` the process ends there, with exit code 78 for a
             :class:`~streamapp.errors.ConfigurationError`.
         **settings: Further Faust settings.
@@ -261,7 +286,9 @@ def build_app(
         "datadir": data_dir,
         "topic_partitions": partitions,
         "topic_replication_factor": replication_factor,
-        "consumer_group_instance_id": _instance_id(name, data_dir, web_port, reads),
+        "table_standby_replicas": standby_replicas,
+        "reads": reads,
+        "advertised_url": advertised_url,
         "broker_session_timeout": session_timeout_s,
         "broker_heartbeat_interval": session_timeout_s / 4,
         "web_host": web_host,

@@ -17,7 +17,7 @@ from streamapp.local.ports import EPHEMERAL, is_free
 from streamapp.local.process import POLL_S, REPOSITORY, last_lines
 from streamapp.local.readiness import http_answers
 from streamapp.local.state import StackFolder
-from streamapp.ports import Ports
+from streamapp.ports import FIRST_WORKERS, Ports
 from streamapp.processes.guard import kill_group
 from streamapp.settings import Settings, settings_from
 
@@ -116,4 +116,4 @@ def free_port_offset() -> int:
 
 def _all_ports(ports: Ports) -> list[int]:
     named = [value for name in dir(Ports) if isinstance(value := getattr(ports, name), int) and name != "offset"]
-    return [*named, *(ports.trading(worker) for worker in range(1, 5))]
+    return [*named, *(ports.trading(worker) for worker in range(1, FIRST_WORKERS + 1))]

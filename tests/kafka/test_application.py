@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from faust.assignor.client_assignment import ClientAssignment
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from streamapp.kafka import application
 from streamapp.kafka.application import StreamApp, build_app
+from streamapp.kafka.assignment import is_address_shared
 from streamapp.kafka.exits import SOFTWARE
 from streamapp.kafka.sensors import FaustSensors
 
 
 def app_in(folder: Path, **options: Any) -> StreamApp:
-    return build_app(
-        "x", bootstrap="127.0.0.1:1", data_dir=folder, partitions=1, replication_factor=1, web_port=1, **options
-    )
+    values: dict[str, Any] = {"bootstrap": "127.0.0.1:1", "partitions": 1, "replication_factor": 1, "web_port": 1}
+    return build_app("x", data_dir=folder, **(values | options))
 
 
 async def test_a_sink_reads_in_large_rare_fetches_and_waits_for_nothing_in_a_rebalance(tmp_path: Path) -> None:
@@ -66,3 +68,40 @@ async def test_a_part_that_fails_ends_the_process_and_is_no_failure_in_a_stop_th
     with pytest.raises(SystemExit, match=reason) as left:
         await app.crash(error)
     assert left.value.args[1:] == (code, error)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "is_shared"),
+    [
+        ({"http://a:1": {"in": [0, 1]}, "http://b:1": {"in": [2]}}, False),
+        ({"http://a:1": {"in": [2]}}, True),
+    ],
+    ids=["each has its own", "another one has it too"],
+)
+def test_a_worker_sees_that_another_one_is_known_by_its_address(
+    tmp_path: Path, distribution: dict[str, dict[str, list[int]]], *, is_shared: bool
+) -> None:
+    app = app_in(tmp_path, partitions=3)
+    app.Table("desk")
+    app.conf.canonical_url = "http://a:1"
+    app.assignor._assignment = ClientAssignment(actives={"in": [0, 1], "x-desk-changelog": [0, 1]}, standbys={})
+    app.assignor.external_topic_distribution = distribution
+    assert is_address_shared(app) == is_shared
+
+
+async def test_a_worker_is_the_same_member_at_every_start_and_another_one_under_another_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def member(host: str, url: str, folder: str = "data") -> str:
+        monkeypatch.setattr(platform, "node", lambda: host)
+        app = app_in(tmp_path / folder, advertised_url=url)
+        app.conf.canonical_url = "http://from.the.command.line:1"
+        app._name_member()
+        assert str(app.conf.canonical_url) == url
+        return str(app.conf.consumer_group_instance_id)
+
+    first = member("trading-0", "http://trading-0:6066")
+    assert first == member("trading-0", "http://trading-0:6066")
+    assert first.startswith("x-trading-0-6066-")
+    others = {member("trading-1", "http://trading-0:6066"), member("trading-0", "http://b:6066")}
+    assert len({first, *others, member("trading-0", "http://trading-0:6066", "data-2")}) == 4

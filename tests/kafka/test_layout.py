@@ -74,7 +74,7 @@ async def test_a_worker_ends_before_it_starts_anything_when_its_check_fails(
     def leave(reason: str, *, code: int) -> NoReturn:
         raise SystemExit(reason, code)
 
-    async def check() -> None:
+    async def check(_app: application.StreamApp) -> None:
         await asyncio.sleep(0)
         raise error
 

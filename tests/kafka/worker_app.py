@@ -25,7 +25,7 @@ def stop_at(moment: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def check() -> None:
+async def check(_: object) -> None:
     stop_at("check")
 
 
@@ -39,6 +39,7 @@ app = build_app(
     session_timeout_s=float(os.environ.get("TEST_SESSION", "6")),
     drain_s=float(os.environ.get("TEST_DRAIN", "5")),
     check=check,
+    standby_replicas=int(os.environ.get("TEST_STANDBYS", "0")),
 )
 store: Any = app.Table("desk") if os.environ.get("TEST_TABLE", "yes") == "yes" else None
 assignment = Assignment(app)
@@ -183,6 +184,11 @@ def rows() -> dict[int, dict[str, str]]:
     }
 
 
+def standbys() -> dict[int, int]:
+    """Return where each copy of a partition that another worker owns is to be read on."""
+    return {} if store is None else {tp.partition: offset for tp, offset in store._standby_starts().items()}
+
+
 @app.page("/state/")
 async def state(view: Any, request: Any) -> Any:
     return view.json(
@@ -190,6 +196,7 @@ async def state(view: Any, request: Any) -> Any:
             "recovered": store is None or rebalances.complete.is_set(),
             "rows": rows(),
             "begun": len(begun),
+            "standbys": standbys(),
             "workers": sorted(map(str, assignment.workers())),
             "owners": [str(assignment.owner(f"{NAME}-in", p)) for p in range(app.conf.topic_partitions)],
             "actives": sorted(map(list, app.consumer.assignment())) if app.consumer else [],

@@ -17,6 +17,7 @@ import pytest
 from streamapp import topics
 from streamapp.domain.identifiers import partition_of
 from streamapp.kafka.admin import create_topics
+from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.producer import ClientProducer, Record
 from streamapp.local.ports import free_port
 from streamapp.topics import TopicSpec
@@ -37,10 +38,12 @@ class Pair:
         self.urls: list[str] = []
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
+    def start(self, *, advertised: str | None = None) -> None:
+        """Start a worker on an address of its own, as if it had a host of its own."""
         number = len(self.processes) + 1
         # A worker's port is 6065 and its number on top of the offset.
-        port = free_port()
+        host, port = f"127.0.0.{number + 1}", free_port()
+        url = f"http://{host}:{port}"
         environment = os.environ | {
             "STREAMAPP_DEPLOYMENT": self.deployment,
             "STREAMAPP_WORKER": str(number),
@@ -49,11 +52,13 @@ class Pair:
             "STREAMAPP_CLICKHOUSE__URL": f"http://127.0.0.1:{free_port()}",
             "STREAMAPP_LOCAL__DATA": str(self.folder / str(number)),
             "STREAMAPP_LOCAL__PORT_OFFSET": str(port - 6065 - number),
+            "STREAMAPP_WEB__BIND": host,
+            "STREAMAPP_WEB__ADVERTISED_URL": advertised or url,
         }
         command = [sys.executable, "-m", "faust", "-A", "tests.web.worker_app", "worker", "-l", "info"]
         with (self.folder / f"{number}.log").open("ab") as log:
             self.processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        self.urls.append(f"http://127.0.0.1:{port}")
+        self.urls.append(url)
 
     async def get(self, worker: int, path: str) -> tuple[int, Any, str | None]:
         timeout = aiohttp.ClientTimeout(total=30)
@@ -113,6 +118,14 @@ async def test_fifty_orders_are_found_by_asking_either_of_two_workers(pair: Pair
             assert (status, body["order_id"], body["account"]) == (200, order_id, account)
             answered.add(by)
     assert {url.rstrip("/") for url in answered if url} == set(pair.urls)
+
+    pair.start(advertised=pair.urls[0])
+    refused = pair.processes.pop()
+    await eventually(lambda: refused.poll() is not None, "a third worker, known by the first one's address, ends")
+    assert refused.returncode == CONFIGURATION
+    assert f"has {pair.urls[0]} as well" in (pair.folder / "3.log").read_text()
+    pair.urls.pop()
+    assert await pair.ready(), "and nobody noticed"
 
     pair.processes[1].kill()
     pair.processes[1].wait()

@@ -16,6 +16,7 @@ from streamapp.clickhouse.reader import Reader
 from streamapp.desk.policy import Policy
 from streamapp.desk.state import Comparing
 from streamapp.kafka.application import build_app
+from streamapp.kafka.assignment import refuse_taken_address
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
@@ -35,7 +36,10 @@ app = build_app(
     partitions=settings.kafka.partitions,
     replication_factor=1,
     session_timeout_s=settings.kafka.session_timeout_s,
-    web_port=settings.ports.trading(settings.worker),
+    web_host=settings.web.bind,
+    web_port=settings.ports.trading(settings.worker_of_machine),
+    advertised_url=settings.web.advertised_url,
+    check=refuse_taken_address,
 )
 store: Store = app.Table(topics.TABLES[0])
 
