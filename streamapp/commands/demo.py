@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import shutil
+import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from streamapp.clock import utc_now
 from streamapp.commands.command import told
 from streamapp.commands.life import Life
 from streamapp.commands.signals import HEARD
@@ -39,6 +42,7 @@ def demo(
     seconds: Annotated[float, typer.Option(help="How long signals are sent.")] = 60.0,
     rate: Annotated[float, typer.Option(help="Signals a second, on average.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Of everything that chance decides.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack and its page up until Ctrl-C.")] = False,
 ) -> None:
     """Start a stack of its own, play approved signals through it and check that everyone tells the same story.
 
@@ -48,27 +52,39 @@ def demo(
     """
     require_local_stack()
     console = Console()
-    stack = _own_stack(load_settings())
+    stack, token = _own_stack(load_settings())
     stack.start()
     try:
         stack.wait_ready()
+        page = f"http://127.0.0.1:{stack.settings.ports.trading()}/"
+        console.print(f"the page: {page}", soft_wrap=True)
         found = asyncio.run(_play(stack.settings, console, seconds, rate, seed))
+        if keep:
+            console.print(f"the stack stays up until Ctrl-C: {page}", soft_wrap=True)
+            console.print(f"to act on its page, log in with {token}", soft_wrap=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
     finally:
         stack.stop()
     raise typer.Exit(1 if found else 0)
 
 
-def _own_stack(base: Settings) -> OwnStack:
-    """Return the demonstration's stack: nothing but local, wiped first, beside a running ``up``."""
+def _own_stack(base: Settings) -> tuple[OwnStack, str]:
+    """Return the demonstration's stack, and a token for it: nothing but local, wiped first, beside a running ``up``."""
     from streamapp.demo.trouble import ACCOUNTS
     from streamapp.local.own import OwnStack
     from streamapp.local.state import StackFolder
+    from streamapp.tokens import TokensFile
 
     data = (base.local.data / "demo").absolute()
     data.mkdir(parents=True, exist_ok=True)
     with StackFolder(data).owned():  # says so, with pid and addresses, where one runs
         shutil.rmtree(data)
-    return OwnStack(data, base.local.port_offset + _PORT_OFFSET, _SETTINGS + ACCOUNTS)
+    data.mkdir()
+    tokens = TokensFile(data / "tokens")
+    token = tokens.add("demo", "admin", utc_now())
+    settings = f"{_SETTINGS}[web]\ntokens_file = {json.dumps(str(tokens.path))}\n{ACCOUNTS}"
+    return OwnStack(data, base.local.port_offset + _PORT_OFFSET, settings), token
 
 
 async def _play(settings: Settings, console: Console, seconds: float, rate: float, seed: int) -> list[str]:

@@ -62,6 +62,6 @@ export function attentionView() {
     }
   }
   draw();
-  const unseen = el("p", { class: "note" }, "Not here yet: dead letters (topic dead_letters) and alarms (streamapp_alarms_total). Unprotected orders are listed since this page was opened.");
+  const unseen = el("p", { class: "note" }, "Dead letters are in the topic dead_letters, alarms in the metric streamapp_alarms_total. Unprotected orders are listed since this page was opened.");
   return { element: el("section", { "aria-label": "Attention" }, empty, list, unseen), update: () => draw() };
 }

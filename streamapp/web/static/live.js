@@ -84,6 +84,10 @@ const loadOrders = () => ask("orders", "orders?limit=1000", (body) => {
   for (const order of body.orders.reverse()) takeOrder(order);
   known.ordersCut = body.more;
 });
+// What is claimed and what works at the broker is not published, so it is asked for; the workers have it in memory.
+const loadSubmitted = () => ask("orders", "orders?status=submitted&limit=200", (body) => {
+  for (const order of body.orders) takeOrder(order);
+});
 const loadPositions = () => ask("positions", "positions", (body) => {
   for (const row of body.positions) if (row.broker) learnDigits(row.symbol, row.broker.open_price);
   known.positions = body.positions;
@@ -111,7 +115,7 @@ let polls = 0;
 async function poll() {
   if (session.reads && !document.hidden && link.state !== "lost") {
     polls += 1;
-    await Promise.all([loadPositions(), loadAccounts(), loadBreaks(), loadHealth(), polls % 3 === 0 ? loadLimits() : null]);
+    await Promise.all([loadSubmitted(), loadPositions(), loadAccounts(), loadBreaks(), loadHealth(), polls % 3 === 0 ? loadLimits() : null]);
   }
   setTimeout(poll, POLL_MS);
 }
@@ -202,8 +206,7 @@ function take(subject, message) {
       changed("orders");
       break;
     case "account/1":
-      known.accounts.set(message.account, message);
-      changed("accounts");
+      if (!takeAccount(message)) return;
       break;
     case "position/1":
       takePosition(message);
@@ -230,6 +233,14 @@ function take(subject, message) {
   known.activity.unshift({ subject, message, heard: Date.now() });
   known.activity.length = Math.min(known.activity.length, MOST_ACTIVITY);
   changed("activity");
+}
+
+/** Returns whether there is more news in it than money. */
+function takeAccount(message) {
+  const had = known.accounts.get(message.account);
+  known.accounts.set(message.account, message);
+  changed("accounts");
+  return !had || ["trading", "trading_cause", "connection", "detail"].some((name) => had[name] !== message[name]);
 }
 
 function takePosition(message) {

@@ -25,7 +25,7 @@ const slip = (order) => {
 
 const columns = [
   { title: "Updated", cell: (o) => time(o.updated_at) },
-  { title: "Order", class: "wide", cell: (o) => opener(o, o.order_id.slice(0, 8)) },
+  { title: "Order", class: "wide", cell: (o) => opener(o, `…${o.order_id.slice(-8)}`) },
   { title: "Account", class: "wide", cell: (o) => o.account },
   { title: "Symbol", cell: (o) => opener(o, o.symbol) },
   { title: "Side", cell: (o) => side(o.side) },
@@ -64,6 +64,7 @@ export function ordersView() {
     }), Object.values(choices),
     el("button", { type: "button", onclick: () => { for (const [name, input] of Object.entries(inputs)) { input.value = filter[name] = ""; } openDay(); draw(); } }, "Clear"),
     el("button", { type: "button", onclick: () => save(rows()) }, "Save as CSV"));
+  const box = el("details", { class: "filtering", open: innerWidth > 600 }, el("summary", {}, "Filters"), form);
   const more = el("button", { type: "button", hidden: true, onclick: () => loadDay() }, "Show earlier ones");
 
   function rows() {
@@ -136,7 +137,7 @@ export function ordersView() {
     waiting = setTimeout(() => { waiting = null; drawnAt = performance.now(); draw(); }, Math.max(0, drawnAt + 100 - performance.now()));
   }
   draw();
-  return { element: el("section", { class: "fill", "aria-label": "Orders" }, form, count, table.element, more), update: (names) => { if (names.has("orders") || names.has("zone")) soon(); } };
+  return { element: el("section", { class: "fill", "aria-label": "Orders" }, box, count, table.element, more), update: (names) => { if (names.has("orders") || names.has("zone")) soon(); } };
 }
 
 function fits(order) {
