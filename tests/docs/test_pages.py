@@ -16,10 +16,12 @@ from streamapp.terminal.account.readings import REPLIES
 from streamapp.terminal.account.readings import REQUESTS as READS
 from tests.messages.golden import GOLDEN
 
+PAGES = pages()  # once: all of them take a second
 
-@pytest.mark.parametrize("name", sorted(pages()))
+
+@pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_generated_page_says_what_the_code_does(name: str) -> None:
-    assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], "run `python -m streamapp.docs`"
+    assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name], "run `python -m streamapp.docs`"
 
 
 def test_every_topic_stands_in_the_catalogue() -> None:
@@ -58,11 +60,11 @@ def test_every_setting_is_described() -> None:
 
 
 def test_no_setting_is_of_a_type_that_only_python_knows() -> None:
-    assert not re.search(r"Ellipsis|tuple|typing", pages()["configuration.md"])
+    assert not re.search(r"Ellipsis|tuple|typing", PAGES["configuration.md"])
 
 
 def test_each_message_has_a_schema_file_that_its_golden_messages_fit() -> None:
-    documents = {name: json.loads(content) for name, content in pages().items() if name.startswith("schemas/")}
+    documents = {name: json.loads(content) for name, content in PAGES.items() if name.startswith("schemas/")}
     assert len(documents) == len(models())
     for name, document in documents.items():
         Draft202012Validator.check_schema(document)
@@ -72,7 +74,7 @@ def test_each_message_has_a_schema_file_that_its_golden_messages_fit() -> None:
 
 
 def test_the_asyncapi_document_has_no_dangling_reference_and_sound_schemas() -> None:
-    document = json.loads(pages()["asyncapi.json"])
+    document = json.loads(PAGES["asyncapi.json"])
 
     def walk(node: object) -> None:
         if isinstance(node, dict):
