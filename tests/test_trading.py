@@ -318,6 +318,26 @@ async def test_a_lost_journal_is_asked_about_what_it_held_under_the_old_epoch(ho
     assert [epoch for name, epoch in terminal.epochs if name == order_id] == ["e1", "e1"]
 
 
+async def test_a_worker_that_is_stopped_with_orders_in_flight_ends_well_and_the_next_one_finishes_them(
+    house: TradingHouse,
+) -> None:
+    for terminal in house.terminals.values():
+        terminal.deaf = True
+        await terminal.start()
+    await house.started()
+    orders = {house.order_id(f"f-{account}", account): account for account in house.terminals}
+    for account in house.terminals:
+        await house.signal(f"f-{account}", account)
+    await eventually(lambda: all(house.terminals[at].submits[name] for name, at in orders.items()), "submits")
+    assert await house.stopped() == 0
+    for terminal in house.terminals.values():
+        terminal.deaf = False
+    await house.started()
+    await all_recorded(house, orders)
+    facts = await house.facts()
+    assert all([fact.fact for fact in facts[name]].count("OrderCreated") == 1 for name in orders)
+
+
 async def test_a_command_over_http_is_in_its_stream_and_a_broken_tokens_file_in_the_health(
     house: TradingHouse, tmp_path: Path
 ) -> None:

@@ -39,7 +39,13 @@ async def fenced(
     specs = [TopicSpec(f"{name}-in"), TopicSpec(f"{name}-desk-changelog", config)]
     await create_topics(bootstrap, specs, partitions=partitions, replication_factor=1)
     app = build_app(
-        name, bootstrap=bootstrap, data_dir=data, partitions=partitions, replication_factor=1, web_port=free_port()
+        name,
+        bootstrap=bootstrap,
+        data_dir=data,
+        partitions=partitions,
+        replication_factor=1,
+        web_port=free_port(),
+        stop_grace_s=300.0,  # a stop that takes longer ends the process, which is that of the tests here
     )
     app.agent(app.raw_topic(f"{name}-in"), isolated_partitions=True)(_nothing)
     store, listening = app.Table("desk"), Listening()

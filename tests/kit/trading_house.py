@@ -155,6 +155,14 @@ class TradingHouse:
         found: tuple[int] = await eventually(lambda: process.poll() and (process.returncode,), "the worker's end")
         return found[0]
 
+    async def stopped(self) -> int:
+        """Ask the worker to stop, and return its exit code."""
+        assert self._process is not None
+        process = self._process
+        process.send_signal(signal.SIGTERM)
+        await eventually(lambda: process.poll() is not None, "the worker's end")
+        return process.returncode
+
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
