@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,6 +21,7 @@ from tests.e2e.road import travel
 from tests.kit.stacks import running, running_kafka_and_nats, running_stack
 
 NAMES = ("east", "west")
+pytestmark = pytest.mark.timeout(600)  # two stacks start before the first test
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +60,26 @@ async def test_both_run_the_road_at_once_and_neither_sees_the_other(stacks: list
     outcomes = await asyncio.gather(
         *(travel(stack.settings, signals=40, rate=10, seed=seed) for seed, stack in enumerate(stacks))
     )
-    for outcome, stack in zip(outcomes, stacks, strict=True):
+    for outcome in outcomes:
         assert outcome.differences == []
         assert outcome.orders == outcome.sent("good", "rejected")
         # Every order of every witness is of this run: nothing of the other's has come here.
         archive, warehouse = outcome.evidence.archive, outcome.evidence.warehouse
         assert {order.signal_id[: len(outcome.run)] for order in archive.orders.values()} == {outcome.run}
         assert archive.orders.keys() == warehouse.orders.keys()
-        health = (stack.data / "logs" / "mirror.log").read_text()
-        assert "Traceback" not in health
+
+
+def test_the_commands_look_at_their_own_installation(stacks: list[OwnStack]) -> None:
+    east, _ = stacks
+    for words in (["verify"], ["audit", "verify"], ["rebuild", "--compare-only"]):
+        assert _command(east, *words).returncode == 0, words
+    refused = _command(east, "rebuild", "--into", "again")
+    assert "the consumer group east.streamapp-trading has 1 live members" in " ".join(refused.stderr.split())
+
+
+def _command(stack: OwnStack, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streamapp.cli", *words]
+    return subprocess.run(command, env=stack.environment, check=False, capture_output=True, text=True, timeout=120)
 
 
 async def test_nothing_of_theirs_is_called_by_a_name_without_its_prefix(stacks: list[OwnStack]) -> None:
