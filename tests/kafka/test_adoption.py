@@ -66,9 +66,10 @@ async def copy(group: Group, kafka_bootstrap: str, tmp_path: Path) -> AsyncItera
 
 
 def settings_of(group: Group) -> Settings:
+    prefix, deployment = group.name[:2], group.name[2:].removesuffix("-trading")
     return Settings(
-        deployment=group.name.removesuffix("-trading"),
-        kafka=KafkaSettings(bootstrap=group.bootstrap, partitions=PARTITIONS),
+        deployment=deployment,
+        kafka=KafkaSettings(bootstrap=group.bootstrap, partitions=PARTITIONS, topic_prefix=prefix),
         local=LocalSettings(data=group.folder),
     )
 
