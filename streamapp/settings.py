@@ -431,7 +431,7 @@ class RetentionSettings(Section):
     closed_days: float = Field(
         30.0,
         gt=0,
-        description="Orders, positions, signals and commands that are over for so long are put away: a sixth of the "
+        description="Orders, positions, signals and commands that are over for so long are put away: a quarter of the "
         "bytes, and no start reads them.",
     )
     keys_days: float = Field(

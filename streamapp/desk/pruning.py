@@ -1,6 +1,6 @@
 """What is over leaves the store, in two steps (design: desk "Pruning").
 
-After ``retention.closed_days`` a row is put away: it says what it said, in a sixth of the bytes, and is read like any
+After ``retention.closed_days`` a row is put away: it says what it said, in a quarter of the bytes, and is read like any
 other. So whatever comes late finds all that it needs, and the row is written whole again with it. After
 ``retention.keys_days`` it ends. A signal or a command that may have had a row is refused for its age then
 (:func:`streamapp.domain.signals.is_forgotten`).

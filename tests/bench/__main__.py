@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.local.process import REPOSITORY
 from streamapp.nats.connection import connect
-from tests.bench import hops, restart, terminal
+from tests.bench import hops, restart, store, terminal
 from tests.bench.costs import Costs, Meters, meters_of
 from tests.bench.load import Heard, Load
 from tests.bench.report import Run, Sustained, page
@@ -154,6 +154,7 @@ def _arguments() -> argparse.Namespace:
         "--restart", type=int, nargs="?", const=1_000_000, metavar="ROWS",
         help="only how long a worker takes to start with so many rows, without and with a local copy (minutes)",
     )  # fmt: skip
+    parser.add_argument("--store", type=int, metavar="ORDERS", help="only the store, with so many closed orders")
     parser.add_argument("--profile", metavar="FILE", help="with --terminal: write the terminal's cProfile there")
     return parser.parse_args()
 
@@ -163,6 +164,10 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="streamapp-bench-") as name:
         folder = Path(name)
+        if arguments.store:
+            show(machine())
+            store.measure(folder, show, orders=arguments.store)
+            return
         if arguments.terminal:
             show(machine())
             terminal.measure(folder, show, seconds=arguments.seconds, profile=arguments.profile)

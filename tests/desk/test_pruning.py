@@ -78,7 +78,7 @@ def is_away(world: DeskWorld, key: bytes) -> bool:
 # --- put away
 
 
-async def test_what_is_over_for_as_long_as_is_set_is_put_away_in_a_sixth_of_the_bytes_and_says_what_it_said() -> None:
+async def test_what_is_over_for_as_long_as_is_set_is_put_away_in_a_quarter_of_the_bytes_and_says_what_it_said() -> None:
     world = await a_world()
     order = await (await Traded.of(world)).closed()
     keys = (order_key(order.order_id), position_key(ACCOUNT, 7), signal_key(ACCOUNT, "s-1"))
