@@ -432,7 +432,7 @@ class RetentionSettings(Section):
         30.0,
         gt=0,
         description="Orders, positions, signals and commands that are over for so long are put away: a quarter of the "
-        "bytes, and no start reads them.",
+        "bytes, and a start passes over them.",
     )
     keys_days: float = Field(
         400.0,
