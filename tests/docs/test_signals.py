@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from streamapp.docs.__main__ import FOLDER
 from streamapp.messages.decision import AcceptedMessage, RefusedMessage
 from streamapp.messages.dialect import read_signal, renamed, translated
 from streamapp.messages.envelope import Message
-from streamapp.messages.signal import NAMES
+from streamapp.messages.signal import NAMES, route_of
 from streamapp.settings import ExecutionSettings
 
 PAGE = (FOLDER / "signals.md").read_text(encoding="utf-8")
@@ -29,7 +30,14 @@ EXAMPLES: list[dict[str, Any]] = [json.loads(block) for block in blocks("json")]
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if "schema" not in each])
 def test_an_example_of_a_signal_can_be_read(example: dict[str, Any]) -> None:
     ours = ExecutionSettings()
-    assert read_signal(translated(renamed(example, ours), ours)).signal_id == example["signal_id"]
+    whole = {"account": "by-its-route", **example}
+    assert read_signal(translated(renamed(whole, ours), ours)).signal_id == example["signal_id"]
+
+
+def test_the_example_without_an_account_has_the_route_that_is_shown_with_it() -> None:
+    [routed] = [each for each in EXAMPLES if "schema" not in each and "account" not in each]
+    routing = ExecutionSettings(**tomllib.loads(blocks("toml")[1])["execution"]).routing
+    assert route_of(routed["strategy"], routed["symbol"], routing) == {"live-1": Decimal(1), "live-2": Decimal("0.5")}
 
 
 @pytest.mark.parametrize("example", [each for each in EXAMPLES if "schema" in each])
@@ -40,8 +48,7 @@ def test_an_example_of_an_answer_is_whole(example: dict[str, Any]) -> None:
 
 
 def test_the_example_of_names_and_words_is_a_setting() -> None:
-    [block] = blocks("toml")
-    theirs = ExecutionSettings(**tomllib.loads(block)["execution"])
+    theirs = ExecutionSettings(**tomllib.loads(blocks("toml")[0])["execution"])
     assert translated(renamed({"action": 2}, theirs), theirs) == {"side": "sell"}
     assert translated({"order_type": "Long Limit"}, theirs) == {"side": "buy", "order_type": "limit"}
 
