@@ -3,10 +3,8 @@
 import { command, may, requestId, Refused } from "./api.js";
 import { ask } from "./dialog.js";
 import { el, fill, lots, plural, price, trimmed } from "./dom.js";
-import { changed, known, watch } from "./live.js";
+import { changed, isOpen, known, watch } from "./live.js";
 
-const FINAL = new Set(["filled", "cancelled", "rejected", "failed"]);
-export const isOpen = (order) => !FINAL.has(order.status);
 const REASON = { name: "reason", label: "Reason", required: true, hint: "It is kept with the command." };
 
 // --- giving one, and hearing of it
@@ -149,7 +147,7 @@ function protect(position) {
 
 // --- accounts
 
-const openOrders = (account) => [...known.orders.values()].filter((order) => isOpen(order) && (account === null || order.account === account));
+const openOrders = (account) => [...known.open.values()].filter((order) => account === null || order.account === account);
 const ours = (account) => known.positions.filter((position) => !position.foreign && (account === null || position.account === account));
 const ordersIn = (account) => { const rows = openOrders(account); return `${plural(rows.length, "open order")} (${lots(rows, (row) => row.remaining_volume)} lots)`; };
 const positionsIn = (account) => { const rows = ours(account); return `${plural(rows.length, "position")} of ours (${lots(rows)} lots)`; };

@@ -1,6 +1,6 @@
 // What wants a person: what it is, what to do, and the evidence.
 
-import { isOpen, settleButton } from "./actions.js";
+import { settleButton } from "./actions.js";
 import { isOld } from "./accounts.js";
 import { el, fill, time, trimmed, zone } from "./dom.js";
 import { known } from "./live.js";
@@ -21,8 +21,8 @@ const BREAK = "Compare with the broker. If it has an explanation, settle it with
 /** All items: {key, version, kind, title, todo, evidence, button}. */
 export function items() {
   const found = [];
-  for (const order of known.orders.values()) {
-    if (isOpen(order) && (order.detail === "in_doubt" || order.detail === "suspicion")) {
+  for (const order of known.open.values()) {
+    if (order.detail === "in_doubt" || order.detail === "suspicion") {
       found.push({ key: order.order_id, version: order.rev, kind: "doubt", title: `Doubt: ${order.side} ${trimmed(order.volume)} ${order.symbol} at ${order.account}`, todo: DOUBT[order.detail], evidence: [order.reason || words(order.detail), " · since ", time(order.updated_at), " · ", orderLink(order.order_id)] });
     }
   }

@@ -10,6 +10,7 @@ const MOST_ORDERS = 20000;
 
 export const known = {
   orders: new Map(),
+  open: new Map(), // of these, those that are not over
   positions: [],
   accounts: new Map(),
   limits: new Map(),
@@ -21,6 +22,9 @@ export const known = {
   missing: new Map(), // what was asked for, and who did not answer
   ordersCut: false,
 };
+
+const FINAL = new Set(["filled", "cancelled", "rejected", "failed"]);
+export const isOpen = (order) => !FINAL.has(order.status);
 
 export const link = { state: "connecting", heardAt: 0, offsetMs: 0, lostAt: 0, missed: 0, delays: [] };
 
@@ -77,6 +81,8 @@ export function takeOrder(order) {
   if (had && had.rev > order.rev) return;
   if (order.quote) { learnDigits(order.symbol, order.quote.bid); learnDigits(order.symbol, order.quote.ask); }
   known.orders.set(order.order_id, order);
+  if (isOpen(order)) known.open.set(order.order_id, order);
+  else known.open.delete(order.order_id);
   if (known.orders.size > MOST_ORDERS) known.orders.delete(known.orders.keys().next().value);
 }
 

@@ -1,10 +1,10 @@
 // The blotter, and an order's life.
 
 import { get, Refused } from "./api.js";
-import { isOpen, orderButtons } from "./actions.js";
+import { orderButtons } from "./actions.js";
 import { facts, show } from "./dialog.js";
 import { bothTimes, el, fill, learnDigits, lots, price, side, time, trimmed, zone } from "./dom.js";
-import { known, takeOrder, unwatch, watch } from "./live.js";
+import { isOpen, known, takeOrder, unwatch, watch } from "./live.js";
 import { Table } from "./table.js";
 
 const STATUSES = ["pending", "submitted", "partially_filled", "filled", "cancelled", "rejected", "failed"];
@@ -85,6 +85,12 @@ export function ordersView() {
     const text = notes.join(" · ");
     if (count.textContent !== text) fill(count, text);
     more.hidden = !(filter.day && day.next && !day.loading);
+    if (performance.now() > offeredAt + 3000) offer();
+  }
+
+  let offeredAt = -Infinity;
+  function offer() {
+    offeredAt = performance.now();
     for (const [name, list] of Object.entries(choices)) {
       const values = [...new Set([...known.orders.values()].map((order) => order[name]).filter(Boolean))].sort().slice(0, 200);
       if (list.dataset.values !== values.join("\n")) { list.dataset.values = values.join("\n"); fill(list, values.map((value) => el("option", { value }))); }
