@@ -59,6 +59,7 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "streamapp/kafka/application.py": {
         "mode.services:Service._crash(self, reason)": "ends the process at once, where Faust would commit first",
+        "mode.services:Service._stopped": "whether a stop was asked for, so that what trips over it is no crash",
         f"{APP}._create_directories(self)": "makes the folders above the data folder as well",
         f"{APP}._new_transport(self)": "puts our transport in for the consumer",
         f"{APP}._new_producer_transport(self)": "puts our transport in for the producer",
@@ -68,6 +69,7 @@ NAMES: dict[str, dict[str, str]] = {
         f"{CONSUMER}.stop_flow(self)": "lets no record through for as long",
     },
     "streamapp/kafka/assignment.py": {
+        "aiokafka.coordinator.protocol": "ConsumerProtocolMemberMetadata, in which a member says its address",
         f"{APP}.assignor": "knows which worker has which partition",
         "faust.assignor.partition_assignor:PartitionAssignor._tps_url": "the worker that owns a partition",
         "faust.assignor.partition_assignor:PartitionAssignor._external_tps_url": "the same, as the leader has told it",
@@ -98,6 +100,9 @@ NAMES: dict[str, dict[str, str]] = {
         "aiokafka.protocol.coordination": "FindCoordinatorRequest, which shows whether a group may be read in",
         "aiokafka.protocol.metadata": "MetadataRequest, the first question",
     },
+    "streamapp/kafka/sensors.py": {
+        f"{CONSUMER}._read_offset": "which partitions are ours now; the monitor forgets none",
+    },
     "streamapp/kafka/transport.py": {
         "faust.transport.drivers": "aiokafka, the transport of which ours is made",
         f"{DRIVER}:Producer._settings_extra(self)": "acknowledged by all replicas, and idempotent",
@@ -113,6 +118,7 @@ NAMES: dict[str, dict[str, str]] = {
         f"{DRIVER}:Transport.Consumer": "puts our consumer in",
         f"{DRIVER}:Transport.Producer": "puts our producer in",
         f"{CONSUMER}.on_partitions_revoked(self, revoked) -> awaitable": "waits for what was begun, for a limited time",
+        f"{CONSUMER}.wait_empty(self) -> awaitable": "the same when it stops; Faust would wait for ever",
         f"{CONSUMER}._unacked_messages": "what was begun",
         f"{CONSUMER}._waiting_for_ack": "the future that an acknowledgement fulfils",
         f"{CONSUMER}._clean_unacked_messages(self)": "forgets what is acknowledged",
@@ -153,6 +159,14 @@ NAMES: dict[str, dict[str, str]] = {
         "nats.aio.client:Client._process_msg(self, sid, subject, reply, data, headers) -> awaitable": (
             "a subject or header of any bytes must not stop the reading"
         ),
+        "nats.aio.client:Client._process_err(self, err_msg) -> awaitable": "connects again when a token has ended",
+        "nats.aio.client:Client._process_op_err(self, e) -> awaitable": "does it",
+        "nats.aio.client:Client._error_cb": "is told of it",
+        "nats.aio.client:Client.publish(self, subject, payload=, reply=, headers=) -> awaitable": (
+            "puts our prefix before a subject; requests and JetStream's calls come this way"
+        ),
+        "nats.aio.client:Client.subscribe(self, subject, queue=, cb=, future=, max_msgs=, pending_msgs_limit=, "
+        "pending_bytes_limit=) -> awaitable": "the same",
     },
     "tables/changelog.py": {
         f"{TABLE}.on_rebalance(self, assigned, revoked, newly_assigned, generation_id=) -> awaitable": (
@@ -168,12 +182,25 @@ NAMES: dict[str, dict[str, str]] = {
         f"{TABLE}.changelog_topic_name": "where a commit is written",
         f"{TABLE}.data": "Faust's own store behind the table",
         f"{ROCKSDB}._dbs": "the local copies that are open, by partition",
-        f"{ROCKSDB}._db_for_partition(self, partition)": "opens one",
         f"{ROCKSDB}.offset_key": "the row that says how far a copy reaches",
         f"{ROCKSDB}.partition_path(self, partition)": "where it is on disk",
         f"{RECOVERY}.active_highwaters": "where the log ended when it was read",
         "faust.tables.manager:TableManager.recovery": "whom that is asked of",
         f"{APP}.on_partitions_revoked": "gives the partitions up",
+    },
+    "tables/recovery.py": {
+        "faust.tables.manager": "TableManager, of which ours is made",
+        "faust.tables.manager:TableManager._recovery": "puts our recovery in",
+        "faust.tables.manager:TableManager.recovery": "the same",
+        "faust.tables.recovery": "Recovery, of which ours is made",
+        f"{RECOVERY}.on_rebalance(self, assigned, revoked, newly_assigned, generation_id=) -> awaitable": (
+            "ends the reading of an earlier assignment"
+        ),
+        f"{RECOVERY}.add_standby(self, table, tp)": "leaves standbys to our own reader: Faust's lose records unseen",
+        f"{RECOVERY}._wait(self, coro, timeout=) -> awaitable": "waits for a long reading without Faust's limit",
+        f"{RECOVERY}._build_offsets(self, consumer, tps, destination, title) -> awaitable": (
+            "reads the logs in bulk, so that Faust finds nothing left to read"
+        ),
     },
 }
 """By our file: ``module:Class.name(parameters)``, where ``=`` is a default; or a module that is not documented."""
