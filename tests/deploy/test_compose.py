@@ -12,9 +12,6 @@ from streamapp.local.process import REPOSITORY
 from streamapp.ports import Ports
 from tests.deploy.files import COMPOSE, GRACE_S, OBSERVE, PORTS, SERVICES, checked_by, procfile, run, stages
 
-GENERATED = {"rules.yml", "grafana.json"}
-"""What ``python -m streamapp.docs`` writes into docs/observe."""
-
 
 def published(service: str) -> set[str]:
     return {port.rsplit(":", 1)[0] for port in SERVICES[service]["ports"]}
@@ -83,7 +80,7 @@ def test_what_a_service_names_is_there() -> None:
         files = {source for source in sources if source.startswith("./")}
         assert sources - files <= set(COMPOSE["volumes"])
         for file in files:
-            assert (REPOSITORY / file).is_file() or (REPOSITORY / file).name in GENERATED
+            assert (REPOSITORY / file).is_file()
         assert {config["source"] for config in service.get("configs", [])} <= set(COMPOSE["configs"])
 
 

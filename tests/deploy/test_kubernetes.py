@@ -26,9 +26,6 @@ from tests.deploy.files import (
     stages,
 )
 
-LATER = {"STREAMAPP_WEB__ADVERTISED_URL"}
-"""Settings that the files may name before this version has them."""
-
 
 def test_the_schemas_of_kubernetes_hold() -> None:
     files = sorted(str(file) for file in KUBERNETES.glob("*.yaml") if file.name != "kustomization.yaml")
@@ -118,7 +115,7 @@ def test_every_variable_in_the_files_is_a_setting() -> None:
     files += [each for each in UNITS.rglob("*") if each.is_file()]
     named = {name for file in files for name in re.findall(r"STREAMAPP_[A-Z_]+", file.read_text())}
     assert {"STREAMAPP_CONFIG", "STREAMAPP_KAFKA__BOOTSTRAP", "STREAMAPP_WORKER"} <= named
-    for name in named - LATER - {"STREAMAPP_CONFIG"}:
+    for name in named - {"STREAMAPP_CONFIG"}:
         fields: Any = Settings.model_fields
         for word in name.removeprefix("STREAMAPP_").lower().split("__"):
             assert word in fields, name
