@@ -77,7 +77,10 @@ _SERVERS = frozenset(
     }
 )
 _REAL = frozenset({"kafka", "nats", "clickhouse"})
-_STARTERS = ("OwnStack", "RunningProcess", "running_kafka", "own_nats", "start_market", "running_market", "desks")
+_STARTERS = (
+    *("OwnStack", "RunningProcess", "running_kafka", "own_nats", "start_market", "running_market", "desks"),
+    *("secured_kafka", "secured_nats"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
