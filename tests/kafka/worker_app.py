@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from faust.exceptions import ConsumerNotStarted
+
 from streamapp.kafka.application import build_app
 from streamapp.kafka.assignment import Assignment
 
@@ -189,6 +191,14 @@ def standbys() -> dict[int, int]:
     return {} if store is None else {tp.partition: offset for tp, offset in store._standby_starts().items()}
 
 
+def actives() -> list[list[Any]]:
+    """Return what Kafka has given this worker, nothing while it has not asked."""
+    try:
+        return sorted(map(list, app.consumer.assignment())) if app.consumer else []
+    except ConsumerNotStarted:
+        return []
+
+
 @app.page("/state/")
 async def state(view: Any, request: Any) -> Any:
     return view.json(
@@ -199,6 +209,6 @@ async def state(view: Any, request: Any) -> Any:
             "standbys": standbys(),
             "workers": sorted(map(str, assignment.workers())),
             "owners": [str(assignment.owner(f"{NAME}-in", p)) for p in range(app.conf.topic_partitions)],
-            "actives": sorted(map(list, app.consumer.assignment())) if app.consumer else [],
+            "actives": actives(),
         }
     )
