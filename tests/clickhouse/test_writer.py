@@ -108,7 +108,7 @@ async def test_the_balance_is_the_sum_of_what_was_told(clickhouse: ClickHouse) -
     ]
     writer, _ = writer_of(clickhouse)
     await writer.write([samples.record(*told), samples.record(*told[:3], offset=1)])
-    page = (Path(__file__).parents[2] / "docs/clickhouse.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/cookbook.md").read_text(encoding="utf-8")
     (query,) = re.findall(r"^SELECT account, sum\(amount\) AS balance$.*?(?=;)", page, re.DOTALL | re.MULTILINE)
     assert await clickhouse.query(query) == [{"account": "demo-hedging", "balance": Decimal("994.65")}]
 

@@ -68,13 +68,13 @@ class Rebalances:
 rebalances = Rebalances()
 if store is not None:
     store.attach(rebalances)
-    apply = store.apply_changelog_batch
+    take_in = store.take_in
 
-    def apply_changelog_batch(batch: Any) -> None:
-        apply(batch)
+    def taken_in(partition: int, records: Any) -> None:
+        take_in(partition, records)
         stop_at("reading")
 
-    store.apply_changelog_batch = apply_changelog_batch
+    store.take_in = taken_in
 
 
 @app.on_partitions_assigned.connect
