@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 FIRST_CONNECTION_S = 30.0
 """How long the first connection is waited for: a server of the local stack needs two seconds, a failing-over cluster
 about seven."""
+CLOSING_S = 2.0
+"""How long the closing of a connection that was never made is waited for."""
 RECONNECT_WAIT_S = 0.25
 """Between two tries at the same server. A restarted one is back within half a second; four tries a second cost
 nothing."""
@@ -128,10 +130,17 @@ async def connect(
     client = SturdyClient(Identity(settings.nats))
     watch = _Watch(client, name, on_state)
     options = _options(settings, name, watch)
+    connecting = asyncio.ensure_future(client.connect(**options))
+    connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
-        async with asyncio.timeout(wait_s):
-            await client.connect(**options)
+        # Not asyncio.timeout: nats-py, cancelled while it closes a refused TLS connection, may wait for ever.
+        await asyncio.wait({connecting}, timeout=wait_s)
+        if not connecting.done():
+            connecting.cancel()
+            raise TimeoutError
+        connecting.result()
     except asyncio.CancelledError:
+        connecting.cancel()
         await _close(client)
         raise
     except (OSError, nats.errors.Error) as error:
@@ -144,7 +153,8 @@ async def connect(
 
 async def _close(client: Client) -> None:
     with contextlib.suppress(OSError, nats.errors.Error):
-        await client.close()
+        async with asyncio.timeout(CLOSING_S):
+            await client.close()
 
 
 def _options(settings: Settings, name: str, watch: _Watch) -> dict[str, Any]:
