@@ -48,13 +48,13 @@ class Place:
         found = _PLACE.fullmatch(text)
         return None if found is None else cls(int(found[1]), int(found[2]))
 
-    def after(self, said: Said) -> Place:
+    def after(self, said: Heard) -> Place:
         """Return the place once a message was read."""
         return replace(self, out=said.sequence) if said.stream == 0 else replace(self, into=said.sequence)
 
 
 @dataclass(frozen=True)
-class Said:
+class Heard:
     """A message: ``stream`` 0 is EXECUTION_OUT, 1 is EXECUTION_IN; ``at`` is when it was stored."""
 
     stream: int
@@ -87,12 +87,12 @@ class NatsFeed:
         return Place(*[state.last_seq for state in await self._states()])
 
     @asynccontextmanager
-    async def following(self, place: Place) -> AsyncIterator[AsyncIterator[Said]]:
+    async def following(self, place: Place) -> AsyncIterator[AsyncIterator[Heard]]:
         """Yield what is said after a place, for as long as it is said without a gap."""
         async with self._consuming(place) as (heard, _):
             yield self._messages(heard)
 
-    async def between(self, place: Place, end: Place, most: int) -> list[Said] | None:
+    async def between(self, place: Place, end: Place, most: int) -> list[Heard] | None:
         """Return what was said after ``place`` and up to ``end``, in order of time.
 
         None if it is more than ``most``, or no longer all there.
@@ -147,7 +147,7 @@ class NatsFeed:
             raise Transient("NATS: not connected; try again")
         return client
 
-    async def _messages(self, heard: asyncio.Queue[Msg]) -> AsyncIterator[Said]:
+    async def _messages(self, heard: asyncio.Queue[Msg]) -> AsyncIterator[Heard]:
         """Yield the messages of both streams as long as none is missing."""
         delivered = [0 for _ in _STREAMS]
         while True:
@@ -166,7 +166,7 @@ class NatsFeed:
             if place.sequence.consumer != delivered[number] + 1:
                 raise Transient("NATS: messages were not delivered")
             delivered[number] += 1
-            yield Said(number, place.sequence.stream, message.subject, message.data, place.timestamp)
+            yield Heard(number, place.sequence.stream, message.subject, message.data, place.timestamp)
 
 
 def _config(deliver_subject: str, first: int, filters: list[str]) -> ConsumerConfig:

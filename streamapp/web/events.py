@@ -25,7 +25,7 @@ from aiohttp import web
 
 from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Transient
-from streamapp.nats.feed import Place, Said
+from streamapp.nats.feed import Heard, Place
 from streamapp.web.access import MAY_STAY
 from streamapp.web.responses import refusal
 
@@ -43,17 +43,17 @@ MOST_LISTENERS = 100
 RETRY_MS = 1000
 
 
-class Feed(Protocol):
+class LiveFeed(Protocol):
     """What is said; :class:`streamapp.nats.feed.NatsFeed`, which see for its methods."""
 
     async def end(self) -> Place: ...  # noqa: D102
 
-    def following(self, place: Place) -> AbstractAsyncContextManager[AsyncIterator[Said]]: ...  # noqa: D102
+    def following(self, place: Place) -> AbstractAsyncContextManager[AsyncIterator[Heard]]: ...  # noqa: D102
 
-    async def between(self, place: Place, end: Place, most: int) -> list[Said] | None: ...  # noqa: D102
+    async def between(self, place: Place, end: Place, most: int) -> list[Heard] | None: ...  # noqa: D102
 
 
-class Listener:
+class EventListener:
     """One who listens: what waits for it, and from which place on."""
 
     def __init__(self, place: Place) -> None:
@@ -95,9 +95,9 @@ class Hub:
         feed: What is said.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: LiveFeed) -> None:
         self._feed = feed
-        self._listeners: set[Listener] = set()
+        self._listeners: set[EventListener] = set()
         self._place: Place | None = None
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
@@ -112,7 +112,7 @@ class Hub:
         """Whether there are as many listeners as may be."""
         return len(self._listeners) >= MOST_LISTENERS
 
-    async def join(self) -> Listener:
+    async def join(self) -> EventListener:
         """Return a listener that hears all from its place on; :meth:`leave` is to follow.
 
         Raises:
@@ -124,11 +124,11 @@ class Hub:
                 self._task = asyncio.get_running_loop().create_task(self._follow(self._place))
                 self._task.add_done_callback(self._ended)
             assert self._place is not None
-            listener = Listener(self._place)
+            listener = EventListener(self._place)
             self._listeners.add(listener)
             return listener
 
-    async def missed(self, place: Place, listener: Listener) -> list[bytes] | None:
+    async def missed(self, place: Place, listener: EventListener) -> list[bytes] | None:
         """Return the events between a place and a listener's own; None if they can't be told any more."""
         said = await self._feed.between(place, listener.place, MOST_MISSED)
         if said is None:
@@ -139,7 +139,7 @@ class Hub:
             frames.append(_frame(place, each))
         return frames
 
-    def leave(self, listener: Listener) -> None:
+    def leave(self, listener: EventListener) -> None:
         """Forget a listener; the last one ends the subscription."""
         self._listeners.discard(listener)
         if not self._listeners and self._task is not None:
@@ -224,7 +224,7 @@ class EventView:
         self,
         request: web.Request,
         response: web.StreamResponse,
-        listener: Listener,
+        listener: EventListener,
         place: Place | None,
         missed: list[bytes] | None,
     ) -> None:
@@ -252,7 +252,7 @@ async def _write(response: web.StreamResponse, frames: bytes) -> None:
         await response.write(frames)
 
 
-def _frame(place: Place, said: Said) -> bytes:
+def _frame(place: Place, said: Heard) -> bytes:
     # In JSON a line's end is white space, wherever it may stand; in an event it would be the end of a field.
     message = said.payload.replace(b"\r", b" ").replace(b"\n", b" ")
     subject: Any = json.dumps(said.subject)

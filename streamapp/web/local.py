@@ -151,7 +151,7 @@ class Local:
             if _matches(message.account, wanted.account) and _matches(message.symbol, wanted.symbol)
         ]
 
-    def _beside(self, message: PositionMessage, there: _Seen | None) -> Answer:
+    def _beside(self, message: PositionMessage, there: _SeenAt | None) -> Answer:
         shown = None if there is None else there.positions.get(message.position_id)
         is_ours = self._open_positions.is_ours(message.account, message.position_id)
         return {
@@ -214,18 +214,18 @@ class Local:
             raise Transient("the rows of this worker are being recovered")
 
 
-class _Seen(NamedTuple):
+class _SeenAt(NamedTuple):
     """The broker's positions by id, and when they were read."""
 
     positions: dict[int, Answer]
     at: str
 
 
-def _at_broker(snapshot: SnapshotMessage | None) -> _Seen | None:
+def _at_broker(snapshot: SnapshotMessage | None) -> _SeenAt | None:
     if snapshot is None or snapshot.state.connection not in READABLE:
         return None
     body = _object(snapshot)
-    return _Seen({each["position_id"]: each for each in body["positions"]}, body["at"])
+    return _SeenAt({each["position_id"]: each for each in body["positions"]}, body["at"])
 
 
 def _seen_last(message: BreakMessage, compared: Comparing | None) -> BreakMessage:

@@ -15,7 +15,7 @@ from streamapp.kafka.assignment import Assignment
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.commands import Commands, CommandView
-from streamapp.web.events import EventView, Feed, Hub
+from streamapp.web.events import EventView, Hub, LiveFeed
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Known, Local
 from streamapp.web.page import serve_page
@@ -39,7 +39,7 @@ def register(
     ready: HealthView,
     metrics: MetricsView,
     commands: Commands,
-    feed: Feed,
+    feed: LiveFeed,
     access: Access,
 ) -> None:
     """Put the views on ``app``; called by the composition root, before the app starts.

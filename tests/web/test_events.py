@@ -163,7 +163,7 @@ async def test_all_who_listen_share_one_subscription_and_there_is_none_without_t
 
 async def test_who_reads_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MOST_WAITING", 2)
-    listener = events.Listener(Place(1, 1))
+    listener = events.EventListener(Place(1, 1))
     over = []
     for _ in range(3):
         listener.put(b"x")
