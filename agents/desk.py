@@ -59,9 +59,9 @@ from streamapp.tracing import Spans
 from tables.accounts import ACCOUNT, AccountRow, account_key, outbox_of
 from tables.breaks import BREAK, BreakRow
 from tables.cache import RowCache, RowT, decode_row
-from tables.orders import CLOSED, ORDER, OrderIndex, OrderRow, order_key
-from tables.positions import FLAT, POSITION, PositionIndex, PositionRow
-from tables.row import Row, is_put_away
+from tables.orders import ORDER, OrderIndex, OrderRow, order_key
+from tables.positions import POSITION, PositionIndex, PositionRow
+from tables.row import Row, is_passed_over
 from tables.store import COMMIT_BYTES, Store, size_of
 
 logger = logging.getLogger(__name__)
@@ -504,10 +504,10 @@ class Desk:
         accounts: list[str] = []
         for partition in partitions:
             async for key, value in self._sliced(partition, ORDER):
-                if not (value.startswith(CLOSED) or is_put_away(value)):
+                if not is_passed_over(value):
                     self._tell(decode_row(key, value, OrderRow), partition)
             async for key, value in self._sliced(partition, POSITION):
-                if not (value.startswith(FLAT) or is_put_away(value)):
+                if not is_passed_over(value):
                     self._tell(decode_row(key, value, PositionRow), partition)
             async for key, value in self._sliced(partition, BREAK):
                 self._tell(decode_row(key, value, BreakRow), partition)

@@ -20,8 +20,6 @@ from tables.row import Row
 ORDER = b"o/"
 HANDED_OVER = "foreign"
 """The claim's epoch of an order that somebody else's connector executes: there is no journal of ours."""
-CLOSED = b'{"open":false'
-"""How the row of an order begins that nobody must look at again: a recovery passes it over without decoding it."""
 
 Standing = Literal["held", "unanswered", "handed_over", "recorded", "over"]
 """held: not claimed. unanswered: claimed, and the journal has not reported it. handed_over: claimed for a foreign

@@ -15,11 +15,9 @@ from pydantic import PrivateAttr
 from streamapp.domain.facts import AccountOperation, Filled
 from streamapp.domain.orders import Deal, Owner, replaced
 from streamapp.domain.positions import PositionState, fold_deals
-from tables.row import Row
+from tables.row import OVER, Row
 
 POSITION = b"p/"
-FLAT = b'{"open":false,'
-"""How the row of a position begins that is not open: a recovery passes it over without decoding it."""
 WHOLE = 32
 """Deals that a row keeps whole, some 10 kB in every write. So far back a late deal counts at its own time and a
 correction corrects: terminals report in order and soon."""
@@ -86,12 +84,12 @@ class PositionRow(Row):
     def encode(self) -> bytes:
         """See :class:`tables.row.Row`."""
         encoded = super().encode()
-        return FLAT + encoded[1:] if self.rev and not self.state.net else encoded
+        return OVER + encoded[1:] if self.rev and not self.state.net else encoded
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
         """See :class:`tables.row.Row`."""
-        return super().decode(b"{" + value[len(FLAT) :] if value.startswith(FLAT) else value)
+        return super().decode(b"{" + value[len(OVER) :] if value.startswith(OVER) else value)
 
     def extended(self, new: Iterable[DealRecord]) -> PositionRow:
         """Return the row with more deals in it, none of which it has yet; older ones are folded away."""

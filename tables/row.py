@@ -14,6 +14,8 @@ from streamapp.domain.vocabulary import Frozen
 _AWAY = b"\x01"
 """How a row begins that was put away; every other one is JSON, or an account's."""
 _SINCE = struct.Struct(">q")
+OVER = b'{"open":false,'
+"""How the row of an order or a position begins that nobody must look at again."""
 
 _WORDS = (
     b'{"name":"position.close","request":{"request_id":"","issued_by":"","values":{}},"state":"done","order_ids":[],'
@@ -74,6 +76,11 @@ class Row(Frozen):
             packed = value[len(_AWAY) + _SINCE.size :]
             return cls.decode(zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS).decompress(packed))
         return cls.model_validate_json(value)
+
+
+def is_passed_over(value: bytes) -> bool:
+    """Return whether a recovery passes a stored order or position over, without decoding it: it is over."""
+    return value.startswith(OVER) or is_put_away(value)
 
 
 def is_put_away(value: bytes) -> bool:

@@ -38,9 +38,9 @@ from tables.accounts import AccountRow, RebuildNote, account_key
 from tables.breaks import BreakRow, break_key, place_of
 from tables.cache import RowCache
 from tables.commands import CommandRow, command_key
-from tables.orders import CLOSED, HANDED_OVER, OrderRow, order_key
+from tables.orders import HANDED_OVER, OrderRow, order_key
 from tables.positions import PositionRow, position_key
-from tables.row import Row
+from tables.row import OVER, Row
 from tables.signals import SignalRow, signal_key
 from tables.store import KeyValue
 
@@ -366,7 +366,7 @@ class RowFold(ArchiveFold):
     def standings(self) -> Counter[str]:
         """Return how many orders wait for a terminal, by where they stand."""
         found = self._run("SELECT value FROM rows WHERE key BETWEEN ? AND ?", b"o/", b"o0")
-        rows = (OrderRow.decode(bytes(value)) for (value,) in found if not bytes(value).startswith(CLOSED))
+        rows = (OrderRow.decode(bytes(value)) for (value,) in found if not bytes(value).startswith(OVER))
         return Counter(row.standing for row in rows if row.standing in {"held", "unanswered", "handed_over"})
 
     def _orders(self, where: str, key: Key) -> Iterator[ArchiveEntry]:

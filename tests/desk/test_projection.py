@@ -19,7 +19,8 @@ from streamapp.messages.commit import Publication
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
-from tables.orders import CLOSED, order_key
+from tables.orders import order_key
+from tables.row import OVER
 from tests.kit.book import Book, orders_in
 from tests.kit.examples import (
     ACCOUNT,
@@ -135,10 +136,10 @@ def test_an_old_order_without_a_symbol_stays_in_the_index_until_it_is_known() ->
     book = Book()
     book.add(accepted(), cancelled())
     assert book.index.open[ORDER].symbol is None
-    assert not book.rows[order_key(ORDER)].startswith(CLOSED)
+    assert not book.rows[order_key(ORDER)].startswith(OVER)
     book.add(created("1"))
     assert ORDER not in book.index.open
-    assert book.rows[order_key(ORDER)].startswith(CLOSED)
+    assert book.rows[order_key(ORDER)].startswith(OVER)
 
 
 def test_an_order_that_never_becomes_known_counts_on_but_does_not_outgrow_a_commit() -> None:
@@ -416,10 +417,10 @@ def test_the_index_knows_open_orders_and_halted_accounts() -> None:
     assert book.index.halting(ACCOUNT) == {ORDER: f"overfilled on order {ORDER}: 2 lots executed, 1 tickets"}
     assert book.index.halting("other") == {}
     # A recovery passes over closed rows, and must not pass over this one.
-    assert not book.rows[order_key(ORDER)].startswith(CLOSED)
+    assert not book.rows[order_key(ORDER)].startswith(OVER)
     book.add(busted(10, 1))
     assert book.index.halting(ACCOUNT) == {}
-    assert book.rows[order_key(ORDER)].startswith(CLOSED)
+    assert book.rows[order_key(ORDER)].startswith(OVER)
     book.add(filled(11, "1"))
     book.index.drop(frozenset({0}))
     assert (dict(book.index.open), book.index.halting(ACCOUNT)) == ({}, {})

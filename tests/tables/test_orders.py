@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from streamapp.domain.facts import Fact
 from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import order_id_for
-from tables.orders import CLOSED, HANDED_OVER, OrderIndex, OrderRow
+from tables.orders import HANDED_OVER, OrderIndex, OrderRow
+from tables.row import OVER
 from tests.kit.examples import (
     ACCOUNT,
     ORDER,
@@ -65,7 +66,7 @@ def test_a_conflict_survives_the_row() -> None:
     ],
 )
 def test_only_a_row_that_nobody_must_look_at_again_begins_as_closed(several: list[Fact], is_closed: bool) -> None:
-    assert row_of(*several).encode().startswith(CLOSED) == is_closed
+    assert row_of(*several).encode().startswith(OVER) == is_closed
 
 
 @pytest.mark.parametrize(

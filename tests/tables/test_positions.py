@@ -8,7 +8,6 @@ from typing import Any
 
 from streamapp.domain.orders import Deal, Owner, replaced
 from tables.positions import (
-    FLAT,
     POSITION,
     REMEMBERED,
     WHOLE,
@@ -17,6 +16,7 @@ from tables.positions import (
     PositionRow,
     position_key,
 )
+from tables.row import OVER
 from tests.kit.examples import at, deal, operation
 
 EMPTY = PositionRow(account="demo", position_id=7)
@@ -185,6 +185,6 @@ def test_a_position_before_a_deal_is_what_the_earlier_deals_make_whenever_they_c
 def test_the_row_of_a_position_that_is_not_open_says_so_at_its_beginning_and_is_the_same_row() -> None:
     held = EMPTY.extended([of(1)])
     flat = held.extended([of(2, side="sell", entry="out")])
-    assert [row.encode().startswith(FLAT) for row in (held, flat)] == [False, True]
+    assert [row.encode().startswith(OVER) for row in (held, flat)] == [False, True]
     assert [reread(row).model_dump() for row in (held, flat)] == [held.model_dump(), flat.model_dump()]
     assert json.loads(flat.encode())["open"] is False
