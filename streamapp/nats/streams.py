@@ -134,15 +134,13 @@ class _Stream:
     async def create(self) -> None:
         await self._js.add_stream(self._wanted)
 
-    def refuse_another(self, found: api.StreamConfig) -> None:
-        """Raise ConfigurationError if it is somebody else's stream of the same name: it would get our subjects."""
+    def changes(self, found: api.StreamConfig) -> dict[str, Any]:
+        # Somebody else's stream of the same name would get our subjects.
         if found.subjects and set(found.subjects).isdisjoint(self._wanted.subjects or ()):
             raise ConfigurationError(
                 f"NATS: {self.what} has none of our subjects (it has {', '.join(found.subjects)}), so it is somebody "
                 "else's: set nats.stream_prefix"
             )
-
-    def changes(self, found: api.StreamConfig) -> dict[str, Any]:
         exact = (
             "retention",
             "storage",
@@ -182,9 +180,6 @@ class _Consumer:
     async def create(self) -> None:
         await self._js.add_consumer(self._stream, self._wanted)
 
-    def refuse_another(self, found: api.ConsumerConfig) -> None:
-        """One in our stream, under our name, is ours."""
-
     def changes(self, found: api.ConsumerConfig) -> dict[str, Any]:
         names = (
             "deliver_policy",
@@ -214,7 +209,6 @@ async def _ensured(thing: _Stream | _Consumer, create: bool) -> Step:
             return Step(thing.what, "missing")
         await _answer(thing.what, thing.create)
         return Step(thing.what, "created")
-    thing.refuse_another(found)
     changes = thing.changes(found)
     if not changes:
         return Step(thing.what, "present")
