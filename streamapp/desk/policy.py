@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import NamedTuple
 
 from streamapp.domain.limits import AccountLimits
 from streamapp.domain.signals import Rules
@@ -15,21 +14,12 @@ FOREIGN = "foreign"
 """The executor of an order that somebody else's connector is to send."""
 
 
-class Retention(NamedTuple):
-    """For how long a row that is over stays as it is, ``closed``, and at all, ``keys``."""
-
-    closed: timedelta
-    keys: timedelta
-
-
-KEPT = Retention(timedelta(days=30), timedelta(days=400))
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of a deployment, as the desk needs them.
 
-    ``executor`` is who executes the orders it makes; ``limits`` are the file's, by account.
+    ``executor`` is who executes the orders it makes; ``limits`` are the file's, by account. A row
+    that is over stays as it is for ``closed_for``, and at all for ``rules.remembered_s``.
     """
 
     deployment: str
@@ -40,7 +30,7 @@ class Policy:
     rules: Rules
     execution: ExecutionSettings
     limits: Mapping[str, AccountLimits] = field(default_factory=dict)
-    retention: Retention = KEPT
+    closed_for: timedelta = timedelta(days=30)
     topic_prefix: str = ""
 
     @classmethod
@@ -65,9 +55,7 @@ class Policy:
             rules=replace(rules, needs_approval=False, sizings={}) if settings.role == "connector" else rules,
             execution=execution,
             limits={name: settings.limits_of(name) for name in settings.accounts},
-            retention=Retention(
-                timedelta(days=settings.retention.closed_days), timedelta(days=settings.retention.keys_days)
-            ),
+            closed_for=timedelta(days=settings.retention.closed_days),
             topic_prefix=settings.kafka.topic_prefix,
         )
 

@@ -85,12 +85,12 @@ def _unchanged(draft: Draft, key: bytes) -> Row | None:
 
 def _is_over(row: Row, policy: Policy, now: datetime) -> bool:
     since = row.over_since
-    return since is not None and now - since >= policy.retention.closed
+    return since is not None and now - since >= policy.closed_for
 
 
 def _kept_s(policy: Policy) -> float:
     """Return for how long a row stays at all: a moment longer than what it decided on could still be accepted."""
-    return (policy.retention.keys + policy.max_skew).total_seconds()
+    return policy.rules.remembered_s + policy.max_skew.total_seconds()
 
 
 def _is_needed(draft: Draft, row: Row) -> bool:

@@ -92,7 +92,7 @@ class DeskWorld:
         self.settings = settings or Settings(accounts={ACCOUNT: AccountSettings(login=1)})
         self.policy = _reconciling(Policy.of(self.settings), first=reconcile_first)
         if closed is not None:
-            self.policy = replace(self.policy, retention=self.policy.retention._replace(closed=closed))
+            self.policy = replace(self.policy, closed_for=closed)
         self.clock = FakeClock()
         self.store = MemoryStore(partitions=self.policy.partitions)
         self.producer = MemoryProducer()
