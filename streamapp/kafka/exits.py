@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import NoReturn
 
 from streamapp.errors import ConfigurationError
+from streamapp.processes.stopping import end_process
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,7 @@ def leave(reason: str, *, cause: BaseException | None = None, code: int = SOFTWA
     certainty must not do. Whatever was not acknowledged is redelivered, and RocksDB's log keeps what was written.
     """
     logger.critical("this process ends here: %s", reason, exc_info=cause)
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    os._exit(code)
+    end_process(code)
 
 
 def end_worker(error: BaseException) -> NoReturn:

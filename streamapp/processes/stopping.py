@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,13 @@ def within_grace(grace_s: float, unfinished: str) -> Iterator[None]:
         late.cancel()
 
 
-def _end(grace_s: float, unfinished: str) -> None:
+def _end(grace_s: float, unfinished: str) -> NoReturn:
     logger.warning("the stop was not finished after %g s, and ends here: %s", grace_s, unfinished)
+    end_process(0)
+
+
+def end_process(code: int) -> NoReturn:
+    """End the process now, with all that it has logged and with nothing else finished."""
     for handler in logging.getLogger().handlers:
         handler.flush()
-    os._exit(0)
+    os._exit(code)
