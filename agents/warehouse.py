@@ -69,9 +69,8 @@ class Warehouse:
     async def store(self, events: Sequence[Any]) -> None:
         """Store the records of these events; returns when each is in ClickHouse or a dead letter."""
         records = [self._record(event.message) for event in events]
-        for topic, since_s in (
-            (record.topic, event.message.timestamp) for record, event in zip(records, events, strict=True)
-        ):
+        for record, event in zip(records, events, strict=True):
+            topic, since_s = record.topic, event.message.timestamp
             self._oldest_s[topic] = min(since_s, self._oldest_s.get(topic, since_s))
         try:
             await self._writer.write(records)

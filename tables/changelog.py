@@ -338,7 +338,7 @@ class FencedStore(faust.Table):
             self.log.info("the reading of %s was interrupted: nothing is taken up", self.changelog_topic_name)
             return
         try:
-            await self._take_up({tp.partition: self.app.tables.recovery.active_highwaters[tp] + 1 for tp in active_tps})
+            await self._take_up({tp.partition: recovery.active_highwaters[tp] + 1 for tp in active_tps})
             if self._assigned:
                 self._standby.follow(self._standby_starts)
         except Exception as error:  # noqa: BLE001  Faust would swallow it and start to work

@@ -56,7 +56,7 @@ def demo(
     stack.start()
     try:
         stack.wait_ready()
-        page = f"http://127.0.0.1:{stack.settings.ports.trading()}/"
+        page = f"{stack.settings.trading_url}/"
         console.print(f"the page: {page}", soft_wrap=True)
         found = asyncio.run(_play(stack.settings, console, seconds, rate, seed))
         if keep:
