@@ -260,6 +260,7 @@ class TerminalProcess:
         self.account = account
         self.log, self.said = folder / "terminal.log", folder / "status.jsonl"
         self.reports: list[Report] = []
+        self.message_ids: list[str] = []
         self.entries: list[BrokerLogEntry] = []
         self.market = market
         self.client = client
@@ -282,6 +283,7 @@ class TerminalProcess:
 
     async def listen(self) -> None:
         async def on_report(message: Any) -> None:
+            self.message_ids.append(message.headers["Nats-Msg-Id"])
             self.reports.extend(ReportBatch.decode(message.data).reports)
 
         async def on_entry(message: Any) -> None:

@@ -102,31 +102,35 @@ async def test_many_at_once_are_sent_in_order_of_arrival(terminal: TerminalProce
     assert [row["magic"] for row in market.ledger()] == [magic_of(order.order_id) for order in orders]
 
 
-async def test_the_outbox_is_kept_until_the_ack_and_replayed_under_new_ids(
-    terminal: TerminalProcess, client: Client
-) -> None:
+async def test_the_outbox_is_kept_until_the_ack_and_replayed_under_new_ids(terminal: TerminalProcess) -> None:
     terminal.start()
     epoch = (await terminal.ready()).epoch
     order = terminal.order("s-1", epoch)
     await terminal.submit(order)
     await eventually(lambda: terminal.kinds(order.order_id) == ACCEPTED)
-    count = len(terminal.reports)
     replay = ReplayRequest(epoch=epoch, after_seq=1, replay_id="again")
     reply = ReplayReply.decode(await terminal.request("replay", replay.encode()))
-    assert reply.published == count - 1
-    await eventually(lambda: len(terminal.reports) == 2 * count - 1)
-    assert terminal.reports[count:] == terminal.reports[1:count]
-    stored = await client.jetstream().get_last_msg("EXECUTION_IN", subjects.report(terminal.account))
-    assert stored.headers is not None
-    assert stored.headers["Nats-Msg-Id"] == f"streamapp:report:{terminal.account}:{epoch}:2-{count}:again"
+    # On a busy machine the connection may be reported lost and found meanwhile: what was replayed is known by its seq.
+    last = 1 + reply.published
+    assert last >= len(ACCEPTED)
+
+    def told_twice() -> bool:
+        return all(sum(report.seq == seq for report in terminal.reports) == 2 for seq in range(2, last + 1))
+
+    await eventually(told_twice, lambda: f"two of each, got {[report.seq for report in terminal.reports]}")
+    for seq in range(2, last + 1):
+        first, second = (report for report in terminal.reports if report.seq == seq)
+        assert first == second
+    assert f"streamapp:report:{terminal.account}:{epoch}:2-{last}:again" in terminal.message_ids
     foreign = AckReply.decode(await terminal.request("ack", AckRequest(epoch="other", watermark=99).encode()))
     assert foreign.released_seq == 0
     acked = AckReply.decode(await terminal.request("ack", AckRequest(epoch=epoch, watermark=2).encode()))
-    assert (acked.released_seq, acked.last_seq) == (2, count)
+    assert acked.released_seq == 2
+    assert acked.last_seq >= last
     again = ReplayReply.decode(
         await terminal.request("replay", ReplayRequest(epoch=epoch, after_seq=0, replay_id="r").encode())
     )
-    assert again.published == count - 2
+    assert again.published >= last - 2
     refused = ReplayReply.decode(
         await terminal.request("replay", ReplayRequest(epoch="other", after_seq=0, replay_id="r").encode())
     )
