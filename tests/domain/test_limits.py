@@ -16,6 +16,7 @@ from streamapp.domain.limits import (
     Limits,
     QuoteLimits,
     SymbolLimits,
+    needs_terminal,
     quote_overrides,
     said,
     strictest,
@@ -98,3 +99,10 @@ def test_a_limit_that_means_nothing_is_an_error(wrong: dict[str, Any]) -> None:
 
 def test_a_terminal_reads_limits_of_a_newer_desk() -> None:
     assert said(QuoteLimits.model_validate({"max_volume": 1, "max_of_tomorrow": 2})) == {"max_volume": 1}
+
+
+def test_what_quotes_equity_or_the_brokers_clock_decide_needs_a_terminal() -> None:
+    limits = Limits(max_volume=Decimal(1), max_open_orders=3, max_daily_loss=Decimal(100), max_tick_age_s=2)
+    assert needs_terminal(limits) == {"max_daily_loss", "max_tick_age_s"}
+    assert needs_terminal(Limits(no_trade=("fri 20:00-24:00",))) == frozenset()
+    assert needs_terminal(Limits(no_trade=("23:55-00:10 broker",))) == {"no_trade"}

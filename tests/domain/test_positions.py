@@ -53,6 +53,8 @@ def test_a_busted_deal_counts_nothing_and_a_corrected_one_as_corrected() -> None
     state = fold_deals([first.merged(Deal(busted=1)), corrected])
     assert (state.volume, state.average_price) == (Decimal("0.5"), Decimal("1.30"))
     assert fold_deals([Deal(busted=1)]) == PositionState()
+    flat = fold_deals([first.merged(Deal(busted=1))])
+    assert (flat.volume, flat.symbol, flat.at) == (Decimal(0), "EURUSD", at(1))
 
 
 def test_what_is_charged_to_a_position_is_part_of_its_profit_and_of_nothing_else() -> None:

@@ -70,3 +70,9 @@ def test_what_a_journal_has_forgotten_is_waited_for_no_longer() -> None:
     followed = progress.released("e2", 3)
     assert (followed.epoch, followed.watermark, followed.earlier) == ("e2", 3, ("e1",))
     assert followed.released("e1", 99) == followed
+
+
+def test_what_is_durable_is_known_of_this_journal_alone() -> None:
+    progress = after(ReportProgress("e1"), 1, 2, 4)
+    assert [progress.has("e1", seq) for seq in range(1, 6)] == [True, True, False, True, False]
+    assert not progress.has("e0", 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.domain.parameters import OrderParameters
+from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.domain.signals import (
     ACCEPTED,
     LAST_MOMENT,
@@ -21,8 +21,10 @@ from streamapp.domain.signals import (
     judge_again,
     not_after,
     signal_time,
+    size_of,
+    traded,
 )
-from streamapp.messages.signal import Signal
+from streamapp.messages.signal import ExitSignal, Signal
 
 NOW = datetime(2026, 11, 20, 12, 0, 10, tzinfo=UTC)
 STREAM = NOW - timedelta(milliseconds=3)
@@ -125,6 +127,7 @@ def test_a_guard_and_a_halt_hold_back_what_opens_and_nothing_that_closes(closes:
 
     known: dict[str, Any] = {"stream_time": STREAM, "now": NOW, "closes": closes}
     assert judge(signal(), RULES, guards=guards, **known) == expected
+    assert judge(signal(), RULES, guards=lambda *_: None, **known) == ACCEPTED
     assert asked == ([] if closes else [signal_time(signal(), STREAM)])
     assert judge(signal(), RULES, halted="a person", **known).reason == (None if closes else "halted")
 
@@ -181,3 +184,24 @@ def test_an_accepted_signal_is_always_within_its_validity_and_never_from_the_fut
 
 def test_what_can_not_be_read_is_known_by_its_payload() -> None:
     assert fingerprint_of(None, "abc") == "payload:abc"
+
+
+def test_an_order_trades_the_lots_of_its_weight_and_says_how() -> None:
+    asked = signal(volume="0.4").parameters
+    half = size_of(signal(volume="0.4"), RULES, Decimal("0.5"))
+    assert half is not None
+    assert (half.volume, traded(asked, half).volume) == (Decimal("0.2"), Decimal("0.2"))
+    assert traded(asked, size_of(signal(volume="0.4"), RULES)) == asked
+    assert judge(signal(volume="0.4"), RULES, stream_time=STREAM, now=NOW, weight=Decimal("0.5")).detail == half.how
+
+
+def test_an_exit_that_names_no_volume_trades_all_there_is() -> None:
+    leaving = ExitSignal(signal_id="s-1", status="approved", account="a", symbol="EURUSD", intent="close")
+    assert size_of(leaving, RULES) is None
+    assert traded(leaving.parameters, None) == leaving.parameters
+
+
+def test_an_order_that_closes_another_position_is_another_order() -> None:
+    parameters = signal().parameters
+    assert isinstance(parameters, OrderParameters)
+    assert len({parameters_hash(parameters), parameters_hash(parameters, 1), parameters_hash(parameters, 2)}) == 3

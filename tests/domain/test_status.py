@@ -92,6 +92,8 @@ MODIFY_REJECTED = says(facts.ModifyRejected(request_id="r2"))
         ([claimed(), rejected(), accepted()], "submitted", "working", None),
         ([claimed(), refused(message="stops too near")], "failed", "stale", "stops too near"),
         ([claimed(), refused(), claimed(2)], "submitted", "claimed", None),
+        ([claimed(), doubt(), refused(), claimed(2)], "submitted", "claimed", None),
+        ([claimed(), CANCEL, refused(reason="cancelled")], "cancelled", "user", "user"),
         ([claimed(), rejected(), claimed(2), refused(2)], "failed", "stale", "stale"),
         ([claimed(), absent(), accepted(), filled(1, "1")], "filled", "", None),
         ([claimed(), accepted(), filled(1, "0.6"), filled(2, "0.6")], "filled", "overfilled", None),
@@ -175,3 +177,7 @@ def test_numbers_as_large_as_the_edge_lets_in_break_nothing() -> None:
 
 def test_a_bust_after_filled_opens_the_order_again() -> None:
     assert status_of(order_of(created(), claimed(), accepted(), filled(1, "1"), busted(1, 1))) == "submitted"
+
+
+def test_the_tickets_of_an_order_are_those_the_broker_accepted() -> None:
+    assert order_of(accepted(8), filled(1, "0.5"), accepted(7)).accepted_tickets == [7, 8]
