@@ -145,7 +145,7 @@ def watch(
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
     from streamapp.messages.signal import is_split, route_of
     from streamapp.nats.connection import connect
-    from streamapp.nats.outlet import advised_message_id, publish_signal
+    from streamapp.nats.signals import NatsSignals, OutgoingSignal
 
     console = Console()
     life = Life(console)
@@ -167,10 +167,9 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
         for subject in HEARD:
             await nats.subscribe(subject, cb=heard)
         await nats.flush()
-        raw = json.dumps(payload).encode()
-        message_id = advised_message_id(payload["account"], payload["signal_id"], raw)
-        sequence = await publish_signal(nats, raw, symbol=payload["symbol"], message_id=message_id)
-        console.print(f"sent {payload['signal_id']} (stream sequence {sequence})")
+        sent = OutgoingSignal.of(payload)
+        stored = await NatsSignals(lambda: nats, settings.nats).stored(sent)
+        console.print(f"sent {sent.signal_id} (stream sequence {stored.stream_seq})")
         try:
             return await asyncio.wait_for(ended, wait_s)
         except TimeoutError:

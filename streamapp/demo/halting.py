@@ -17,7 +17,7 @@ from streamapp.demo.rows import RiskEngineRows
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 from streamapp.messages.command import CommandName, CommandRequest, CommandResultMessage
 from streamapp.nats.commands import NatsCommands
-from streamapp.nats.outlet import publish_signal
+from streamapp.nats.signals import NatsSignals
 from streamapp.settings import Settings
 
 ACCOUNT, _SYMBOL = "demo-hedging", "EURUSD"
@@ -36,6 +36,7 @@ class Halting:
         show: Callable[[CommandResultMessage], None],
     ) -> None:
         self._commands = NatsCommands(lambda: nats, settings.nats)
+        self._signals = NatsSignals(lambda: nats, settings.nats)
         self._nats = nats
         self._show = show
         self._rows = rows
@@ -81,6 +82,6 @@ class Halting:
         payload = json.dumps(signal).encode()
         await self._rows.write(payload)
         message_id = f"play:{secrets.token_hex(8)}"
-        sequence = await publish_signal(self._nats, payload, symbol=_SYMBOL, message_id=message_id)
-        self.sent.append(SentView(sequence, name, signal["signal_id"], frozenset({answer}), FINAL_STATUSES))
+        stored = await self._signals.publish(payload, symbol=_SYMBOL, message_id=message_id)
+        self.sent.append(SentView(stored.stream_seq, name, signal["signal_id"], frozenset({answer}), FINAL_STATUSES))
         return str(signal["signal_id"])

@@ -17,7 +17,7 @@ from streamapp.audit.evidence import SentView
 from streamapp.demo.rows import RiskEngineRows
 from streamapp.demo.signals import SYMBOLS, Script, sent_view
 from streamapp.errors import Transient
-from streamapp.nats.outlet import publish_signal
+from streamapp.nats.signals import NatsSignals
 from streamapp.settings import Settings
 
 _AGAIN_S = 0.2
@@ -39,7 +39,7 @@ class Player:
     def __init__(self, settings: Settings, nats: Client, script: Script, rows: RiskEngineRows | None = None) -> None:
         self._rows = rows
         self._settings = settings
-        self._nats = nats
+        self._signals = NatsSignals(lambda: nats, settings.nats)
         self._script = script
         self.sent: list[SentView] = []
 
@@ -73,7 +73,7 @@ class Player:
         message_id = f"play:{secrets.token_hex(8)}"
         while True:
             try:
-                return await publish_signal(self._nats, payload, symbol=symbol, message_id=message_id)
+                return (await self._signals.publish(payload, symbol=symbol, message_id=message_id)).stream_seq
             except Transient:
                 await asyncio.sleep(_AGAIN_S)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +11,6 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.js.errors import APIError
 
 from streamapp import subjects
 from streamapp.errors import StreamappError, Transient, Unusable
@@ -150,27 +148,3 @@ class JetStreamOutlet:
                 raise Transient("NATS: connecting")
             self._publisher = JetStreamPublisher(client, self._timeout_s)
         await (await self._publisher.publish(subject, payload, headers))
-
-
-async def publish_signal(client: Client, payload: bytes, *, symbol: str, message_id: str | None) -> int:
-    """Publish a signal as an upstream should, by JetStream and with a message id; return its stream sequence.
-
-    Raises:
-        Transient: nobody acknowledged it; it may be sent again with the same id.
-    """
-    headers = {subjects.MESSAGE_ID_HEADER: message_id} if message_id else None
-    subject = subjects.signal_approved(symbol)
-    try:
-        ack = await client.jetstream().publish(subject, payload, headers=headers)
-    except APIError as error:
-        raise Transient(f"{refusal(subject, error.description, error.err_code)}, and send again") from error
-    except (nats.errors.Error, TimeoutError, OSError) as error:
-        raise Transient(
-            f"NATS did not acknowledge the signal ({error}). Is the stream there? Run `streamapp init`, send again."
-        ) from error
-    return ack.seq
-
-
-def advised_message_id(account: str | None, signal_id: str, payload: bytes) -> str:
-    """Return the Nats-Msg-Id that upstreams are advised to use: a bare signal id would hide a conflict from us."""
-    return f"signal:{account or ''}:{signal_id}:{hashlib.sha256(payload).hexdigest()[:16]}"

@@ -18,7 +18,7 @@ from streamapp.domain.identifiers import magic_of, order_id_for
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.nats.connection import connect
-from streamapp.nats.outlet import publish_signal
+from streamapp.nats.signals import NatsSignals
 from streamapp.settings import Settings
 from streamapp.subjects import terminal
 from tests.kit.waiting import eventually
@@ -77,7 +77,8 @@ class Desk:
             self._accounts[name] = account
         signal = {"signal_id": self.signal_id(name), "status": "approved", "account": account, "symbol": symbol}
         signal |= {"side": side, "order_type": "market", "volume": "0.10", "approved_at": time_text(datetime.now(UTC))}
-        await publish_signal(self.nats, json.dumps(signal | fields).encode(), symbol=symbol, message_id=None)
+        payload = json.dumps(signal | fields).encode()
+        await NatsSignals(lambda: self.nats, self.settings.nats).publish(payload, symbol=symbol, message_id=None)
 
     async def publish(self, subject: str, payload: bytes) -> int:
         """Publish any bytes as JetStream should have them; return their place in the stream."""

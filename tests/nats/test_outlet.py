@@ -9,7 +9,8 @@ from streamapp import subjects
 from streamapp.errors import Transient, Unusable
 from streamapp.messages.command import CommandRequest
 from streamapp.nats.commands import NatsCommands
-from streamapp.nats.outlet import JetStreamOutlet, publish_signal
+from streamapp.nats.outlet import JetStreamOutlet
+from streamapp.nats.signals import NatsSignals
 from streamapp.nats.streams import ensure
 from streamapp.settings import NatsSettings, Settings
 from tests.kit.stacks import running
@@ -43,8 +44,8 @@ async def test_the_outlet_stores_once_by_id_and_tells_never_from_not_now(tmp_pat
             await outlet.publish("orders.filled.X", b"x" * 1000, {})
         inward = (await js.stream_info("EXECUTION_IN")).config
         await js.update_stream(inward.evolve(max_bytes=1, discard="new"))
-        with pytest.raises(Transient, match=r"stream EXECUTION_IN is full .*`streamapp init`, and send again"):
-            await publish_signal(client, b"x" * 1000, symbol="EURUSD", message_id=None)
+        with pytest.raises(Transient, match=r"stream EXECUTION_IN is full .*`streamapp init`"):
+            await NatsSignals(lambda: client, NatsSettings()).publish(b"x" * 1000, symbol="EURUSD", message_id=None)
         command = CommandRequest(request_id="r-1", account="demo", reason="over")
         with pytest.raises(Transient, match=r"stream EXECUTION_IN is full .*and send the command again"):
             await NatsCommands(lambda: client, NatsSettings()).publish("account.halt", command)
