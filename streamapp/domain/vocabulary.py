@@ -96,6 +96,17 @@ def plain_digits(value: Any) -> Any:
     return value
 
 
+def whole_digits(value: Any) -> Any:
+    """Return what :func:`plain_digits` does, of a number that is to become an integer.
+
+    Raises:
+        ValueError: As there; or it is too large, or too small: 1e99999999 as an integer takes minutes to make.
+    """
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) >= _DIGITS:
+        raise ValueError(f"expected a whole number of at most {_DIGITS} digits, got {value!s:.40}")
+    return plain_digits(value)
+
+
 _DIGITS, _PLACES = 28, 10
 _LAST_DIGIT, _WIDE = Decimal(1).scaleb(-_PLACES), Context(prec=_DIGITS + _PLACES + 1)
 
@@ -105,8 +116,8 @@ Money = Annotated[Decimal, Field(allow_inf_nan=False), PlainSerializer(decimal_t
 BoundedDecimal = Annotated[Money, BeforeValidator(plain_digits), AfterValidator(bounded)]
 """A decimal that fits the warehouse; for everything that arrives from outside."""
 Lots = Annotated[BoundedDecimal, Field(gt=0)]
-WholeNumber = Annotated[int, BeforeValidator(plain_digits)]
-Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER), BeforeValidator(plain_digits)]
+WholeNumber = Annotated[int, BeforeValidator(whole_digits)]
+Ticket = Annotated[int, Field(gt=0, le=LARGEST_INTEGER), BeforeValidator(whole_digits)]
 """Of an order, deal or position at the broker, as it arrives from outside."""
 Magic = Annotated[
     int,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from streamapp.domain.vocabulary import BoundedDecimal, Lots, UtcTime, decimal_text, time_text
+from streamapp.domain.vocabulary import BoundedDecimal, Lots, Ticket, UtcTime, WholeNumber, decimal_text, time_text
 
 _TIME: TypeAdapter[Any] = TypeAdapter(UtcTime)
 _NUMBER: TypeAdapter[Any] = TypeAdapter(BoundedDecimal)
@@ -55,6 +55,14 @@ def test_a_number_the_warehouse_could_not_keep_is_refused_at_the_edge(text: str)
 def test_what_the_warehouse_could_not_keep_behind_the_point_is_rounded(text: str, kept: str) -> None:
     assert decimal_text(_NUMBER.validate_python(text)) == kept
     assert decimal_text(_NUMBER.validate_json(f'"{text}"')) == kept
+
+
+@pytest.mark.parametrize("text", ["1e99999999", "1e-99999999", "0e99999999"])
+def test_an_integer_that_would_take_minutes_to_make_is_refused_at_once(text: str) -> None:
+    kinds: list[Any] = [WholeNumber, Ticket]
+    for kind in kinds:
+        with pytest.raises(ValidationError, match="expected a whole number of at most 28 digits"):
+            TypeAdapter(kind).validate_python(Decimal(text))
 
 
 def test_a_volume_that_is_rounded_to_nothing_is_none() -> None:
