@@ -379,15 +379,16 @@ class ExecutionSettings(Section):
             if isinstance(words, dict) and field not in get_args(WordField):
                 raise ValueError(f"expected words of {', '.join(get_args(WordField))}, got a table for {field}")
         return {
-            name: _folded(meaning) if isinstance(meaning, dict) else meaning for name, meaning in _folded(names).items()
+            name: folded(meaning) if isinstance(meaning, dict) else meaning for name, meaning in folded(names).items()
         }
 
 
-def _folded(words: dict[str, Meaning]) -> dict[str, Meaning]:
-    folded = {word.casefold(): meaning for word, meaning in words.items()}
-    if len(folded) < len(words):
+def folded(words: dict[str, Meaning]) -> dict[str, Meaning]:
+    """Return words in lower case; raises ValueError where two of them differ in case alone."""
+    found = {word.casefold(): meaning for word, meaning in words.items()}
+    if len(found) < len(words):
         raise ValueError("expected each word once, without regard to case")
-    return folded
+    return found
 
 
 class AccountGuardSettings(Section, Limits):
@@ -518,7 +519,22 @@ class WebSettings(Section):
     tokens_file: Path | None = Field(
         None,
         description="File with the hashed tokens of the trading worker's web API, made by `streamapp token add`. Not "
-        "set: no commands over HTTP, and whoever reaches the views may read them (docs/control.md).",
+        "set: no commands and signals over HTTP, and whoever reaches the views may read them (docs/control.md).",
+    )
+    sources: Path | None = Field(
+        None,
+        description="Folder of mapping files, SOURCE.toml, each of which says how the signals of `POST "
+        "/signals/SOURCE` are read (docs/webhook.md). Those of tradingview and metaapi are there without it.",
+    )
+    answer_s: float = Field(
+        2.5,
+        gt=0,
+        le=30,
+        description="How long a signal over HTTP waits for the desk's decision. TradingView hangs up after 3 s.",
+    )
+    max_body_bytes: int = Field(16384, ge=256, le=65536, description="A longer signal over HTTP is refused.")
+    signals_per_minute: int = Field(
+        120, ge=1, description="Most signals over HTTP of one token at one worker: so many at once, then evenly."
     )
 
     @field_validator("advertised_url")

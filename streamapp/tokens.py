@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 TokenRole = Literal["read", "trade", "admin"]
 ROLES: tuple[TokenRole, ...] = get_args(TokenRole)
 """Each may do what those before it may."""
+_SENDER = "signals:"
+ROLES_IN_WORDS = f"{', '.join(ROLES)} or {_SENDER}SOURCE"
 
+SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _HASH = re.compile(r"sha256:([0-9a-f]{32}):([0-9a-f]{64})")
@@ -37,9 +40,21 @@ _SECRET_BYTES = 32
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def includes(role: TokenRole, needed: TokenRole) -> bool:
-    """Return whether who has ``role`` may do what needs ``needed``."""
-    return ROLES.index(role) >= ROLES.index(needed)
+def sender_of(source: str) -> str:
+    """Return the role that may send signals of a source over HTTP, and nothing else: not even read."""
+    return f"{_SENDER}{source}"
+
+
+def is_role(role: str) -> bool:
+    """Return whether it is one of :data:`ROLES`, or a sender's."""
+    return role in ROLES or (role.startswith(_SENDER) and SOURCE_NAME.fullmatch(role.removeprefix(_SENDER)) is not None)
+
+
+def includes(role: str, needed: str) -> bool:
+    """Return whether who has ``role`` may do what needs ``needed``; an admin may all, a sender what it is for."""
+    if role in ROLES and needed in ROLES:
+        return ROLES.index(role) >= ROLES.index(needed)
+    return role in {needed, "admin"}
 
 
 @dataclass(frozen=True)
@@ -47,11 +62,12 @@ class Token:
     """One token; what it is shown as has no hash in it.
 
     Attributes:
+        role: One of :data:`ROLES`, or that of a sender of signals.
         made_at: UTC, to the second.
     """
 
     name: str
-    role: TokenRole
+    role: str
     made_at: datetime
     salt: str = field(repr=False)
     digest: str = field(repr=False)
@@ -87,12 +103,14 @@ class TokensFile:
         """Return the tokens in the order of the file."""
         return tuple(token for _, token in self._lines() if token is not None)
 
-    def add(self, name: str, role: TokenRole, made_at: datetime) -> str:
+    def add(self, name: str, role: str, made_at: datetime) -> str:
         """Add a token and return its secret, which is kept nowhere.
 
         Raises:
-            Definite: The name is none, or taken.
+            Definite: The role is none; the name is none, or taken.
         """
+        if not is_role(role):
+            raise Definite(f"expected a role of {ROLES_IN_WORDS}, got {role!r:.80}")
         if not _NAME.fullmatch(name):
             raise Definite(f"expected a name of letters, digits and . _ @ - (64 at most), got {name!r:.80}")
         with self._changing() as lines:
@@ -154,13 +172,13 @@ class TokensFile:
         try:
             name, role, made_at, hashed = line.split()
             found = _HASH.fullmatch(hashed)
-            if not _NAME.fullmatch(name) or role not in ROLES or found is None:
+            if not _NAME.fullmatch(name) or not is_role(role) or found is None:
                 raise ValueError
             return Token(name, role, _time(made_at), *found.groups())
         except ValueError:
             raise ConfigurationError(
                 f"tokens file {self.path}, line {number}: expected NAME ROLE MADE_AT sha256:SALT:HASH with a role of "
-                f"{', '.join(ROLES)}. Mend or remove the line, and make a new token with `streamapp token add`"
+                f"{ROLES_IN_WORDS}. Mend or remove the line, and make a new token with `streamapp token add`"
             ) from None
 
     def _write(self, text: str) -> None:

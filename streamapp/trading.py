@@ -36,16 +36,19 @@ from streamapp.kafka.producer import ClientProducer, dead_letter_record
 from streamapp.kafka.security import Cluster
 from streamapp.kafka.sensors import FaustSensors
 from streamapp.messages.dead_letter import DeadLetter
+from streamapp.messages.source import load_sources
 from streamapp.metrics import TradingMetrics
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
 from streamapp.nats.outlet import JetStreamOutlet
+from streamapp.nats.signals import NatsSignals
 from streamapp.settings import Settings
 from streamapp.tokens import Tokens
 from streamapp.tracing import Spans
 from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.registration import register
+from streamapp.web.signals import SignalView
 from streamapp.wiring.applications import app_of, built
 from streamapp.wiring.messaging import Messaging, NatsTerminals
 from streamapp.wiring.readiness import Readiness
@@ -158,8 +161,17 @@ def build(settings: Settings) -> Trading:
         commands=NatsCommands(lambda: messaging.client, settings.nats),
         feed=NatsFeed(lambda: messaging.client, settings.nats),
         access=access,
+        signals=_signal_view(settings, messaging, access),
     )
     return Trading(app, settings, store, desk, outbox, broker, publisher, readiness, metrics)
+
+
+def _signal_view(settings: Settings, messaging: Messaging, access: Access) -> SignalView:
+    # In role connector nobody here decides on signals: there are no sources.
+    takes = settings.role != "connector"
+    sources = load_sources(settings.web.sources, settings.execution) if takes else {}
+    signals = NatsSignals(lambda: messaging.client, settings.nats)
+    return SignalView(signals, sources, access, settings.web, time.monotonic)
 
 
 def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:

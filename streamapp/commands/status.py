@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from streamapp.commands.web import get_json
 from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.messages.source import load_sources
 from streamapp.parts import missing_part
 from streamapp.settings import Settings, load_settings
 
@@ -55,6 +56,7 @@ def _health(name: str, port: int) -> tuple[str, bool]:
 def check() -> None:
     """Check the settings and that every server can be reached; say what to do where not. Exit 0 only if all is well."""
     settings = load_settings()
+    load_sources(settings.web.sources, settings.execution)
     console = Console()
     console.print("[green]✓[/] settings")
     well = asyncio.run(_check_servers(settings, console))

@@ -10,12 +10,15 @@ from rich.console import Console
 from streamapp.clock import utc_now
 from streamapp.errors import ConfigurationError
 from streamapp.settings import load_settings
-from streamapp.tokens import TokenRole, TokensFile
+from streamapp.tokens import TokensFile
 
 Owner = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is; every command is said to be issued by it.")]
 Role = Annotated[
-    TokenRole,
-    typer.Option(help="read: the views; trade: commands as well, but account.resume and .limits; admin: all of it."),
+    str,
+    typer.Option(
+        help="read: the views; trade: commands as well, but account.resume and .limits; admin: all of it. "
+        "signals:SOURCE: signals of this source, and nothing else (docs/webhook.md)."
+    ),
 ]
 
 
@@ -45,7 +48,7 @@ def list_() -> None:
     tokens = _file().read()
     console = Console(highlight=False, soft_wrap=True)
     for token in tokens:
-        console.print(f"{token.name:<24} {token.role:<6} {token.made_at:%Y-%m-%d %H:%M:%S}", markup=False)
+        console.print(f"{token.name:<24} {token.role:<20} {token.made_at:%Y-%m-%d %H:%M:%S}", markup=False)
     console.print(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}")
 
 

@@ -57,14 +57,19 @@ class OutgoingSignal:
     payload: bytes
 
     @classmethod
-    def of(cls, signal: Mapping[str, Any]) -> OutgoingSignal:
-        """Return a signal in our own field names; Decimal, aware datetime and UUID values are written as text.
+    def of(cls, signal: Mapping[str, Any], names: Mapping[str, str] | None = None) -> OutgoingSignal:
+        """Return a signal; Decimal, aware datetime and UUID values are written as text.
+
+        Args:
+            signal: Its fields, under our own names.
+            names: What our fields are called on NATS, where it is something else.
 
         Raises:
             Unusable: It has no ``signal_id`` or no ``symbol``, or is no JSON.
         """
         try:
-            payload = json.dumps(dict(signal), default=_text, allow_nan=False).encode()
+            fields = {(names or {}).get(name, name): value for name, value in signal.items()}
+            payload = json.dumps(fields, default=_text, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise Unusable("bad_field", f"the signal is no JSON: {error}") from None
         signal_id = signal_id_of(dict(signal))
@@ -78,7 +83,9 @@ class OutgoingSignal:
     @property
     def message_id(self) -> str:
         """The Nats-Msg-Id that upstreams are advised to use: a bare signal id would hide a conflict from us."""
-        return f"signal:{self.account or ''}:{self.signal_id}:{hashlib.sha256(self.payload).hexdigest()[:16]}"
+        # As in a subject: whoever names an account must not be able to end the header, and begin one of theirs.
+        account = subjects.token(self.account or "")
+        return f"signal:{account}:{self.signal_id}:{hashlib.sha256(self.payload).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,7 @@ class NatsSignals:
                 f"signal {signal.signal_id}: no answer within {within_s:g} s. That is no outcome, it may still be "
                 "traded: send it again with the same signal_id, which trades it once. Is a trading worker running?"
             ) from None
-        except (nats.errors.Error, OSError) as error:
+        except (nats.errors.Error, OSError, Transient) as error:
             raise storing.unstored(str(error) or type(error).__name__) from None
 
     async def _until_stored(self, storing: _Storing) -> StoredSignal:

@@ -1,8 +1,8 @@
 """Who may ask and command: the one place that every request passes before it comes to a view.
 
 Whoever asks from this machine may read without a token; whoever asks from elsewhere needs one of role ``read``, and
-every command needs one of the role in :data:`ROLE_OF`. Without ``web.tokens_file`` everybody may read and nobody may
-command.
+every command needs one of the role in :data:`ROLE_OF`, and every signal one of its source's. Without
+``web.tokens_file`` everybody may read and nobody may do anything.
 
 A browser shows its token in the cookie of a login. It sends a cookie with whatever any page makes it send, so what
 changes something must come with the header :data:`CSRF` as well, whose value only our own page can read.
@@ -46,6 +46,7 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
 }
 """Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
 COMMAND_PATH = "/commands/{name}"
+SIGNALS_PATH = "/signals/{source}"
 LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
 CALLER = web.RequestKey("caller", Token)
 """Of a request: the token it came with. Not there where none was needed."""
@@ -53,14 +54,14 @@ MAY_STAY = web.RequestKey("may_stay", object)
 """Of a request: a function without arguments that says whether it would still be let in; for answers without end."""
 COOKIE = "streamapp_token"
 CSRF = "X-CSRF-Token"
-PUBLIC = frozenset({"/", "/static", "/session", "/login"})
-"""The page without anything that it shows, and how one logs in. The last two judge by themselves."""
+PUBLIC = frozenset({"/", "/static", "/session", "/login", SIGNALS_PATH})
+"""The page without anything that it shows, how one logs in, and signals. The last three judge by themselves."""
 
 TRIES = 10
 TRY_EVERY_S = 6.0
 """Wrong tokens of one address: so many at once, and one more every so often. That is a person's typing, or a client
 with yesterday's token for a minute; it bounds what a client in a loop writes into the log."""
-MOST_ADDRESSES = 1000
+MOST_NAMES = 1000
 """Addresses whose wrong tokens are counted; the one that was wrong longest ago is forgotten first."""
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamapp"'}
@@ -78,30 +79,34 @@ class Denial:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class FailedTries:
-    """A bucket of tries for each address: a wrong token takes one out, and time puts them back.
+class Buckets:
+    """A bucket of tries for each name: whoever tries takes one out, and time puts them back.
 
     Args:
         clock: Seconds that never go back.
+        most: Tries in a full bucket.
+        every_s: How long it takes until there is another one.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], most: int, every_s: float) -> None:
         self._clock = clock
+        self._most = float(most)
+        self._every_s = every_s
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, address: str) -> float:
+    def take(self, name: str) -> float:
         """Take a try; return 0, or how many seconds there will be none."""
         now = self._clock()
-        left, at = self._buckets.pop(address, (float(TRIES), now))
-        left = min(TRIES, left + (now - at) / TRY_EVERY_S)
-        wait_s = 0.0 if left >= 1 else (1 - left) * TRY_EVERY_S
-        self._buckets[address] = (left if wait_s else left - 1), now
-        if len(self._buckets) > MOST_ADDRESSES:
+        left, at = self._buckets.pop(name, (self._most, now))
+        left = min(self._most, left + (now - at) / self._every_s)
+        wait_s = 0.0 if left >= 1 else (1 - left) * self._every_s
+        self._buckets[name] = (left if wait_s else left - 1), now
+        if len(self._buckets) > MOST_NAMES:
             self._buckets.popitem(last=False)
         return wait_s
 
     def __len__(self) -> int:
-        """Return how many addresses are remembered."""
+        """Return how many names are remembered."""
         return len(self._buckets)
 
 
@@ -115,7 +120,7 @@ class Access:
 
     def __init__(self, tokens: Tokens | None, clock: Callable[[], float]) -> None:
         self._tokens = tokens
-        self._tries = FailedTries(clock)
+        self._tries = Buckets(clock, TRIES, TRY_EVERY_S)
 
     @property
     def troubles(self) -> list[str]:
@@ -128,7 +133,7 @@ class Access:
         """Whether there is a tokens file, without which nobody commands."""
         return self._tokens is not None
 
-    def judge(self, address: str | None, authorization: str | None, needed: TokenRole) -> Token | Denial | None:
+    def judge(self, address: str | None, authorization: str | None, needed: str) -> Token | Denial | None:
         """Return whose request it is, why it is denied, or None where no token is needed."""
         free = needed == "read" and (self._tokens is None or is_loopback(address))
         if self._tokens is None:
@@ -195,8 +200,8 @@ class Access:
 _NO_TOKENS = Denial(
     403,
     "no_tokens_file",
-    "no commands over HTTP here: set web.tokens_file and make a token with `streamapp token add NAME --role trade`, or "
-    "use `streamapp command` (docs/control.md)",
+    "no commands and no signals over HTTP here: set web.tokens_file and make a token with `streamapp token add` "
+    "(docs/control.md), or use `streamapp command` and `streamapp signal`",
 )
 _FORGED = Denial(
     403, "csrf", f"expected the header {CSRF} that /session says, since the token came in a cookie; nothing was done"

@@ -21,6 +21,7 @@ from streamapp.web.local import Known, Local
 from streamapp.web.page import serve_page
 from streamapp.web.peers import HttpPeers
 from streamapp.web.sessions import SessionView
+from streamapp.web.signals import SignalView
 from streamapp.web.views import HealthView, MetricsView, Views
 from tables.store import Store
 
@@ -41,6 +42,7 @@ def register(
     commands: Commands,
     feed: LiveFeed,
     access: Access,
+    signals: SignalView,
 ) -> None:
     """Put the views on ``app``; called by the composition root, before the app starts.
 
@@ -59,6 +61,7 @@ def register(
         commands: Where commands go.
         feed: What the house says, for ``/events``.
         access: Who may ask and command. It stands before Faust's own pages as well.
+        signals: Takes the signals.
     """
     peers = HttpPeers(Assignment(app))
     local = Local(store, desk, positions=positions, facts=facts, breaks=breaks, policy=policy)
@@ -66,7 +69,7 @@ def register(
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
     hub = Hub(feed)
     views = Views(local, answers, health=health, ready=ready, metrics=metrics)
-    serve(app.web.web_app, views, commands, hub, access)
+    serve(app.web.web_app, views, commands, hub, access, signals=signals)
 
     async def close(*_: Any, **__: Any) -> None:
         await hub.close()
@@ -76,13 +79,21 @@ def register(
     app.on_before_shutdown.connect(close)
 
 
-def serve(app: web.Application, views: Views, commands: Commands, hub: Hub, access: Access) -> None:
-    """Put the page, what is asked, heard and commanded on a web application, behind who may."""
+def serve(
+    app: web.Application, views: Views, commands: Commands, hub: Hub, access: Access, *, signals: SignalView
+) -> None:
+    """Put the page, what is asked, heard, commanded and signalled on a web application, behind who may."""
     app.middlewares.append(access.middleware)
     command_view = CommandView(commands, clock=utc_now, make_id=lambda: str(uuid.uuid4()))
     session_view = SessionView(access, utc_now)
     event_view = EventView(hub, utc_now)
     app.add_routes(
-        [*views.routes(), *command_view.routes(), *session_view.routes(), web.get("/events", event_view.handle)]
+        [
+            *views.routes(),
+            *command_view.routes(),
+            *signals.routes(),
+            *session_view.routes(),
+            web.get("/events", event_view.handle),
+        ]
     )
     serve_page(app)

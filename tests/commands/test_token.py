@@ -52,7 +52,11 @@ def test_tokens_are_listed_without_their_hashes_and_revoked_by_name(token: Token
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["anna"], "--role"), (["anna", "--role", "root"], "'read', 'trade', 'admin'"), (["--role", "read"], "NAME")],
+    [
+        (["anna"], "--role"),
+        (["anna", "--role", "root"], "expected a role of read, trade, admin or signals:SOURCE, got 'root'"),
+        (["--role", "read"], "NAME"),
+    ],
 )
 def test_a_token_has_a_name_and_a_role(token: Token, path: Path, arguments: list[str], words: str) -> None:
     refused = token("add", *arguments)

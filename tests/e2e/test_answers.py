@@ -7,18 +7,26 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 
 import streamapp
+from streamapp.clickhouse.client import ClickHouse
+from streamapp.clock import utc_now
+from streamapp.domain.vocabulary import time_text
 from streamapp.local.own import OwnStack
 from streamapp.messages.decision import AcceptedMessage, RefusedMessage
+from streamapp.tokens import TokensFile
 from tests.e2e.desk import Desk, desk_at
 from tests.kit.stacks import running_stack
 from tests.kit.waiting import eventually
 
 SETTINGS = """
+[execution]
+signal_ttl_s = 240
 [execution.value_names]
 LONG = "buy"
 [accounts.77]
@@ -27,8 +35,21 @@ login = 60000077
 
 
 @pytest.fixture(scope="module")
-def answering_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    with running_stack(tmp_path_factory.mktemp("answers"), SETTINGS) as stack:
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokensFile:
+    return TokensFile(tmp_path_factory.mktemp("tokens") / "tokens")
+
+
+@pytest.fixture(scope="module")
+def alert_secret(tokens: TokensFile) -> str:
+    return tokens.add("chart", "signals:tradingview", utc_now())
+
+
+@pytest.fixture(scope="module")
+def answering_stack(
+    tmp_path_factory: pytest.TempPathFactory, tokens: TokensFile, alert_secret: str
+) -> Iterator[OwnStack]:
+    web = f"[web]\ntokens_file = {json.dumps(str(tokens.path))}\n"
+    with running_stack(tmp_path_factory.mktemp("answers"), SETTINGS + web) as stack:
         yield stack
 
 
@@ -99,3 +120,49 @@ async def test_a_program_sends_a_signal_hears_its_fill_and_halts_the_account(ans
         assert isinstance(refused, RefusedMessage)
         assert refused.reason == "halted"
         assert (await client.command("account.resume", account="77")).state == "done"
+
+
+async def test_an_alert_of_tradingview_is_an_order_that_is_filled_and_its_secret_is_nowhere(
+    answering_stack: OwnStack, alert_secret: str, desk: Desk
+) -> None:
+    url = f"{answering_stack.settings.trading_url}/signals/tradingview"
+    alert = {"secret": alert_secret, "time": time_text(utc_now()), "account": "77", "strategy": "chart"}
+    alert |= {"symbol": "USDJPY", "volume": "0.10"}
+    bought = alert | {"action": "buy", "position": "long", "comment": "over the average"}
+    closed = alert | {"action": "sell", "position": "flat"}
+    strange = alert | {"symbol": "<img src=x onerror=alert(1)>", "action": "buy"}
+
+    async def decided(body: dict[str, str]) -> dict[str, Any] | None:
+        async with session.post(url, data=json.dumps(body), headers={"Content-Type": "text/plain"}) as answer:
+            assert answer.status in {200, 202}, await answer.text()  # 202: undecided, so it is sent again
+            return dict(await answer.json()) if answer.status == 200 else None
+
+    async def ended(order_id: str) -> dict[str, Any] | None:
+        order = await desk.view(f"/orders/{order_id}")
+        return order if order.get("status") in {"filled", "failed"} else None
+
+    async with aiohttp.ClientSession() as session:
+        answers = [await eventually(partial(decided, each), "a decision") for each in (bought, bought, closed, strange)]
+    assert answers[0] == answers[1]
+    opened, out, odd = [
+        await eventually(partial(ended, answer["order_ids"][0]), "the order's end") for answer in answers[1:]
+    ]
+    assert [opened[name] for name in ("status", "side", "strategy", "filled_volume")] == [
+        *("filled", "buy", "chart", "0.1")
+    ]
+    assert [out[name] for name in ("status", "intent", "side")] == ["filled", "close", "sell"]
+    assert out["position_id"] == opened["position_id"]
+    assert (odd["status"], odd["symbol"]) == ("failed", strange["symbol"])
+
+    js = desk.nats.jetstream()
+    heard = [await js.get_msg("EXECUTION_IN", answer["stream_seq"]) for answer in answers]
+    rows = ClickHouse.of(answering_stack.settings)
+
+    async def kept() -> list[dict[str, Any]]:
+        return await rows.query("SELECT * FROM signals WHERE position(payload, 'over the average') > 0")
+
+    logs = [log.read_text() for log in (answering_stack.data / "logs").glob("*.log")]
+    places = [*(str((message.headers, message.data)) for message in heard), *logs]
+    places.append(str(await eventually(kept, "the signal in ClickHouse")))
+    await rows.close()
+    assert not [place for place in places if alert_secret in place]

@@ -27,9 +27,19 @@ from streamapp.domain.parameters import OrderParameters, parameters_hash
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
+from streamapp.messages.source import load_sources
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
-from streamapp.settings import AccountSettings, GuardSettings, KafkaSettings, NatsSettings, Settings
+from streamapp.nats.signals import NatsSignals
+from streamapp.settings import (
+    AccountSettings,
+    ExecutionSettings,
+    GuardSettings,
+    KafkaSettings,
+    NatsSettings,
+    Settings,
+    WebSettings,
+)
 from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
@@ -38,6 +48,7 @@ from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
 from streamapp.web.registration import serve
+from streamapp.web.signals import SignalView
 from streamapp.web.views import Views
 from tables.breaks import BreakRow
 from tables.memory import MemoryStore
@@ -120,7 +131,14 @@ class Worker:
         views = Views(self.local, answers, health=self._health, ready=self._health, metrics=lambda: "figures 1\n")
         self.hub = Hub(NatsFeed(lambda: self.group.nats, NatsSettings()))
         commands = NatsCommands(lambda: self.group.nats, NatsSettings(publish_timeout_s=2))
-        serve(self.app, views, commands, self.hub, self.access)
+        self.signals = SignalView(
+            NatsSignals(lambda: self.group.nats, NatsSettings(publish_timeout_s=2)),
+            load_sources(self.group.web.sources, self.group.execution),
+            self.access,
+            self.group.web,
+            self.group.clock,
+        )
+        serve(self.app, views, commands, self.hub, self.access, signals=self.signals)
 
     def _moved(self) -> Any:
         @web.middleware
@@ -163,8 +181,15 @@ class Group:
         nats: The connection that commands go out on, None before there is one.
     """
 
-    def __init__(self, tokens_file: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tokens_file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        web: WebSettings | None = None,
+        execution: ExecutionSettings | None = None,
+    ) -> None:
         self.tokens_file, self.clock = tokens_file, clock
+        self.web, self.execution = web or WebSettings(), execution or ExecutionSettings()
         self.nats: Any = None
         self.rows = Rows()
         self.workers = [Worker(self, {0, 1}), Worker(self, {2, 3})]

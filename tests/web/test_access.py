@@ -19,7 +19,7 @@ from streamapp.nats.feed import NatsFeed
 from streamapp.settings import NatsSettings, Settings
 from streamapp.tokens import ROLES, TokenRole, TokensFile
 from streamapp.web import register
-from streamapp.web.access import MOST_ADDRESSES, ROLE_OF, TRIES, TRY_EVERY_S, FailedTries, is_loopback
+from streamapp.web.access import MOST_NAMES, ROLE_OF, TRIES, TRY_EVERY_S, Buckets, is_loopback
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
 from tables.memory import MemoryStore
 from tests.web.group import POLICY, Group, ids, order_row, running_group
@@ -258,7 +258,7 @@ async def test_a_secret_comes_into_no_log_and_no_answer(house: House, caplog: py
 
 def test_each_address_has_tries_of_its_own_and_few_are_remembered() -> None:
     now = [0.0]
-    tries = FailedTries(lambda: now[0])
+    tries = Buckets(lambda: now[0], TRIES, TRY_EVERY_S)
     for _ in range(TRIES):
         assert tries.take("first") == 0
     assert tries.take("first") == TRY_EVERY_S
@@ -267,9 +267,9 @@ def test_each_address_has_tries_of_its_own_and_few_are_remembered() -> None:
     for _ in range(TRIES):
         assert tries.take("first") == 0
     assert tries.take("first") > 0
-    for number in range(2 * MOST_ADDRESSES):
+    for number in range(2 * MOST_NAMES):
         tries.take(f"address-{number}")
-    assert len(tries) == MOST_ADDRESSES
+    assert len(tries) == MOST_NAMES
 
 
 async def test_addresses_of_one_ipv6_network_share_their_tries(house: House) -> None:
@@ -297,7 +297,9 @@ async def test_a_question_is_passed_on_with_the_callers_token(house: House) -> N
     assert (status, body["missing"]) == (503, [str(other.url)])
 
 
-async def test_no_path_of_the_whole_app_changes_anything_but_a_command_and_who_is_logged_in(tmp_path: Path) -> None:
+async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_and_logins(
+    tmp_path: Path,
+) -> None:
     app = build_app(
         "paths", bootstrap="127.0.0.1:1", data_dir=tmp_path, partitions=1, replication_factor=1, web_port=6066
     )
@@ -318,9 +320,10 @@ async def test_no_path_of_the_whole_app_changes_anything_but_a_command_and_who_i
             commands=NatsCommands(lambda: None, NatsSettings(publish_timeout_s=1)),
             feed=NatsFeed(lambda: None, NatsSettings()),
             access=group.workers[0].access,
+            signals=group.workers[0].signals,
         )
     app.web.init_server()  # Faust's own pages
     routes = {(route.method, route.resource.canonical) for route in app.web.web_app.router.routes()}
     assert {path for _, path in routes} >= {"/orders", "/router/", "/performance/"}
     changing = {route for route in routes if route[0] not in {"GET", "HEAD", "OPTIONS"}}
-    assert changing == {("POST", "/commands/{name}"), ("POST", "/login"), ("POST", "/logout")}
+    assert changing == {("POST", path) for path in ("/commands/{name}", "/signals/{source}", "/login", "/logout")}

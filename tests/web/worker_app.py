@@ -20,10 +20,12 @@ from streamapp.kafka.assignment import refuse_taken_address
 from streamapp.messages.account import AccountMessage
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.feed import NatsFeed
+from streamapp.nats.signals import NatsSignals
 from streamapp.settings import NatsSettings, load_settings
 from streamapp.web import register
 from streamapp.web.access import Access
 from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.signals import SignalView
 from tables.orders import ORDER, OrderIndex, OrderRow, order_key
 from tables.store import Store
 from tests.web.group import order_row
@@ -87,6 +89,7 @@ def health() -> tuple[int, dict[str, Any]]:
     return (200 if ready else 503), {"status": "ok" if ready else "starting", "reasons": []}
 
 
+access = Access(None, time.monotonic)
 register(
     app,
     store=store,
@@ -101,7 +104,8 @@ register(
     metrics=lambda: "",
     commands=NatsCommands(lambda: None, NatsSettings(publish_timeout_s=1)),
     feed=NatsFeed(lambda: None, NatsSettings()),
-    access=Access(None, time.monotonic),
+    access=access,
+    signals=SignalView(NatsSignals(lambda: None, NatsSettings()), {}, access, settings.web, time.monotonic),
 )
 
 
