@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := streamapp tables agents tests
+# Most tests wait for servers more than they compute; each of these has servers of its own, about 1.5 GB.
+WORKERS := 2
 # What also runs on Windows, beside MetaTrader 5 or for who writes a bot (tests/test_windows.py keeps it complete).
 WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
     -p streamapp.messages -p streamapp.nats -m streamapp.health -m streamapp.clients
@@ -58,9 +60,10 @@ docs-check: $(READY) docs ## The generated pages are what the code says, and no 
 quick: $(READY) ## The tests that need no server, in under two minutes; tests/README.md says what is left out.
 	$(BIN)/python -m pytest -q -m "not stack"
 
-unit: $(READY) ## The tests; every branch of the domain must be covered.
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --include='streamapp/domain/*' --fail-under=100
+unit: $(READY) ## The tests, WORKERS files at a time; every branch of the domain must be covered by its own.
+	$(BIN)/coverage run -m pytest tests/domain
+	$(BIN)/coverage report --fail-under=100 --skip-covered
+	$(BIN)/python -m pytest --ignore=tests/domain --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 bench: $(READY) ## Print latency, throughput and what an order costs, as Markdown (5 to 10 minutes; BENCH=--help).
 	@$(BIN)/python -m tests.bench $(BENCH)

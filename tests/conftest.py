@@ -19,6 +19,8 @@ def pytest_configure() -> None:
     # and neither must the processes that tests start.
     for name in [name for name in os.environ if name.startswith("STREAMAPP_")]:
         del os.environ[name]
+    # A broker of a test lives for a minute: Java's second compiler costs more than it saves in that time.
+    os.environ["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1"
     # How long an example takes says how busy the machine is.
     hypothesis.settings.register_profile("streamapp", deadline=None)
     hypothesis.settings.load_profile("streamapp")
