@@ -13,6 +13,7 @@ from streamapp.commands import (
     conformance,
     demo,
     init,
+    letters,
     orders,
     rebuild,
     report,
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_TRADING = (signals, orders, command, account, token)
+_TRADING = (signals, orders, command, letters, account, token)
 _PARTS = (init, stack, demo, *_TRADING, report, verify, rebuild, status, terminals, conformance)
 for commands in _PARTS:
     commands.register(app)

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from streamapp import topics
 from streamapp.audit.chain import ChainLink
-from streamapp.audit.topic import Progress, TopicReader, place_of
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.reader import message_of
 from streamapp.domain.vocabulary import LARGEST_INTEGER
 from streamapp.errors import Unusable
+from streamapp.kafka.reader import Progress, TopicReader, place_of
 from streamapp.messages.envelope import json_object, reason_and_detail
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.settings import Settings

@@ -19,12 +19,12 @@ from aiokafka import ConsumerRecord
 from streamapp import topics
 from streamapp.audit.archive import ArchiveFault
 from streamapp.audit.rows import RowFold
-from streamapp.audit.topic import Progress, TopicReader, place_of
 from streamapp.audit.verify import MOST_NAMED, SETTLED_S, Verification, compare_tables
 from streamapp.clock import utc_now
 from streamapp.desk.inputs import Incoming
 from streamapp.desk.policy import Policy
 from streamapp.errors import ConfigurationError, Definite, Unusable
+from streamapp.kafka.reader import Progress, TopicReader, place_of
 from streamapp.settings import Settings
 from tables.rebuilding import refuse_unless_fresh, write_store
 

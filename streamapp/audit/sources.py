@@ -42,9 +42,10 @@ from streamapp.audit.evidence import (
     position_view,
 )
 from streamapp.audit.places import WarehouseRows, WorkerTables
-from streamapp.audit.topic import TopicReader, place_of
 from streamapp.domain.identifiers import fill_id_for
 from streamapp.errors import StreamappError
+from streamapp.kafka.reader import TopicReader, place_of
+from streamapp.letters.letter import is_decision
 from streamapp.settings import Settings
 from streamapp.subjects import EXECUTION_IN, EXECUTION_OUT
 
@@ -106,7 +107,7 @@ async def settled_evidence(
 
 async def _dead_letters(settings: Settings) -> tuple[DeadLetterView, ...]:
     async with TopicReader(settings, topics.DEAD_LETTERS) as reader:
-        return tuple([_dead_letter_view(record) async for record in reader.read()])
+        return tuple([_dead_letter_view(record) async for record in reader.read() if not is_decision(record)])
 
 
 def _dead_letter_view(record: ConsumerRecord) -> DeadLetterView:

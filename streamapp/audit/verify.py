@@ -25,9 +25,9 @@ from streamapp.audit.agreement import difference
 from streamapp.audit.archive import ArchiveEntry, ArchiveFault, ArchiveFold, Key, Kind
 from streamapp.audit.evidence import OrderView, PositionView, View
 from streamapp.audit.places import WarehouseRows, WorkerTables
-from streamapp.audit.topic import Progress, TopicReader, place_of
 from streamapp.clock import utc_now
 from streamapp.domain.vocabulary import FINAL_STATUSES
+from streamapp.kafka.reader import Progress, TopicReader, place_of
 from streamapp.settings import Role, Settings
 
 SETTLED_S = 5.0

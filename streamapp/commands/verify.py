@@ -19,8 +19,8 @@ from streamapp.settings import load_settings
 if TYPE_CHECKING:
     from streamapp.audit.chain import Chain, ChainLink
     from streamapp.audit.log_readers import Unreadable
-    from streamapp.audit.topic import Progress as Told
     from streamapp.audit.verify import Verification
+    from streamapp.kafka.reader import Progress as Told
 
 Account = Annotated[str | None, typer.Option(help="Only this account.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]

@@ -15,6 +15,7 @@ from streamapp.messages.answer import AnswerMessage, CopyMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.command import CommandRequest, CommandResultMessage
 from streamapp.messages.commit import CommitMessage
+from streamapp.messages.dead_letter import LetterDecisionMessage
 from streamapp.messages.decision import AcceptedMessage, DecisionMessage, RefusedMessage
 from streamapp.messages.error import ErrorMessage, ForeignError
 from streamapp.messages.fill import FillMessage, ForeignFill
@@ -256,7 +257,14 @@ CHANNELS = (
         receives=True,
         sends=True,
     ),
-    Channel("Kafka", topics.DEAD_LETTERS, "what nobody could use; its reason is in the headers", (), sends=True),
+    Channel(
+        "Kafka",
+        topics.DEAD_LETTERS,
+        "what nobody could use, its reason in the headers; what persons decided about it, with the header `decision`",
+        (LetterDecisionMessage,),
+        receives=True,
+        sends=True,
+    ),
 )
 
 

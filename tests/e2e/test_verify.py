@@ -11,9 +11,9 @@ from typing import Any
 from streamapp import topics
 from streamapp.audit.archive import ArchiveFold
 from streamapp.audit.evidence import OrderView
-from streamapp.audit.topic import TopicReader, place_of
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.kafka.producer import ClientProducer
+from streamapp.kafka.reader import TopicReader, place_of
 from streamapp.local.own import OwnStack
 from streamapp.local.process import REPOSITORY
 from streamapp.messages.commit import encode_commit

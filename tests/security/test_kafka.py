@@ -20,12 +20,12 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from typer.testing import CliRunner
 
 from streamapp import topics
-from streamapp.audit.topic import TopicReader
 from streamapp.commands import status
 from streamapp.errors import ConfigurationError, StreamappError, Transient
 from streamapp.kafka.admin import create_topics, existing_topics, live_members, plan_topics
 from streamapp.kafka.batches import BatchProducer
 from streamapp.kafka.producer import ClientProducer
+from streamapp.kafka.reader import TopicReader
 from streamapp.kafka.security import Cluster
 from streamapp.local.ports import free_port
 from streamapp.local.process import REPOSITORY

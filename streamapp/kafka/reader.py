@@ -1,9 +1,10 @@
-"""Reading a Kafka topic from its beginning as a stream, however long it is."""
+"""Reading a Kafka topic as a stream, however long it is, without a group."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -17,6 +18,7 @@ from streamapp.settings import Settings
 SILENT_S = 30.0
 """How long Kafka may give nothing of what it says is there."""
 _POLL_MS = 500
+NOWHERE: Mapping[int, int] = MappingProxyType({})
 
 Progress = Callable[[int, int], None]
 """Called with the number of records read so far, and of those there are."""
@@ -29,17 +31,25 @@ class TopicReader:
         settings: Where Kafka is.
         topic: Our name of it.
         account: Only the records of this account; None: all.
+        partition: Only this partition; None: all.
         progress: Told how far it is.
     """
 
     def __init__(
-        self, settings: Settings, topic: str, *, account: str | None = None, progress: Progress | None = None
+        self,
+        settings: Settings,
+        topic: str,
+        *,
+        account: str | None = None,
+        partition: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._cluster = Cluster.of(settings)
         self._topic = settings.kafka.prefixed(topic)
         self._key = None if account is None else account.encode()
         count = settings.kafka.partitions
-        numbers = range(count) if account is None else [partition_of(account, count)]
+        only = partition if account is None else partition_of(account, count)
+        numbers = range(count) if only is None else [only]
         self._parts = [TopicPartition(self._topic, number) for number in numbers]
         self._progress = progress
         self._done = 0
@@ -71,6 +81,29 @@ class TopicReader:
     async def __aexit__(self, *exc: object) -> None:
         """Disconnect."""
         await self._consumer.stop()
+
+    async def begin(self, *, at: Mapping[int, int] = NOWHERE, last: int | None = None) -> int:
+        """Read from these offsets on, by partition; of another one only the ``last`` records, all of them if None.
+
+        Returns:
+            How many records are passed over.
+
+        Raises:
+            Transient: Kafka is away.
+        """
+        try:
+            async with asyncio.timeout(SILENT_S):
+                ends = await self._consumer.end_offsets(self._parts)
+                firsts = await self._consumer.beginning_offsets(self._parts)
+        except (KafkaError, TimeoutError) as error:
+            raise await self._cluster.explained(error) from error
+        passed = 0
+        for part in self._parts:
+            newest = firsts[part] if last is None else ends[part] - last
+            wanted = max(at.get(part.partition, newest), firsts[part])
+            self._consumer.seek(part, min(wanted, ends[part]))
+            passed += min(wanted, ends[part]) - firsts[part]
+        return passed
 
     async def read(self) -> AsyncIterator[ConsumerRecord]:
         """Yield what is there and was not read yet, partition by partition in order; records without a value are none.
