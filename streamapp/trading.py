@@ -35,6 +35,7 @@ from streamapp.kafka.layout import refuse_earlier_layout, refuse_other_store, re
 from streamapp.kafka.producer import ClientProducer, dead_letter_record
 from streamapp.kafka.security import Cluster
 from streamapp.kafka.sensors import FaustSensors
+from streamapp.letters.ledger import LetterLedger
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.source import load_sources
 from streamapp.metrics import TradingMetrics
@@ -46,7 +47,7 @@ from streamapp.settings import Settings
 from streamapp.tokens import Tokens
 from streamapp.tracing import Spans
 from streamapp.web.access import Access
-from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
 from streamapp.web.registration import register
 from streamapp.web.signals import SignalView
 from streamapp.wiring.applications import app_of, built
@@ -97,7 +98,7 @@ def build(settings: Settings) -> Trading:
         spans=spans,
     )
     needs_row = settings.execution.require_row and settings.role != "connector"
-    positions, recent, breaks = OpenPositions(), RecentFacts(), StandingBreaks()
+    positions, recent, breaks, alarms = OpenPositions(), RecentFacts(), StandingBreaks(), RungAlarms()
     desk = Desk(
         store,
         outbox,
@@ -110,6 +111,7 @@ def build(settings: Settings) -> Trading:
         spans=spans,
         approve=ApprovalGate(reader, utc_now, policy.rules).approve if needs_row else None,
         watchers=(positions, recent, breaks),
+        ring=alarms.ring,
     )
     broker.attach(desk)
     completion = Completion(
@@ -154,6 +156,8 @@ def build(settings: Settings) -> Trading:
         positions=positions,
         facts=recent,
         breaks=breaks,
+        alarms=alarms,
+        letters=LetterLedger(settings, words, utc_now),
         reader=reader,
         health=readiness.health,
         ready=readiness.ready,

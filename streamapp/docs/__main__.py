@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from streamapp.desk.alarms import ON_ORDERS, ON_THE_DAY
 from streamapp.docs import asyncapi, configuration, figures, messages, observe, schemas
 from streamapp.settings import load_settings
 
@@ -21,11 +22,19 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration.page(),
         "messages.md": messages.page(),
         "asyncapi.json": asyncapi.document(),
-        "operations.md": observe.with_table((FOLDER / "operations.md").read_text(encoding="utf-8"), figures.table()),
+        "operations.md": _operations(),
         "observe/grafana.json": observe.dashboard(),
         "observe/rules.yml": observe.rules(),
         **schemas.files(),
     }
+
+
+def _operations() -> str:
+    """Return docs/operations.md with its tables as they should be."""
+    page = observe.with_table((FOLDER / "operations.md").read_text(encoding="utf-8"), figures.table())
+    for name, meanings in (("ON_ORDERS", ON_ORDERS), ("ON_THE_DAY", ON_THE_DAY)):
+        page = observe.with_table(page, figures.alarm_table(meanings), f"streamapp/desk/alarms.py, {name}")
+    return page
 
 
 def main(arguments: list[str]) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
+
+from streamapp.desk.alarms import AlarmMeaning
 
 Severity = Literal["critical", "warning"]
 """critical: somebody should look now. warning: somebody should look today."""
@@ -139,8 +142,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         ("streamapp_mirror_dead_letters_total", "streamapp_dead_letters_total"),
         "somebody sends what nobody can use (signals are counted by the second one, and their senders are told); "
-        "the reason is the label, the message is in topic `dead_letters`; reason `internal`: a rule of ours broke, see "
-        "below",
+        "the reason is the label, the messages are listed by `streamapp dead-letters list` (see below)",
         "Errors, a minute",
         f"60 * sum by (reason) (rate(streamapp_mirror_dead_letters_total{WINDOW}) "
         f"or rate(streamapp_dead_letters_total{WINDOW}))",
@@ -357,3 +359,9 @@ def table() -> str:
         names = ", ".join(f"`{name}`" for name in figure.metrics)
         rows.append(f"| {names} | {figure.alarm.when if figure.alarm else ''} | {figure.meaning} |")
     return "\n".join(rows) + "\n"
+
+
+def alarm_table(meanings: Mapping[str, AlarmMeaning]) -> str:
+    """Return a table of the desk's alarms."""
+    rows = (f"| `{name}` | {means.meaning} | {means.todo} |" for name, means in meanings.items())
+    return "\n".join(("| alarm | meaning | what to do |", "|---|---|---|", *rows)) + "\n"

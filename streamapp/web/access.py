@@ -1,8 +1,9 @@
 """Who may ask and command: the one place that every request passes before it comes to a view.
 
 Whoever asks from this machine may read without a token; whoever asks from elsewhere needs one of role ``read``, and
-every command needs one of the role in :data:`ROLE_OF`, and every signal one of its source's. Without
-``web.tokens_file`` everybody may read and nobody may do anything.
+every command needs one of the role in :data:`ROLE_OF`, every decision about a dead letter one of that in
+:data:`ROLE_OF_DEED`, and every signal one of its source's. Without ``web.tokens_file`` everybody may read and nobody
+may do anything.
 
 A browser shows its token in the cookie of a login. It sends a cookie with whatever any page makes it send, so what
 changes something must come with the header :data:`CSRF` as well, whose value only our own page can read.
@@ -45,7 +46,9 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
     "break.settle": "trade",
 }
 """Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
-COMMAND_PATH = "/commands/{name}"
+ROLE_OF_DEED: Mapping[str, TokenRole] = {"redrive": "trade", "acknowledge": "trade"}
+"""What is done about a dead letter. One that is sent again may become an order, as a new one of its sender's may."""
+COMMAND_PATH, LETTER_PATH = "/commands/{name}", "/dead-letters/{letter_id}/{deed}"
 SIGNALS_PATH = "/signals/{source}"
 LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
 CALLER = web.RequestKey("caller", Token)
@@ -250,6 +253,8 @@ def _needed(request: web.Request) -> TokenRole:
     resource = _resource(request)
     if resource == LOGOUT_PATH:
         return "read"
+    if resource == LETTER_PATH:
+        return ROLE_OF_DEED.get(request.match_info["deed"], "trade")  # what is no deed is told so by the view
     if resource != COMMAND_PATH:
         return "admin"  # nobody has said who may
     name: Any = request.match_info["name"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 from streamapp.desk.rendering import position_message
+from streamapp.desk.state import Alarm
 from streamapp.domain.facts import Fact
 from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.position import PositionMessage
@@ -15,6 +18,9 @@ from tables.row import Row
 
 MOST_ORDERS = 2000
 """Orders whose facts are at hand, some 8 MB: ClickHouse has those of all others, seconds after their commit."""
+
+MOST_ALARMS = 1000
+"""Alarms of accounts that are remembered: more than accounts and alarms that anybody looks at."""
 
 
 class OpenPositions:
@@ -79,6 +85,35 @@ class StandingBreaks:
     def drop(self, partitions: frozenset[int]) -> None:
         """Forget the rows of ``partitions``: they belong to another worker."""
         self._known = {place: known for place, known in self._known.items() if known[0] not in partitions}
+
+
+@dataclass(frozen=True, slots=True)
+class RungAlarm:
+    """An alarm of an account, how often it rang since this worker started, and what was said the last time."""
+
+    account: str
+    alarm: Alarm
+    count: int
+    at: datetime
+
+
+class RungAlarms:
+    """The alarms that rang since this worker started; who acts on them reads the metric as well."""
+
+    def __init__(self) -> None:
+        self._rung: OrderedDict[tuple[str, str], RungAlarm] = OrderedDict()
+
+    @property
+    def rung(self) -> Iterable[RungAlarm]:
+        """Each alarm of each account once, the one that rang last at the end."""
+        return self._rung.values()
+
+    def ring(self, account: str, alarm: Alarm, at: datetime) -> None:
+        """Take over an alarm of a durable commit."""
+        known = self._rung.pop((account, alarm.name), None)
+        self._rung[account, alarm.name] = RungAlarm(account, alarm, 1 + (0 if known is None else known.count), at)
+        if len(self._rung) > MOST_ALARMS:
+            self._rung.popitem(last=False)
 
 
 class RecentFacts:

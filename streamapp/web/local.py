@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple, Protocol
 
+from streamapp.desk.alarms import ALARMS, AlarmMeaning
 from streamapp.desk.policy import Policy
 from streamapp.desk.reconciliation import READABLE
 from streamapp.desk.rendering import current_order
 from streamapp.desk.state import Comparing
 from streamapp.domain.identifiers import partition_of
+from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Transient
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.position import PositionMessage
-from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarm, RungAlarms, StandingBreaks
 from streamapp.web.limits import limits_answer
 from tables.accounts import AccountRow, account_key
 from tables.orders import OrderIndex, OrderRow, order_key
@@ -30,6 +32,9 @@ Answer = dict[str, Any]
 
 # Rows decoded and folded between two turns of the event loop, which has orders to send: some milliseconds.
 _SLICE = 10
+MOST_TEXT = 2000
+"""Of an alarm: one may carry a traceback."""
+_NO_MEANING = AlarmMeaning("", "see docs/operations.md")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Local:
         positions: OpenPositions,
         facts: RecentFacts,
         breaks: StandingBreaks,
+        alarms: RungAlarms,
         policy: Policy,
     ) -> None:
         self._store = store
@@ -92,6 +98,7 @@ class Local:
         self._facts = facts
         self._policy = policy
         self._breaks = breaks
+        self._alarms = alarms
 
     def order(self, order_id: str) -> Answer | None:
         """Return order/1 with ``facts``, None if no partition of this worker has it.
@@ -188,6 +195,10 @@ class Local:
             if _matches(message.account, wanted.account)
         ]
 
+    def alarms(self, wanted: Filter) -> list[Answer]:
+        """Return the alarms that rang at this worker since it started, each of an account once, in words."""
+        return [_rung(each) for each in self._alarms.rung if _matches(each.account, wanted.account)]
+
     def accounts(self) -> list[Answer]:
         """Return account/1 of each account whose terminal was heard."""
         self._require()
@@ -231,6 +242,20 @@ def _at_broker(snapshot: SnapshotMessage | None) -> _SeenAt | None:
 def _seen_last(message: BreakMessage, compared: Comparing | None) -> BreakMessage:
     at = None if compared is None or message.deal is not None else compared.at
     return message if at is None or at <= message.last_seen else message.model_copy(update={"last_seen": at})
+
+
+def _rung(each: RungAlarm) -> Answer:
+    means = ALARMS.get(each.alarm.name, _NO_MEANING)
+    return {
+        "alarm": each.alarm.name,
+        "account": each.account,
+        "count": each.count,
+        "at": time_text(each.at),
+        "text": each.alarm.text[:MOST_TEXT],
+        "order_id": each.alarm.order_id,
+        "meaning": means.meaning,
+        "todo": means.todo,
+    }
 
 
 def _matches(value: str | None, wanted: str | None) -> bool:

@@ -16,7 +16,8 @@ from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.commands import Commands, CommandView
 from streamapp.web.events import EventView, Hub, LiveFeed
-from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.letters import Letters, LetterView
 from streamapp.web.local import Known, Local
 from streamapp.web.page import serve_page
 from streamapp.web.peers import HttpPeers
@@ -35,6 +36,8 @@ def register(
     positions: OpenPositions,
     facts: RecentFacts,
     breaks: StandingBreaks,
+    alarms: RungAlarms,
+    letters: Letters,
     reader: Reader,
     health: HealthView,
     ready: HealthView,
@@ -54,6 +57,8 @@ def register(
         positions: The open positions, which the desk keeps up.
         facts: The facts that were committed last, likewise.
         breaks: The differences with the brokers' books, likewise.
+        alarms: The alarms that rang, likewise.
+        letters: The dead letters.
         reader: For what no row holds. Closed with the app.
         health: The status code and body of ``/health``.
         ready: Those of ``/readyz``.
@@ -64,12 +69,12 @@ def register(
         signals: Takes the signals.
     """
     peers = HttpPeers(Assignment(app))
-    local = Local(store, desk, positions=positions, facts=facts, breaks=breaks, policy=policy)
+    local = Local(store, desk, positions=positions, facts=facts, breaks=breaks, alarms=alarms, policy=policy)
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
     hub = Hub(feed)
     views = Views(local, answers, health=health, ready=ready, metrics=metrics)
-    serve(app.web.web_app, views, commands, hub, access, signals=signals)
+    serve(app.web.web_app, views, commands=commands, signals=signals, letters=letters, hub=hub, access=access)
 
     async def close(*_: Any, **__: Any) -> None:
         await hub.close()
@@ -80,20 +85,21 @@ def register(
 
 
 def serve(
-    app: web.Application, views: Views, commands: Commands, hub: Hub, access: Access, *, signals: SignalView
+    app: web.Application,
+    views: Views,
+    *,
+    commands: Commands,
+    signals: SignalView,
+    letters: Letters,
+    hub: Hub,
+    access: Access,
 ) -> None:
-    """Put the page, what is asked, heard, commanded and signalled on a web application, behind who may."""
+    """Put the page, what is asked, heard, commanded, signalled and decided on a web application, behind who may."""
     app.middlewares.append(access.middleware)
     command_view = CommandView(commands, clock=utc_now, make_id=lambda: str(uuid.uuid4()))
     session_view = SessionView(access, utc_now)
     event_view = EventView(hub, utc_now)
-    app.add_routes(
-        [
-            *views.routes(),
-            *command_view.routes(),
-            *signals.routes(),
-            *session_view.routes(),
-            web.get("/events", event_view.handle),
-        ]
-    )
+    acting = (command_view, signals, LetterView(letters), session_view)
+    app.add_routes([*views.routes(), web.get("/events", event_view.handle)])
+    app.add_routes([route for view in acting for route in view.routes()])
     serve_page(app)

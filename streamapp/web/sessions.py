@@ -17,7 +17,17 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
 from streamapp.messages.envelope import json_object
 from streamapp.tokens import Token, includes
-from streamapp.web.access import COOKIE, LOGIN_PATH, LOGOUT_PATH, ROLE_OF, Access, Denial, csrf_of, shown_by
+from streamapp.web.access import (
+    COOKIE,
+    LOGIN_PATH,
+    LOGOUT_PATH,
+    ROLE_OF,
+    ROLE_OF_DEED,
+    Access,
+    Denial,
+    csrf_of,
+    shown_by,
+)
 from streamapp.web.commands import JSON
 from streamapp.web.responses import json_response, refusal
 
@@ -83,7 +93,9 @@ class SessionView:
         return _without_cookie(json_response(self._said(None, None, reads=False)))
 
     def _said(self, token: Token | None, secret: str | None, *, reads: bool) -> dict[str, Any]:
-        may = [] if token is None else [name for name, role in ROLE_OF.items() if includes(token.role, role)]
+        deeds = [(f"dead_letter.{deed}", role) for deed, role in ROLE_OF_DEED.items()]
+        asked = [*ROLE_OF.items(), *deeds]
+        may = [] if token is None else [name for name, role in asked if includes(token.role, role)]
         return {
             "name": None if token is None else token.name,
             "role": None if token is None else token.role,

@@ -58,6 +58,7 @@ class Views:
             web.get("/positions", _guarded(self._positions)),
             web.get("/snapshots", _guarded(self._snapshots)),
             web.get("/breaks", _guarded(self._breaks)),
+            web.get("/alarms", _guarded(self._alarms)),
             web.get("/accounts", _guarded(self._accounts)),
             web.get("/accounts/{account}", _guarded(self._account)),
             web.get("/limits", _guarded(self._limits)),
@@ -94,6 +95,12 @@ class Views:
         if _is_inner(request):
             return json_response({"breaks": self._local.breaks(wanted)})
         return _found(await self._answers.breaks(wanted), "breaks")
+
+    async def _alarms(self, request: web.Request) -> web.Response:
+        wanted = _filter(request, "account")
+        if _is_inner(request):
+            return json_response({"alarms": self._local.alarms(wanted)})
+        return _found(await self._answers.alarms(wanted), "alarms")
 
     async def _accounts(self, request: web.Request) -> web.Response:
         _filter(request)

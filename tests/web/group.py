@@ -24,7 +24,8 @@ from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.domain.orders import Deal, OrderState
 from streamapp.domain.parameters import OrderParameters, parameters_hash
-from streamapp.errors import Transient
+from streamapp.errors import Transient, Unusable
+from streamapp.letters.letter import KeptLetter
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.source import load_sources
@@ -44,7 +45,8 @@ from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.events import Hub
-from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.letters import Letters
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
 from streamapp.web.registration import serve
@@ -99,6 +101,23 @@ class Rows:
             raise Transient("ClickHouse is away")
 
 
+class NoLetters:
+    """A topic of dead letters that has none, and takes no decision."""
+
+    is_cut = False
+
+    async def newest(self) -> list[KeptLetter]:
+        return []
+
+    def shown(self, letter: KeptLetter) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def redrive(self, identifier: str, *, by: str, reason: str) -> KeptLetter:
+        raise Unusable("unknown_letter", f"there is no dead letter {identifier}")
+
+    acknowledge = redrive
+
+
 @dataclass
 class Worker:
     """One worker: its tables, its server, and which partitions it owns.
@@ -120,8 +139,15 @@ class Worker:
         self.accounts: dict[str, AccountMessage] = {}
         self.compared: dict[str, Comparing] = {}
         self.positions, self.facts, self.breaks = OpenPositions(), RecentFacts(), StandingBreaks()
+        self.alarms = RungAlarms()
         self.local = Local(
-            self.store, self, positions=self.positions, facts=self.facts, breaks=self.breaks, policy=POLICY
+            self.store,
+            self,
+            positions=self.positions,
+            facts=self.facts,
+            breaks=self.breaks,
+            alarms=self.alarms,
+            policy=POLICY,
         )
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
         answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)
@@ -138,7 +164,15 @@ class Worker:
             self.group.web,
             self.group.clock,
         )
-        serve(self.app, views, commands, self.hub, self.access, signals=self.signals)
+        serve(
+            self.app,
+            views,
+            commands=commands,
+            signals=self.signals,
+            letters=self.group.letters,
+            hub=self.hub,
+            access=self.access,
+        )
 
     def _moved(self) -> Any:
         @web.middleware
@@ -187,8 +221,9 @@ class Group:
         clock: Callable[[], float] = time.monotonic,
         web: WebSettings | None = None,
         execution: ExecutionSettings | None = None,
+        letters: Letters | None = None,
     ) -> None:
-        self.tokens_file, self.clock = tokens_file, clock
+        self.tokens_file, self.clock, self.letters = tokens_file, clock, letters or NoLetters()
         self.web, self.execution = web or WebSettings(), execution or ExecutionSettings()
         self.nats: Any = None
         self.rows = Rows()

@@ -20,9 +20,9 @@ from streamapp.settings import NatsSettings, Settings
 from streamapp.tokens import ROLES, TokenRole, TokensFile
 from streamapp.web import register
 from streamapp.web.access import MOST_NAMES, ROLE_OF, TRIES, TRY_EVERY_S, Buckets, is_loopback
-from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
 from tables.memory import MemoryStore
-from tests.web.group import POLICY, Group, ids, order_row, running_group
+from tests.web.group import POLICY, Group, NoLetters, ids, order_row, running_group
 
 AT = datetime(2026, 11, 27, 3, tzinfo=UTC)
 ACCOUNTS = [f"account-{number}" for number in range(8)]
@@ -297,7 +297,7 @@ async def test_a_question_is_passed_on_with_the_callers_token(house: House) -> N
     assert (status, body["missing"]) == (503, [str(other.url)])
 
 
-async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_and_logins(
+async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_letters_and_logins(
     tmp_path: Path,
 ) -> None:
     app = build_app(
@@ -313,6 +313,8 @@ async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_an
             positions=OpenPositions(),
             facts=RecentFacts(),
             breaks=StandingBreaks(),
+            alarms=RungAlarms(),
+            letters=NoLetters(),
             reader=Reader.of(Settings()),
             health=lambda: (200, {}),
             ready=lambda: (200, {}),
@@ -326,4 +328,5 @@ async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_an
     routes = {(route.method, route.resource.canonical) for route in app.web.web_app.router.routes()}
     assert {path for _, path in routes} >= {"/orders", "/router/", "/performance/"}
     changing = {route for route in routes if route[0] not in {"GET", "HEAD", "OPTIONS"}}
-    assert changing == {("POST", path) for path in ("/commands/{name}", "/signals/{source}", "/login", "/logout")}
+    paths = ("/commands/{name}", "/signals/{source}", "/dead-letters/{letter_id}/{deed}", "/login", "/logout")
+    assert changing == {("POST", path) for path in paths}

@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from streamapp.tokens import ROLES, TokensFile
-from streamapp.web.access import COOKIE, CSRF, ROLE_OF, TRIES
+from streamapp.web.access import COOKIE, CSRF, ROLE_OF, ROLE_OF_DEED, TRIES
 from streamapp.web.page import STATIC
 from tests.web.group import Group, running_group
 from tests.web.test_access import ELSEWHERE, House
@@ -83,7 +83,8 @@ async def test_the_session_says_what_its_role_may(house: House, browser: Browser
     for role in ROLES:
         await browser.login(house.secrets[role])
         _, body = await browser.ask("GET", "/session")
-        allowed = [name for name, needed in ROLE_OF.items() if ROLES.index(role) >= ROLES.index(needed)]
+        deeds = [(f"dead_letter.{deed}", needed) for deed, needed in ROLE_OF_DEED.items()]
+        allowed = [name for name, needed in [*ROLE_OF.items(), *deeds] if ROLES.index(role) >= ROLES.index(needed)]
         assert (body["role"], body["may"]) == (role, allowed)
 
 

@@ -24,11 +24,11 @@ from streamapp.nats.signals import NatsSignals
 from streamapp.settings import NatsSettings, load_settings
 from streamapp.web import register
 from streamapp.web.access import Access
-from streamapp.web.indexes import OpenPositions, RecentFacts, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
 from streamapp.web.signals import SignalView
 from tables.orders import ORDER, OrderIndex, OrderRow, order_key
 from tables.store import Store
-from tests.web.group import order_row
+from tests.web.group import NoLetters, order_row
 
 settings = load_settings()
 app = build_app(
@@ -98,6 +98,8 @@ register(
     positions=OpenPositions(),
     facts=RecentFacts(),
     breaks=StandingBreaks(),
+    alarms=RungAlarms(),
+    letters=NoLetters(),
     reader=Reader.of(settings),
     health=health,
     ready=health,

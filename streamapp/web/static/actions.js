@@ -1,9 +1,9 @@
 // What a person may do here, and what became of it. The worker checks; here only what it would refuse is left out.
 
-import { command, may, requestId, Refused } from "./api.js";
+import { command, decide, may, requestId, Refused } from "./api.js";
 import { ask } from "./dialog.js";
 import { el, fill, lots, plural, price, trimmed } from "./dom.js";
-import { changed, isOpen, known, watch } from "./live.js";
+import { changed, isOpen, known, loadLetters, watch } from "./live.js";
 
 const REASON = { name: "reason", label: "Reason", required: true, hint: "It is kept with the command." };
 
@@ -202,4 +202,21 @@ export function settleButton(each) {
     fields: [REASON], confirm: "Settle",
     act: ({ reason }) => give("break.settle", { account: each.account, reason, values: { break_id: each.break_id } }, `Settle break of ${each.symbol}, ${each.account}`),
   }), { "aria-label": `Settle the break of ${each.symbol} at ${each.account}` });
+}
+
+// --- dead letters
+
+const DEEDS = {
+  redrive: ["Re-drive", (letter) => [`What came on ${letter.subject} is sent again, as the message that it was; what the desk then decides is said as for any signal.`, "Its sender was told that it is refused, and may have sent another in its place: make sure that it has not."]],
+  acknowledge: ["Acknowledge", (letter) => [`You say that dead letter ${letter.id} has been dealt with. It is not sent again, and leaves this list.`]],
+};
+
+export function letterButtons(letter) {
+  return Object.entries(DEEDS).map(([deed, [label, says]]) => {
+    if (deed === "redrive" && letter.not_redrivable) return null;
+    return button(`dead_letter.${deed}`, label, () => ask({
+      title: `${label}: dead letter ${letter.id}`, says: says(letter), fields: [REASON], confirm: label, danger: deed === "redrive",
+      act: async ({ reason }) => { try { await decide(letter.id, deed, reason); } finally { await loadLetters(); } },
+    }), { "aria-label": `${label} dead letter ${letter.id}` });
+  });
 }

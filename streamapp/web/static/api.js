@@ -55,6 +55,11 @@ export function requestId() {
   return "page-" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** Decide about a dead letter: redrive or acknowledge. Returns it as it stands then. */
+export async function decide(letterId, deed, reason) {
+  return (await answer(`dead-letters/${encodeURIComponent(letterId)}/${deed}`, json({ reason }))).body;
+}
+
 /** Give a command. Returns its first result, or null if it is stored and nothing more is known yet. */
 export async function command(name, body) {
   const { body: said, status } = await answer(`commands/${name}?wait=10`, json(body));

@@ -1,6 +1,6 @@
 // What wants a person: what it is, what to do, and the evidence.
 
-import { settleButton } from "./actions.js";
+import { letterButtons, settleButton } from "./actions.js";
 import { isOld } from "./accounts.js";
 import { el, fill, time, trimmed, zone } from "./dom.js";
 import { known } from "./live.js";
@@ -18,7 +18,9 @@ const ERRORS = {
 };
 const BREAK = "Compare with the broker. If it has an explanation, settle it with that reason; neither book is changed by it.";
 
-/** All items: {key, version, kind, title, todo, evidence, button}. */
+const RECENT_MS = 86400_000; // an alarm leaves the list a day after it rang last
+
+/** All items: {key, version, kind, title, todo, evidence, payload, button}. */
 export function items() {
   const found = [];
   for (const order of known.open.values()) {
@@ -38,6 +40,15 @@ export function items() {
     if (!(error.kind in ERRORS)) continue;
     found.push({ key: error.error_id, version: 0, kind: "error", title: `${words(error.kind)}: ${error.symbol} at ${error.account}`, todo: ERRORS[error.kind], evidence: [error.message || error.retcode_name || "", " · ", time(error.at), " · ", orderLink(error.order_id)] });
   }
+  for (const letter of known.letters) {
+    const whose = [letter.account, letter.symbol, letter.message_id].filter(Boolean).join(" · ");
+    found.push({ key: `letter ${letter.id}`, version: [letter.disposition, letter.not_redrivable], kind: "letter", title: `Dead letter ${letter.id}: ${letter.meaning}`, todo: [letter.todo, letter.not_redrivable, letter.disposition === "unfinished" ? "It was to be sent again, and nobody knows whether it was: do it again, it counts once." : ""].filter(Boolean).join(" "), evidence: [`${letter.reason}: ${letter.detail} · from ${letter.subject || letter.source} · `, time(letter.at), whose ? ` · ${whose}` : null], payload: letter.payload, button: () => el("div", { class: "buttons" }, letterButtons(letter)) });
+  }
+  for (const each of known.alarms) {
+    // What a break is about stands above by itself.
+    if (each.alarm === "break" || Date.now() - new Date(each.at).getTime() > RECENT_MS) continue;
+    found.push({ key: `alarm ${each.alarm} ${each.account}`, version: [each.count, each.at], kind: "alarm", title: `Alarm: ${words(each.alarm)}, ${each.account}`, todo: `${each.meaning}: ${each.todo}.`, evidence: [`rang ${each.count === 1 ? "once" : `${each.count} times`}, last `, time(each.at), ` · ${each.text.slice(0, 300)} · `, orderLink(each.order_id)] });
+  }
   for (const reason of known.reasons) found.push({ key: `health ${reason}`, version: 0, kind: "worker", title: reason, todo: "This worker says so of itself. What it means and what to do: docs/operations.md.", evidence: [] });
   return found;
 }
@@ -45,23 +56,25 @@ export function items() {
 export function attentionView() {
   const list = el("ul", { class: "items" });
   const empty = el("p", { class: "empty" }, "Nothing wants a person now.");
+  const older = el("p", { class: "note" }, "There are older dead letters: `streamapp dead-letters list`.");
   const kept = new Map();
   function draw() {
     const found = items();
     empty.hidden = found.length > 0;
+    older.hidden = !known.moreLetters;
     const now = new Set(found.map((item) => item.key));
     for (const [key, { element }] of kept) if (!now.has(key)) { element.remove(); kept.delete(key); }
     for (const item of found) {
       const version = JSON.stringify([item.version, zone.utc]);
       const had = kept.get(item.key);
       if (had && had.version === version) continue;
-      const element = el("li", { class: item.kind }, el("h3", {}, item.title), el("p", {}, item.evidence), el("p", { class: "note" }, item.todo), item.button ? item.button() : null);
+      const element = el("li", { class: item.kind }, el("h3", {}, item.title), el("p", {}, item.evidence), item.payload === undefined ? null : el("pre", { tabindex: "0" }, item.payload), el("p", { class: "note" }, item.todo), item.button ? item.button() : null);
       if (had) had.element.replaceWith(element);
       else list.append(element);
       kept.set(item.key, { element, version });
     }
   }
   draw();
-  const unseen = el("p", { class: "note" }, "Dead letters are in the topic dead_letters, alarms in the metric streamapp_alarms_total. Unprotected orders are listed since this page was opened.");
-  return { element: el("section", { "aria-label": "Attention" }, empty, list, unseen), update: () => draw() };
+  const unseen = el("p", { class: "note" }, "Unprotected orders are listed since this page was opened, alarms of the last 24 hours since their worker started.");
+  return { element: el("section", { "aria-label": "Attention" }, empty, list, older, unseen), update: () => draw() };
 }

@@ -16,6 +16,9 @@ export const known = {
   limits: new Map(),
   breaks: new Map(),
   errors: [],
+  letters: [], // open dead letters, the newest first
+  moreLetters: false,
+  alarms: [],
   activity: [],
   commands: new Map(),
   reasons: [],
@@ -104,6 +107,13 @@ const loadAccounts = () => ask("accounts", "accounts", (body) => {
 const loadBreaks = () => ask("breaks", "breaks", (body) => {
   known.breaks = new Map(body.breaks.map((each) => [each.break_id, each]));
 });
+export const loadLetters = () => ask("letters", "dead-letters?open=1&limit=100", (body) => {
+  known.letters = body.dead_letters;
+  known.moreLetters = body.more;
+});
+const loadAlarms = () => ask("alarms", "alarms", (body) => {
+  known.alarms = body.alarms;
+});
 const loadLimits = () => Promise.all([...known.accounts.keys()].map((account) =>
   ask("limits", `limits?account=${encodeURIComponent(account)}`, (body) => known.limits.set(account, body))));
 async function loadHealth() {
@@ -115,13 +125,13 @@ async function loadHealth() {
   changed("health");
 }
 
-export const reload = () => Promise.all([loadOrders(), loadPositions(), loadAccounts().then(loadLimits), loadBreaks(), loadHealth()]);
+export const reload = () => Promise.all([loadOrders(), loadPositions(), loadAccounts().then(loadLimits), loadBreaks(), loadLetters(), loadAlarms(), loadHealth()]);
 
 let polls = 0;
 async function poll() {
   if (session.reads && !document.hidden && link.state !== "lost") {
     polls += 1;
-    await Promise.all([loadSubmitted(), loadPositions(), loadAccounts(), loadBreaks(), loadHealth(), polls % 3 === 0 ? loadLimits() : null]);
+    await Promise.all([loadSubmitted(), loadPositions(), loadAccounts(), loadBreaks(), loadHealth(), ...(polls % 3 === 0 ? [loadLimits(), loadLetters(), loadAlarms()] : [])]);
   }
   setTimeout(poll, POLL_MS);
 }

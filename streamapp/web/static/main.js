@@ -96,7 +96,7 @@ function tell(names) {
     list.dataset.text = warnings.join("\n");
     fill(list, warnings.map((line) => el("li", {}, line)));
   }
-  if (["orders", "breaks", "accounts", "errors", "health"].some((name) => names.has(name))) {
+  if (["orders", "breaks", "accounts", "errors", "letters", "alarms", "health"].some((name) => names.has(name))) {
     const count = items().length;
     byId("attention-count").hidden = count === 0;
     setText(byId("attention-count"), String(count));

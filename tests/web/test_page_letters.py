@@ -1,0 +1,92 @@
+"""The page's Attention in a real browser, over dead letters in a real Kafka."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from streamapp import topics
+from streamapp.clock import utc_now
+from streamapp.desk.state import Alarm
+from streamapp.tokens import ROLES, TokensFile
+from tests.kit.browser import running_browser
+from tests.kit.command_answers import streams_at
+from tests.kit.letters import HOSTILE, THEIRS, LetterHouse, letter_house
+from tests.kit.waiting import eventually
+from tests.web.group import ACCOUNTS, Group, running_group
+
+TIMEOUT_MS = 40_000
+
+
+@pytest_asyncio.fixture
+async def house(kafka_bootstrap: str) -> AsyncIterator[LetterHouse]:
+    async with letter_house(kafka_bootstrap) as house:
+        yield house
+
+
+async def test_dead_letters_and_alarms_are_shown_as_text_and_dealt_with(
+    house: LetterHouse, nats_of_this_module: str, tmp_path: Path
+) -> None:
+    file = TokensFile(tmp_path / "tokens")
+    secrets = {role: file.add(f"anna-{role}", role, utc_now()) for role in ROLES}
+    hostile = await house.bury(HOSTILE, "not_json", sequence=2)
+    theirs = await house.bury(THEIRS, sequence=3)
+    async with (
+        streams_at(nats_of_this_module) as client,
+        running_group(tokens_file=file.path, letters=house.ledger(house.mended)) as group,
+        running_browser() as browser,
+    ):
+        group.nats = client
+        group.workers[1].alarms.ring(ACCOUNTS[0], Alarm("revived", HOSTILE.decode()), utc_now())
+        context = await browser.new_context()
+        page = await context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        await look(page, group, hostile)
+        await page.click("#login")
+        await page.fill("dialog input[name=token]", secrets["trade"])
+        await page.click("dialog button[type=submit]")
+        await page.wait_for_selector("#logout:visible")
+        await page.click("nav a[href='#attention']")
+        await deal_with(page, house, hostile, theirs)
+        assert (await page.title(), await page.locator("main img").count(), faults) == ("Attention – streamapp", 0, [])
+        await context.close()
+
+
+async def look(page: Any, group: Group, hostile: str) -> None:
+    """See everything without a login, and no button."""
+    await page.goto(f"{group.workers[0].url}#attention")
+    letter = page.locator(".items li.letter", has_text=f"Dead letter {hostile}: it is no JSON")
+    await letter.wait_for()
+    assert await letter.locator("pre").text_content() == HOSTILE.decode()
+    assert "it would be a dead letter again" in await letter.text_content()
+    alarm = page.locator(".items li.alarm", has_text=f"Alarm: revived, {ACCOUNTS[0]}")
+    await alarm.wait_for()
+    assert HOSTILE.decode() in await alarm.text_content()
+    assert await page.locator(".items button").count() == 0
+
+
+async def deal_with(page: Any, house: LetterHouse, hostile: str, theirs: str) -> None:
+    await page.get_by_label(f"Re-drive dead letter {theirs}").click()
+    await page.fill("dialog input[name=reason]", "field_names set")
+    await page.click("dialog button[type=submit]")
+    await page.locator(".items li.letter", has_text=f"Dead letter {theirs}").wait_for(state="detached")
+    [(_, payload, _)] = await house.read(topics.SIGNALS_APPROVED)
+    assert json.loads(payload) == THEIRS
+    assert await page.get_by_label(f"Re-drive dead letter {hostile}").count() == 0
+    await page.get_by_label(f"Acknowledge dead letter {hostile}").click()
+    await page.fill("dialog input[name=reason]", "its sender is mended")
+    # Somebody else was faster: the server's own word counts, and the page says it.
+    await house.ledger().acknowledge(hostile, by="boris", reason="I was faster")
+    await page.click("dialog button[type=submit]")
+    await page.locator("dialog [role=alert]", has_text="was acknowledged already, by boris").wait_for()
+    await eventually(lambda: _is_empty(page), "an empty list of letters")
+
+
+async def _is_empty(page: Any) -> bool:
+    return bool(await page.locator(".items li.letter").count() == 0)
