@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from streamapp import topics
 from streamapp.clock import Clock
-from streamapp.errors import Unusable
+from streamapp.errors import StreamappError, Unusable
 from streamapp.kafka.producer import ClientProducer, Producer, Record
 from streamapp.kafka.reader import TopicReader
 from streamapp.kafka.security import Cluster
@@ -25,8 +25,9 @@ from streamapp.settings import Settings
 
 LAST = 500
 """Records of a partition that are looked at for a list: of 64 KiB each they are what a process may read and hold."""
-FRESH_S = 2.0
-"""How old a list may be: many browsers ask at once, and one look at Kafka serves them all."""
+FRESH_S = 5.0
+"""How old a list may be, and how soon a Kafka that was away is asked again: many browsers ask at once, and one look
+serves them all."""
 _SLICE = 100
 """Records between two turns of the event loop, which has orders to send."""
 
@@ -51,6 +52,7 @@ class LetterLedger:
         self._letters: dict[str, KeptLetter] = {}
         self._read_to: dict[int, int] = {}
         self._looked_s: float | None = None
+        self._fault: StreamappError | None = None
         self._looking = asyncio.Lock()
         self.is_cut = False
         """Whether the topic has letters that :meth:`newest` does not return: older ones."""
@@ -59,8 +61,14 @@ class LetterLedger:
         """Return the letters among the last ``LAST`` records of each partition, the newest first, payloads trimmed."""
         async with self._looking:
             if self._looked_s is None or time.monotonic() - self._looked_s >= FRESH_S:
-                await self._look()
+                self._fault = None
+                try:
+                    await self._look()
+                except StreamappError as error:
+                    self._fault = error
                 self._looked_s = time.monotonic()
+            if self._fault is not None:
+                raise self._fault.with_traceback(None)
         return sorted(self._letters.values(), key=lambda letter: (letter.at, letter.id), reverse=True)
 
     def shown(self, letter: KeptLetter) -> dict[str, Any]:

@@ -46,8 +46,8 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
     "break.settle": "trade",
 }
 """Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
-ROLE_OF_DEED: Mapping[str, TokenRole] = {"redrive": "trade", "acknowledge": "trade"}
-"""What is done about a dead letter. One that is sent again may become an order, as a new one of its sender's may."""
+ROLE_OF_DEED: Mapping[str, TokenRole] = {"redrive": "admin", "acknowledge": "trade"}
+"""What is done about a dead letter. One that is sent again may become an order: it opens, so it is an admin's."""
 COMMAND_PATH, LETTER_PATH = "/commands/{name}", "/dead-letters/{letter_id}/{deed}"
 SIGNALS_PATH = "/signals/{source}"
 LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"

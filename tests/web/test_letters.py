@@ -41,7 +41,7 @@ class Desk:
         assert status == 200, body
         return body
 
-    async def post(self, path: str, token: str | None = "trade", body: Any = None, **options: Any) -> tuple[int, Any]:
+    async def post(self, path: str, token: str | None = "admin", body: Any = None, **options: Any) -> tuple[int, Any]:
         secret = None if token is None else self.tokens[token]
         said = options or {"json": {"reason": "field_names set"} if body is None else body}
         status, answer, _ = await self.group.ask("POST", self.group.workers[0], f"/dead-letters/{path}", secret, **said)
@@ -82,14 +82,20 @@ async def test_letters_are_shown_in_pages_as_text_with_what_to_do_by_any_worker(
 
 async def test_a_letter_is_re_driven_once_by_whoever_may_and_says_who_it_was(desk: Desk) -> None:
     letter = await desk.letters.bury(THEIRS)
-    for token, expected in ((None, (401, "no_token")), ("read", (403, "role"))):
-        status, body = await desk.post(f"{letter}/redrive", token)
+    for deed, token, expected in (
+        ("redrive", None, (401, "no_token")),
+        ("redrive", "read", (403, "role")),
+        ("redrive", "trade", (403, "role")),
+        ("acknowledge", None, (401, "no_token")),
+        ("acknowledge", "read", (403, "role")),
+    ):
+        status, body = await desk.post(f"{letter}/{deed}", token)
         assert (status, body["reason"]) == expected
     assert await desk.letters.read(topics.SIGNALS_APPROVED) == []
     status, body = await desk.post(f"{letter}/redrive")
-    assert (status, body["disposition"], body["decisions"][-1]["by"]) == (200, "redriven", "the-trade")
-    status, body = await desk.post(f"{letter}/redrive", "admin")
-    assert (status, body["reason"], "was re-driven already, by the-trade" in body["error"]) == (409, "settled", True)
+    assert (status, body["disposition"], body["decisions"][-1]["by"]) == (200, "redriven", "the-admin")
+    status, body = await desk.post(f"{letter}/redrive")
+    assert (status, body["reason"], "was re-driven already, by the-admin" in body["error"]) == (409, "settled", True)
     assert len(await desk.letters.read(topics.SIGNALS_APPROVED)) == 1
     assert (await desk.get("?open=1"))["dead_letters"] == []
 

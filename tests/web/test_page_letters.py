@@ -49,7 +49,7 @@ async def test_dead_letters_and_alarms_are_shown_as_text_and_dealt_with(
         page.on("pageerror", lambda error: faults.append(str(error)))
         await look(page, group, hostile)
         await page.click("#login")
-        await page.fill("dialog input[name=token]", secrets["trade"])
+        await page.fill("dialog input[name=token]", secrets["admin"])
         await page.click("dialog button[type=submit]")
         await page.wait_for_selector("#logout:visible")
         await page.click("nav a[href='#attention']")
