@@ -29,6 +29,7 @@ from streamapp.messages.report import Report, ReportBatch
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import AccountSettings, Settings
 from streamapp.tracing import Spans
+from streamapp.web.indexes import RungAlarms
 from tables.accounts import AccountRow, account_key
 from tables.breaks import BreakRow, break_key
 from tables.commands import CommandRow, command_key
@@ -70,7 +71,7 @@ class DeskWorld:
 
     Attributes:
         store, producer, outlet, terminals, clock: What survives.
-        desk, broker, outbox, publisher, metrics: The worker that lives now; :meth:`restart` makes the next one.
+        desk, broker, outbox, publisher, metrics, alarms: The worker that lives now; :meth:`restart` makes the next one.
         acked: The payloads that were acknowledged, in order.
         failures: Why the worker would have ended.
         effects: What was asked of the broker, in order.
@@ -112,6 +113,7 @@ class DeskWorld:
 
     def _build(self) -> None:
         self.metrics = TradingMetrics()
+        self.alarms = RungAlarms()
         self.outbox = Outbox(
             self.producer,
             lambda unsaid: self.publisher.put(unsaid),  # noqa: PLW0108  made after the outbox
@@ -149,6 +151,7 @@ class DeskWorld:
             metrics=self.metrics,
             spans=self._spans,
             approve=self._approve,
+            ring=self.alarms.ring,
             on_failure=self.failures.append,
         )
         self.broker.attach(self.desk)
