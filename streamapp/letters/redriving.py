@@ -117,6 +117,6 @@ def _require_freshness(named: dict[str, Any], came_at: datetime, settings: Setti
     if end <= now:
         raise Unusable(
             "stale",
-            f"it is too old: expected a time before {time_text(end)}, until which it held, got {time_text(now)}. "
-            "If it is still wanted, its sender must send a new one",
+            f"it is too old: expected it before {time_text(end)}, until which it held. If it is still wanted, "
+            "its sender must send a new one",
         )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from streamapp.domain.vocabulary import in_utc, time_text
-from streamapp.errors import StreamappError, Unusable
+from streamapp.errors import Ambiguous, StreamappError, Unusable
 from streamapp.letters.letter import KeptLetter
 from streamapp.messages.envelope import json_object
 from streamapp.web.access import CALLER, LETTER_PATH, ROLE_OF_DEED
@@ -84,8 +84,9 @@ class LetterView:
         except Unusable as error:
             return refusal(_STATUS_OF.get(error.reason, 409), error.reason, error.detail)
         except StreamappError as error:
-            said = f"{error}. Nobody knows whether it was done: repeat it, it is done once"
-            return refusal(503, "not_recorded", said, {"Retry-After": "1"})
+            # Whatever Kafka has of it: a repeat is the same message, and is done once.
+            unknown = ". Nobody knows whether it was done: repeat it" if isinstance(error, Ambiguous) else ""
+            return refusal(503, "not_recorded", f"{error}{unknown}", {"Retry-After": "1"})
         logger.info("dead letter %s: %s by %s from %s", letter.id, deed, token.name, request.remote)
         return json_response(self._letters.shown(letter))
 

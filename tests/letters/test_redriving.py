@@ -104,7 +104,7 @@ def test_its_age_counts_from_when_it_was_approved_or_came_first_and_not_from_now
     record_again(found, SETTINGS, NOW + timedelta(seconds=held_s - 1))
     reason, detail = refusal(found, now=NOW + timedelta(seconds=held_s))
     assert reason == "stale"
-    assert "its sender must send a new one" in detail
+    assert detail.endswith("its sender must send a new one")
 
 
 async def test_the_desk_makes_one_order_of_it_however_often_it_comes_in_again() -> None:
