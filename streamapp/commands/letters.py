@@ -69,7 +69,9 @@ def listing(
     for letter in shown:
         console.print("\n".join(_lines(letter, settings)), markup=False)
     more = len(wanted) - len(shown)
-    console.print(f"{len(shown)} dead letters" + (f", and {more} more (--limit)" if more else ""))
+    console.print(
+        f"{len(shown)} dead letter{'' if len(shown) == 1 else 's'}" + (f", and {more} more (--limit)" if more else "")
+    )
     if is_cut:
         console.print("older ones are in the topic dead_letters", markup=False)
 

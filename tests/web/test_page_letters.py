@@ -64,7 +64,7 @@ async def look(page: Any, group: Group, hostile: str) -> None:
     letter = page.locator(".items li.letter", has_text=f"Dead letter {hostile}: it is no JSON")
     await letter.wait_for()
     assert await letter.locator("pre").text_content() == HOSTILE.decode()
-    assert "it would be a dead letter again" in await letter.text_content()
+    assert "It would be a dead letter again" in await letter.text_content()
     alarm = page.locator(".items li.alarm", has_text=f"Alarm: revived, {ACCOUNTS[0]}")
     await alarm.wait_for()
     assert HOSTILE.decode() in await alarm.text_content()

@@ -6,6 +6,7 @@ import { el, fill, time, trimmed, zone } from "./dom.js";
 import { known } from "./live.js";
 
 const words = (text) => String(text || "").replaceAll("_", " ");
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "");
 const orderLink = (orderId) => (orderId ? el("a", { href: `#order/${encodeURIComponent(orderId)}` }, "its life") : null);
 
 const DOUBT = {
@@ -42,7 +43,7 @@ export function items() {
   }
   for (const letter of known.letters) {
     const whose = [letter.account, letter.symbol, letter.message_id].filter(Boolean).join(" · ");
-    found.push({ key: `letter ${letter.id}`, version: [letter.disposition, letter.not_redrivable], kind: "letter", title: `Dead letter ${letter.id}: ${letter.meaning}`, todo: [letter.todo, letter.not_redrivable, letter.disposition === "unfinished" ? "It was to be sent again, and nobody knows whether it was: do it again, it counts once." : ""].filter(Boolean).join(" "), evidence: [`${letter.reason}: ${letter.detail} · from ${letter.subject || letter.source} · `, time(letter.at), whose ? ` · ${whose}` : null], payload: letter.payload, button: () => el("div", { class: "buttons" }, letterButtons(letter)) });
+    found.push({ key: `letter ${letter.id}`, version: [letter.disposition, letter.not_redrivable], kind: "letter", title: `Dead letter ${letter.id}: ${letter.meaning}`, todo: [letter.todo, sentence(letter.not_redrivable), letter.disposition === "unfinished" ? "It was to be sent again, and nobody knows whether it was: do it again, it counts once." : ""].filter(Boolean).join(" "), evidence: [`${letter.reason}: ${letter.detail} · from ${letter.subject || letter.source} · `, time(letter.at), whose ? ` · ${whose}` : null], payload: letter.payload, button: () => el("div", { class: "buttons" }, letterButtons(letter)) });
   }
   for (const each of known.alarms) {
     // What a break is about stands above by itself.
