@@ -23,6 +23,8 @@ POINTS = frozenset(
         "terminal.after_started",
         "terminal.in_order_send",
         "terminal.after_result",
+        "terminal.in_prune",
+        "terminal.after_prune",
         "publisher.after_publish",
         "warehouse.after_insert",
     }

@@ -427,7 +427,7 @@ class GuardSettings(AccountGuardSettings):
 
 
 class RetentionSettings(Section):
-    """How long the store keeps what is over (docs/operations.md, "A year of it")."""
+    """How long the store and the journals keep what is over (docs/operations.md, "A year of it")."""
 
     closed_days: float = Field(
         30.0,
@@ -441,6 +441,23 @@ class RetentionSettings(Section):
         description="They leave the store after so long. A signal or a command that is older is refused, for nobody "
         "knows any more whether it was decided; so: longer than any message of one may come again.",
     )
+
+    journal_days: float = Field(
+        400.0,
+        ge=7,
+        description="Orders that are over, their deals and what was asked about them leave the terminal's journal "
+        "after so long, if nothing open rests on them; keys_days at least. What is older and comes again is never "
+        "sent: it is looked for at the broker.",
+    )
+
+    @model_validator(mode="after")
+    def _journals_remember_longest(self) -> RetentionSettings:
+        if self.journal_days < self.keys_days:
+            raise ValueError(
+                f"journal_days: expected keys_days ({self.keys_days:g}) at least, got {self.journal_days:g}: "
+                "what a signal's decision rests on must be answered by the journal for as long"
+            )
+        return self
 
     @property
     def keys_s(self) -> float:

@@ -105,9 +105,9 @@ class OutcomeUnknown(Frozen):
     """Nobody can say whether the attempt was executed.
 
     ``why``: no_answer (the terminal did not answer the broker agent), deadline, worker_lost, restarted,
-    ambiguous_answer, foreign_epoch, conflict, foreign_timeout; suspicion: what may be the order is at the broker
-    without its name, and a person must look; no_deals: the broker calls it filled, or shows it in no table, and
-    shows no deal of it.
+    ambiguous_answer, foreign_epoch, conflict, foreign_timeout; forgotten: it is so old that the journal may have had
+    it; suspicion: what may be the order is at the broker without its name, and a person must look; no_deals: the
+    broker calls it filled, or shows it in no table, and shows no deal of it.
     """
 
     attempt: int

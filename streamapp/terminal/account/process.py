@@ -31,6 +31,7 @@ from streamapp.terminal.account.house_names import named
 from streamapp.terminal.account.judging import OrderLimits
 from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.outbox import OutboxPublisher, log_of, replay, reports_of
+from streamapp.terminal.account.pruning import Pruner
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.service import Service
 from streamapp.terminal.account.snapshots import Snapshots
@@ -100,6 +101,7 @@ class Terminal:
             deployment=settings.deployment,
             clock=utc_now,
         )
+        self.pruner = Pruner(self.journal, self.connection, self.execution, settings.retention, clock=utc_now)
         self.nats = ConnectionState()
         self._tasks: list[asyncio.Task[None]] = []
         self.service: Service | None = None
@@ -130,6 +132,7 @@ class Terminal:
         self.start(self.operations.run(), "operations")
         self.start(self.watch.run(), "watch")
         self.start(self.resolver.run(), "resolver")
+        self.start(self.pruner.run(), "pruner")
         self.start(self._talk(), "nats")
         self.start(self._tell(say), "status")
         stopping = asyncio.create_task(stop.wait())
@@ -233,6 +236,8 @@ class Terminal:
                 "halted": int(halted is not None),
                 "waiting": self.execution.depth,
                 "outbox": self.journal.last_seq - self.journal.released_seq,
+                "journal_bytes": self.journal.size_b,
+                "pruned": self.pruner.left,
                 "conflicts": service.conflicts if service else 0,
                 "broken_requests": service.broken_requests if service else 0,
                 **{f"orders_{outcome}": count for outcome, count in self.execution.counts.items()},

@@ -248,13 +248,13 @@ class Resolver:
         return max(self._clock(), self._connection.time.newest, *(doubt.recorded_at for doubt in doubts))
 
     def _may_be_old(self, doubt: Doubt) -> bool:
-        """Return whether it was claimed for another journal, and so may have been sent before this one began."""
-        return doubt.order.epoch != self._journal.book.epoch and doubt.order.order_id not in self._resolved
+        """Return whether it may have been sent long before its row was made, and is still looked for as such."""
+        return doubt.may_be_old and doubt.order.order_id not in self._resolved
 
     def _judged(self, look: SearchResult, doubts: Sequence[Doubt]) -> dict[str, DoubtEvidence]:
         seen = sightings(look.matches, hedging=self._connection.hedging, time=self._connection.time)
         lateness = timedelta(seconds=self._terminal.settle_window_s)
-        return judged(seen, doubts, epoch=self._journal.book.epoch, lateness=lateness)
+        return judged(seen, doubts, lateness=lateness)
 
     # -- what it means
 

@@ -94,9 +94,7 @@ def _sighting(row: Match, hedging: bool, time: ServerTime) -> Sighting:
     )
 
 
-def judged(
-    seen: list[Sighting], doubts: Sequence[Doubt], *, epoch: str, lateness: timedelta
-) -> dict[str, DoubtEvidence]:
+def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, lateness: timedelta) -> dict[str, DoubtEvidence]:
     """Return what the rows say about each doubt, by order id.
 
     A row is an order's own by its magic, else by its tag. A row that names nobody but looks like an order may be it.
@@ -104,7 +102,6 @@ def judged(
     Args:
         seen: The rows.
         doubts: What is looked for.
-        epoch: The journal's: an order claimed for another one may be of any age.
         lateness: How long after its not_after an order may still have been taken by the broker.
     """
     evidence = {doubt.order.order_id: DoubtEvidence() for doubt in doubts}
@@ -123,7 +120,7 @@ def judged(
             if row.ticket and row.ticket not in found.tickets:
                 found.tickets.append(row.ticket)
         for doubt in by_kind.get((row.symbol, row.side), ()) if not named else ():
-            if _is_alike(row, doubt, epoch, lateness):
+            if _is_alike(row, doubt, lateness):
                 evidence[doubt.order.order_id].alike.append(row)
     return evidence
 
@@ -133,7 +130,7 @@ def _names(row: Sighting, doubt: Doubt) -> bool:
     return (row.magic == doubt.magic or by_tag) and row.side == doubt.order.parameters.side
 
 
-def _is_alike(row: Sighting, doubt: Doubt, epoch: str, lateness: timedelta) -> bool:
+def _is_alike(row: Sighting, doubt: Doubt, lateness: timedelta) -> bool:
     order = doubt.order
     earliest = doubt.recorded_at - CLOCK_SLACK
     whole = order.parameters.volume
@@ -142,6 +139,6 @@ def _is_alike(row: Sighting, doubt: Doubt, epoch: str, lateness: timedelta) -> b
         (row.volume <= whole if row.may_be_part else row.volume == whole)
         and (row.closes is None or row.closes == order.position_id)
         and (order.position_id is None or row.closes in (None, order.position_id))
-        and (order.epoch != epoch or row.at >= earliest)
+        and (doubt.may_be_old or row.at >= earliest)
         and row.at <= order.not_after + lateness + CLOCK_SLACK
     )

@@ -75,6 +75,11 @@ class ServerTime:
         """The server's newest tick, in UTC: so late it is at least, whatever our own clock says; 1970 before any."""
         return self.utc(self._newest_ms)
 
+    @property
+    def newest_shown(self) -> datetime:
+        """The server's newest tick as the server dates it, whatever our own clock says; 1970 before any."""
+        return datetime.fromtimestamp(self._newest_ms / 1000, UTC)
+
     def utc(self, server_ms: int) -> datetime:
         """Return a server time in UTC; the offset must be known."""
         return datetime.fromtimestamp(server_ms / 1000, UTC) - timedelta(seconds=self.offset_s or 0)

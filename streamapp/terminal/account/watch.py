@@ -202,9 +202,11 @@ class Watch:
 
     def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> ReadDeals:
         time = self._connection.time
+        # It lies far before the watermark, unless our clock has jumped ahead since: what left the journal is not new.
+        forgotten_s = self._journal.book.forgotten_history_s
         return ReadDeals(
-            wide_from=time.server_s(self._watermark - OVERLAP),
-            near_from=time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)),
+            wide_from=max(time.server_s(self._watermark - OVERLAP), forgotten_s),
+            near_from=max(time.server_s(max(self._newest - NEAR, self._watermark - OVERLAP)), forgotten_s),
             settled_until=time.server_s(settled),
             until=time.server_s(now + FUTURE),
             wide=wide,

@@ -7,6 +7,7 @@ thread.
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from decimal import Decimal
 
 from streamapp.domain import facts
@@ -43,11 +44,11 @@ class Book(OrderRows):
         now = self.clock()
         # Before the time is compared: it may have been sent from the journal that was lost.
         if request.epoch != self.epoch:
-            self._insert(request, "doubt", now, reason="foreign_epoch")
             message = f"claimed for journal {request.epoch}, this is {self.epoch}"
-            unknown = facts.OutcomeUnknown(attempt=request.attempt, why="foreign_epoch", message=message)
-            self._is_unknown(request.order_id, unknown)
-            self._adopt_seen(request)
+            self._insert_doubt(request, now, "foreign_epoch", message)
+        elif self.may_have_left(request.not_after):
+            message = f"not after {time_text(request.not_after)}: it may have been in this journal, and have left it"
+            self._insert_doubt(request, now, "forgotten", message)
         elif now < request.not_after:
             self._insert(request, "recorded", now)
         else:
@@ -59,6 +60,12 @@ class Book(OrderRows):
                 facts.SubmitRefused(attempt=request.attempt, reason="stale", message=message),
             )
         return True
+
+    def _insert_doubt(self, request: SubmitRequest, now: datetime, why: str, message: str) -> None:
+        """Record an order that may have been sent before: it is looked for at the broker, and never sent."""
+        self._insert(request, "doubt", now, reason=why)
+        self._is_unknown(request.order_id, facts.OutcomeUnknown(attempt=request.attempt, why=why, message=message))
+        self._adopt_seen(request)
 
     def accept(self, order_id: str, ticket: int) -> bool:
         """Take a broker's ticket as the order's, wherever it was seen; True the first time.

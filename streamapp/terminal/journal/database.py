@@ -75,9 +75,13 @@ CREATE TABLE expected_levels (order_id TEXT PRIMARY KEY, stop_loss TEXT NOT NULL
 CREATE TABLE account_operations (deal INTEGER PRIMARY KEY, at TEXT NOT NULL, body TEXT NOT NULL);
 CREATE INDEX account_operations_by_time ON account_operations (at);
 """,
+    6: """
+CREATE INDEX deals_by_position ON deals (json_extract(body, '$.position_id'));
+CREATE TABLE leaving (deal INTEGER PRIMARY KEY);
+""",
 }
 """What makes a journal of one version one of the next."""
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 CHECKPOINT_COMMITS = 500
 """The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
 somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15
@@ -246,6 +250,11 @@ class Journal:
         if self._commits >= (CHECKPOINT_COMMITS_BUSY if self._waiting else CHECKPOINT_COMMITS):
             self._commits = 0
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @property
+    def size_b(self) -> int:
+        """How large its file is. It never shrinks: pages of rows that left (pruning.py) are the next rows' pages."""
+        return self.path.stat().st_size
 
     def close(self) -> None:
         """Close the file and give the lock back. What was still waiting is cancelled: it was never answered."""

@@ -71,11 +71,16 @@ def known(book: Book, request_id: str) -> KnownOperation | None:
     return KnownOperation(kind, OPERATIONS[kind].decode(request), digest, order_id, outcome, answered, sendings)
 
 
-def record(book: Book, kind: str, request: OperationRequest) -> KnownOperation:
-    """Return what is known of an operation, recording it if it is new; of an order of ours it is reported."""
+def record(book: Book, kind: str, request: OperationRequest) -> KnownOperation | None:
+    """Return what is known of an operation, recording it if it is new; of an order of ours it is reported.
+
+    None: it is so old that it may have been in the journal, and have left it. It is not recorded.
+    """
     before = known(book, request.request_id)
     if before is not None:
         return before
+    if book.may_have_left(request.not_after):
+        return None
     order_id = _order_of(book, request)
     book.db.execute(
         "INSERT INTO operations (request_id, kind, hash, at, order_id, request) VALUES (?, ?, ?, ?, ?, ?)",

@@ -45,13 +45,17 @@ def kept(magic: int) -> int:
 
 @dataclass(frozen=True)
 class Doubt:
-    """An order of which nobody knows what became; ``reason`` is why, ``recorded_at`` when its row was made."""
+    """An order of which nobody knows what became; ``reason`` is why, ``recorded_at`` when its row was made.
+
+    ``may_be_old``: it may have been sent before that, for another journal, or by this one, which has forgotten it.
+    """
 
     order: SubmitRequest
     magic: int
     tag: str
     reason: str
     recorded_at: datetime
+    may_be_old: bool
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,10 @@ class OrderRows(Shelves):
             f"SELECT request FROM rows WHERE {_UNFINISHED} AND state = 'recorded' ORDER BY position"
         )
         return [SubmitRequest.decode(request) for (request,) in found]
+
+    def has_unfinished(self) -> bool:
+        """Return whether any order is recorded, started or in doubt."""
+        return self.db.execute(f"SELECT 1 FROM rows WHERE {_UNFINISHED} LIMIT 1").fetchone() is not None
 
     def counts(self) -> dict[str, int]:
         """Return how many orders are recorded, started, in doubt, and in doubt with a suspicion; and the meters."""
@@ -196,13 +204,17 @@ class OrderRows(Shelves):
         """Return what is known of orders that are looked for."""
         marks = ", ".join("?" * len(order_ids))
         found = self.db.execute(
-            f"SELECT order_id, request, attempt, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})",
+            f"SELECT request, attempt, magic, reason, recorded_at FROM rows WHERE order_id IN ({marks})",
             (*order_ids,),
         )
         return [
-            Doubt(_of_attempt(request, attempt), magic, tag_of(order_id), reason, datetime.fromisoformat(at))
-            for order_id, request, attempt, magic, reason, at in found
+            Doubt(order, magic, tag_of(order.order_id), reason, datetime.fromisoformat(at), self._may_be_old(order))
+            for request, attempt, magic, reason, at in found
+            for order in (_of_attempt(request, attempt),)
         ]
+
+    def _may_be_old(self, order: SubmitRequest) -> bool:
+        return order.epoch != self.epoch or self.may_have_left(order.not_after)
 
     def absent(self, order_id: str, body: facts.ProvenAbsent) -> bool:
         """DOUBT → ABSENT; False if it was adopted meanwhile."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import uuid4
 
 from streamapp.clock import Clock
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.log import GENESIS_HASH
 from streamapp.messages.report import Report, ReportBody, ReportKind
 
@@ -43,6 +45,8 @@ class Shelves:
         self.ends = self._read_ends()
         self.halt_reason = self.meta("halted")
         """Why the account opens nothing more; None: it opens."""
+        self.forgotten_history_s = int(self.meta("forgotten_history_s") or 0)
+        """Up to when, in seconds as the broker dates its deals, a deal that is not in the journal may have left it."""
 
     # -- meta
 
@@ -56,6 +60,27 @@ class Shelves:
         self.db.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
+
+    # -- what has left the journal (pruning.py)
+
+    def may_have_left(self, not_after: datetime) -> bool:
+        """Return whether an order or operation that is not in the journal may have been, and have left it.
+
+        No clock is asked: a request carries its not_after for ever, and the latest one that left is on record.
+        """
+        mark = self.meta("forgotten_until")
+        return mark is not None and not_after <= datetime.fromisoformat(mark)
+
+    def forget_until(self, not_after: datetime) -> None:
+        """Note that a request with this not_after leaves, in the transaction in which it does."""
+        if not self.may_have_left(not_after):
+            self.set_meta("forgotten_until", time_text(not_after))
+
+    def forget_history(self, until_s: int) -> None:
+        """Note that deals of before this moment leave, in the transaction in which they do."""
+        until_s = max(until_s, int(self.meta("forgotten_history_s") or 0))
+        self.set_meta("forgotten_history_s", str(until_s))
+        self.forgotten_history_s = until_s
 
     def counter(self, name: str) -> int:
         """Return a count that is kept for all lives of the journal (:data:`COUNTERS`)."""

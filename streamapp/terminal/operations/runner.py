@@ -95,6 +95,9 @@ class Operations:
     async def answer(self, kind: OperationKind, request: OperationRequest) -> OperationReply:
         """Return what became of an operation, within a few seconds; it may be asked for again for ever."""
         known = await self._journal.write(lambda book: operation_rows.record(book, kind, request))
+        if known is None:
+            text = "it may have been carried out, and the journal have forgotten it since: look at the broker"
+            return self._reply(request, "unknown", text)
         if known.digest != operation_rows.digest_of(kind, request):
             logger.error("operation %s: asked for again with other content; the first stands", request.request_id)
             message = f"request_id {request.request_id} was used for another {known.kind}: the first stands"

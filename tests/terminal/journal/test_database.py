@@ -230,6 +230,8 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
             "DROP TABLE account_operations",
             "DROP INDEX rows_absent",
             "DROP INDEX tickets_by_order",
+            "DROP INDEX deals_by_position",
+            "DROP TABLE leaving",
             "UPDATE meta SET value = '1' WHERE key = 'schema'",
         ):
             db.execute(statement)
@@ -237,10 +239,10 @@ async def test_a_journal_of_the_first_version_is_brought_up_with_all_that_it_hol
     async with opened(path) as journal:
         row = await journal.write(lambda book: book.row(request.order_id))
         assert row is not None
-        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "6")
+        assert (row.state, journal.book.epoch, journal.book.meta("schema")) == ("recorded", epoch, "7")
         assert await journal.write(lambda book: book.db.execute("SELECT count(*) FROM operations").fetchone()) == (0,)
     async with opened(path) as journal:
-        assert journal.book.meta("schema") == "6"
+        assert journal.book.meta("schema") == "7"
 
 
 async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(tmp_path: Path) -> None:
@@ -254,6 +256,8 @@ async def test_reports_that_were_messages_of_their_own_become_parts_of_a_batch(t
         db.execute("UPDATE outbox SET payload = ?", (json.dumps(alone, ensure_ascii=False).encode(),))
         db.execute("DROP TABLE expected_levels")
         db.execute("DROP TABLE account_operations")
+        db.execute("DROP INDEX deals_by_position")
+        db.execute("DROP TABLE leaving")
         db.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
         db.commit()
     async with opened(path) as journal:
@@ -268,7 +272,7 @@ async def test_a_journal_of_a_newer_version_is_refused_untouched(tmp_path: Path)
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         db.commit()
-    with pytest.raises(ConfigurationError, match="format 1 to 6, got 99"):
+    with pytest.raises(ConfigurationError, match="format 1 to 7, got 99"):
         Journal(path, ACCOUNT)
 
 
