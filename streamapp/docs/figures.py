@@ -277,6 +277,14 @@ FIGURES: tuple[Figure, ...] = (
         AlarmRule("TerminalNotReady", "0 for 30 s", "streamapp_terminal_ready == 0", "critical", "30s"),
     ),
     Figure(
+        ("streamapp_terminal_journal_bytes",),
+        "the size of the journal's file, which grows as far as `retention.journal_days` of orders need; "
+        "`streamapp_terminal_pruned` counts the rows that left it since the process began",
+        "Terminals",
+        'streamapp_terminal_journal_bytes{account=~"$account"}',
+        "{{account}} journal",
+    ),
+    Figure(
         ("streamapp_terminal_conflicts",),
         "one order id came with two contents: find who else speaks to the terminal",
         "Terminals",

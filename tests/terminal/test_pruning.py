@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from streamapp.domain.identifiers import magic_of
@@ -51,7 +52,7 @@ async def test_what_is_over_leaves_a_real_journal_wherever_it_is_killed_and_is_n
     for order in orders:
         again = order.model_copy(update={"not_after": order.not_after - AGE})
         assert (await terminal.submit(again)).state == "doubt"
-        await eventually(lambda again=again: found_again(terminal, again), "adopted")
+        await eventually(partial(found_again, terminal, again), "adopted")
     ledger = [row["magic"] for row in market.ledger()]
     assert len(ledger) == len(set(ledger)) == 4
     assert {magic_of(order.order_id) for order in orders} < set(ledger)

@@ -82,11 +82,11 @@ CREATE TABLE leaving (deal INTEGER PRIMARY KEY);
 }
 """What makes a journal of one version one of the next."""
 SCHEMA_VERSION = 7
-CHECKPOINT_COMMITS = 500
-"""The WAL is written back after so many commits, in a moment when nobody waits: SQLite's own way does it inside
-somebody's commit, which would be the slowest order of every hundred. At about 30 kB a commit the WAL stays near 15
-MB."""
-CHECKPOINT_COMMITS_BUSY = 5000
+CHECKPOINT_ROWS = 4000
+"""The WAL is written back after so many rows were changed, in a moment when nobody waits: SQLite's own way does it
+inside somebody's commit, which would be the slowest order of every hundred. At about a page a row, of an order's
+commits as of a step of pruning.py, the WAL stays near 15 MB."""
+CHECKPOINT_ROWS_BUSY = 40_000
 """The same where there never is such a moment."""
 
 
@@ -133,7 +133,7 @@ class Journal:
         # costs more than the statements of an order.
         self._batches: queue.SimpleQueue[tuple[Waiting, dict[str, int]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._commits = 0
+        self._written_back = self._db.total_changes
         self.revision = 0
         self.last_seq = self.book.last_seq()
         self._released = {"reports": self.book.released_seq(), "log": 0}
@@ -246,9 +246,9 @@ class Journal:
         return result
 
     def _checkpoint(self) -> None:
-        self._commits += 1
-        if self._commits >= (CHECKPOINT_COMMITS_BUSY if self._waiting else CHECKPOINT_COMMITS):
-            self._commits = 0
+        rows = self._db.total_changes - self._written_back
+        if rows >= (CHECKPOINT_ROWS_BUSY if self._waiting else CHECKPOINT_ROWS):
+            self._written_back += rows
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     @property

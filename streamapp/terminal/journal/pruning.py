@@ -67,8 +67,8 @@ from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.orders import kept
 
 LOOKED_AT = 100
-"""Rows that a step passes at most: some milliseconds, of which the longest part is their order of the disk."""
-DELETED = 50
+"""Rows that a step passes at most."""
+DELETED = 25
 """Orders, operations or deals that a step deletes at most."""
 ZONES = timedelta(days=1)
 """More than any server's clock is ahead of UTC or behind."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -657,3 +658,10 @@ async def test_a_position_without_a_quote_is_closed_as_soon_as_there_is_one(desk
 
     desk.parts.worker.answers["position_now"] = quiet
     assert (await desk.ask("close")).outcome == "done"
+
+
+async def test_what_may_have_left_the_journal_is_not_carried_out_again(desk: Desk) -> None:
+    await desk.parts.journal.write(lambda book: book.forget_until(book.clock() + timedelta(hours=1)))
+    reply = await desk.once("close", volume=Decimal("0.1"))
+    assert (reply.outcome, desk.sends) == ("unknown", [])
+    assert "have forgotten it" in reply.message
