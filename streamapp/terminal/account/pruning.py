@@ -21,7 +21,7 @@ from streamapp.terminal.pipe.calls import Look
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 0.25
-"""Between two steps of 1 ms, and a wait for the disk: 100 rows a second at most."""
+"""Between two steps of some milliseconds: 100 rows a second at most."""
 REST_S = 3600.0
 """Between two walks: a day's rows are some minutes' work, the first walk through a million orders eight hours'."""
 
