@@ -31,7 +31,7 @@ from streamapp.terminal.account.house_names import named
 from streamapp.terminal.account.judging import OrderLimits
 from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.outbox import OutboxPublisher, log_of, replay, reports_of
-from streamapp.terminal.account.pruning import Pruner
+from streamapp.terminal.account.pruning import JournalPruner
 from streamapp.terminal.account.resolver import Resolver
 from streamapp.terminal.account.service import Service
 from streamapp.terminal.account.snapshots import Snapshots
@@ -101,7 +101,7 @@ class Terminal:
             deployment=settings.deployment,
             clock=utc_now,
         )
-        self.pruner = Pruner(self.journal, self.connection, self.execution, settings.retention, clock=utc_now)
+        self.pruner = JournalPruner(self.journal, self.connection, self.execution, settings.retention, clock=utc_now)
         self.nats = ConnectionState()
         self._tasks: list[asyncio.Task[None]] = []
         self.service: Service | None = None

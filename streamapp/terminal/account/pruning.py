@@ -15,7 +15,7 @@ from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.synchronisation import watermark
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.journal.pruning import Due, Place, Shown, prune
+from streamapp.terminal.journal.pruning import Due, PrunePlace, Shown, prune
 from streamapp.terminal.pipe.calls import Look
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ REST_S = 3600.0
 """Between two walks: a day's rows are some minutes' work, the first walk through a million orders eight hours'."""
 
 
-class Pruner:
+class JournalPruner:
     """One account's walks through its journal.
 
     Guarantees:
@@ -64,13 +64,15 @@ class Pruner:
                 logger.info("what is over leaves the journal later: %s", error)
                 await asyncio.sleep(PAUSE_S)
                 continue
+            except Exception:  # what stays is no reason to stop trading
+                logger.exception("what is over stays in the journal for now")
             if self.left > before:
                 logger.info("%d rows that are over have left the journal", self.left - before)
             await asyncio.sleep(REST_S)
 
     async def _walk(self) -> None:
         generation, shown, before = self._connection.generation, await self._shown(), await self._before()
-        place: Place | None = Place()
+        place: PrunePlace | None = PrunePlace()
         while place is not None:
             await self._execution.idle.wait()
             if self._connection.generation != generation or not self._connection.is_readable:

@@ -104,7 +104,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Place:
+class PrunePlace:
     """Where a walk through the journal stands: in which family of rows, and after which one."""
 
     family: int = 0
@@ -112,28 +112,28 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Step:
+class PruneStep:
     """How many rows left, and where to go on; None: the walk is over."""
 
     left: int
-    place: Place | None
+    place: PrunePlace | None
 
 
-def prune(book: Book, place: Place, due: Due) -> Step:
+def prune(book: Book, place: PrunePlace, due: Due) -> PruneStep:
     """Let some rows leave; a function of one transaction.
 
     Returns:
         ``place`` itself where something is unfinished or not acknowledged, and nothing may leave for now.
     """
     if book.last_seq() > due.released_seq or book.has_unfinished():
-        return Step(0, place)
+        return PruneStep(0, place)
     left = _delete_leaving(book)
     left, after = (left, place.after) if left else FAMILIES[place.family](book, place.after, due)
     crashpoints.reach("terminal.in_prune")
     if after is not None:
-        return Step(left, Place(place.family, after))
+        return PruneStep(left, PrunePlace(place.family, after))
     following = place.family + 1
-    return Step(left, Place(following) if following < len(FAMILIES) else None)
+    return PruneStep(left, PrunePlace(following) if following < len(FAMILIES) else None)
 
 
 def _delete_leaving(book: Book) -> int:

@@ -13,7 +13,7 @@ from streamapp.clock import Clock, utc_now
 from streamapp.domain import facts
 from streamapp.domain.vocabulary import time_text
 from streamapp.settings import RetentionSettings
-from streamapp.terminal.account.pruning import Pruner
+from streamapp.terminal.account.pruning import JournalPruner
 from streamapp.terminal.journal.book import Book
 from tests.kit.waiting import eventually
 from tests.terminal.account.test_watch import asked, rounds
@@ -24,16 +24,16 @@ YEARS = timedelta(days=800)
 KEPT = timedelta(days=400)
 
 
-def pruner_of(account: Account, clock: Clock = utc_now) -> Pruner:
-    return Pruner(account.journal, account.connection, account.execution, RetentionSettings(), clock=clock)
+def pruner_of(account: Account, clock: Clock = utc_now) -> JournalPruner:
+    return JournalPruner(account.journal, account.connection, account.execution, RetentionSettings(), clock=clock)
 
 
-async def our_clock_is_ahead(account: Account) -> Pruner:
+async def our_clock_is_ahead(account: Account) -> JournalPruner:
     await account.journal.write(lambda book: book.set_meta("history_watermark", time_text(utc_now() + YEARS)))
     return pruner_of(account, lambda: utc_now() + YEARS)
 
 
-async def the_brokers_clock_is_ahead(account: Account) -> Pruner:
+async def the_brokers_clock_is_ahead(account: Account) -> JournalPruner:
     account.worker.answers["pulse"] = ahead(account.worker.answers["pulse"])
     shown = account.connection.time
     await eventually(lambda: shown.newest_shown > utc_now() + KEPT, "the tick")
@@ -47,7 +47,7 @@ def ahead(pulse: Callable[[dict[str, object]], dict[str, object]]) -> Callable[[
 
 @pytest.mark.parametrize("jump", [our_clock_is_ahead, the_brokers_clock_is_ahead])
 async def test_a_clock_that_jumps_ahead_makes_nothing_old(
-    account: Account, jump: Callable[[Account], Awaitable[Pruner]]
+    account: Account, jump: Callable[[Account], Awaitable[JournalPruner]]
 ) -> None:
     await account.connection.readable()
     pruner = await jump(account)

@@ -21,7 +21,7 @@ from streamapp.messages.terminal import SubmitRequest
 from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
-from streamapp.terminal.journal.pruning import DELETED, Due, Place, Shown, prune
+from streamapp.terminal.journal.pruning import DELETED, Due, PrunePlace, Shown, prune
 from tests.terminal.journal.test_database import DOUBT, REJECTED, STARTED, filled
 from tests.terminal.scripted import ACCOUNT, submit_request
 
@@ -103,7 +103,7 @@ class Lives:
 
     def walk(self, shown: Shown = NOTHING) -> int:
         """Walk to the end, or to where it has to wait; return how many rows left."""
-        place: Place | None = Place()
+        place: PrunePlace | None = PrunePlace()
         total = 0
         while place is not None:
             step = self.commit(lambda book, at=place: prune(book, at, self.due(shown)))  # type: ignore[misc]
@@ -251,9 +251,9 @@ def test_a_position_of_many_deals_leaves_in_steps_and_goes_on_after_a_kill(lives
             lambda book, at=each: book.record_deal(filled(2 * at + 2, 2, side="sell", position_id=1, time=BEGIN))  # type: ignore[misc]
         )
     a_year_passes(lives)
-    lives.commit(lambda book: prune(book, Place(), lives.due()))
-    lives.commit(lambda book: prune(book, Place(), lives.due()))
-    lives.commit(lambda book: prune(book, Place(), lives.due()), killed=True)
+    lives.commit(lambda book: prune(book, PrunePlace(), lives.due()))
+    lives.commit(lambda book: prune(book, PrunePlace(), lives.due()))
+    lives.commit(lambda book: prune(book, PrunePlace(), lives.due()), killed=True)
     assert (lives.count("deals"), lives.count("leaving")) == (DELETED, DELETED)
     assert lives.walk() == DELETED
     assert lives.journal.book.forgotten_history_s == int((lives.now - KEPT + timedelta(days=1)).timestamp())
@@ -301,7 +301,7 @@ def done(lives: Lives, kind: str, *given: Any) -> None:
             a_year_passes(lives)
             lives.walk()
         case "step" | "killed":
-            lives.commit(lambda book: prune(book, Place(), lives.due()), killed=kind == "killed")
+            lives.commit(lambda book: prune(book, PrunePlace(), lives.due()), killed=kind == "killed")
         case "restart":
             lives.restart()
         case "submit":
