@@ -181,6 +181,8 @@ class Watch:
     async def _look(self) -> None:
         """Take the next look: at the deals, and at the tickets without an end if it is time for that."""
         now_s, now, generation = asyncio.get_running_loop().time(), self._clock(), self._connection.generation
+        # Either may lie ahead if our clock did: nothing of the time in between would be read.
+        self._watermark, self._newest = min(self._watermark, now), min(self._newest, now)
         anew = generation != self._generation
         wide = anew or now_s >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until

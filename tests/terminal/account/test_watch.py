@@ -258,6 +258,15 @@ async def test_a_watermark_that_lies_ahead_of_now_is_not_believed(account: Accou
     assert await account.journal.write(watermark) <= datetime.now(UTC)
 
 
+async def test_a_clock_that_was_ahead_and_came_back_leaves_no_deal_unread(account: Account) -> None:
+    await rounds(account, 1)
+    now = datetime.now(UTC)
+    account.watch._watermark = account.watch._newest = now + timedelta(days=30)  # as a clock that was ahead left them
+    await rounds(account, 3)
+    for look in asked(account, "deals")[-2:]:
+        assert max(look["wide_from"], look["near_from"]) <= account.connection.time.server_s(now + timedelta(minutes=1))
+
+
 async def test_a_working_order_is_left_to_the_table_of_orders(account: Account) -> None:
     await placed(account)
     await rounds(account, 5, "ended")
