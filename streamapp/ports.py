@@ -62,3 +62,8 @@ class Ports:
     def terminals(self) -> int:
         """The terminals."""
         return 6073 + self.offset
+
+    @property
+    def notifier(self) -> int:
+        """The notifier."""
+        return 6074 + self.offset

@@ -12,11 +12,13 @@ import platform
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import time
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
@@ -40,6 +42,7 @@ from streamapp.domain.limits import (
     needs_terminal,
     strictest,
 )
+from streamapp.domain.notification import NotificationEvent, QuietHours, Urgency
 from streamapp.domain.sizing import Sizing
 from streamapp.domain.symbol_names import SymbolNames
 from streamapp.domain.vocabulary import Lots
@@ -596,6 +599,85 @@ class TracingSettings(Section):
     )
 
 
+class NotificationRule(Section):
+    """Whether and where an event is told; see `[notify.rules.NAME]`."""
+
+    on: bool = Field(True, description="Whether it is told.")
+    tag: str | None = Field(
+        None, description="To the URLs with this tag (`TAG=URL` in the file). Not set: to the URLs without any tag."
+    )
+    minimum: Urgency = Field("info", description="What is less urgent is not told (docs/notifications.md).")
+
+
+class NotifySettings(Section):
+    """What persons are notified of, by the process `notifier` (docs/notifications.md)."""
+
+    urls_file: Path | None = Field(
+        None,
+        description="Secret file with the apprise URLs of the receivers, one a line. Not set: nobody is notified, and "
+        "the notifier does not start.",
+    )
+    rules: dict[NotificationEvent, NotificationRule] = Field(
+        default_factory=dict, description="Rules of events, by name, see below. Not named: told to URLs without a tag."
+    )
+    quiet_from: time | None = Field(None, description='Quiet hours begin, such as "22:00". Not set: there are none.')
+    quiet_to: time | None = Field(None, description="And end; then what waited is told in few messages.")
+    quiet_zone: str = Field("UTC", description="By the clocks of which time zone, such as Europe/Berlin.")
+    quiet_passes: Urgency = Field("critical", description="What is so urgent, or more, does not wait for their end.")
+    per_minute: int = Field(
+        10, ge=1, description="Messages to one URL at most. What is over is summed up in the last one."
+    )
+    send_timeout_s: float = Field(20.0, gt=0, description="How long one try may take.")
+    give_up_s: float = Field(
+        3600.0,
+        gt=0,
+        description="After so long without success an event is given up for this URL: logged, counted, not told.",
+    )
+    max_age_s: float = Field(
+        3600.0,
+        gt=0,
+        description="Older events, met after the notifier was away, are one message of one line each kind.",
+    )
+    disconnected_s: float = Field(
+        60.0, ge=5, description="A terminal that is not ready, or says nothing, for so long is told."
+    )
+
+    @field_validator("quiet_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):  # KeyError: none of that name is on this machine
+            raise ValueError(f"expected the name of a time zone, such as Europe/Berlin, got {name!r:.40}") from None
+        return name
+
+    @model_validator(mode="after")
+    def _begin_and_end(self) -> NotifySettings:
+        if (self.quiet_from is None) != (self.quiet_to is None) or (
+            self.quiet_from and self.quiet_from == self.quiet_to
+        ):
+            raise ValueError("expected quiet_from and quiet_to, two different times of day")
+        if any(each is not None and each.tzinfo is not None for each in (self.quiet_from, self.quiet_to)):
+            raise ValueError("expected quiet_from and quiet_to without an offset: quiet_zone says by which clocks")
+        return self
+
+    @property
+    def quiet_hours(self) -> QuietHours | None:
+        """The quiet hours, None where there are none."""
+        if self.quiet_from is None or self.quiet_to is None:
+            return None
+        return QuietHours(self.quiet_from, self.quiet_to, ZoneInfo(self.quiet_zone), self.quiet_passes)
+
+    @property
+    def events(self) -> tuple[NotificationEvent, ...]:
+        """Every event that there is a rule for."""
+        return get_args(NotificationEvent)
+
+    def rule(self, event: NotificationEvent) -> NotificationRule:
+        """Return an event's rule: the configured, or the one by default."""
+        return self.rules.get(event) or NotificationRule()
+
+
 class LocalSettings(Section):
     """The stack on one machine."""
 
@@ -704,6 +786,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     terminal: TerminalSettings = TerminalSettings()
     web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     local: LocalSettings = LocalSettings()

@@ -40,6 +40,8 @@ def status() -> None:
 def _processes(settings: Settings) -> list[tuple[str, int]]:
     ports = settings.ports
     named = [("mirror", ports.mirror), ("trading", ports.trading()), ("warehouse", ports.warehouse)]
+    if settings.notify.urls_file is not None:
+        named.append(("notifier", ports.notifier))
     return [*named, ("terminals", ports.terminals)] if settings.is_executor else named
 
 

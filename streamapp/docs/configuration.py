@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from streamapp.settings import AccountSettings, Section, Settings, StreamLimits
+from streamapp.domain.notification import NotificationEvent
+from streamapp.settings import AccountSettings, NotificationRule, Section, Settings, StreamLimits
 
 _HEAD = """# Configuration
 
@@ -34,6 +35,7 @@ def page() -> str:
         if section := _section_of(name):
             parts += [f"## [{name}]\n", f"{section.__doc__}\n", _table(section)]
     parts += ["## [nats.streams.NAME]\n", "EXECUTION_IN, ACCOUNT_SNAPSHOTS or EXECUTION_OUT.\n", _table(StreamLimits)]
+    parts += ["## [notify.rules.NAME]\n", f"{', '.join(get_args(NotificationEvent))}.\n", _table(NotificationRule)]
     parts += ["## [accounts.NAME]\n", "One table for each MT5 account; NAME is what signals call it.\n"]
     parts.append(_table(AccountSettings))
     return "\n".join(parts)

@@ -83,6 +83,7 @@ class Stack:
         specs = [
             self._module("mirror", ports.mirror),
             _behind(self._faust("warehouse", ports.warehouse)),
+            *([_behind(self._module("notifier", ports.notifier))] if self._has_notifier else ()),
         ]
         return [*specs, self._module("terminals", ports.terminals)] if self._settings.is_executor else specs
 
@@ -94,6 +95,8 @@ class Stack:
         """Return where everything is, configured or local."""
         settings, ports = self._settings, self._ports
         ours = {"mirror": ports.mirror, "warehouse": ports.warehouse}
+        if self._has_notifier:
+            ours["notifier"] = ports.notifier
         if settings.is_executor:
             ours["terminals"] = ports.terminals
         market = {"market": f"http://{settings.market_address}"} if self._is_simulated else {}
@@ -112,12 +115,18 @@ class Stack:
         return self._settings.is_executor and any(account.module == "simulated" for account in accounts)
 
     @property
+    def _has_notifier(self) -> bool:
+        return self._settings.notify.urls_file is not None
+
+    @property
     def _has_market(self) -> bool:
         return self._is_simulated and self._settings.simulator_address is None
 
     def _listeners(self) -> dict[str, int]:
         settings, ports = self._settings, self._ports
         found = {"mirror": ports.mirror, "warehouse": ports.warehouse}
+        if self._has_notifier:
+            found["the notifier"] = ports.notifier
         found["trading"] = ports.trading()
         if settings.kafka.bootstrap is None:
             found |= {"Kafka": ports.kafka, "Kafka's controller": ports.kafka_controller}
@@ -140,7 +149,7 @@ class Stack:
         return self._ours("market", ("-m", "streamapp.simulator", *options), self._ports.market)
 
     def _module(self, name: str, port: int) -> ProcessSpec:
-        module = {"mirror": "streamapp.mirror", "terminals": "streamapp.terminal"}[name]
+        module = "streamapp.terminal" if name == "terminals" else f"streamapp.{name}"
         return self._ours(name, ("-m", module), port)
 
     def _faust(self, name: str, port: int) -> ProcessSpec:

@@ -1,0 +1,1 @@
+"""Kafka → persons: what somebody should look at, told by apprise to whatever a person reads."""
