@@ -27,6 +27,11 @@ COPY .requirements/simulator.txt /requirements.txt
 RUN pip wheel --require-hashes --no-build-isolation --wheel-dir /wheels -r /requirements.txt \
     && pip --python /venv/bin/python install --no-index --no-deps /wheels/*.whl
 
+FROM build AS notifier-packages
+COPY .requirements/notifier.txt /requirements.txt
+RUN pip wheel --require-hashes --no-build-isolation --wheel-dir /wheels -r /requirements.txt \
+    && pip --python /venv/bin/python install --no-index --no-deps /wheels/*.whl
+
 FROM ${PYTHON} AS runtime
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data streamapp \
     && install --directory --owner streamapp --group streamapp /data
@@ -58,6 +63,13 @@ EXPOSE 6072
 HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --start-interval=2s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:6072/livez', timeout=4)"]
 CMD ["python", "-m", "streamapp.mirror"]
+
+FROM runtime AS notifier
+COPY --from=notifier-packages /venv /venv
+EXPOSE 6074
+HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --start-interval=2s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:6074/livez', timeout=4)"]
+CMD ["python", "-m", "streamapp.notifier"]
 
 FROM runtime AS terminals
 COPY --from=terminal-packages /venv /venv

@@ -81,10 +81,11 @@ lock: ## Resolve requirements.txt and each image's part of it anew from pyprojec
 	$(COMPILE) --constraint requirements.txt --extra trading --extra nkeys --output-file .requirements/worker.txt pyproject.toml
 	$(COMPILE) --constraint requirements.txt --extra terminal --extra nkeys --output-file .requirements/terminal.txt pyproject.toml
 	$(COMPILE) --constraint requirements.txt --output-file .requirements/simulator.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra notifier --output-file .requirements/notifier.txt pyproject.toml
 
 sbom: $(READY) ## Write dist/sbom-PART.json: what each image installs, as a CycloneDX bill of materials.
 	@mkdir -p dist
-	@for part in worker terminal simulator; do \
+	@for part in worker terminal simulator notifier; do \
 	    $(BIN)/cyclonedx-py requirements .requirements/$$part.txt --pyproject pyproject.toml --mc-type application \
 	        --output-reproducible --output-format JSON --output-file dist/sbom-$$part.json || exit 1; \
 	    echo "dist/sbom-$$part.json"; \

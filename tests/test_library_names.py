@@ -149,6 +149,9 @@ NAMES: dict[str, dict[str, str]] = {
         "aiokafka.producer.producer:AIOKafkaProducer._sender": "an idempotent producer that is stopped tries for ever",
         "aiokafka.producer.sender:Sender.close(self) -> awaitable": "so its sender is stopped first",
     },
+    "streamapp/notifier/service.py": {
+        "aiokafka.coordinator.assignors.range": "RangePartitionAssignor, named in its documentation without its place",
+    },
     "streamapp/nats/client.py": {
         "nats.protocol": "parser, whose expressions read the wire",
         "nats.protocol.parser:MSG_RE": "replaced: theirs takes a form feed in a subject for a separator",

@@ -300,6 +300,15 @@ FIGURES: tuple[Figure, ...] = (
         alarm=AlarmRule("ReportsWait", "> 1000 for a minute", "streamapp_terminal_outbox > 1000", lasting="1m"),
     ),
     Figure(
+        ("streamapp_notifier_given_up_total", "streamapp_notifier_failed_total"),
+        "a receiver of notifications takes nothing: given up, nobody was told of an event; failed, it is tried again. "
+        "The log of the notifier names the events ([notifications.md](notifications.md))",
+        "Errors, a minute",
+        f"60 * sum by (receiver) (rate(streamapp_notifier_failed_total{WINDOW}))",
+        "not notified {{receiver}}",
+        AlarmRule("NobodyWasNotified", "given up, any", rising("streamapp_notifier_given_up_total")),
+    ),
+    Figure(
         ("streamapp_alarms_total",),
         "a contradiction in an order's facts, or a step of a day's loss; see below",
         "Alarms and breaks",

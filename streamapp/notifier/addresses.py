@@ -92,7 +92,10 @@ def _address(path: Path, number: int, line: str) -> Address:
     url = line[tagged.end() :] if tagged else line
     with warnings.catch_warnings():  # of the plugins, all of which are imported now
         warnings.simplefilter("ignore")
-        service = Apprise.instantiate(url, asset=AppriseAsset(async_mode=False, secure_logging=True))
+        # Without a deadline of its own it sends in the thread that calls it. Its shared pool of a few threads would let
+        # one receiver wait for others, and a stop of this process for all of them.
+        asset = AppriseAsset(async_mode=False, service_timeout=0, secure_logging=True)
+        service = Apprise.instantiate(url, asset=asset)
     if service is None:
         raise ConfigurationError(
             f"notify.urls_file {path}, line {number}: expected a URL that apprise knows, such as json://host:port, or "

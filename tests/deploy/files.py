@@ -28,6 +28,7 @@ PORTS = {
     "trading": Ports().trading(),
     "warehouse": Ports().warehouse,
     "mirror": Ports().mirror,
+    "notifier": Ports().notifier,
     "terminals": Ports().terminals,
     "market": Ports().market,
 }

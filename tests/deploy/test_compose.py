@@ -17,7 +17,9 @@ def published(service: str) -> set[str]:
     return {port.rsplit(":", 1)[0] for port in SERVICES[service]["ports"]}
 
 
-@pytest.mark.parametrize("service", ["kafka", "nats", "clickhouse", "market", "mirror", "warehouse", "terminals"])
+@pytest.mark.parametrize(
+    "service", ["kafka", "nats", "clickhouse", "market", "mirror", "warehouse", "notifier", "terminals"]
+)
 def test_a_service_is_published_on_loopback_at_the_port_of_the_local_stack(service: str) -> None:
     assert f"127.0.0.1:{getattr(Ports(), service)}" in published(service)
 
@@ -54,7 +56,7 @@ def test_docker_compose_reads_it_itself() -> None:
     command = ("docker-compose",) if shutil.which("docker-compose") else ("docker", "compose")
     if shutil.which(command[0]) is None or (command[0] == "docker" and not _has_compose_plugin()):
         pytest.skip("docker compose is not installed")
-    run(*command, "--profile", "observe", "config", "--quiet")
+    run(*command, "--profile", "observe", "--profile", "notify", "config", "--quiet")
 
 
 def _has_compose_plugin() -> bool:
@@ -68,7 +70,9 @@ def test_prometheus_asks_every_process_where_it_listens() -> None:
     said = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
     (job,) = said["scrape_configs"]
     targets = {group["labels"]["part"]: group["targets"] for group in job["static_configs"]}
-    assert targets == {name: [f"{name}:{port}"] for name, port in PORTS.items() if name != "market"}
+    assert targets == {name: [f"{name}:{port}"] for name, port in PORTS.items() if name not in {"market", "notifier"}}
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["port"]) == (["notifier"], PORTS["notifier"])
     mounted = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
     assert set(said["rule_files"]) <= mounted
 

@@ -15,7 +15,7 @@ from tests.deploy.files import DOCKERFILE, PORTS, command_of, procfile, run, sta
 from tests.local.test_lock import normal
 
 ENTRY = re.compile(r"^([a-z0-9.-]+)==(\S+).*\\$", re.MULTILINE)
-EXTRAS = {"worker": ("trading", "nkeys"), "terminal": ("terminal", "nkeys"), "simulator": ()}
+EXTRAS = {"worker": ("trading", "nkeys"), "terminal": ("terminal", "nkeys"), "simulator": (), "notifier": ("notifier",)}
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
@@ -35,7 +35,7 @@ def test_an_image_installs_its_part_of_the_lock_by_hashes_and_no_tool_of_a_devel
     assert found.items() <= packages("requirements.txt").items()
     assert asked(*EXTRAS[image]) <= found.keys()
     assert not found.keys() & (
-        asked("dev", "local") - asked("trading", "terminal", "nkeys") - {"lz4", "backports-zstd"}
+        asked("dev", "local") - asked("trading", "terminal", "nkeys", "notifier") - {"lz4", "backports-zstd"}
     )
     blocks = re.split(r"^(?=[a-z])", (REPOSITORY / file).read_text(), flags=re.MULTILINE)[1:]
     assert all("--hash=sha256:" in block for block in blocks)

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamapp.docs.figures import FIGURES
 from streamapp.domain.steps import STEPS
 from streamapp.local.own import OwnStack
+from streamapp.notifier.gauges import NotifierGauges
 from streamapp.settings import Settings
 from tests.e2e.road import travel
 from tests.e2e.traffic import Traffic
@@ -45,7 +46,7 @@ async def test_every_signal_is_decided_and_every_witness_tells_the_same_story(st
 
 
 async def test_the_processes_show_every_metric_of_the_dashboard_and_of_the_alarms(stack: OwnStack) -> None:
-    ports, shown = stack.settings.ports, ""
+    ports, shown = stack.settings.ports, NotifierGauges().text()  # which runs only where somebody is to be notified
     async with aiohttp.ClientSession() as http:
         for port in (ports.mirror, ports.trading(), ports.warehouse, ports.terminals):
             async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:

@@ -44,6 +44,12 @@ clickhouse.url = "http://10.0.0.5:8123"
     assert Stack(settings).addresses()["kafka"] == "10.0.0.5:9092"
 
 
+def test_a_notifier_runs_where_it_has_receivers(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, "[notify]\nurls_file = 'urls'")
+    assert names(settings)[5:7] == ["warehouse", "notifier"]
+    assert Stack(settings).addresses()["notifier"].endswith(":26074")
+
+
 def test_an_execution_role_has_neither_terminals_nor_a_market(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, 'role = "execution"')
     assert "terminals" not in names(settings)
