@@ -40,7 +40,10 @@ DOCUMENTED = {
     *("nats.js", "nats.js.api", "nats.js.errors", "nats.js.kv"),
 }
 """The modules of these libraries that their documentation names."""
-HOOKS = {"start", "stop", "on_start", "on_stop", "on_first_start", "on_init_dependencies", "token"}
+HOOKS = {
+    *("start", "stop", "on_start", "on_stop", "on_first_start", "on_init_dependencies", "token"),
+    *("on_partitions_assigned", "on_partitions_revoked"),
+}
 """What the documentation of mode, Faust and aiokafka asks subclasses to write."""
 STANDARD = {"_asdict", "_replace", "_exit", "_base_executable"}
 """Python's own: of named tuples, ``os`` and ``sys``."""

@@ -268,8 +268,8 @@ class Notifier:
         if not rule.on or not is_as_urgent(notice.urgency, rule.minimum):
             return
         unaware = [each for each in self._of_event[notice.event] if not each.knows(notice.id)]
-        age = now - notice.at
-        is_old = age > timedelta(seconds=self._settings.notify.max_age_s) and notice.event != "statement"
+        # A day's statement, and a terminal that is away, are news whenever they are found.
+        is_old = place is not None and now - notice.at > timedelta(seconds=self._settings.notify.max_age_s)
         if unaware:
             self._gauges.events.labels(notice.event).inc()
         for each in unaware:
