@@ -91,8 +91,8 @@ class Receiver:
             self._changed.clear()
             now = self._clock()
             hours = self._settings.quiet_hours
-            quiet = [held_until(hours, each.notice.urgency, now) for each in self._waiting]
-            ready = [each for each, held in zip(self._waiting, quiet, strict=True) if held is None]
+            held = {urgency: held_until(hours, urgency, now) for urgency in URGENCIES}
+            ready = [each for each in self._waiting if held[each.notice.urgency] is None]
             old = [each for each in ready if each.is_old]
             if not self._has_caught_up:
                 ready = [each for each in ready if not each.is_old]
@@ -106,10 +106,9 @@ class Receiver:
                 taken = {id(each) for each in batch}
                 self._waiting = [each for each in self._waiting if id(each) not in taken]
                 return batch
-            moments = [held for held in quiet if held is not None]
-            if ready:
-                moments = [self._sent[0] + MINUTE]
-            await self._sleep_until(min(moments, default=None), now)
+            # All that wait for the end of the quiet wait for the same one.
+            ends = next((end for end in held.values() if end is not None), None)
+            await self._sleep_until(self._sent[0] + MINUTE if ready else ends, now)
 
     async def _sleep_until(self, moment: datetime | None, now: datetime) -> None:
         # At most a minute: the clock may be set, and a laptop sleep.
