@@ -42,7 +42,7 @@ _TO_DO: dict[NotificationEvent, str] = {
     "disconnected": "Its orders wait until their time is over, then fail. `streamapp status` says which process it is; "
     "look at the terminal and its log.",
     "unprotected": "The position has not the levels that it should have: set them, or close it.",
-    "dead_letter": "Somebody sent what nobody can use; the message is in topic dead_letters (docs/operations.md).",
+    "dead_letter": "Somebody sent what nobody can use; `streamapp dead-letters list` shows it (docs/operations.md).",
     "statement": "",
 }
 
