@@ -556,6 +556,23 @@ class WebSettings(Section):
     signals_per_minute: int = Field(
         120, ge=1, description="Most signals over HTTP of one token at one worker: so many at once, then evenly."
     )
+    token_file: Path | None = Field(
+        None,
+        description="File with the token that `streamapp status`, `orders`, `order` and `top` show to the web that "
+        "`--url` names.",
+    )
+    token: SecretStr | None = Field(
+        None, description="The token itself, where it comes from the environment. In a file use token_file."
+    )
+    ca_file: Path | None = Field(
+        None, description="The CAs (PEM) by which these commands know its certificate. Not set: those of the system."
+    )
+
+    @model_validator(mode="after")
+    def _one_token(self) -> WebSettings:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("expected token or token_file, got both")
+        return self
 
     @field_validator("advertised_url")
     @classmethod

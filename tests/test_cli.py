@@ -48,3 +48,13 @@ def test_a_wrong_port_offset_names_the_setting(offset: str) -> None:
     done = streamapp("down", STREAMAPP_LOCAL__PORT_OFFSET=offset)
     assert done.returncode == 2
     assert "local.port_offset" in done.stderr
+
+
+def test_up_without_its_tokens_file_ends_at_once_with_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    done = streamapp("up", STREAMAPP_LOCAL__DATA=str(tmp_path), STREAMAPP_WEB__TOKENS_FILE=str(file))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"streamapp: tokens file {file}: No such file or directory. Make it with `streamapp token add NAME --role ROLE`\n"
+    )

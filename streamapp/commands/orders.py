@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamapp.commands.life import COLOURS, asked
-from streamapp.commands.web import get_json
-from streamapp.errors import StreamappError
+from streamapp.commands.web import Url, Web
 from streamapp.settings import load_settings
 
 
@@ -25,11 +24,12 @@ def orders(
     status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
     account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    url: Url = None,
 ) -> None:
     """List orders, newest first."""
     asked = {"status": status, "symbol": symbol, "account": account}
     query = urlencode({key: value for key, value in asked.items() if value})
-    answer = _ask(f"/orders?{query}")
+    answer = Web(url, load_settings()).ask(f"/orders?{query}", has="orders")
     console = Console()
     for row in answer["orders"]:
         # Plain lines, not a table: in a narrow terminal a table cuts the id, which is what one copies.
@@ -39,9 +39,9 @@ def orders(
         console.print(f"[yellow]incomplete: no answer from {', '.join(answer.get('missing', []))}")
 
 
-def order(order_id: Annotated[str, typer.Argument(help="The order's id.")]) -> None:
+def order(order_id: Annotated[str, typer.Argument(help="The order's id.")], url: Url = None) -> None:
     """Show one order: what is known of it, and every fact."""
-    answer = _ask(f"/orders/{quote(order_id, safe='')}")
+    answer = Web(url, load_settings()).ask(f"/orders/{quote(order_id, safe='')}", has="order_id")
     console = Console()
     for name, value in answer.items():
         if name != "facts" and value is not None:
@@ -72,10 +72,3 @@ def _words(value: Any) -> str:
             if inner not in (None, "", {}, [])
         )
     return str(value)
-
-
-def _ask(path: str) -> Any:
-    status, answer = get_json(f"{load_settings().trading_url}{path}")
-    if status != 200:
-        raise StreamappError(f"{path}: {answer.get('error', answer)}")
-    return answer

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from streamapp.errors import Ambiguous, ConfigurationError, Transient
 from streamapp.settings import Settings, load_settings
+from streamapp.tokens import TokensFile
 
 if TYPE_CHECKING:
     from streamapp.local.process import ProcessSpec
@@ -39,8 +40,13 @@ def up() -> None:
     """
     settings = load_settings()
     require_local_stack()
+    from streamapp.local.process import REPOSITORY
     from streamapp.local.stack import Stack
     from streamapp.local.state import StackFolder
+
+    if settings.web.tokens_file is not None:
+        # As the trading worker, which runs there, will find it: it is never ready without.
+        TokensFile(REPOSITORY / settings.web.tokens_file).read()
 
     folder, stack = StackFolder(settings.local.data), Stack(settings)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from streamapp.commands.web import get_json
+from streamapp.commands.web import Url, Web, get_json
 from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.messages.source import load_sources
 from streamapp.parts import missing_part
@@ -25,11 +25,16 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
 
 
-def status() -> None:
-    """Show each process: healthy or not, and why. Exit 0 only if all are."""
+def status(url: Url = None) -> None:
+    """Show each process: healthy or not, and why; with --url the worker that answers there. Exit 0 only if all are."""
     settings = load_settings()
     console = Console()
     healthy = True
+    if url is not None:
+        web = Web(url, settings)
+        reasons = web.health()
+        console.print(_line("trading", web.base, reasons), soft_wrap=True)
+        raise typer.Exit(1 if reasons else 0)
     for name, port in _processes(settings):
         line, ok = _health(name, port)
         healthy = healthy and ok
@@ -51,8 +56,14 @@ def _health(name: str, port: int) -> tuple[str, bool]:
     except StreamappError as error:
         return f"[red]✗[/] {name:<10} {error}", False
     if code == 200:
-        return f"[green]✓[/] {name:<10} http://127.0.0.1:{port}", True
-    return f"[red]✗[/] {name:<10} {'; '.join(map(str, answer.get('reasons', [answer])))}", False
+        return _line(name, f"http://127.0.0.1:{port}", []), True
+    is_ours = isinstance(answer, dict) and "reasons" in answer
+    reasons = answer["reasons"] if is_ours else [f"expected its /health at port {port}, got status {code}"]
+    return _line(name, "", [str(reason) for reason in reasons]), False
+
+
+def _line(name: str, address: str, reasons: list[str]) -> str:
+    return f"[red]✗[/] {name:<10} {escape('; '.join(reasons))}" if reasons else f"[green]✓[/] {name:<10} {address}"
 
 
 def check() -> None:

@@ -1,31 +1,171 @@
-"""Asking our own web views from the command line."""
+"""Asking an installation's web views from the command line: this machine's own, or those that ``--url`` names."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import ssl
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
-from streamapp.errors import Transient
+import typer
+
+from streamapp.errors import ConfigurationError, StreamappError, Transient
+from streamapp.settings import SecuredSection, Settings, secret
+from streamapp.tls import context_of, fault
 
 TIMEOUT_S = 10.0
 
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Ask the installation whose web is there, such as https://host/sub-path."
+    ),
+]
+"""Of every command that asks the views; its token is ``web.token_file`` or ``web.token``, never an argument."""
 
-def get_json(url: str) -> tuple[int, Any]:
-    """Return the status and the JSON that a view of ours answers, also where the status is an error's.
+_TOKEN = "set web.token_file, or STREAMAPP_WEB__TOKEN in the environment, to one of its tokens (docs/control.md)"  # noqa: S105
+
+
+class _Nowhere(HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing: a token must not go where its owner has not sent it."""
+
+
+class Web:
+    """The web of a trading worker, which answers for its whole group.
+
+    Args:
+        url: Where, as ``--url`` says; None: this machine's own.
+        settings: The token and the CA are theirs.
+
+    Raises:
+        ConfigurationError: the address is none, or a file of the settings can't be read.
+    """
+
+    def __init__(self, url: str | None, settings: Settings) -> None:
+        self.base = settings.trading_url if url is None else _address(url)
+        self._is_own = url is None
+        self._headers: dict[str, str] = {}
+        self._context: ssl.SSLContext | None = None
+        web = settings.web
+        if self.base.startswith("https:"):
+            self._context = context_of(SecuredSection(ca_file=web.ca_file), "web")
+        # Whoever listens on this machine needs no token to be asked, and may be somebody else's process.
+        if not (self._is_own and urlsplit(self.base).hostname in {"127.0.0.1", "::1", "localhost"}):
+            token = secret(web.token_file) if web.token is None else web.token.get_secret_value()
+            if token:
+                self._headers["Authorization"] = f"Bearer {_sendable(token.strip())}"
+
+    def ask(self, path: str, *, has: str) -> Any:
+        """Return what a view answers.
+
+        Args:
+            path: Of the view, with its query.
+            has: A name that every answer of this view has.
+
+        Raises:
+            Transient: nobody answers there.
+            StreamappError: the view answers an error, or it is none of ours; says what to do.
+        """
+        status, answer = self._get(path)
+        if status == 200 and has in answer:
+            return answer
+        if status == 401:
+            got = "one that it does not know" if self._headers else "none"
+            raise ConfigurationError(f"expected a token for {self.base}, got {got}: {_TOKEN}")
+        if status == 200 or "error" not in answer:
+            raise self._stranger(f"status {status}")
+        raise StreamappError(f"{path}: {answer['error']}")
+
+    def health(self) -> list[str]:
+        """Return why the worker that answers is not healthy; empty where it is.
+
+        Raises:
+            StreamappError: as :meth:`ask`.
+        """
+        status, answer = self._get("/health")
+        if status == 503 and "reasons" in answer:
+            return [str(reason) for reason in answer["reasons"]]
+        if status != 200:
+            self.ask("/health", has="status")
+        return []
+
+    def _get(self, path: str) -> tuple[int, dict[str, Any]]:
+        try:
+            status, answer = get_json(self.base + path, self._headers, self._context)
+        except Transient as error:
+            if (words := fault(error, "web")) is not None:
+                raise ConfigurationError(f"{self.base}: {words}") from None
+            if self._is_own:
+                raise
+            why = f"got no answer ({_reason(error)}): check --url, and whether it runs"
+            raise Transient(f"expected streamapp at {self.base}, {why}") from None
+        if not isinstance(answer, dict):
+            raise self._stranger(f"status {status}")
+        return status, answer
+
+    def _stranger(self, got: str) -> ConfigurationError:
+        where = "the port" if self._is_own else "--url, with the path under which a proxy shows it"
+        return ConfigurationError(
+            f"expected streamapp's web at {self.base}, got another's answer ({got}): check {where}"
+        )
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port
+        is_address = False
+    if not is_address or "@" in parts.netloc or parts.query or parts.fragment:
+        # What was given may hold a password: it is not repeated.
+        raise ConfigurationError("--url: expected http:// or https://HOST[:PORT][/PATH] with nothing else in it")
+    return url.rstrip("/")
+
+
+def _sendable(token: str) -> str:
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigurationError(
+            "web.token: expected one line as `streamapp token add` printed it, got other characters"
+        )
+    return token
+
+
+def get_json(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[int, Any]:
+    """Return the status and the JSON that a view answers, also where the status is an error's; None: it is no JSON.
 
     Raises:
         Transient: nobody answers there.
     """
+    request = Request(url, headers=dict(headers or {}))  # noqa: S310 -- ours, or of --url, which is http or https
     try:
-        with urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- our own address, always http
-            return answer.status, json.load(answer)
+        with build_opener(_Nowhere, HTTPSHandler(context=context)).open(request, timeout=timeout_s) as answer:
+            return answer.status, _json(answer.read())
     except HTTPError as error:
-        try:
-            return error.code, json.load(error)
-        except ValueError:
-            return error.code, {"error": error.reason}
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise Transient(f"nobody answers at {url} ({reason}). Is the stack up? Start it with `make up`.") from None
+        with error:
+            return error.code, _json(error.read())
+    except (URLError, OSError, ValueError, HTTPException) as error:
+        raise Transient(
+            f"nobody answers at {url} ({_reason(error)}). Is the stack up? Start it with `make up`."
+        ) from error
+
+
+def _reason(error: BaseException) -> object:
+    cause = error.__cause__ or error
+    return getattr(cause, "reason", cause)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
