@@ -1,22 +1,25 @@
 """The settings: one frozen tree, and the only place that reads the environment.
 
 ``streamapp.toml`` in the working folder (``STREAMAPP_CONFIG`` names another), overridden by ``STREAMAPP_SECTION__NAME``
-in the environment. docs/configuration.md is generated from the descriptions below.
+in a ``.env`` beside it, and that by the same in the environment. docs/configuration.md is generated from the
+descriptions below.
 """
 
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import platform
 import re
+import stat
 import tomllib
 from collections.abc import Iterator
 from datetime import time
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -31,7 +34,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from streamapp.domain.limits import (
     NO_SYMBOL_LIMITS,
@@ -50,6 +59,8 @@ from streamapp.errors import ConfigurationError
 from streamapp.ports import Ports
 from streamapp.subjects import EXECUTION_IN, RESERVED_ACCOUNTS
 from streamapp.topics import INPUT_DAYS, SIGNALS_APPROVED
+
+logger = logging.getLogger(__name__)
 
 Role = Literal["both", "execution", "connector"]
 StreamName = Literal["EXECUTION_IN", "ACCOUNT_SNAPSHOTS", "EXECUTION_OUT"]
@@ -762,6 +773,41 @@ DEMO_ACCOUNTS = {
 }
 
 
+class EnvFile(DotEnvSettingsSource):
+    """What a ``.env`` says to us; what it says to other programs, Compose for one, is none of our settings.
+
+    Args:
+        settings_cls: Whose settings they are.
+        file: None: there is none. It need not exist.
+
+    Raises:
+        ConfigurationError: it can't be read, or names the file that says where it is.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], file: Path | None) -> None:
+        try:
+            super().__init__(settings_cls, env_file=file, env_file_encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{file}: expected UTF-8, got other bytes. Save it as UTF-8") from None
+        except OSError as error:
+            raise ConfigurationError(f"{file}: expected a file that can be read, got: {error.strerror}") from None
+        prefix = self.env_prefix.lower()
+        self.env_vars = {name: value for name, value in self.env_vars.items() if name.startswith(prefix)}
+        if f"{prefix}config" in self.env_vars:
+            raise ConfigurationError(
+                f"{file}: expected STREAMAPP_CONFIG in the environment, got it in the file, which is found by it"
+            )
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings; what is none is called as it would be in ``streamapp.toml``."""
+        prefix = self.env_prefix.lower()
+        return {name.removeprefix(prefix).replace("__", "."): value for name, value in super().__call__().items()}
+
+    def variables(self) -> dict[str, str]:
+        """Return what it says as variables of an environment."""
+        return {name.upper(): value for name, value in self.env_vars.items() if value is not None}
+
+
 class Settings(BaseSettings):
     """The whole tree; read it with :func:`load_settings`."""
 
@@ -892,8 +938,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the order of precedence: arguments, environment, file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        """Return the order of precedence: arguments, environment, ``.env``, file."""
+        file = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        return init_settings, env_settings, EnvFile(settings_cls, env_file()), file
 
     @property
     def worker_number(self) -> int:
@@ -985,8 +1032,21 @@ def _blind(guards: AccountGuardSettings) -> list[str]:
 
 
 def settings_file() -> Path:
-    """Return where the settings file is, absolute; there need not be one."""
+    """Return where the settings file is, absolute; there need not be one, and is none if the variable is empty."""
     return Path(os.environ.get("STREAMAPP_CONFIG", "streamapp.toml")).absolute()
+
+
+def env_file() -> Path | None:
+    """Return where the ``.env`` is, beside the settings file; None where ``STREAMAPP_CONFIG`` is empty: no file."""
+    return None if os.environ.get("STREAMAPP_CONFIG") == "" else settings_file().with_name(".env")
+
+
+def environment_of_children() -> dict[str, str]:
+    """Return the variables by which a process that starts in another folder finds the settings that this one has."""
+    if (file := settings_file()).is_file():
+        return {"STREAMAPP_CONFIG": str(file)}
+    said = EnvFile(Settings, env_file()).variables()
+    return {**{name: value for name, value in said.items() if name not in os.environ}, "STREAMAPP_CONFIG": ""}
 
 
 @cache
@@ -1000,11 +1060,21 @@ def load_settings() -> Settings:
     if named and not Path(named).is_file():
         raise ConfigurationError(f"STREAMAPP_CONFIG: expected a file, got {named}. Create it or unset the variable.")
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise _wrong(error) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise _unreadable(settings_file(), error) from None
+    _warn_of_open_secrets(env_file())
+    return settings
+
+
+def _warn_of_open_secrets(file: Path | None) -> None:
+    # Windows says nothing of it in these bits.
+    if file is not None and os.name == "posix" and file.is_file() and file.stat().st_mode & stat.S_IROTH:
+        secrets = (name for name in EnvFile(Settings, file).variables() if name.endswith(("PASSWORD", "TOKEN")))
+        if (name := next(secrets, None)) is not None:
+            logger.warning("%s has %s, and can be read by every user of this machine: chmod 600", file, name)
 
 
 def settings_from(file: Path) -> Settings:
@@ -1035,7 +1105,7 @@ def _wrong(error: ValidationError) -> ConfigurationError:
         for item in error.errors(include_input=False)
     )
     return ConfigurationError(
-        f"settings: {wrong}. Mend streamapp.toml or the STREAMAPP_ variables (docs/configuration.md)."
+        f"settings: {wrong}. Mend streamapp.toml, .env or the STREAMAPP_ variables (docs/configuration.md)."
     )
 
 

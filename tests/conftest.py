@@ -19,6 +19,7 @@ def pytest_configure() -> None:
     # and neither must the processes that tests start.
     for name in [name for name in os.environ if name.startswith("STREAMAPP_")]:
         del os.environ[name]
+    os.environ["STREAMAPP_CONFIG"] = ""  # nor the streamapp.toml and .env of the folder that they are run in
     # A broker of a test lives for a minute: Java's second compiler costs more than it saves in that time.
     os.environ["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1"
     # How long an example takes says how busy the machine is.

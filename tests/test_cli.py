@@ -15,7 +15,7 @@ def streamapp(*arguments: str, **environment: str) -> subprocess.CompletedProces
     return subprocess.run(
         [sys.executable, "-m", "streamapp.cli", *arguments],
         cwd=REPOSITORY,
-        env={"PATH": "", **environment},
+        env={"PATH": "", "STREAMAPP_CONFIG": "", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -56,5 +56,6 @@ def test_up_without_its_tokens_file_ends_at_once_with_one_sentence(tmp_path: Pat
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        f"streamapp: tokens file {file}: No such file or directory. Make it with `streamapp token add NAME --role ROLE`\n"
+        f"streamapp: tokens file {file}: No such file or directory. "
+        "Make it with `streamapp token add NAME --role ROLE`\n"
     )

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-SHOW = "import os; print(*(name for name in os.environ if name.startswith('STREAMAPP_')))"
+SHOW = "import os; print(*(name for name, value in os.environ.items() if name.startswith('STREAMAPP_') and value))"
 
 
 def test_no_setting_of_the_machine_reaches_a_process_that_a_test_starts() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,7 +12,14 @@ import pytest
 
 from streamapp.errors import ConfigurationError
 from streamapp.ports import Ports
-from streamapp.settings import KafkaSettings, Settings, WebSettings, settings_from
+from streamapp.settings import (
+    KafkaSettings,
+    Settings,
+    WebSettings,
+    environment_of_children,
+    load_settings,
+    settings_from,
+)
 
 TWO = "[accounts.one]\nlogin = 1\n[accounts.two]\nlogin = 2\n"
 
@@ -282,3 +291,73 @@ def test_more_workers_of_one_machine_than_four_have_ports_of_their_own() -> None
 def test_commands_ask_the_first_worker_where_it_listens() -> None:
     found = [Settings(web=WebSettings(bind=bind)).trading_url for bind in ("127.0.0.1", "0.0.0.0", "10.0.0.7", "::1")]
     assert found == ["http://127.0.0.1:6066", "http://127.0.0.1:6066", "http://10.0.0.7:6066", "http://[::1]:6066"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder without a settings file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STREAMAPP_CONFIG")
+    load_settings.cache_clear()
+    yield tmp_path
+    load_settings.cache_clear()
+
+
+def test_a_dotenv_is_read_below_the_environment_and_above_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "streamapp.toml").write_text('deployment = "file"\n[nats]\nurl = "nats://file"\nreplicas = 3\n')
+    said = "STREAMAPP_NATS__URL=nats://dotenv\nexport STREAMAPP_ROLE='execution'\nSTREAMAPP_DEPLOYMENT=dotenv\n"
+    (folder / ".env").write_text(f"COMPOSE_PROJECT_NAME=other\n{said}")
+    monkeypatch.setenv("STREAMAPP_DEPLOYMENT", "environment")
+    found = load_settings()
+    assert (found.deployment, found.role) == ("environment", "execution")
+    assert (found.nats.url, found.nats.replicas) == ("nats://dotenv", 3)
+
+
+def test_a_process_that_starts_elsewhere_has_the_same_settings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / ".env").write_text("STREAMAPP_NATS__REPLICAS=5\n")
+    (folder / ".env").write_text("STREAMAPP_NATS__URL=nats://dotenv\nSTREAMAPP_DEPLOYMENT=dotenv\n")
+    monkeypatch.setenv("STREAMAPP_DEPLOYMENT", "environment")
+    for _ in ("without a settings file", "with one"):
+        here, needed = Settings(), environment_of_children()
+        with monkeypatch.context() as child:
+            child.chdir(other)
+            for name, value in needed.items():
+                child.setenv(name, value)
+            assert Settings() == here
+        (folder / "streamapp.toml").write_text("[nats]\nreplicas = 3\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"STREAMAPP_NATS__ULR=x", "settings: nats.ulr: there is no such setting. Mend"),
+        (b"STREAMAPP_KAFAK__BOOTSTRAP=x", "settings: kafak.bootstrap: there is no such setting. Mend"),
+        (b"STREAMAPP_DEPLOYMNET=x", "settings: deploymnet: there is no such setting. Mend"),
+        (b"STREAMAPP_CONFIG=x", ".env: expected STREAMAPP_CONFIG in the environment"),
+        (b"STREAMAPP_DEPLOYMENT=\xff", ".env: expected UTF-8"),
+    ],
+)
+def test_a_wrong_line_of_a_dotenv_is_one_sentence(folder: Path, line: bytes, said: str) -> None:
+    (folder / ".env").write_bytes(line)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+    assert said in str(refused.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows says nothing of it in these bits")
+@pytest.mark.parametrize(
+    ("mode", "name", "warned"), [(0o644, "WEB__TOKEN", 1), (0o640, "WEB__TOKEN", 0), (0o644, "NATS__URL", 0)]
+)
+def test_a_dotenv_with_a_secret_that_everybody_can_read_is_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture, mode: int, name: str, warned: int
+) -> None:
+    (folder / ".env").write_text(f"STREAMAPP_{name}=nats://x\n")
+    (folder / ".env").chmod(mode)
+    load_settings()
+    assert [f".env has STREAMAPP_{name}, and can be read" in line for line in caplog.messages] == [True] * warned
+    assert "nats://x" not in caplog.text

@@ -16,7 +16,7 @@ from streamapp.local import clickhouse, kafka, nats
 from streamapp.local.ports import LOOPBACK, require_free
 from streamapp.local.process import ProcessSpec
 from streamapp.local.readiness import http_answers
-from streamapp.settings import Settings, settings_file
+from streamapp.settings import Settings, environment_of_children
 
 # A first start imports everything from a cold disk, and trading may rebuild its tables from the changelogs (107 s for a
 # million records): ready within 400 s is the promise of `up`.
@@ -181,14 +181,12 @@ class Stack:
 
 def _environment(settings: Settings, data: Path) -> Mapping[str, str]:
     """What a process needs to find the same settings from the repository's root, wherever the command was typed."""
-    file = settings_file()
-    found = {
+    return environment_of_children() | {
         "STREAMAPP_LOCAL__DATA": str(data),
         "STREAMAPP_WORKER": "1",
         "STREAMAPP_SIMULATOR_ADDRESS": settings.market_address,
         "PYTHONUNBUFFERED": "1",  # the last words of a process that dies must be in its log
     }
-    return found | ({"STREAMAPP_CONFIG": str(file)} if file.is_file() else {})
 
 
 def _simulated_accounts(settings: Settings) -> list[dict[str, object]]:
