@@ -32,7 +32,6 @@ app = typer.Typer(
     name="streamapp",
     help="Approved signals in; orders, fills and positions out; no order twice.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -56,7 +55,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app()
+        app(prog_name="streamapp")
     except ModuleNotFoundError as error:
         raise missing_part(error) from None
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamapp.cli import app
+from streamapp.local.ports import free_port
 from streamapp.local.process import REPOSITORY
 
 
@@ -59,3 +60,32 @@ def test_up_without_its_tokens_file_ends_at_once_with_one_sentence(tmp_path: Pat
         f"streamapp: tokens file {file}: No such file or directory. "
         "Make it with `streamapp token add NAME --role ROLE`\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("streamapp orders --account live", {"live-1", "live-2"}),
+        ("streamapp account positions live-2", {"live-2"}),
+        ("streamapp signal E", {"EURUSD"}),
+        ("streamapp order ", set()),
+        ("streamapp sta", {"status"}),
+    ],
+)
+def test_a_shell_is_offered_what_is_known_at_once(tmp_path: Path, typed: str, offered: set[str]) -> None:
+    accounts = '[accounts.live-1]\nlogin = 1\nsymbols = { EURUSD = "EURUSD.m" }\n[accounts.live-2]\nlogin = 2\n'
+    done = completed(tmp_path, accounts + f"[local]\nport_offset = {free_port() - 6066}\n", typed)
+    assert (set(done.stdout.split()), done.stderr) == (offered, "")
+
+
+def test_a_shell_is_offered_nothing_and_told_nothing_where_the_settings_are_wrong(tmp_path: Path) -> None:
+    done = completed(tmp_path, "no settings", "streamapp orders --account ")
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def completed(folder: Path, settings: str, typed: str) -> subprocess.CompletedProcess[str]:
+    """Ask as the script asks that `streamapp --show-completion bash` prints."""
+    (folder / "streamapp.toml").write_text(settings)
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    config = str(folder / "streamapp.toml")
+    return streamapp(_STREAMAPP_COMPLETE="complete_bash", STREAMAPP_CONFIG=config, **words)

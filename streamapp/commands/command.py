@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from streamapp.clock import utc_now
+from streamapp.commands import completion
 from streamapp.commands.account.asking import Json, confirm, connected, who
 from streamapp.commands.account.deciding import Yes
 from streamapp.commands.signals import EXPIRATION_FORMATS
@@ -47,8 +48,12 @@ def register(app: typer.Typer) -> None:
 
 def command(  # noqa: PLR0917 -- the arguments of a command line
     name: Annotated[CommandName, typer.Argument(metavar="NAME", help="What is to be done.")],
-    account: Annotated[str | None, typer.Option(help="Account; an order of ours leads to its own.")] = None,
-    order_id: Annotated[str | None, typer.Option(help="Of order.…: the order, as `orders` lists it.")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Account; an order of ours leads to its own.", autocompletion=completion.accounts)
+    ] = None,
+    order_id: Annotated[
+        str | None, typer.Option(help="Of order.…: the order, as `orders` lists it.", autocompletion=completion.orders)
+    ] = None,
     position_id: Annotated[int | None, typer.Option(min=1, help="Of position.…: the broker's number of it.")] = None,
     given: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from streamapp.commands import completion
 from streamapp.commands.life import COLOURS, asked
 from streamapp.commands.web import Url, Web
 from streamapp.settings import load_settings
@@ -22,8 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def orders(
     status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
-    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.", autocompletion=completion.symbols)] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)] = None,
     url: Url = None,
 ) -> None:
     """List orders, newest first."""
@@ -39,7 +40,9 @@ def orders(
         console.print(f"[yellow]incomplete: no answer from {', '.join(answer.get('missing', []))}")
 
 
-def order(order_id: Annotated[str, typer.Argument(help="The order's id.")], url: Url = None) -> None:
+def order(
+    order_id: Annotated[str, typer.Argument(help="The order's id.", autocompletion=completion.orders)], url: Url = None
+) -> None:
     """Show one order: what is known of it, and every fact."""
     answer = Web(url, load_settings()).ask(f"/orders/{quote(order_id, safe='')}", has="order_id")
     console = Console()

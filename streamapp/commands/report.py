@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from streamapp.commands import completion
 from streamapp.errors import StreamappError, Transient
 from streamapp.settings import Settings, load_settings
 
@@ -40,7 +41,7 @@ def report(  # noqa: PLR0917 -- the arguments of a command line
         datetime | None,
         typer.Option("--to", help="Last day, UTC, and in it; today if left out.", formats=_DAY, metavar="DAY"),
     ] = None,
-    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one HTML file with plots, print nothing.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from streamapp.commands import completion
 from streamapp.commands.life import Life
 from streamapp.domain.exits import Scope
 from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
@@ -31,10 +32,13 @@ def register(app: typer.Typer) -> None:
 
 
 def signal(  # noqa: PLR0917 -- the arguments of a command line
-    symbol: Annotated[str, typer.Argument(help="Symbol, e.g. EURUSD.")],
+    symbol: Annotated[str, typer.Argument(help="Symbol, e.g. EURUSD.", autocompletion=completion.symbols)],
     side: Annotated[str | None, typer.Argument(help="buy or sell; left out with an exit.")] = None,
     volume: Annotated[str | None, typer.Argument(help="Lots, e.g. 0.10; left out with an exit.")] = None,
-    account: Annotated[str | None, typer.Option(help="Account; left out where routing or ClickHouse says it.")] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(help="Account; left out where routing or ClickHouse says it.", autocompletion=completion.accounts),
+    ] = None,
     order_type: Annotated[OrderType, typer.Option("--type", help="What kind of order.")] = "market",
     price: Annotated[str | None, typer.Option(help="Price of a limit order, or the stop price of a stop.")] = None,
     stop_limit_price: Annotated[str | None, typer.Option(help="Limit price of a stop-limit order.")] = None,
@@ -135,8 +139,8 @@ def _intent(**asked: bool) -> str:
 
 
 def watch(
-    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol.", autocompletion=completion.symbols)] = None,
 ) -> None:
     """Show every order's life as it happens, until Ctrl-C."""
     asyncio.run(_watch(load_settings(), account, symbol))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streamapp.commands import completion
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -14,7 +16,10 @@ def register(app: typer.Typer) -> None:
 
 
 def terminals(
-    account: Annotated[str | None, typer.Option(help="Just this one; default: every configured account.")] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(help="Just this one; default: every configured account.", autocompletion=completion.accounts),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port of /health and /metrics.")] = None,
     log_file: Annotated[Path | None, typer.Option(help="Log here, turned over; default: standard error.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say whether everything can be reached.")] = False,

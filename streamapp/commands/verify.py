@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streamapp.commands import completion
 from streamapp.errors import StreamappError
 from streamapp.settings import load_settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from streamapp.audit.verify import Verification
     from streamapp.kafka.reader import Progress as Told
 
-Account = Annotated[str | None, typer.Option(help="Only this account.")]
+Account = Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
 
 

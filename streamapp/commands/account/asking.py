@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from streamapp import subjects
+from streamapp.commands import completion
 from streamapp.errors import Ambiguous, ConfigurationError, Definite, Transient, Unusable
 from streamapp.messages.envelope import Message, reason_and_detail
 from streamapp.messages.terminal import HelloReply
@@ -27,7 +28,12 @@ CONNECT_WITHIN_S = 5.0
 ANSWER_WITHIN_S = 10.0
 """Terminals answer within 5 s, whatever the broker does; as long again for the network and a busy machine."""
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name in the settings (accounts.NAME).")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The account's name in the settings (accounts.NAME).", autocompletion=completion.accounts
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
 IssuedBy = Annotated[str | None, typer.Option(help="Who asks, as the order's facts keep it; your user name otherwise.")]
 M = TypeVar("M", bound=Message)

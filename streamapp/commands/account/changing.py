@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from streamapp.commands import completion
 from streamapp.commands.account.asking import IssuedBy, Json, Name, asking, made, who
 from streamapp.commands.account.following import followed, is_done, told
 from streamapp.commands.signals import EXPIRATION_FORMATS
@@ -30,7 +31,12 @@ from streamapp.settings import load_settings
 LONGEST_S = 86400.0
 """Beyond a day, whoever asked has forgotten it."""
 
-OrderId = Annotated[str | None, typer.Argument(metavar="[ORDER_ID]", help="An order of ours, as `orders` lists it.")]
+OrderId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ORDER_ID]", help="An order of ours, as `orders` lists it.", autocompletion=completion.orders
+    ),
+]
 OfTicket = Annotated[int | None, typer.Option("--ticket", min=1, help="Instead: the broker's ticket, of anybody's.")]
 Position = Annotated[int, typer.Argument(metavar="POSITION", min=1, help="Its number, as `positions` lists it.")]
 StopLoss = Annotated[str | None, typer.Option(help="Price; 0 takes it away; left out, it stays.")]
