@@ -23,6 +23,7 @@ from streamapp.commands import (
     status,
     terminals,
     token,
+    top,
     verify,
 )
 from streamapp.errors import StreamappError
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 
 _TRADING = (signals, orders, command, letters, account, token)
-_PARTS = (init, stack, demo, *_TRADING, notify, report, verify, rebuild, status, terminals, conformance)
+_PARTS = (init, stack, demo, *_TRADING, notify, report, verify, rebuild, status, top, terminals, conformance)
 for commands in _PARTS:
     commands.register(app)
 
