@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -238,7 +238,9 @@ def _table(part: Part, name: str, columns: tuple[Column, ...], most: int | None)
     title = Text.assemble((f"{len(part.rows)} {name}{more}", "bold"), *_age(part))
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
     for column, _, is_number in columns:
-        shown.add_column(column, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
+        ratio = 1 if column == "asked" else None  # the one that gives way where the terminal is narrow
+        justify: JustifyMethod = "right" if is_number else "left"
+        shown.add_column(column, justify=justify, ratio=ratio, no_wrap=True, overflow="ellipsis")
     for row in rows:
         shown.add_row(*(value if isinstance(value := cell(row), Text) else Text(value) for _, cell, _ in columns))
     return shown

@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
+from rich.console import Console
 
+from streamapp.commands.top import Part, _frame
 from streamapp.local.ports import free_port
 from tests.commands.running import run_here
 from tests.kit.waiting import eventually
+from tests.messages.golden import golden
 from tests.web.group import Group, ids, order_row, running_group
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
@@ -53,6 +57,22 @@ async def test_a_worker_that_does_not_answer_is_named(group: Group) -> None:
 async def test_where_nobody_answers_at_all_it_is_one_sentence() -> None:
     refused = await run_here("top", "--url", f"http://127.0.0.1:{free_port()}")
     assert (refused.code, "got no answer" in refused.said) == (2, True)
+
+
+def test_a_narrow_terminal_keeps_ids_and_statuses_and_says_how_old_an_answer_is() -> None:
+    now, orders = time.monotonic(), tuple(golden("order-1")) * 9
+    parts = {"health": (), "accounts": tuple(golden("account-1")), "positions": tuple(golden("position-1"))}
+    screen = {name: Part(rows, now) for name, rows in parts.items()}
+    screen["orders"] = Part(orders, now - 60, "no answer from http://other:6067")
+    console = Console(width=80, height=24)
+    with console.capture() as shown:
+        console.print(_frame("http://desk", screen, 24))
+    lines = shown.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 24
+    assert "no answer from http://other:6067, 60 s old" in shown.get()
+    for order in orders[:3]:
+        assert any(order["order_id"][:8] in line and order["status"] in line for line in lines), shown.get()
 
 
 class Terminal:
