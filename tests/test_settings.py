@@ -297,7 +297,7 @@ def test_commands_ask_the_first_worker_where_it_listens() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder without a settings file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("STREAMAPP_CONFIG")
+    monkeypatch.delenv("STREAMAPP_CONFIG", raising=False)
     load_settings.cache_clear()
     yield tmp_path
     load_settings.cache_clear()

@@ -21,6 +21,7 @@ from rich.text import Text
 from streamapp.commands.life import COLOURS, asked
 from streamapp.commands.web import Url, Web
 from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.report.tables import printable
 from streamapp.settings import load_settings
 
 _WORKING = ("pending", "submitted", "partially_filled")
@@ -158,8 +159,9 @@ _VIEWS: dict[str, Callable[[Web], Part]] = {
 
 
 def _rows(answer: dict[str, Any], name: str) -> Part:
-    missing = f"no answer from {', '.join(map(str, answer.get('missing', [])))}" if answer.get("incomplete") else None
-    return Part(tuple(answer[name]), time.monotonic(), missing)
+    missing = [f"no answer from {', '.join(map(str, answer.get('missing', [])))}"] if answer.get("incomplete") else []
+    more = ["there are more"] if answer.get("more") else []
+    return Part(tuple(answer[name]), time.monotonic(), ", ".join(missing + more) or None)
 
 
 def _look(web: Web, name: str, before: Part) -> Part:
@@ -175,7 +177,7 @@ def _look(web: Web, name: str, before: Part) -> Part:
 def _frame(base: str, screen: Screen, height: int | None) -> RenderableType:
     """Return the screen; of the longest part what has room in ``height`` lines, None: all of it."""
     health = screen["health"]
-    reasons = "; ".join(row["reason"] for row in health.rows)
+    reasons = printable("; ".join(row["reason"] for row in health.rows))
     known = (
         Text("not known", "yellow") if health.at is None else Text(reasons or "healthy", "red" if reasons else "green")
     )
@@ -195,10 +197,10 @@ def _age(part: Part) -> Iterable[tuple[str, str]]:
     age_s = 0.0 if part.at is None else time.monotonic() - part.at
     said = [*([part.trouble] if part.trouble else []), *([f"{age_s:.0f} s old"] if age_s >= _OLD_S else [])]
     if said:
-        yield f"  ({', '.join(said)})", "yellow"
+        yield f"  ({printable(', '.join(said))})", "yellow"
 
 
-Column = tuple[str, Callable[[dict[str, Any]], str | Text], bool]
+Column = tuple[str, Callable[[dict[str, Any]], str], bool]
 """Its name, what stands in it, and whether that is a number."""
 
 
@@ -226,7 +228,7 @@ _ORDER: tuple[Column, ...] = (
     ("at (UTC)", lambda row: str(row["updated_at"])[11:19], False),
     ("order", lambda row: str(row["order_id"])[:8], False),
     ("account", _of("account"), False),
-    ("status", lambda row: Text(str(row["status"]), COLOURS.get(row["status"], "")), False),
+    ("status", _of("status"), False),
     ("asked", asked, False),
     ("filled", _of("filled_volume"), True),
 )
@@ -242,5 +244,5 @@ def _table(part: Part, name: str, columns: tuple[Column, ...], most: int | None)
         justify: JustifyMethod = "right" if is_number else "left"
         shown.add_column(column, justify=justify, ratio=ratio, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        shown.add_row(*(value if isinstance(value := cell(row), Text) else Text(value) for _, cell, _ in columns))
+        shown.add_row(*(Text(printable(cell(row)), COLOURS.get(cell(row), "")) for _, cell, _ in columns))
     return shown

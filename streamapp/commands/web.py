@@ -6,7 +6,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
@@ -72,8 +72,11 @@ class Web:
             StreamappError: the view answers an error, or it is none of ours; says what to do.
         """
         status, answer = self._get(path)
-        if status == 200 and has in answer:
-            return answer
+        if status != 200 or has not in answer:
+            self._refuse(path, status, answer)
+        return answer
+
+    def _refuse(self, path: str, status: int, answer: dict[str, Any]) -> NoReturn:
         if status == 401:
             got = "one that it does not know" if self._headers else "none"
             raise ConfigurationError(f"expected a token for {self.base}, got {got}: {_TOKEN}")
@@ -90,8 +93,8 @@ class Web:
         status, answer = self._get("/health")
         if status == 503 and "reasons" in answer:
             return [str(reason) for reason in answer["reasons"]]
-        if status != 200:
-            self.ask("/health", has="status")
+        if status != 200 or "status" not in answer:
+            self._refuse("/health", status, answer)
         return []
 
     def _get(self, path: str) -> tuple[int, dict[str, Any]]:
@@ -148,11 +151,12 @@ def get_json(
     """
     request = Request(url, headers=dict(headers or {}))  # noqa: S310 -- ours, or of --url, which is http or https
     try:
-        with build_opener(_Nowhere, HTTPSHandler(context=context)).open(request, timeout=timeout_s) as answer:
+        try:
+            answer = build_opener(_Nowhere, HTTPSHandler(context=context)).open(request, timeout=timeout_s)
+        except HTTPError as error:
+            answer = error
+        with answer:
             return answer.status, _json(answer.read())
-    except HTTPError as error:
-        with error:
-            return error.code, _json(error.read())
     except (URLError, OSError, ValueError, HTTPException) as error:
         raise Transient(
             f"nobody answers at {url} ({_reason(error)}). Is the stack up? Start it with `make up`."

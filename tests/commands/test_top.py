@@ -62,6 +62,7 @@ async def test_where_nobody_answers_at_all_it_is_one_sentence() -> None:
 def test_a_narrow_terminal_keeps_ids_and_statuses_and_says_how_old_an_answer_is() -> None:
     now, orders = time.monotonic(), tuple(golden("order-1")) * 9
     parts = {"health": (), "accounts": tuple(golden("account-1")), "positions": tuple(golden("position-1"))}
+    parts["accounts"] = ({**parts["accounts"][0], "account": "demo\x1b[2J"}, parts["accounts"][1])
     screen = {name: Part(rows, now) for name, rows in parts.items()}
     screen["orders"] = Part(orders, now - 60, "no answer from http://other:6067")
     console = Console(width=80, height=24)
@@ -71,6 +72,7 @@ def test_a_narrow_terminal_keeps_ids_and_statuses_and_says_how_old_an_answer_is(
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 24
     assert "no answer from http://other:6067, 60 s old" in shown.get()
+    assert "\x1b[2J" not in shown.get()
     for order in orders[:3]:
         assert any(order["order_id"][:8] in line and order["status"] in line for line in lines), shown.get()
 

@@ -68,6 +68,9 @@ async def test_an_installation_under_a_path_and_with_tls_is_known_by_the_ca_of_t
     async def orders(_: web.Request) -> web.Response:
         return web.json_response({"orders": []})
 
+    async def other(_: web.Request) -> web.Response:
+        return web.json_response({"state": "UP"})
+
     async def elsewhere(_: web.Request) -> web.Response:
         raise web.HTTPFound("/desk/orders")
 
@@ -76,6 +79,7 @@ async def test_an_installation_under_a_path_and_with_tls_is_known_by_the_ca_of_t
 
     app = web.Application()
     app.add_routes([web.get("/desk/orders", orders), web.get("/moved/orders", elsewhere)])
+    app.add_routes([web.get("/desk/health", other)])
     app.add_routes([web.get("/closed/orders", forbidden), web.get("/", elsewhere)])
     authority = Authority(tmp_path)
     pair = authority.issue("localhost")
@@ -89,6 +93,8 @@ async def test_an_installation_under_a_path_and_with_tls_is_known_by_the_ca_of_t
         assert "no CA of web.ca_file stands behind the server's certificate" in unknown.said
         known = {"STREAMAPP_WEB__CA_FILE": str(authority.certificate)}
         assert (await run_here("orders", "--url", f"{url}/desk/", **known)).out == "0 orders\n"
+        strange = await run_here("status", "--url", f"{url}/desk", **known)
+        assert (strange.code, "got another's answer (status 200)" in strange.said) == (2, True)
         for path, said in (
             ("/moved", "got another's answer (status 302): check --url, with the path"),
             ("/nothing", "got another's answer (status 404)"),
