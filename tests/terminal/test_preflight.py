@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,7 +134,10 @@ def check(folder: Path, nats_url: str, market: str) -> subprocess.CompletedProce
         encoding="utf-8",
     )
     command = [sys.executable, "-m", "streamapp.terminal", "--check"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    here = os.environ | {"STREAMAPP_CONFIG": "streamapp.toml"}
+    return subprocess.run(
+        command, cwd=folder, env=here, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 def test_a_check_says_that_all_is_well_and_leaves_nothing(tmp_path: Path, nats_url: str, market: Market) -> None:
