@@ -35,10 +35,11 @@ from streamapp.messages.command import CommandName, CommandResultMessage, read_c
 from streamapp.messages.envelope import Message, reason_and_detail
 from streamapp.messages.fill import FillMessage
 from streamapp.messages.order import OrderMessage
+from streamapp.messages.outgoing import OutgoingSignal
 from streamapp.nats.commands import NatsCommands
 from streamapp.nats.connection import FIRST_CONNECTION_S, connect
 from streamapp.nats.consumers import StreamReader
-from streamapp.nats.signals import Answer, NatsSignals, OutgoingSignal
+from streamapp.nats.signals import Answer, NatsSignals
 from streamapp.settings import NatsSettings, Settings, load_settings
 
 DURABLE = "client-"

@@ -147,9 +147,10 @@ def watch(
 
 
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
+    from streamapp.messages.outgoing import OutgoingSignal
     from streamapp.messages.signal import is_split, route_of
     from streamapp.nats.connection import connect
-    from streamapp.nats.signals import NatsSignals, OutgoingSignal
+    from streamapp.nats.signals import NatsSignals
 
     console = Console()
     life = Life(console)

@@ -17,8 +17,9 @@ from aiohttp import hdrs, web
 
 from streamapp.errors import Ambiguous, Transient, Unusable
 from streamapp.messages.envelope import Message, json_object
+from streamapp.messages.outgoing import OutgoingSignal
 from streamapp.messages.source import Source, SourceSignal
-from streamapp.nats.signals import NatsSignals, OutgoingSignal
+from streamapp.nats.signals import NatsSignals
 from streamapp.settings import WebSettings
 from streamapp.tokens import SOURCE_NAME, Token, sender_of
 from streamapp.web.access import SIGNALS_PATH, Access, Buckets, Denial

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from streamapp.errors import ConfigurationError, Unusable
 from streamapp.messages.dialect import read_signal, renamed, translated
 from streamapp.messages.envelope import json_object
+from streamapp.messages.outgoing import OutgoingSignal
 from streamapp.messages.signal import ExitSignal, Signal, signal_id_of
 from streamapp.messages.source import Source, SourceSignal, load_sources
-from streamapp.nats.signals import OutgoingSignal
 from streamapp.settings import ExecutionSettings
 
 OTHER_NAMES = ExecutionSettings.model_validate({"field_names": {"volume": "size", "side": "direction"}})
