@@ -65,6 +65,10 @@ def test_an_integer_that_would_take_minutes_to_make_is_refused_at_once(text: str
             TypeAdapter(kind).validate_python(Decimal(text))
 
 
+def test_an_integer_may_be_written_as_a_number_without_a_rest() -> None:
+    assert TypeAdapter(WholeNumber).validate_python(Decimal("7.0")) == 7
+
+
 def test_a_volume_that_is_rounded_to_nothing_is_none() -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Lots).validate_python("0.00000000001")
