@@ -71,13 +71,17 @@ class DeskInputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What we know of an account's terminal. ``epoch`` None: it never answered; ``fault`` None: it is ready."""
+    """What we know of an account's terminal. ``epoch`` None: it never answered; ``fault`` None: it is ready.
+
+    ``clock_skew``: its clock less ours, as its last answer showed it.
+    """
 
     epoch: str | None = None
     fault: str | None = "the terminal has not answered yet"
     connection: Connection | None = None
     asked: bool = False
     silent: bool = False
+    clock_skew: timedelta | None = None
 
     @property
     def ready(self) -> bool:
@@ -417,7 +421,9 @@ class Broker:
         if abs(skew) > self._max_skew:
             most_s = self._max_skew.total_seconds()
             fault = f"the terminal's clock is {skew.total_seconds():+.1f} s from ours, expected {most_s} s at most"
-        self._set(account, replace(self.link(account), epoch=epoch, fault=fault, asked=True, silent=False))
+        self._set(
+            account, replace(self.link(account), epoch=epoch, fault=fault, asked=True, silent=False, clock_skew=skew)
+        )
 
     def _note_silence(self, account: str) -> None:
         """Take note that no answer came: the breaker opens, until the terminal answers a hello."""

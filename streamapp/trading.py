@@ -153,6 +153,7 @@ def build(settings: Settings) -> Trading:
         store=store,
         desk=desk,
         policy=policy,
+        clock_skew=lambda account: broker.link(account).clock_skew,
         positions=positions,
         facts=recent,
         breaks=breaks,

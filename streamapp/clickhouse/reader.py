@@ -16,13 +16,16 @@ from pydantic import BaseModel
 
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.columns import JSON_COLUMNS, nested_model
+from streamapp.clickhouse.plots import Period, PlotName, plot
 from streamapp.clickhouse.rows import columns
 from streamapp.domain.parameters import plain
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
 from streamapp.messages.account import AccountMessage
+from streamapp.messages.decision import DecisionMessage
 from streamapp.messages.dialect import renamed, translated
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
+from streamapp.messages.log import BrokerLogEntry
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.position import PositionMessage
 from streamapp.messages.signal import NAMES as SIGNAL_NAMES
@@ -137,6 +140,13 @@ class Reader:
         parameters = {"limit": limit} | ({} if account is None else {"account": account})
         return await self._messages(PositionMessage, "positions", where, rest, parameters)
 
+    async def position(self, account: str, symbol: str, position_id: int) -> dict[str, Any] | None:
+        """Return a position as a position/1 object, flat or not; None if there is none."""
+        where = "account = {account:String} AND symbol = {symbol:String} AND position_id = {id:UInt64}"
+        parameters = {"account": account, "symbol": symbol, "id": position_id}
+        found = await self._messages(PositionMessage, "positions", where, "", parameters)
+        return found[0] if found else None
+
     async def accounts(self) -> list[dict[str, Any]]:
         """Return the newest account/1 object of each account."""
         return await self._messages(AccountMessage, "accounts", "true", "ORDER BY account", {})
@@ -152,6 +162,23 @@ class Reader:
         rest = "ORDER BY commit_number, commit_place LIMIT {limit:UInt32}"
         parameters = {"id": order_id, "limit": limit}
         return await self._messages(FactMessage, "facts", "order_id = {id:String}", rest, parameters)
+
+    async def broker_log(self, order_id: str, *, limit: int = 200) -> list[dict[str, Any]]:
+        """Return the exchanges with the terminal about an order as log/1 objects, in their order."""
+        rest = "ORDER BY at, epoch, seq LIMIT {limit:UInt32}"
+        parameters = {"id": order_id, "limit": limit}
+        return await self._messages(BrokerLogEntry, "broker_log", "order_id = {id:String}", rest, parameters)
+
+    async def decisions(self, signal_id: str, account: str, *, limit: int = 20) -> list[dict[str, Any]]:
+        """Return what was decided on each message of a signal as signal/1 objects, its payload as it came in each."""
+        where = "account = {account:String} AND signal_id = {id:String}"
+        rest = "ORDER BY stream_seq LIMIT {limit:UInt32}"
+        parameters = {"id": signal_id, "account": account, "limit": limit}
+        return await self._messages(DecisionMessage, "signals", where, rest, parameters)
+
+    async def plot(self, name: PlotName, period: Period) -> dict[str, Any]:
+        """Return what a plot of the page shows (:func:`streamapp.clickhouse.plots.plot`)."""
+        return await plot(self._clickhouse, name, period)
 
     async def signal(self, signal_id: str, account: str | None = None) -> dict[str, Any] | None:
         """Return the risk engine's newest row of a signal, in our names and words; None if there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,12 +12,15 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from streamapp.clickhouse.plots import Period, PlotName
 from streamapp.domain.identifiers import partition_of, partition_of_order
 from streamapp.domain.vocabulary import FINAL_STATUSES
 from streamapp.errors import Transient
 from streamapp.web.local import Answer, Filter, Local
 from streamapp.web.peers import Peers, Reply
 from streamapp.web.wire import CLICKHOUSE
+
+logger = logging.getLogger(__name__)
 
 CLICKHOUSE_DEADLINE_S = 3.0
 """A person waits for these pages; the client's own deadline is for the sink."""
@@ -43,6 +47,14 @@ class OlderRows(Protocol):
     ) -> list[Answer]: ...
 
     async def account(self, account: str) -> Answer | None: ...  # noqa: D102
+
+    async def position(self, account: str, symbol: str, position_id: int) -> Answer | None: ...  # noqa: D102
+
+    async def broker_log(self, order_id: str, *, limit: int = 200) -> list[Answer]: ...  # noqa: D102
+
+    async def decisions(self, signal_id: str, account: str, *, limit: int = 20) -> list[Answer]: ...  # noqa: D102
+
+    async def plot(self, name: PlotName, period: Period) -> Answer: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,39 @@ class Answers:
         if missing:
             raise Unanswered(f"order {order_id}", missing)
         return None
+
+    async def with_evidence(self, found: Found) -> Found:
+        """Return an order's answer with what ClickHouse has beside it, each null where it did not answer.
+
+        ``signals``: what came of its signal, and what was decided (signal/1). ``log``: its exchanges with the terminal
+        (log/1). ``position``: position/1 of the position that it opened or closed, null where it names none as well.
+        """
+        body = found.body
+        account, position_id = body.get("account") or "", body.get("position_id")
+        wanted = [
+            _caught(self._clickhouse(self._rows.decisions(body.get("signal_id") or "", account))),
+            _caught(self._clickhouse(self._rows.broker_log(body["order_id"]))),
+            _caught(self._position(account, body.get("symbol") or "", position_id)),
+        ]
+        signals, log, position = await asyncio.gather(*wanted)
+        is_silent = any(each is None for each in (signals, log, position))
+        missing = {*body.get("missing", []), *([CLICKHOUSE] if is_silent else [])}
+        kept = {"signals": signals, "log": log, "position": position[0] if position else None}
+        return Found({**body, **kept, **_gaps(list(missing))}, found.by)
+
+    async def _position(self, account: str, symbol: str, position_id: int | None) -> list[Answer]:
+        if position_id is None:
+            return []
+        found = await self._clickhouse(self._rows.position(account, symbol, position_id))
+        return [] if found is None else [found]
+
+    async def plot(self, name: PlotName, period: Period) -> Found:
+        """Return what a plot shows (:func:`streamapp.clickhouse.plots.plot`)."""
+        try:
+            return Found(await self._clickhouse(self._rows.plot(name, period)), CLICKHOUSE)
+        except Transient as error:
+            logger.info("plot %s: %s", name, error)
+            raise Unanswered(f"plot {name}", [CLICKHOUSE]) from None
 
     async def account(self, account: str) -> Found | None:
         """Return account/1, None if nobody has heard of the account's terminal."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from streamapp.desk.alarms import ALARMS, AlarmMeaning
@@ -91,12 +91,14 @@ class Local:
         breaks: StandingBreaks,
         alarms: RungAlarms,
         policy: Policy,
+        clock_skew: Callable[[str], timedelta | None],
     ) -> None:
         self._store = store
         self._desk = desk
         self._open_positions = positions
         self._facts = facts
         self._policy = policy
+        self._clock_skew = clock_skew
         self._breaks = breaks
         self._alarms = alarms
 
@@ -218,7 +220,7 @@ class Local:
             return None
         value = self._store.get(account_key(account), partition=partition)
         row = AccountRow(account=account) if value is None else AccountRow.decode(value)
-        return limits_answer(file, row, self._desk.states().get(account))
+        return limits_answer(file, row, self._desk.states().get(account), self._clock_skew(account))
 
     def _require(self) -> None:
         if not self._desk.recovered.is_set():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +35,7 @@ def register(
     store: Store,
     desk: Known,
     policy: Policy,
+    clock_skew: Callable[[str], timedelta | None],
     positions: OpenPositions,
     facts: RecentFacts,
     breaks: StandingBreaks,
@@ -54,6 +57,7 @@ def register(
         store: The rows.
         desk: What is kept in memory of them.
         policy: The file's limits, and where accounts are.
+        clock_skew: What the clock of an account's terminal is ahead of ours by, None until it has answered.
         positions: The open positions, which the desk keeps up.
         facts: The facts that were committed last, likewise.
         breaks: The differences with the brokers' books, likewise.
@@ -69,7 +73,16 @@ def register(
         signals: Takes the signals.
     """
     peers = HttpPeers(Assignment(app))
-    local = Local(store, desk, positions=positions, facts=facts, breaks=breaks, alarms=alarms, policy=policy)
+    local = Local(
+        store,
+        desk,
+        positions=positions,
+        facts=facts,
+        breaks=breaks,
+        alarms=alarms,
+        policy=policy,
+        clock_skew=clock_skew,
+    )
     answers = Answers(local, peers, reader, app.conf.topic_partitions)
     # Here and now, before Faust adds its own pages, of which "/" would be one: the first to name a path has it.
     hub = Hub(feed)

@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 from aiohttp import web
 
+from streamapp.clickhouse.plots import PLOTS, Period
+from streamapp.clock import utc_now
 from streamapp.domain.vocabulary import Status, in_utc
 from streamapp.errors import Transient, Unusable
 from streamapp.health import LIVE, READY
@@ -22,6 +24,8 @@ HealthView = Callable[[], tuple[int, dict[str, Any]]]
 """Returns the status code and body of ``/health``."""
 MetricsView = Callable[[], str]
 
+MOST_DAYS = 92
+"""Of one plot."""
 _STATUSES = get_args(Status)
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
@@ -62,6 +66,7 @@ class Views:
             web.get("/accounts", _guarded(self._accounts)),
             web.get("/accounts/{account}", _guarded(self._account)),
             web.get("/limits", _guarded(self._limits)),
+            web.get("/plots/{plot}", _guarded(self._plot)),
         ]
 
     async def _order(self, request: web.Request) -> web.Response:
@@ -70,6 +75,8 @@ class Views:
             return _maybe(self._local.order(order_id), f"order {order_id}")
         with_older_facts = request.query.get("facts") != "0"
         found = await self._answers.order(order_id, with_older_facts=with_older_facts)
+        if found is not None and request.query.get("evidence") == "1":
+            found = await self._answers.with_evidence(found)
         return _found(found, f"order {order_id}")
 
     async def _orders(self, request: web.Request) -> web.Response:
@@ -122,6 +129,17 @@ class Views:
             return _maybe(self._local.limits(account), f"limits of {account}")
         return _found(await self._answers.limits(account), f"limits of {account}")
 
+    async def _plot(self, request: web.Request) -> web.Response:
+        name = request.match_info["plot"]
+        if name not in PLOTS:
+            raise Unusable("bad_query", f"expected one of the plots {', '.join(PLOTS)}, got {name!r:.140}")
+        wanted = _filter(request, "day", "days", "account", "symbol")
+        if name == "fills" and wanted.symbol is None:
+            raise Unusable("bad_query", "symbol: expected one, got none")
+        days = _number("days", request.query.get("days", "1"), MOST_DAYS)
+        period = Period(wanted.day or utc_now().date(), days, wanted.account, wanted.symbol)
+        return _found(await self._answers.plot(name, period), f"plot {name}")
+
     async def _say_health(self, _: web.Request) -> web.Response:
         status, body = self._health()
         return json_response(body, status=status)
@@ -169,7 +187,7 @@ def _filter(request: web.Request, *allowed: str) -> Filter:
         status,
         given.get("symbol"),
         given.get("account"),
-        _limit(given.get("limit", "100")),
+        _number("limit", given.get("limit", "100"), MOST_ROWS),
         given.get("strategy"),
         given.get("signal_id"),
         None if (day := given.get("day")) is None else _day(day),
@@ -192,9 +210,9 @@ def _before(text: str) -> tuple[datetime, str]:
         raise Unusable("bad_query", f"before: expected what next has said, got {text!r:.140}") from None
 
 
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_ROWS:
-        raise Unusable("bad_query", f"limit: expected 1 to {MOST_ROWS}, got {text!r:.140}")
+def _number(name: str, text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= most:
+        raise Unusable("bad_query", f"{name}: expected 1 to {most}, got {text!r:.140}")
     return int(text)
 
 

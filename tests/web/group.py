@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from streamapp.clickhouse.plots import Period
 from streamapp.desk.policy import Policy
 from streamapp.desk.state import Comparing
 from streamapp.domain.facts import Body, Fact, Filled, OrderCreated, SubmitClaimed, make_fact
@@ -76,6 +77,9 @@ class Rows:
         self.orders: dict[str, dict[str, Any]] = {}
         self.told_facts: list[dict[str, Any]] = []
         self.asked: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []
+        self.signals: list[dict[str, Any]] = []
+        self.plots: dict[str, dict[str, Any]] = {}
         self.away = False
 
     async def order(self, order_id: str) -> dict[str, Any] | None:
@@ -95,6 +99,23 @@ class Rows:
     async def account(self, account: str) -> dict[str, Any] | None:
         self._check()
         return None
+
+    async def position(self, account: str, symbol: str, position_id: int) -> dict[str, Any] | None:
+        self._check()
+        return {"schema": "position/1", "account": account, "symbol": symbol, "position_id": position_id}
+
+    async def broker_log(self, order_id: str, *, limit: int = 200) -> list[dict[str, Any]]:
+        self._check()
+        return [each for each in self.log if each["order_id"] == order_id][:limit]
+
+    async def decisions(self, signal_id: str, account: str, *, limit: int = 20) -> list[dict[str, Any]]:
+        self._check()
+        return [each for each in self.signals if each["signal_id"] == signal_id and each["account"] == account][:limit]
+
+    async def plot(self, name: str, period: Period) -> dict[str, Any]:
+        self._check()
+        self.asked.append({"plot": name, "period": period})
+        return self.plots[name]
 
     def _check(self) -> None:
         if self.away:
@@ -148,6 +169,7 @@ class Worker:
             breaks=self.breaks,
             alarms=self.alarms,
             policy=POLICY,
+            clock_skew=lambda _: timedelta(seconds=0.2),
         )
         self.peers = HttpPeers(self)  # type: ignore[arg-type]  # we are our own assignment
         answers = Answers(self.local, self.peers, self.group.rows, PARTITIONS)

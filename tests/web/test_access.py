@@ -309,6 +309,7 @@ async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_le
             app,
             store=MemoryStore(partitions=1),
             policy=POLICY,
+            clock_skew=lambda _: None,
             desk=known,
             positions=OpenPositions(),
             facts=RecentFacts(),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from streamapp.clickhouse.plots import Period
 from streamapp.domain.day import Payment, TradingDay
 from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import partition_of
@@ -87,6 +88,32 @@ async def test_what_no_table_holds_is_read_from_clickhouse(group: Group) -> None
     status, body, by = await group.get(group.workers[0], "/orders/old")
     assert (status, by, body["facts"]) == (200, "clickhouse", [{"fact_id": "old:created"}])
     assert "incomplete" not in body
+
+
+async def test_what_clickhouse_has_beside_an_order_is_there_for_whoever_asks(group: Group) -> None:
+    (order_id, account), *_ = ids(ACCOUNTS[:1], 1)
+    await group.put_order(order_row(order_id, account))
+    rows, path = group.rows, f"/orders/{order_id}"
+    _, plain, _ = await group.get(group.workers[0], path)
+    rows.log = [{"order_id": order_id, "function": "order_send"}, {"order_id": "another"}]
+    rows.signals = [{"signal_id": plain["signal_id"], "account": account, "payload": "{}"}]
+    status, body, _ = await group.get(group.workers[1], f"{path}?evidence=1")
+    assert (status, body["log"], body["signals"]) == (200, rows.log[:1], rows.signals)
+    assert "log" not in plain
+    rows.away = True
+    status, body, _ = await group.get(group.workers[1], f"{path}?evidence=1")
+    assert (status, body["log"], body["signals"], body["missing"]) == (200, None, None, ["clickhouse"])
+
+
+async def test_a_plot_is_asked_of_clickhouse_for_its_days_and_says_when_there_is_no_answer(group: Group) -> None:
+    group.rows.plots = {"rejects": {"plot": "rejects", "x": {"name": "reason", "values": []}, "series": []}}
+    asked = "/plots/rejects?day=2026-11-20&days=7&account=a-1"
+    status, body, _ = await group.get(group.workers[0], asked)
+    assert (status, body) == (200, group.rows.plots["rejects"])
+    assert group.rows.asked[-1]["period"] == Period(date(2026, 11, 20), 7, "a-1")
+    group.rows.away = True
+    status, body, _ = await group.get(group.workers[0], asked)
+    assert (status, body["missing"]) == (503, ["clickhouse"])
 
 
 async def test_an_order_that_nobody_knows_is_404(group: Group) -> None:
@@ -336,6 +363,7 @@ async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_us
         assert body["by_symbol"]["EURUSD"]["effective"] == {"max_spread_points": 9}
         assert (body["set_by"], body["trading"]["state"], body["today"]["orders"]) == ("mara", "trading", 3)
         used = {"guard": "max_daily_loss", "limit": "1000", "value": "800", "share": "0.8000"}
+        assert (body["today"]["loss"], body["today"]["drawdown"], body["clock_skew_s"]) == ("800", "800", 0.2)
         assert body["today"]["used"] == [used]  # 100 of equity now, and 100 were paid out
 
 
@@ -380,6 +408,9 @@ async def test_limits_are_unknown_while_their_worker_is_silent(group: Group) -> 
         "/accounts/" + "x" * 129,
         "/limits",
         "/limits?symbol=EURUSD&account=account-1",
+        "/plots/colours",
+        "/plots/fills",
+        "/plots/equity?days=93",
     ],
 )
 async def test_a_bad_question_is_400_and_says_what_was_expected(group: Group, path: str) -> None:

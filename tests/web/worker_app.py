@@ -95,6 +95,7 @@ register(
     store=store,
     desk=known,
     policy=Policy.of(settings),
+    clock_skew=lambda _: None,
     positions=OpenPositions(),
     facts=RecentFacts(),
     breaks=StandingBreaks(),
