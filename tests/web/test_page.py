@@ -37,7 +37,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 SIZES = [(360, 740), (1280, 800), (1920, 1000)]
-VIEWS = ("orders", "positions", "accounts", "attention", "activity")
+VIEWS = ("orders", "positions", "accounts", "plots", "attention", "activity")
 SHOTS = os.environ.get("SCREENSHOTS")
 """A folder, for those of docs/web.md."""
 
@@ -108,6 +108,7 @@ async def furnish(group: Group) -> None:
         await group.put_position(ACCOUNTS[0], number, "buy")
     await group.put_position(ACCOUNTS[1], 1, "buy")
     see_accounts(group)
+    group.rows.plots = plots_of(now)
     found = BreakMessage.model_validate(golden("break-1")[0])
     changes = {"account": ACCOUNTS[0], "position_id": 1, "disposition": "open", "settled_by": None, "reason": None}
     group.put_break(found.model_copy(update=changes))
@@ -123,6 +124,35 @@ async def furnish(group: Group) -> None:
         said = {"status": statuses[number % 7], "side": ("buy", "sell")[number % 2], "updated_at": at}
         closed = order(f"bf555c15-49a1-8495-86ef-0000000000{number:02}", account=ACCOUNTS[number % 2], **said)
         group.rows.orders[closed["order_id"]] = closed
+
+
+def plots_of(now: datetime) -> dict[str, dict[str, Any]]:
+    """What ClickHouse has of each plot, as the view answers it."""
+    moments = [time_text(now - timedelta(seconds=60 * (60 - number))) for number in range(60)]
+    shares = [f"{step} {share}" for step in ("signal to created", "signal to fill") for share in ("p50", "p99")]
+    words = ["EURUSD", HOSTILE, "XAUUSD"]
+
+    def answer(plot: str, x: str, values: list[str], unit: str, series: dict[str, list[Any]]) -> dict[str, Any]:
+        shown = [{"name": name, "unit": unit, "values": numbers} for name, numbers in series.items()]
+        return {"plot": plot, "x": {"name": x, "values": values}, "series": shown, "left_out": 0}
+
+    def wave(base: float, step: float, of: int = 1) -> list[Any]:
+        return [base + step * ((number * 7) % 13) if number % of == 0 else None for number in range(60)]
+
+    quotes = {"bid": wave(1.085, 1e-5), "ask": wave(1.0852, 1e-5)}
+    fills = {"bought": wave(1.0851, 1e-5, 6), "sold": wave(1.0851, 1e-5, 9)}
+    bps: dict[str, list[Any]] = {"mean against the expected price": [0.2, -0.1, 0.4], "orders": [12, 3, 7]}
+    found = (
+        answer(
+            "equity", "time", moments, "USD", {name: wave(100_000 + n, 12.5) for n, name in enumerate(ACCOUNTS[:2])}
+        ),
+        answer("fills", "time", moments, "", quotes | fills),
+        answer("latency", "time", moments, "ms", {share: wave(2 + n, 0.7) for n, share in enumerate(shares)}),
+        answer("slippage-by-symbol", "symbol", words, "bps", bps),
+        answer("slippage-by-strategy", "strategy", ["breakout", "(none)", HOSTILE], "bps", bps),
+        answer("rejects", "reason", ["stale", "NO_MONEY", HOSTILE], "", {"signals refused": [4, 0, 1]}),
+    )
+    return {each["plot"]: each for each in found}
 
 
 def see_accounts(group: Group) -> None:
@@ -180,11 +210,19 @@ async def test_what_is_said_is_on_the_page_at_once_and_an_order_opens_to_its_lif
     (told,) = golden("order-with-facts")
     desk.group.rows.orders[told["order_id"]] = told
     desk.group.rows.told_facts = told["facts"]
+    (line,), (decision,) = golden("log-1")[:1], golden("signal-1")[:1]
+    desk.group.rows.log = [{**line, "order_id": told["order_id"], "request": {"comment": HOSTILE}}]
+    whose = {"signal_id": told["signal_id"], "account": told["account"], "payload": HOSTILE}
+    desk.group.rows.signals = [{**decision, **whose}]
     await desk.say("orders.filled.EURUSD", order(told["order_id"], symbol="GBPUSD"))
     await desk.page.get_by_role("button", name="GBPUSD").click()
     await desk.says("dialog dd", "1.08510 / 1.08514")
     for fact in told["facts"]:
         await desk.says("dialog tbody tr", fact["fact"])
+    for what in (line["function"], "letters, place"):  # the broker's log, and the signal as it came
+        await desk.says("dialog tbody tr", what)
+    await desk.page.locator("dialog summary").filter(has_text="letters, place").click()
+    await desk.says("dialog details[open] pre", HOSTILE)
     await desk.page.keyboard.press("Escape")
     await desk.page.wait_for_selector("dialog", state="detached")
     await desk.page.fill("input[type=search]", told["order_id"])
@@ -193,6 +231,54 @@ async def test_what_is_said_is_on_the_page_at_once_and_an_order_opens_to_its_lif
 
 async def rows_of(desk: Desk, many: int) -> bool:
     return bool(await desk.page.locator("tbody tr:not(.spacer)").count() == many)
+
+
+async def test_plots_are_drawn_and_saved_and_can_be_read_without_eyes(desk: Desk, tmp_path: Path) -> None:
+    await desk.open("plots")
+    page = desk.page
+    for name in ("equity", "latency", "slippage-by-symbol", "slippage-by-strategy", "rejects"):
+        await page.select_option("form select", name)
+        series = desk.group.rows.plots[name]["series"]
+        await desk.says(".u-legend .u-label", series[0]["name"])
+        assert await page.evaluate(IS_DRAWN), name
+        await page.screenshot(path=(Path(SHOTS) if SHOTS else tmp_path) / f"plot-{name}.png")
+        saved = await downloaded(page, "Save as CSV", tmp_path)
+        assert len(saved.decode().splitlines()) == 1 + len(series[0]["values"])
+        assert (await downloaded(page, "Save as PNG", tmp_path)).startswith(b"\x89PNG")
+    await page.select_option("form select", "fills")
+    await desk.says(".note", "Choose a symbol")
+    await page.locator("input[list=plots-symbols]").fill("EURUSD")
+    await page.locator("input[list=plots-symbols]").press("Enter")
+    await desk.says(".u-legend .u-label", "bought")
+    await page.screenshot(path=(Path(SHOTS) if SHOTS else tmp_path) / "plot-fills.png")
+    await page.get_by_text("As a table").click()
+    await eventually(lambda: is_tabled(desk, 60))
+    assert await page.locator("img").count() == 0
+    desk.group.rows.away = True
+    await page.locator("input[list=plots-accounts]").fill(ACCOUNTS[0])
+    await page.locator("input[list=plots-accounts]").press("Enter")
+    await desk.says(".note", "clickhouse")
+    assert await page.locator(".plot canvas").count() == 0
+
+
+IS_DRAWN = """() => {
+    const canvas = document.querySelector(".plot canvas");
+    const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return new Set(new Uint32Array(data.buffer)).size > 3;
+}"""
+"""More than the empty ground, the grid and the letters."""
+
+
+async def downloaded(page: Any, button: str, folder: Path) -> bytes:
+    async with page.expect_download() as found:
+        await page.get_by_role("button", name=button).click()
+    file = folder / "saved"
+    await (await found.value).save_as(file)
+    return file.read_bytes()
+
+
+async def is_tabled(desk: Desk, many: int) -> bool:
+    return bool(await desk.page.locator(".twin tbody tr").count() == many)
 
 
 async def test_a_trader_cancels_with_a_reason_and_sees_what_becomes_of_it(desk: Desk) -> None:

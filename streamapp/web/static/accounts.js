@@ -19,8 +19,14 @@ function use(used) {
 function day(limits, currency) {
   const today = limits && limits.today;
   if (!today) return el("p", { class: "note" }, limits ? "Nothing is known of its day yet." : "Its limits are not known.");
-  return el("div", {}, facts([["Day", today.on], ["Began with", money(today.equity, currency)], ["Highest", money(today.highest, currency)], ["Orders today", String(today.orders)], ["Step reached", today.reached && `${today.reached}${today.cause ? `: ${today.cause}` : ""}`]]),
+  return el("div", {}, facts([["Day", today.on], ["Began with", money(today.equity, currency)], ["Highest", money(today.highest, currency)], ["Down since then", today.loss === null ? null : money(today.loss, currency)], ["Down from the highest", today.drawdown === null ? null : money(today.drawdown, currency)], ["Orders today", String(today.orders)], ["Step reached", today.reached && `${today.reached}${today.cause ? `: ${today.cause}` : ""}`]]),
     today.used.length ? today.used.map(use) : el("p", { class: "note" }, "No limit of a day's loss is set."));
+}
+
+function skew(limits) {
+  const off = limits ? limits.clock_skew_s : null;
+  if (off === null || off === undefined) return null;
+  return Math.abs(off) < 0.05 ? "as ours" : `${Math.abs(off).toFixed(1)} s ${off > 0 ? "ahead" : "behind"}`;
 }
 
 function card(account) {
@@ -38,6 +44,7 @@ function card(account) {
       ["Today", today && account.equity !== null ? gain(Number(account.equity) - Number(today.equity) - Number(today.paid), currency) : null],
       ["Margin", money(account.margin, currency)], ["Free", money(account.margin_free, currency)], ["Margin level", account.margin_level && Number(account.margin_level) ? `${money(account.margin_level)} %` : null], ["Leverage", account.leverage && `1:${account.leverage}`],
       ["Mode", account.margin_mode], ["Broker's clock", account.server_offset_s === null ? null : `UTC${account.server_offset_s >= 0 ? "+" : "−"}${Math.abs(account.server_offset_s) / 3600}`],
+      ["Terminal's clock", skew(limits)],
       ["Breaks", breaks ? el("a", { href: "#attention", class: "differs" }, `≠ ${breaks} open`) : null]]),
     el("h3", {}, "Today's limits"), day(limits, currency),
     el("div", { class: "buttons" }, accountButtons(account)));

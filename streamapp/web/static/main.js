@@ -9,9 +9,10 @@ import { ask } from "./dialog.js";
 import { clock, el, fill, setText, setZone, zone } from "./dom.js";
 import { changed, known, link, reload, start, stop, watch } from "./live.js";
 import { openOrder, ordersView } from "./orders.js";
+import { plotsView } from "./plots.js";
 import { positionsView } from "./positions.js";
 
-const VIEWS = { orders: ordersView, positions: positionsView, accounts: accountsView, attention: attentionView, activity: activityView };
+const VIEWS = { orders: ordersView, positions: positionsView, accounts: accountsView, plots: plotsView, attention: attentionView, activity: activityView };
 const MOST_OFFSET_MS = 2000;
 const byId = (id) => document.getElementById(id);
 let view = null;

@@ -3,7 +3,8 @@
 import { get, Refused } from "./api.js";
 import { orderButtons } from "./actions.js";
 import { facts, show } from "./dialog.js";
-import { bothTimes, el, fill, learnDigits, lots, price, side, time, trimmed, zone } from "./dom.js";
+import { bothTimes, el, fill, gain, learnDigits, lots, price, side, time, trimmed, zone } from "./dom.js";
+import { saveCsv } from "./files.js";
 import { isOpen, known, takeOrder, unwatch, watch } from "./live.js";
 import { Table } from "./table.js";
 
@@ -157,16 +158,7 @@ function fits(order) {
 const SAVED = ["updated_at", "order_id", "signal_id", "account", "strategy", "symbol", "side", "order_type", "intent", "volume", "price", "status", "detail", "reason", "filled_volume", "average_price", "created_at", "submitted_at"];
 
 function save(orders) {
-  // A spreadsheet takes a text that begins so for a formula; a number may.
-  const cell = (value) => {
-    const text = String(value ?? "");
-    const safe = /^[=+@\t\r]/.test(text) || (text.startsWith("-") && Number.isNaN(Number(text))) ? `'${text}` : text;
-    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  const lines = [SAVED.join(","), ...orders.map((order) => SAVED.map((name) => cell(order[name])).join(","))];
-  const link = el("a", { href: URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" })), download: `orders-${filter.day || new Date().toISOString().slice(0, 10)}.csv` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  saveCsv(`orders-${filter.day || new Date().toISOString().slice(0, 10)}.csv`, [SAVED, ...orders.map((order) => SAVED.map((name) => order[name]))]);
 }
 
 // --- one order
@@ -184,6 +176,9 @@ export function openOrder(orderId, onclose) {
       rev = order.rev;
       takeOrder(order);
       fill(content, life(order));
+      // ClickHouse may take its time, or be away: the rest is there before it.
+      const whole = await get(`orders/${encodeURIComponent(orderId)}?evidence=1`);
+      if (mine === version) fill(content, life(whole));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (mine === version) fill(content, el("p", { class: "error", role: "alert" }, error.message));
@@ -221,6 +216,23 @@ function life(order) {
     deals.length ? small("Fills", ["Time", "Deal", "Lots", "Price", "Commission", "Profit"], deals.map(({ body }) => [time(body.time, { millis: true }), String(body.deal), trimmed(body.volume), at(body.price), trimmed(body.commission), trimmed(body.profit)])) : null,
     el("h3", {}, "Facts"),
     steps(order),
+    ...evidence(order),
+  ];
+}
+
+/** What ClickHouse has beside it: its position's money, the broker's log, and the signal as it came. */
+function evidence(order) {
+  if (order.log === undefined) return [el("p", { class: "note" }, "Asking ClickHouse for its position, the broker's log and the signal…")];
+  if (order.log === null && order.signals === null) return [el("p", { class: "error" }, "No answer from ClickHouse: its position, the broker's log and the signal are not shown.")];
+  const { position } = order;
+  const details = (title, value) => el("details", {}, el("summary", {}, title), el("pre", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2)));
+  return [
+    position ? el("h3", {}, "Its position") : null,
+    position ? facts([["Open", position.side ? `${position.side} ${trimmed(position.volume)} lots` : "closed"], ["Realised profit", gain(position.realized_profit, position.currency)], ["As of", time(position.at)]]) : null,
+    el("h3", {}, "Broker's log"),
+    order.log && order.log.length ? small("Broker's log", ["Time", "Took", "Function", "What was asked and answered"], order.log.map((line) => [time(line.at, { millis: true }), `${(line.duration_us / 1000).toFixed(1)} ms`, line.function, details(line.last_error ? line.last_error.join(" ") : "details", { request: line.request, response: line.response })])) : el("p", { class: "note" }, order.log ? "No line of it is stored." : "No answer from ClickHouse."),
+    el("h3", {}, "Signal as it came"),
+    order.signals && order.signals.length ? small("Signal as it came", ["Time", "Decision", "Message"], order.signals.map((each) => [time(each.at, { millis: true }), `${words(each.decision)}${each.reason ? `: ${words(each.reason)}` : ""}`, details(`${each.payload.length} letters, place ${each.stream_seq} in the stream`, each.payload)])) : el("p", { class: "note" }, order.signals ? "It is not stored." : "No answer from ClickHouse."),
   ];
 }
 
