@@ -14,7 +14,7 @@ from rich.console import Console
 from streamapp.clock import utc_now
 from streamapp.commands.account.asking import Json, confirm, who
 from streamapp.commands.account.deciding import Yes
-from streamapp.domain.vocabulary import time_text
+from streamapp.domain.vocabulary import time_text, visible
 from streamapp.errors import ConfigurationError, Unusable
 from streamapp.settings import Settings, load_settings
 
@@ -133,7 +133,6 @@ async def _decide(settings: Settings, deed: str, letter_id: str, *, by: str, rea
 
 
 def _lines(letter: KeptLetter, settings: Settings) -> list[str]:
-    from streamapp.letters.letter import visible
 
     named = letter.named(settings.execution)
     words = {"account": named["account"], "symbol": named["symbol"], "id": named["message_id"]}

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from streamapp.domain.vocabulary import visible
+
 COLOURS = {
     "filled": "green",
     "partially_filled": "green",
@@ -31,7 +33,19 @@ class Life:
         """Print one line for an order/1, fill/1, error/1, accepted/1, refused/1 or answer/1."""
         line = _LINES.get(message.get("schema", ""))
         if line is not None:
-            self._console.print(line(message), soft_wrap=True)
+            self._console.print(line(_visible(message)), soft_wrap=True)
+
+
+def _visible(value: Any) -> Any:
+    """Return a message whose texts, which others choose, do nothing to a terminal."""
+    match value:
+        case str():
+            return visible(value)
+        case dict():
+            return {name: _visible(inner) for name, inner in value.items()}
+        case list():
+            return [_visible(inner) for inner in value]
+    return value
 
 
 def asked(message: dict[str, Any]) -> str:

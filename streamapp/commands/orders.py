@@ -12,6 +12,7 @@ from rich.text import Text
 from streamapp.commands import completion
 from streamapp.commands.life import COLOURS, asked
 from streamapp.commands.web import Url, Web
+from streamapp.domain.vocabulary import visible
 from streamapp.settings import load_settings
 
 
@@ -31,13 +32,13 @@ def orders(
     asked = {"status": status, "symbol": symbol, "account": account}
     query = urlencode({key: value for key, value in asked.items() if value})
     answer = Web(url, load_settings()).ask(f"/orders?{query}", has="orders")
-    console = Console()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     for row in answer["orders"]:
         # Plain lines, not a table: in a narrow terminal a table cuts the id, which is what one copies.
-        console.print(_line(row), soft_wrap=True, highlight=False)
+        console.print(_line(row))
     console.print(f"{len(answer['orders'])} orders")
     if answer.get("incomplete"):
-        console.print(f"[yellow]incomplete: no answer from {', '.join(answer.get('missing', []))}")
+        console.print(f"incomplete: no answer from {', '.join(answer.get('missing', []))}", style="yellow")
 
 
 def order(
@@ -45,33 +46,33 @@ def order(
 ) -> None:
     """Show one order: what is known of it, and every fact."""
     answer = Web(url, load_settings()).ask(f"/orders/{quote(order_id, safe='')}", has="order_id")
-    console = Console()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     for name, value in answer.items():
         if name != "facts" and value is not None:
-            console.print(f"{name:<24} {_words(value)}", highlight=False, soft_wrap=True)
+            console.print(f"{name:<24} {_words(value)}")
     console.print("facts")
     for fact in answer.get("facts", []):
         if "body" not in fact:
-            console.print(f"  (not in ClickHouse yet)      {fact['fact_id']}", highlight=False, soft_wrap=True)
+            console.print(f"  (not in ClickHouse yet)      {fact['fact_id']}")
             continue
         said = _words(fact["body"])
-        console.print(f"  {fact['at']}  {fact['fact']:<16} {said}", highlight=False, soft_wrap=True)
+        console.print(f"  {fact['at']}  {fact['fact']:<16} {said}")
 
 
 def _line(row: dict[str, Any]) -> Text:
     text = Text(f"{row['updated_at'][:19]}  {row['order_id']}  {row['account']:<14} ")
     text.append(f"{row['status']:<16}", style=COLOURS.get(row["status"], ""))
     average = f" at {row['average_price']}" if row.get("average_price") else ""
-    text.append(f"  {asked(row)}  filled {row['filled_volume']}{average}")
-    return text.append(f"  {row['detail']}") if row.get("detail") else text
+    text.append(f"  {visible(asked(row))}  filled {row['filled_volume']}{average}")
+    return text.append(f"  {visible(row['detail'])}") if row.get("detail") else text
 
 
 def _words(value: Any) -> str:
     """Return a value for people: of an object what is there, name by name."""
     if isinstance(value, dict):
         return "  ".join(
-            f"{name}: ({_words(inner)})" if isinstance(inner, dict) else f"{name}: {inner}"
+            f"{name}: ({_words(inner)})" if isinstance(inner, dict) else f"{name}: {_words(inner)}"
             for name, inner in value.items()
             if inner not in (None, "", {}, [])
         )
-    return str(value)
+    return visible(str(value))

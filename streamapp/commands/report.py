@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from streamapp.commands import completion
+from streamapp.domain.vocabulary import visible
 from streamapp.errors import StreamappError, Transient
 from streamapp.settings import Settings, load_settings
 
@@ -49,7 +50,7 @@ def report(  # noqa: PLR0917 -- the arguments of a command line
     """Show profit and loss by strategy, slippage, implementation shortfall, fill ratios and latency of some days."""
     from streamapp.report.figures import report_of
     from streamapp.report.page import page_of
-    from streamapp.report.tables import printable, tables_of, title_of
+    from streamapp.report.tables import tables_of, title_of
 
     today = datetime.now(UTC).date()
     days = (today if first is None else first.date(), today if last is None else last.date())
@@ -61,7 +62,7 @@ def report(  # noqa: PLR0917 -- the arguments of a command line
     if as_json or html is not None:
         return
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-    console.print(Text(printable(title_of(figures)), style="bold"))
+    console.print(Text(visible(title_of(figures)), style="bold"))
     for table in tables_of(figures, orders=_ORDERS):
         _show(console, table)
 
@@ -104,7 +105,6 @@ def _write(path: Path, page: str) -> None:
 
 
 def _show(console: Console, table: Table) -> None:
-    from streamapp.report.tables import printable
 
     shown = RichTable(title=Text(f"\n{table.title}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in table.texts:
@@ -112,7 +112,7 @@ def _show(console: Console, table: Table) -> None:
     for name in table.numbers:
         shown.add_column(Text(name), justify="right", overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
+        shown.add_row(*(Text(visible(cell)) for cell in row))
     console.print(shown)
     if table.note:
         console.print(Text(table.note, style="dim"))

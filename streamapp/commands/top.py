@@ -20,8 +20,8 @@ from rich.text import Text
 
 from streamapp.commands.life import COLOURS, asked
 from streamapp.commands.web import Url, Web
+from streamapp.domain.vocabulary import visible
 from streamapp.errors import ConfigurationError, StreamappError
-from streamapp.report.tables import printable
 from streamapp.settings import load_settings
 
 _WORKING = ("pending", "submitted", "partially_filled")
@@ -177,7 +177,7 @@ def _look(web: Web, name: str, before: Part) -> Part:
 def _frame(base: str, screen: Screen, height: int | None) -> RenderableType:
     """Return the screen; of the longest part what has room in ``height`` lines, None: all of it."""
     health = screen["health"]
-    reasons = printable("; ".join(row["reason"] for row in health.rows))
+    reasons = visible("; ".join(row["reason"] for row in health.rows))
     known = (
         Text("not known", "yellow") if health.at is None else Text(reasons or "healthy", "red" if reasons else "green")
     )
@@ -197,7 +197,7 @@ def _age(part: Part) -> Iterable[tuple[str, str]]:
     age_s = 0.0 if part.at is None else time.monotonic() - part.at
     said = [*([part.trouble] if part.trouble else []), *([f"{age_s:.0f} s old"] if age_s >= _OLD_S else [])]
     if said:
-        yield f"  ({printable(', '.join(said))})", "yellow"
+        yield f"  ({visible(', '.join(said))})", "yellow"
 
 
 Column = tuple[str, Callable[[dict[str, Any]], str], bool]
@@ -244,5 +244,5 @@ def _table(part: Part, name: str, columns: tuple[Column, ...], most: int | None)
         justify: JustifyMethod = "right" if is_number else "left"
         shown.add_column(column, justify=justify, ratio=ratio, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        shown.add_row(*(Text(printable(cell(row)), COLOURS.get(cell(row), "")) for _, cell, _ in columns))
+        shown.add_row(*(Text(visible(cell(row)), COLOURS.get(cell(row), "")) for _, cell, _ in columns))
     return shown

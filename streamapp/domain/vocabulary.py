@@ -96,6 +96,13 @@ def plain_digits(value: Any) -> Any:
     return value
 
 
+def visible(text: str, but: str = "") -> str:
+    """Return a text of a stranger's with what can't be seen escaped: nothing in it moves a cursor or turns a line."""
+    return "".join(
+        each if each.isprintable() or each in but else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def whole_digits(value: Any) -> Any:
     """Return what :func:`plain_digits` does, of a number that is to become an integer.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from aiokafka import ConsumerRecord
 
 from streamapp import subjects, topics
-from streamapp.domain.vocabulary import time_text
+from streamapp.domain.vocabulary import time_text, visible
 from streamapp.errors import Unusable
 from streamapp.messages.dead_letter import DECISION, DETAIL, REASON, LetterDecisionMessage
 from streamapp.messages.dialect import renamed
@@ -202,13 +202,6 @@ _KEYED_BY_ACCOUNT = frozenset(
 def letter_id(partition: int, offset: int) -> str:
     """Return the id of the letter that stands there."""
     return f"{partition}-{offset}"
-
-
-def visible(text: str, but: str = "") -> str:
-    """Return a text of a stranger's with what can't be seen escaped: nothing in it moves a cursor or turns a line."""
-    return "".join(
-        each if each.isprintable() or each in but else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def place_of_letter(text: str, partitions: int) -> tuple[int, int]:

@@ -8,10 +8,10 @@ from decimal import Decimal
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from streamapp.domain.orders import exact_sum
-from streamapp.domain.vocabulary import decimal_text
+from streamapp.domain.vocabulary import decimal_text, visible
 from streamapp.report.charts import Bar, bar_chart, histogram
 from streamapp.report.figures import TradingReport
-from streamapp.report.tables import Table, printable, tables_of, title_of
+from streamapp.report.tables import Table, tables_of, title_of
 
 _ORDERS = 1000
 """Orders in the table of shortfalls: a browser shows so many rows at once; all of them are in the JSON."""
@@ -41,7 +41,7 @@ def page_of(report: TradingReport) -> str:
     for table in tables_of(report, orders=_ORDERS):
         _add_table(body, table)
     for element in html.iter():
-        element.text = None if element.text is None else printable(element.text)
+        element.text = None if element.text is None else visible(element.text, "\t\n")
     # An end tag for every element: in HTML, `<td />` would be one that never ends.
     return "<!DOCTYPE html>\n" + tostring(html, encoding="unicode", short_empty_elements=False)
 

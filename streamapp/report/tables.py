@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
@@ -15,7 +14,6 @@ _CENT = Decimal("0.01")
 _UNKNOWN = "not known"
 _NOTHING = "-"
 # A terminal obeys some of these, and no XML has them, escaped or not.
-_UNPRINTABLE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")
 _BENCHMARKS = {
     "expected": "Slippage against the expected price",
     "touch": "Slippage against the touch at sending (ask for a buy, bid for a sell)",
@@ -52,11 +50,6 @@ def title_of(report: TradingReport) -> str:
     chosen = [f"account {report.account}"] if report.account is not None else []
     chosen += [f"strategy {report.strategy or _NOTHING}"] if report.strategy is not None else []
     return ", ".join([f"Trading of {days} (UTC)", *chosen])
-
-
-def printable(text: str) -> str:
-    """Return a text without what is no character to read: others choose the names in it."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _profits(report: TradingReport) -> Table:

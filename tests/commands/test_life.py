@@ -39,3 +39,12 @@ def test_an_answer_is_one_line_with_what_became_of_every_copy() -> None:
     [line] = shown.get().splitlines()
     assert "2 accounts" in line
     assert line.endswith("EURUSD  demo-hedging accepted 0.1, demo-netting refused guard")
+
+
+def test_texts_of_others_do_nothing_to_a_terminal() -> None:
+    console = Console(width=200)
+    with console.capture() as shown:
+        Life(console).show(golden("refused-1")[0] | {"symbol": "[/red]\x1b[2J", "detail": "a\nb"})
+    [line] = shown.get().splitlines()
+    assert "[/red]\\x1b[2J" in line
+    assert line.endswith("a\\nb")

@@ -44,6 +44,16 @@ async def test_another_installation_is_asked_with_the_token_of_the_settings(grou
     assert (ill.code, "<cold>" in ill.out) == (1, True)
 
 
+async def test_texts_of_others_do_nothing_to_a_terminal(group: Group, tmp_path: Path) -> None:
+    order_id, account = ids(["a"], 1)[0]
+    secret = TokensFile(tmp_path / "tokens").add("anna", "read", AT)
+    await group.put_order(order_row(order_id, account, symbol="[/red]\x1b[2J"))
+    url = str(group.workers[0].url)
+    for command in (("order", order_id), ("orders",)):
+        ran = await run_here(*command, "--url", url, STREAMAPP_WEB__TOKEN=secret)
+        assert (ran.code, "[/red]\\x1b[2J" in ran.out) == (0, True)
+
+
 @pytest.mark.parametrize("command", [["orders"], ["order", "x"], ["status"]])
 async def test_what_is_wrong_is_one_sentence_that_says_what_to_do(
     group: Group, tmp_path: Path, command: list[str]

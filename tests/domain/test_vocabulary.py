@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from streamapp.domain.vocabulary import BoundedDecimal, Lots, Ticket, UtcTime, WholeNumber, decimal_text, time_text
+from streamapp.domain.vocabulary import (
+    BoundedDecimal,
+    Lots,
+    Ticket,
+    UtcTime,
+    WholeNumber,
+    decimal_text,
+    time_text,
+    visible,
+)
 
 _TIME: TypeAdapter[Any] = TypeAdapter(UtcTime)
 _NUMBER: TypeAdapter[Any] = TypeAdapter(BoundedDecimal)
@@ -77,3 +86,8 @@ def test_a_volume_that_is_rounded_to_nothing_is_none() -> None:
 @pytest.mark.parametrize("text", ["9" * 27 + ".9999999999", "0", "-1.5"])
 def test_every_number_the_warehouse_can_keep_is_taken(text: str) -> None:
     assert str(_NUMBER.validate_python(text)) == text
+
+
+def test_a_text_of_a_stranger_moves_no_cursor_and_turns_no_line() -> None:
+    assert visible("EURUSD \x1b[2J\nnaïve €") == "EURUSD \\x1b[2J\\nnaïve €"
+    assert visible("a\n\tb\ud800", "\n\t") == "a\n\tb\\ud800"
