@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -93,16 +94,19 @@ def _watch(console: Console, web: Web, screen: Screen, interval: float) -> None:
 
     # A daemon: whoever presses q does not wait for a worker that does not answer.
     looking = threading.Thread(target=look, daemon=True)
+    # No KeyboardInterrupt: one that is raised while a finalizer runs is lost, and the person presses Ctrl-C in vain.
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         with (
             _keys() as pressed,
             Live(_frame(web.base, screen, console.height), console=console, screen=True, auto_refresh=False) as live,
         ):
             looking.start()
-            while pressed(_KEYS_S) != "q":
+            while not stop.is_set() and pressed(_KEYS_S) != "q":
                 live.update(_frame(web.base, screen, console.height), refresh=True)
     finally:
         stop.set()
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
