@@ -44,6 +44,8 @@ BASE = {
 TERMINAL = BASE | {"nats-py", "numpy", "structlog"}
 """On Windows MetaTrader5 as well."""
 LOGIN = 50000001
+SUITE_WITHIN_S = 600.0
+"""Some thousand tests, on a machine that runs others beside them."""
 TESTS_OF_THE_BASE = ("domain", "messages", "mt5", "terminal/pipe", "test_settings.py")
 """What is built with pydantic and its settings; the terminal shares the base's bounds."""
 IMPORT_ALL = """
@@ -78,7 +80,9 @@ class Environment:
         listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
         return {re.sub(r"[-_.]+", "-", package["name"]).lower() for package in listed}
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, within_s: float = PATIENCE_S, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [self.python, *arguments],
             cwd=self.folder,
@@ -86,7 +90,7 @@ class Environment:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_S,
+            timeout=within_s,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -199,7 +203,8 @@ def test_the_base_works_in_the_oldest_versions_that_it_allows(oldest: Environmen
         assert oldest.run("-c", TRADE, str(LOGIN), STREAMAPP_SIMULATOR_ADDRESS=address).returncode == 0
     # Without conftest.py: it starts servers, whose clients are no part of the base.
     options = ("-q", "-x", "--noconftest", "-p", "no:cacheprovider", "--hypothesis-profile", "ci")
-    done = oldest.run("-m", "pytest", *options, *(str(REPOSITORY / "tests" / name) for name in TESTS_OF_THE_BASE))
+    tests = [str(REPOSITORY / "tests" / name) for name in TESTS_OF_THE_BASE]
+    done = oldest.run("-m", "pytest", *options, *tests, within_s=SUITE_WITHIN_S)
     assert done.returncode == 0, done.stdout
 
 

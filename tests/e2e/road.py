@@ -54,6 +54,16 @@ class Outcome:
         return sum(not kinds or sent.kind in kinds for sent in self.evidence.sent)
 
     @property
+    def due(self) -> int:
+        """How many orders must have been made, exits apart: one for each signal that is good or the broker rejects.
+
+        None for a good one whose own end had passed when a slow machine came to decide it.
+        """
+        decided = {each.stream_seq: each.decision for each in self.evidence.decisions}
+        ended = sum(each.kind == "good" and decided.get(each.stream_seq) == "refused" for each in self.evidence.sent)
+        return self.sent("good", "rejected") - ended
+
+    @property
     def orders(self) -> int:
         """How many orders this run's signals made that were no exits: of those it depends on what was open."""
         exits = {sent.signal_id for sent in self.evidence.sent if sent.kind == "exit"}
