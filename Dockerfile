@@ -1,6 +1,6 @@
 # One image for each part, without what another part or a developer needs: docker build --target trading . (docs/deploy.md)
-# The base can be pinned by its digest: --build-arg PYTHON=python@sha256:...
-ARG PYTHON=python:3.11-slim
+# Another base: --build-arg PYTHON=...
+ARG PYTHON=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 # What has no wheel is built with the base's own setuptools: nothing is installed that no hash or digest names.
 FROM ${PYTHON} AS build

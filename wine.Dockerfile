@@ -1,11 +1,11 @@
 # One account's MetaTrader 5 and its streamapp terminal in Wine: docs/linux.md. Never run on a live account; not part of our tests.
-FROM python:3.11-slim AS wheel
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7 AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md ./
 COPY streamapp streamapp
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
-FROM debian:trixie-slim
+FROM debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl wine wine64 xvfb x11vnc xauth \
     && rm -rf /var/lib/apt/lists/* && useradd --create-home trader && mkdir /wine /data && chown trader /wine /data
 COPY --from=wheel --chown=trader /dist /streamapp

@@ -56,7 +56,21 @@ def test_an_image_is_healthy_while_its_process_answers_at_its_port(image: str) -
     assert f"http://127.0.0.1:{PORTS[image]}{path}'" in stages()[image]
 
 
-def test_images_run_as_a_user_without_rights_and_a_base_that_can_be_pinned() -> None:
+def test_every_image_that_is_not_ours_is_named_by_its_tag_and_its_digest() -> None:
+    files = (REPOSITORY / name for name in ("Dockerfile", "wine.Dockerfile", "compose.yaml"))
+    texts = {file.name: file.read_text() for file in files}
+    named = [
+        (where, name)
+        for where, text in texts.items()
+        for name in re.findall(r"^(?:FROM|ARG PYTHON=| +image:) *(\S+)", text, re.MULTILINE)
+        if name not in stages() and name != "${PYTHON}" and not name.startswith("streamapp-")
+    ]
+    assert {where for where, _ in named} == texts.keys()
+    for where, name in named:
+        assert re.fullmatch(r"[a-z/-]+:[\w.-]+@sha256:[0-9a-f]{64}", name), where
+
+
+def test_images_run_as_a_user_without_rights_and_a_base_that_can_be_changed() -> None:
     assert "USER 10001:10001" in stages()["runtime"]
     assert re.findall(r"^FROM (\S+) AS", DOCKERFILE, re.MULTILINE).count("${PYTHON}") == 2
     assert "USER" not in "".join(text for name, text in stages().items() if name != "runtime")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -30,6 +32,11 @@ from tests.deploy.files import (
 def test_the_schemas_of_kubernetes_hold() -> None:
     files = sorted(str(file) for file in KUBERNETES.glob("*.yaml") if file.name != "kustomization.yaml")
     checked_by("kubernetes_validate", "--strict", "--quiet", *files)
+
+
+def test_the_schema_of_the_operator_holds_for_the_pod_monitor() -> None:
+    schema = json.loads(Path(__file__).with_name("podmonitor.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((KUBERNETES / "monitoring" / "podmonitor.yaml").read_text()), schema)
 
 
 def test_kustomize_builds_the_base_and_the_monitoring_beside_it(tmp_path: Path) -> None:
