@@ -40,6 +40,7 @@ class TradingMetrics(_Metrics):
     def __init__(self) -> None:
         super().__init__()
         self.decisions = self._counter("decisions", "Messages of signals by decision.", "decision", "reason")
+        self._web_signals = self._counter("web_signals", "Messages to POST /signals by answer.", "source", "answer")
         self.dead_letters = self._counter("dead_letters", "Records nobody could use.", "topic", "reason")
         self.bindings = self._counter("bindings", "Incomplete signals and orders by outcome.", "outcome")
         self.foreign_orders = self._counter("foreign_orders", "Orders of somebody else's execution service.", "outcome")
@@ -92,6 +93,10 @@ class TradingMetrics(_Metrics):
         """Add to a counter of the desk's; a name that is no counter is for tests alone."""
         if (counter := self._counted.get(name)) is not None:
             counter.labels(*labels).inc(count)
+
+    def came_by_web(self, source: str, answer: str) -> None:
+        """Count a message to the webhook."""
+        self._web_signals.labels(source, answer).inc()
 
     def took(self, step: Step, took: timedelta) -> None:
         """Note how long a step of an order took; below zero, two machines' clocks differ, and it counts as zero."""

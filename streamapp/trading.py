@@ -166,17 +166,17 @@ def build(settings: Settings) -> Trading:
         commands=NatsCommands(lambda: messaging.client, settings.nats),
         feed=NatsFeed(lambda: messaging.client, settings.nats),
         access=access,
-        signals=_signal_view(settings, messaging, access),
+        signals=_signal_view(settings, messaging, access, metrics),
     )
     return Trading(app, settings, store, desk, outbox, broker, publisher, readiness, metrics)
 
 
-def _signal_view(settings: Settings, messaging: Messaging, access: Access) -> SignalView:
+def _signal_view(settings: Settings, messaging: Messaging, access: Access, metrics: TradingMetrics) -> SignalView:
     # In role connector nobody here decides on signals: there are no sources.
     takes = settings.role != "connector"
     sources = load_sources(settings.web.sources, settings.execution) if takes else {}
     signals = NatsSignals(lambda: messaging.client, settings.nats)
-    return SignalView(signals, sources, access, settings.web, time.monotonic)
+    return SignalView(signals, sources, access, settings.web, time.monotonic, count=metrics.came_by_web)
 
 
 def _app_and_store(settings: Settings) -> tuple[StreamApp, Store]:

@@ -67,6 +67,20 @@ FIGURES: tuple[Figure, ...] = (
         "{{decision}} {{reason}}",
     ),
     Figure(
+        ("streamapp_web_signals_total",),
+        "messages to `POST /signals` by source and answer ([webhook.md](webhook.md)): `accepted`, `refused`, `split`, "
+        "or the reason of an error. `undecided` may still be traded; of `not_stored` NATS did not say that it has it",
+        "Signals by webhook, a minute",
+        f"60 * sum by (source, answer) (rate(streamapp_web_signals_total{WINDOW}))",
+        "{{source}} {{answer}}",
+        AlarmRule(
+            "WebhookWithoutDecision",
+            "`undecided` or `not_stored`, rising",
+            rising('streamapp_web_signals_total{answer=~"undecided|not_stored"}'),
+            "critical",
+        ),
+    ),
+    Figure(
         ("streamapp_step_seconds",),
         "how long each step of an order took, from the signal to the fill, as in [report.md](report.md); what the "
         "terminal or the broker says is by that machine's clock",

@@ -10,12 +10,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
 from streamapp.errors import Ambiguous, Transient, Unusable
+from streamapp.messages.decision import AcceptedMessage, RefusedMessage
 from streamapp.messages.envelope import Message, json_object
 from streamapp.messages.outgoing import OutgoingSignal
 from streamapp.messages.source import Source, SourceSignal
@@ -40,6 +41,17 @@ class _Admitted:
     secret: str = field(repr=False)
 
 
+class _Answer(NamedTuple):
+    """What is answered, and its name among what is counted."""
+
+    name: str
+    response: web.Response
+
+
+UNKNOWN = "unknown"
+"""Counted for a source that there is none of: a name of somebody's making would be a label of its own each time."""
+
+
 class SignalView:
     """The handler.
 
@@ -49,6 +61,8 @@ class SignalView:
         access: Who has which token.
         settings: How long a decision is waited for, and how much is taken.
         clock: Seconds that never go back.
+        count: Told a source and its answer, once for each message: ``accepted``, ``refused``, ``split``, ``undecided``
+            (202), or the reason for which it was not looked at or not stored.
     """
 
     def __init__(
@@ -58,11 +72,14 @@ class SignalView:
         access: Access,
         settings: WebSettings,
         clock: Callable[[], float],
+        *,
+        count: Callable[[str, str], None],
     ) -> None:
         self._signals = signals
         self._sources = sources
         self._access = access
         self._settings = settings
+        self._count = count
         self._rates = Buckets(clock, settings.signals_per_minute, 60 / settings.signals_per_minute)
 
     def routes(self) -> list[web.RouteDef]:
@@ -70,21 +87,27 @@ class SignalView:
         return [web.post(SIGNALS_PATH, self._signal)]
 
     async def _signal(self, request: web.Request) -> web.Response:
+        answer = await self._judged(request)
+        source = request.match_info["source"]
+        self._count(source if source in self._sources else UNKNOWN, answer.name)
+        return answer.response
+
+    async def _judged(self, request: web.Request) -> _Answer:
         try:
             admitted = await self._admitted(request)
-            if isinstance(admitted, web.Response):
+            if isinstance(admitted, _Answer):
                 return admitted
             meant = admitted.source.signal(admitted.body, admitted.sender.name)
             signal = OutgoingSignal.of(meant.fields, admitted.source.execution.field_names)
             _require_no_secret(signal, admitted.secret)
             return await self._answered(request, admitted.sender, signal, meant)
         except web.HTTPRequestEntityTooLarge:
-            return refusal(413, "too_long", f"expected {self._settings.max_body_bytes} bytes at most")
+            return _refused(413, "too_long", f"expected {self._settings.max_body_bytes} bytes at most")
         except Unusable as error:
             status = {"content_type": 415, "too_long": 413}.get(error.reason, 400)
-            return refusal(status, error.reason, error.detail)
+            return _refused(status, error.reason, error.detail)
 
-    async def _admitted(self, request: web.Request) -> _Admitted | web.Response:
+    async def _admitted(self, request: web.Request) -> _Admitted | _Answer:
         """Return what came and whose it is, or why it is not looked at. A header is judged before the body is read."""
         name, shown = request.match_info["source"], request.headers.get(hdrs.AUTHORIZATION)
         source, found = self._sources.get(name), None
@@ -96,7 +119,7 @@ class SignalView:
                 return _denied(found)
         if source is None:
             known = ", ".join(self._sources) or "none in this role"
-            return refusal(404, "unknown_source", f"expected a source of {known}, got {name!r:.80}")
+            return _refused(404, "unknown_source", f"expected a source of {known}, got {name!r:.80}")
         body = await self._body(request)
         secret = source.secret_in(body)
         if found is None:
@@ -117,7 +140,7 @@ class SignalView:
 
     async def _answered(
         self, request: web.Request, sender: Token, signal: OutgoingSignal, meant: SourceSignal
-    ) -> web.Response:
+    ) -> _Answer:
         ask = self._signals.decisions if meant.is_split else self._signals.decision
         place = {"signal_id": signal.signal_id}
         try:
@@ -130,23 +153,31 @@ class SignalView:
                 f"stored, and not decided within {self._settings.answer_s:g} s. That is no outcome: send the same "
                 "again for the decision, which trades it once"
             )
-            return json_response(place | {"detail": said, "orders": where}, status=202, headers={hdrs.LOCATION: where})
+            body = place | {"detail": said, "orders": where}
+            return _Answer("undecided", json_response(body, status=202, headers={hdrs.LOCATION: where}))
         except Transient as error:
-            body = {"error": str(error), "reason": "not_stored", **place}
-            return json_response(body, status=503, headers={hdrs.RETRY_AFTER: "1"})
+            told = {"error": str(error), "reason": "not_stored", **place}
+            return _Answer("not_stored", json_response(told, status=503, headers={hdrs.RETRY_AFTER: "1"}))
         logger.info("signal %s by %s from %s: answered", signal.signal_id, sender.name, request.remote)
-        return web.Response(body=answer.encode(), content_type=JSON)
+        return _Answer(_NAMES.get(type(answer), "split"), web.Response(body=answer.encode(), content_type=JSON))
 
 
-def _denied(found: Denial | None, instead: str = "") -> web.Response:
+_NAMES: Mapping[type[Message], str] = {AcceptedMessage: "accepted", RefusedMessage: "refused"}
+
+
+def _refused(status: int, reason: str, error: str, headers: Mapping[str, str] | None = None) -> _Answer:
+    return _Answer(reason, refusal(status, reason, error, headers))
+
+
+def _denied(found: Denial | None, instead: str = "") -> _Answer:
     assert found is not None  # reading alone needs no token
     error = found.error + instead if found.reason == "no_token" else found.error
-    return refusal(found.status, found.reason, error, found.headers)
+    return _refused(found.status, found.reason, error, found.headers)
 
 
-def _too_many(most: int, wait_s: float) -> web.Response:
+def _too_many(most: int, wait_s: float) -> _Answer:
     error = f"too many signals with this token: expected {most} a minute at most, the next in {math.ceil(wait_s)} s"
-    return refusal(429, "too_many", error, {hdrs.RETRY_AFTER: str(math.ceil(wait_s))})
+    return _refused(429, "too_many", error, {hdrs.RETRY_AFTER: str(math.ceil(wait_s))})
 
 
 def _require_no_secret(signal: OutgoingSignal, secret: str) -> None:

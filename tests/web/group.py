@@ -179,12 +179,14 @@ class Worker:
         views = Views(self.local, answers, health=self._health, ready=self._health, metrics=lambda: "figures 1\n")
         self.hub = Hub(NatsFeed(lambda: self.group.nats, NatsSettings()))
         commands = NatsCommands(lambda: self.group.nats, NatsSettings(publish_timeout_s=2))
+        self.web_signals: list[tuple[str, str]] = []
         self.signals = SignalView(
             NatsSignals(lambda: self.group.nats, NatsSettings(publish_timeout_s=2)),
             load_sources(self.group.web.sources, self.group.execution),
             self.access,
             self.group.web,
             self.group.clock,
+            count=lambda *counted: self.web_signals.append(counted),
         )
         serve(
             self.app,

@@ -47,6 +47,9 @@ class House:
         sent = options if "data" in options else {"json": body, **options}
         return await self.group.ask("POST", self.group.workers[worker], f"/signals/{source}", token, **sent)
 
+    def counted(self) -> list[tuple[str, str]]:
+        return self.group.workers[0].web_signals
+
     async def stored(self) -> list[str]:
         """Return all that the stream has of signals, as text."""
         js = self.group.nats.jetstream()
@@ -93,6 +96,7 @@ async def test_an_alert_is_one_approved_signal_and_is_answered_with_the_decision
     status, answer, _ = await house.post(ALERT | {"id": "x"}, token=house.secrets["admin"])
     assert (status, answer["schema"], answer["reason"]) == (200, "refused/1", "halted")
     assert answer["signal_id"] == "tradingview:x"
+    assert house.counted() == [("tradingview", "accepted"), ("tradingview", "refused")]
 
 
 async def test_numbers_are_the_digits_that_came(house: House) -> None:
@@ -121,6 +125,7 @@ async def test_silence_is_202_with_where_to_ask_and_the_same_again_gets_the_deci
     assert (status, answer["signal_id"]) == (202, "tradingview:x")
     assert headers["Location"] == answer["orders"] == "../orders?signal_id=tradingview%3Ax"
     assert "That is no outcome" in answer["detail"]
+    assert house.counted() == [("tradingview", "undecided")]
     await house.desk.wake()
     status, answer, _ = await house.post(ALERT | {"id": "x"}, token=house.secret, worker=1)
     assert (status, answer["schema"]) == (200, "accepted/1")
@@ -133,6 +138,7 @@ async def test_a_signal_of_several_accounts_is_answered_with_all_of_its_copies(h
     status, answer, _ = await house.post(body, token=house.secret)
     assert (status, answer["schema"]) == (200, "answer/1")
     assert [copy["account"] for copy in answer["copies"]] == ["a0", "a1"]
+    assert house.counted() == [("tradingview", "split")]
 
 
 async def test_without_its_token_nothing_is_sent(house: House) -> None:
@@ -156,6 +162,9 @@ async def test_without_its_token_nothing_is_sent(house: House) -> None:
     assert (status, answer["reason"]) == (404, "unknown_source")
     assert "expected a source of metaapi, tradingview, got 'nobody'" in answer["error"]
     assert await house.stored() == []
+    assert house.counted()[-1] == ("unknown", "unknown_source")
+    assert {source for source, _ in house.counted()} == {"tradingview", "metaapi", "unknown"}
+    assert {"no_token", "role", "wrong_token"} <= {answer for _, answer in house.counted()}
 
 
 async def test_a_sender_can_do_nothing_else(house: House) -> None:
@@ -282,6 +291,7 @@ async def test_a_nats_that_is_away_is_503_and_nothing_is_sent_when_it_comes_back
                 status, answer, _ = await house.post(ALERT | {"id": "lost"}, token=house.secret)
                 assert (status, answer["reason"], answer["signal_id"]) == (503, "not_stored", "tradingview:lost")
                 assert "Send it again with the same signal_id: it is traded once" in answer["error"]
+                assert house.counted() == [("tradingview", "not_stored")] * 2
                 with running(spec, tmp_path):
                     status = 503
                     while status == 503:

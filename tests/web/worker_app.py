@@ -108,7 +108,9 @@ register(
     commands=NatsCommands(lambda: None, NatsSettings(publish_timeout_s=1)),
     feed=NatsFeed(lambda: None, NatsSettings()),
     access=access,
-    signals=SignalView(NatsSignals(lambda: None, NatsSettings()), {}, access, settings.web, time.monotonic),
+    signals=SignalView(
+        NatsSignals(lambda: None, NatsSettings()), {}, access, settings.web, time.monotonic, count=lambda *_: None
+    ),
 )
 
 
