@@ -569,8 +569,7 @@ class WebSettings(Section):
     )
     token_file: Path | None = Field(
         None,
-        description="File with the token that `streamapp status`, `orders`, `order` and `top` show to the web that "
-        "`--url` names.",
+        description="File with the token that a command shows to the web that `--url` names.",
     )
     token: SecretStr | None = Field(
         None, description="The token itself, where it comes from the environment. In a file use token_file."

@@ -6,7 +6,8 @@ import asyncio
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.console import Console
 from streamapp.clock import utc_now
 from streamapp.commands.account.asking import Json, confirm, who
 from streamapp.commands.account.deciding import Yes
+from streamapp.commands.web import Url, Web
 from streamapp.domain.vocabulary import time_text, visible
 from streamapp.errors import ConfigurationError, Unusable
 from streamapp.settings import Settings, load_settings
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from streamapp.letters.letter import KeptLetter
 
 MOST_LETTERS = 1000
+_OPEN = frozenset({"open", "unfinished"})
 _AGO = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MOMENTS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ")
@@ -51,23 +54,23 @@ def listing(
     limit: Annotated[int, typer.Option(min=1, max=MOST_LETTERS, help="How many, the newest first.")] = 50,
     only_open: Annotated[bool, typer.Option("--open", help="Only those that nobody has dealt with.")] = False,
     as_json: Json = False,
+    url: Url = None,
 ) -> None:
     """List the dead letters, the newest first: what each is, what to do, and what was decided about it."""
     settings, begin = load_settings(), _moment(since)
-    found, is_cut = asyncio.run(_newest(settings))
+    found, is_cut = asyncio.run(_newest(settings)) if url is None else _listed(Web(url, settings))
     wanted = [
         letter
         for letter in found
-        if (begin is None or letter.at >= begin) and not (only_open and letter.settled_by is not None)
+        if (begin is None or letter["at"] >= time_text(begin)) and (letter["disposition"] in _OPEN or not only_open)
     ]
     shown = wanted[:limit]
     if as_json:
-        rows = [letter.shown(settings.execution) for letter in shown]
-        print(json.dumps({"dead_letters": rows, "more": is_cut or len(wanted) > limit}, ensure_ascii=False))
+        print(json.dumps({"dead_letters": shown, "more": is_cut or len(wanted) > limit}, ensure_ascii=False))
         return
     console = Console(highlight=False, soft_wrap=True)
     for letter in shown:
-        console.print("\n".join(_lines(letter, settings)), markup=False)
+        console.print("\n".join(_lines(letter)), markup=False)
     more = len(wanted) - len(shown)
     console.print(
         f"{len(shown)} dead letter{'' if len(shown) == 1 else 's'}" + (f", and {more} more (--limit)" if more else "")
@@ -110,11 +113,24 @@ def _decided(deed: str, letter_id: str, *, reason: str, by: str | None, yes: boo
         typer.echo(f"{letter.id} is acknowledged")
 
 
-async def _newest(settings: Settings) -> tuple[list[KeptLetter], bool]:
+async def _newest(settings: Settings) -> tuple[list[dict[str, Any]], bool]:
+    """Return the letters of Kafka's topic as they are shown, and whether there are older ones."""
     from streamapp.letters.ledger import ledger
 
     async with ledger(settings, utc_now, writes=False) as letters:
-        return await letters.newest(), letters.is_cut
+        return [letters.shown(letter) for letter in await letters.newest()], letters.is_cut
+
+
+def _listed(web: Web) -> tuple[list[dict[str, Any]], bool]:
+    """Return those that an installation's web lists, page by page, and whether there are older ones."""
+    found: list[dict[str, Any]] = []
+    query = {"limit": str(MOST_LETTERS)}
+    while True:
+        page = web.ask(f"/dead-letters?{urlencode(query)}", has="dead_letters")
+        found += page["dead_letters"]
+        if page["next"] is None:
+            return found, page["more"]
+        query["before"] = page["next"]
 
 
 async def _found(settings: Settings, letter_id: str) -> KeptLetter:
@@ -132,19 +148,21 @@ async def _decide(settings: Settings, deed: str, letter_id: str, *, by: str, rea
         return await decide(letter_id, by=by, reason=reason)
 
 
-def _lines(letter: KeptLetter, settings: Settings) -> list[str]:
-
-    named = letter.named(settings.execution)
-    words = {"account": named["account"], "symbol": named["symbol"], "id": named["message_id"]}
+def _lines(letter: dict[str, Any]) -> list[str]:
+    """Return a letter, as JSON has it, in lines."""
+    words = {"account": letter["account"], "symbol": letter["symbol"], "id": letter["message_id"]}
     known = "  ".join(f"{word} {value}" for word, value in words.items() if value)
-    came = f"from {letter.subject or letter.source} (message {letter.sequence})"
+    came = f"from {letter['subject'] or letter['source']} (message {letter['sequence']})"
+    decided = (
+        f"    {made['decision']} by {made['by']}, {made['at'][:19]}: {made['reason']}" for made in letter["decisions"]
+    )
     lines = [
-        f"{letter.id}  {time_text(letter.at)[:19]}  {letter.disposition}  {came}",
-        f"    {letter.meaning} ({letter.reason}): {letter.detail}",
+        f"{letter['id']}  {letter['at'][:19]}  {letter['disposition']}  {came}",
+        f"    {letter['meaning']} ({letter['reason']}): {letter['detail']}",
         f"    {known}" if known else "",
-        f"    {letter.text[:200]}",
-        *(f"    {each.decision} by {each.by}, {time_text(each.at)[:19]}: {each.reason}" for each in letter.decisions),
-        f"    {letter.todo}" if letter.settled_by is None else "",
+        f"    {letter['payload'][:200]}",
+        *decided,
+        f"    {letter['todo']}" if letter["disposition"] in _OPEN else "",
     ]
     return [visible(line) for line in lines if line]
 

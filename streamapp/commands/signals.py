@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from streamapp.commands import completion
 from streamapp.commands.life import Life
+from streamapp.commands.web import Url, Web
 from streamapp.domain.exits import Scope
 from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
 from streamapp.errors import StreamappError
@@ -141,9 +144,21 @@ def _intent(**asked: bool) -> str:
 def watch(
     account: Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)] = None,
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.", autocompletion=completion.symbols)] = None,
+    url: Url = None,
 ) -> None:
-    """Show every order's life as it happens, until Ctrl-C."""
-    asyncio.run(_watch(load_settings(), account, symbol))
+    """Show every order's life as it happens, until Ctrl-C: from NATS, or with --url from the web that answers there."""
+    settings, life = load_settings(), Life(Console())
+
+    def heard(content: Any) -> None:
+        if account in {None, content.get("account")} and symbol in {None, content.get("symbol")}:
+            life.show(content)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        if url is None:
+            asyncio.run(_watch(settings, heard))
+        else:
+            for message in Web(url, settings).events(lambda text: typer.echo(text, err=True)):
+                heard(message)
 
 
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
@@ -186,20 +201,17 @@ async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: 
         await nats.close()
 
 
-async def _watch(settings: Settings, account: str | None, symbol: str | None) -> None:
+async def _watch(settings: Settings, heard: Callable[[Any], None]) -> None:
     from streamapp.nats.connection import connect
 
-    life = Life(Console())
     nats = await connect(settings, "streamapp-watch")
 
-    async def heard(message: Any) -> None:
-        content = json.loads(message.data)
-        if account in {None, content.get("account")} and symbol in {None, content.get("symbol")}:
-            life.show(content)
+    async def hear(message: Any) -> None:
+        heard(json.loads(message.data))
 
     try:
         for subject in HEARD:
-            await nats.subscribe(subject, cb=heard)
+            await nats.subscribe(subject, cb=hear)
         await asyncio.Event().wait()
     finally:
         await nats.close()

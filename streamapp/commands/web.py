@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
-from http.client import HTTPException
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
 from typing import Annotated, Any, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -18,6 +20,9 @@ from streamapp.settings import SecuredSection, Settings, secret
 from streamapp.tls import context_of, fault
 
 TIMEOUT_S = 10.0
+SILENT_S = 15.0
+"""A worker beats each 5 s where it has nothing to say."""
+AGAIN_S = 1.0
 
 Url = Annotated[
     str | None,
@@ -97,19 +102,73 @@ class Web:
             self._refuse("/health", status, answer)
         return []
 
+    def events(self, on_trouble: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """Yield each message that the house says from now on, without an end, and after a break those of meanwhile too.
+
+        Args:
+            on_trouble: Told in a sentence that a connection is lost, and what can't be told any more.
+
+        Raises:
+            StreamappError: as :meth:`ask`, where nobody has told anything yet, or we may not hear it any longer.
+        """
+        place, is_lost = "", False
+        while True:
+            try:
+                for event, identifier, content in self._listened(place):
+                    is_lost = False
+                    if event == "hello" and place and not content["resumed"]:
+                        on_trouble("some of what was said meanwhile is not told again: ask `streamapp orders`")
+                    place = identifier or place
+                    if event == "said":
+                        yield content["message"]
+            except Transient as error:
+                if not place:
+                    raise
+                if not is_lost:
+                    on_trouble(f"{error}. Trying again")
+                is_lost = True
+                time.sleep(AGAIN_S)
+
+    def _listened(self, place: str) -> Iterator[tuple[str, str, Any]]:
+        """Yield the kind, the id and the content of what /events tells behind a place, until the connection breaks."""
+        headers = self._headers | ({"Last-Event-ID": place} if place else {})
+        with self._known(), _opened(self.base + "/events", headers, self._context, SILENT_S) as stream:
+            if stream.status != 200 or stream.headers.get_content_type() != "text/event-stream":
+                answer = _json(stream.read())
+                answer = answer if isinstance(answer, dict) else {}
+                if stream.status >= 500:  # of a proxy too, whose worker is being started again
+                    raise Transient(f"{self.base}/events: {answer.get('error') or f'status {stream.status}'}")
+                self._refuse("/events", stream.status, answer)
+            fields: dict[str, str] = {}
+            while line := stream.readline():
+                if name := line.partition(b":")[0].strip():
+                    fields[name.decode()] = line.partition(b":")[2].strip().decode()
+                elif "data" in fields:
+                    yield fields.get("event", ""), fields.get("id", ""), json.loads(fields["data"])
+                    fields = {}
+                else:
+                    fields = {}
+        raise Transient(f"{self.base}/events ended")
+
     def _get(self, path: str) -> tuple[int, dict[str, Any]]:
-        try:
+        with self._known():
             status, answer = get_json(self.base + path, self._headers, self._context)
-        except Transient as error:
-            if (words := fault(error, "web")) is not None:
-                raise ConfigurationError(f"{self.base}: {words}") from None
-            if self._is_own:
-                raise
-            why = f"got no answer ({_reason(error)}): check --url, and whether it runs"
-            raise Transient(f"expected streamapp at {self.base}, {why}") from None
         if not isinstance(answer, dict):
             raise self._stranger(f"status {status}")
         return status, answer
+
+    @contextmanager
+    def _known(self) -> Iterator[None]:
+        """Say what is wrong with the address where nobody answers there."""
+        try:
+            yield
+        except Transient as error:
+            if (words := fault(error, "web")) is not None:
+                raise ConfigurationError(f"{self.base}: {words}") from None
+            if self._is_own or not isinstance(error.__cause__, OSError | HTTPException | ValueError):
+                raise
+            why = f"got no answer ({_reason(error)}): check --url, and whether it runs"
+            raise Transient(f"expected streamapp at {self.base}, {why}") from None
 
     def _stranger(self, got: str) -> ConfigurationError:
         where = "the port" if self._is_own else "--url, with the path under which a proxy shows it"
@@ -149,14 +208,27 @@ def get_json(
     Raises:
         Transient: nobody answers there.
     """
-    request = Request(url, headers=dict(headers or {}))  # noqa: S310 -- ours, or of --url, which is http or https
+    with _opened(url, headers or {}, context, timeout_s) as answer:
+        return answer.status, _json(answer.read())
+
+
+@contextmanager
+def _opened(
+    url: str, headers: Mapping[str, str], context: ssl.SSLContext | None, timeout_s: float
+) -> Iterator[HTTPResponse]:
+    """Yield what is answered, an error's answer too.
+
+    Raises:
+        Transient: nobody answers there, or no longer while it is read.
+    """
+    request = Request(url, headers=dict(headers))  # noqa: S310 -- ours, or of --url, which is http or https
     try:
         try:
             answer = build_opener(_Nowhere, HTTPSHandler(context=context)).open(request, timeout=timeout_s)
         except HTTPError as error:
             answer = error
         with answer:
-            return answer.status, _json(answer.read())
+            yield answer
     except (URLError, OSError, ValueError, HTTPException) as error:
         raise Transient(
             f"nobody answers at {url} ({_reason(error)}). Is the stack up? Start it with `make up`."

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +19,10 @@ from streamapp.local.ports import free_port
 from streamapp.tokens import TokensFile
 from tests.commands.running import run_here
 from tests.kit.certificates import Authority
+from tests.kit.command_answers import streams_at
+from tests.kit.letters import HOSTILE, THEIRS, letter_house
+from tests.kit.waiting import eventually
+from tests.messages.golden import golden
 from tests.web.group import Group, ids, order_row, running_group
 from tests.web.test_access import AT, ELSEWHERE
 
@@ -54,7 +63,99 @@ async def test_texts_of_others_do_nothing_to_a_terminal(group: Group, tmp_path: 
         assert (ran.code, "[/red]\\x1b[2J" in ran.out) == (0, True)
 
 
-@pytest.mark.parametrize("command", [["orders"], ["order", "x"], ["status"]])
+async def test_dead_letters_are_those_of_the_installation_that_is_asked(kafka_bootstrap: str, tmp_path: Path) -> None:
+    secret = TokensFile(tmp_path / "tokens").add("anna", "read", AT)
+    async with (
+        letter_house(kafka_bootstrap) as house,
+        running_group(tokens_file=tmp_path / "tokens", letters=house.ledger()) as group,
+    ):
+        first, second = await house.bury(HOSTILE, "not_json", sequence=1), await house.bury(THEIRS, sequence=2)
+        for options in ((), ("--json",), ("--open", "--limit", "1")):
+            command = ("dead-letters", "list", *options)
+            theirs = await run_here(*command, "--url", str(group.workers[0].url), STREAMAPP_WEB__TOKEN=secret)
+            ours = await run_here(*command, **house.environment)
+            assert theirs == ours
+            assert second in ours.out
+            assert (first in ours.out) == ("--limit" not in options)
+
+
+class Watching:
+    """``streamapp watch --url``, in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.out = self.said = ""
+
+    @classmethod
+    async def of(cls, url: str, secret: str, *options: str) -> Watching:
+        made = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "streamapp.cli", "watch", "--url", url, *options),
+            env=os.environ | {"STREAMAPP_WEB__TOKEN": secret, "PYTHONUNBUFFERED": "1"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        return cls(made)
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        await asyncio.gather(self._read(self.process.stdout, "out"), self._read(self.process.stderr, "said"))
+
+    async def _read(self, stream: asyncio.StreamReader, name: str) -> None:
+        async for line in stream:
+            setattr(self, name, getattr(self, name) + line.decode())
+
+
+async def test_watch_goes_on_where_it_was_cut_off_and_ends_by_ctrl_c(nats_of_this_module: str, tmp_path: Path) -> None:
+    tokens = TokensFile(tmp_path / "tokens")
+    secret = tokens.add("anna", "read", AT)
+    said = golden("order-1")[0]
+
+    async with streams_at(nats_of_this_module) as client, running_group(tokens_file=tokens.path) as group:
+        group.nats, worker = client, group.workers[0]
+
+        async def say(account: str, detail: str) -> None:
+            message = said | {"account": account, "detail": detail}
+            await client.jetstream().publish("orders.filled.EURUSD", json.dumps(message).encode())
+
+        watching = await Watching.of(str(worker.url), secret, "--account", "a")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watching.read())
+            try:
+                await eventually(lambda: not worker.hub.is_idle)
+                await say("b", "of-another")
+                await say("a", "the-first")
+                await eventually(lambda: "the-first" in watching.out, lambda: watching.said)
+                await worker.hub.close()
+                await say("a", "said-meanwhile")
+                await eventually(lambda: "said-meanwhile" in watching.out, lambda: watching.said)
+                await say("a", "the-last")
+                await eventually(lambda: "the-last" in watching.out, lambda: watching.said)
+                watching.process.send_signal(signal.SIGINT)
+                assert await watching.process.wait() == 0
+            finally:
+                if watching.process.returncode is None:
+                    watching.process.kill()
+        assert "of-another" not in watching.out
+        assert watching.out.count("the-first") == watching.out.count("said-meanwhile") == 1
+        assert watching.said == f"{str(worker.url).rstrip('/')}/events ended. Trying again\n"
+
+
+async def test_who_may_no_longer_hear_it_is_told_so(nats_of_this_module: str, tmp_path: Path) -> None:
+    tokens = TokensFile(tmp_path / "tokens")
+    secret = tokens.add("anna", "read", AT)
+    async with streams_at(nats_of_this_module) as client, running_group(tokens_file=tokens.path) as group:
+        group.nats, worker = client, group.workers[0]
+        worker.asked_from = ELSEWHERE
+        ends = asyncio.create_task(run_here("watch", "--url", str(worker.url), STREAMAPP_WEB__TOKEN=secret))
+        await eventually(lambda: not worker.hub.is_idle)
+        tokens.revoke("anna")
+        await worker.hub.close()
+        done = await ends
+    assert (done.code, "got one that it does not know: set web.token_file" in done.said) == (2, True)
+
+
+@pytest.mark.parametrize("command", [["orders"], ["order", "x"], ["status"], ["watch"], ["dead-letters", "list"]])
 async def test_what_is_wrong_is_one_sentence_that_says_what_to_do(
     group: Group, tmp_path: Path, command: list[str]
 ) -> None:
