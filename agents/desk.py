@@ -42,7 +42,7 @@ from streamapp.desk.inputs import (
     parse,
 )
 from streamapp.desk.policy import Policy
-from streamapp.desk.state import Alarm, Comparing, Letter, Memory, TerminalStatus
+from streamapp.desk.state import Comparing, Letter, Memory, TerminalStatus
 from streamapp.domain.facts import Fact
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict
@@ -122,7 +122,6 @@ class Desk:
         spans: What is told of orders' way, None where nothing is.
         approve: The second approval (``execution.require_row``), None where none is asked for.
         watchers: Who is told of durable rows.
-        ring: Told of each alarm of a durable commit, with its account.
         on_failure: As of :class:`agents.lanes.Lanes`.
     """
 
@@ -140,7 +139,6 @@ class Desk:
         spans: Spans | None = None,
         approve: Approve | None = None,
         watchers: Iterable[Watcher] = (),
-        ring: Callable[[str, Alarm, datetime], None] = lambda *_: None,
         on_failure: Callable[[BaseException], None] = end_worker,
     ) -> None:
         self.index = OrderIndex()
@@ -160,7 +158,6 @@ class Desk:
         self._spans = spans
         self._approve = approve
         self._watchers = tuple(watchers)
-        self._ring = ring
         self._lanes: Lanes[Item] = Lanes(self.handle, cost=_cost, on_failure=on_failure)
         self._memories: dict[str, Memory] = {}
         self._approving: set[asyncio.Task[None]] = set()
@@ -369,7 +366,7 @@ class Desk:
             self._outbox.say(account, partition, number, commit, decided.publications)
         for effect in decided.effects:
             self._carry_out(effect)
-        self._count(account, decided)
+        self._count(decided)
         self._time(items, decided, now)
         await _finish(items)
 
@@ -381,7 +378,7 @@ class Desk:
         if decided.letters:
             work.append(self._producer.send_all(_records(decided.letters)))
         await asyncio.gather(*work)
-        self._count("", decided)
+        self._count(decided)
         await _finish(items)
 
     async def _commit_apart(self, account: str, partition: int, items: list[Item]) -> None:
@@ -536,12 +533,11 @@ class Desk:
     def _partition_of(self, account: str) -> int:
         return partition_of(account, self._policy.partitions)
 
-    def _count(self, account: str, decided: Decided) -> None:
+    def _count(self, decided: Decided) -> None:
         for alarm in decided.alarms:
             with logs.about(order_id=alarm.order_id):
                 logger.warning("%s: %s", alarm.name, alarm.text)
             self._metrics.alarms.labels(alarm.name).inc()
-            self._ring(account, alarm, self._clock())
         for (name, *labels), count in decided.counts.items():
             self._metrics.count(name, labels, count)
 

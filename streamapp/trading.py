@@ -47,7 +47,7 @@ from streamapp.settings import Settings
 from streamapp.tokens import Tokens
 from streamapp.tracing import Spans
 from streamapp.web.access import Access
-from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingAlarms, StandingBreaks
 from streamapp.web.registration import register
 from streamapp.web.signals import SignalView
 from streamapp.wiring.applications import app_of, built
@@ -98,7 +98,7 @@ def build(settings: Settings) -> Trading:
         spans=spans,
     )
     needs_row = settings.execution.require_row and settings.role != "connector"
-    positions, recent, breaks, alarms = OpenPositions(), RecentFacts(), StandingBreaks(), RungAlarms()
+    positions, recent, breaks, alarms = OpenPositions(), RecentFacts(), StandingBreaks(), StandingAlarms()
     desk = Desk(
         store,
         outbox,
@@ -110,8 +110,7 @@ def build(settings: Settings) -> Trading:
         metrics=metrics,
         spans=spans,
         approve=ApprovalGate(reader, utc_now, policy.rules).approve if needs_row else None,
-        watchers=(positions, recent, breaks),
-        ring=alarms.ring,
+        watchers=(positions, recent, breaks, alarms),
     )
     broker.attach(desk)
     completion = Completion(

@@ -16,7 +16,7 @@ from pydantic import Field
 from streamapp.domain.day import TradingDay
 from streamapp.domain.limits import NO_OVERRIDES, LimitOverrides
 from streamapp.domain.trading import TRADING, TradingState
-from streamapp.domain.vocabulary import UtcTime
+from streamapp.domain.vocabulary import Frozen, UtcTime, time_text
 from streamapp.messages.account import AccountMessage
 from tables.row import Row
 
@@ -38,6 +38,25 @@ class RebuildNote(Row):
         return at <= self.at
 
 
+class StandingAlarm(Frozen):
+    """An alarm that nobody has acknowledged; ``count``: how often it has rung since ``first_at``.
+
+    ``text`` and ``order_id`` are of the last time, ``at``.
+    """
+
+    name: str
+    text: str
+    order_id: str | None = None
+    count: int = Field(1, ge=1)
+    first_at: UtcTime
+    at: UtcTime
+
+    @property
+    def alarm_id(self) -> str:
+        """Names it as it stands among its account's: when it rings again, it has another id."""
+        return f"{self.name}:{time_text(self.at)}"
+
+
 class AccountRow(Row):
     """An account.
 
@@ -47,8 +66,8 @@ class AccountRow(Row):
     its commands that are not over (``tables/commands.py``). ``lifted``: what orders showed, by order_id, that a person
     has resumed the account after: more of it halts the account again. ``breaks`` are the places where its books and
     the broker's differ (``tables/breaks.py``). ``day`` is the trading day that it is in, with what it has opened and
-    made since its midnight; ``limits`` is what persons have set in place of the settings'. ``rebuilt``: the row was
-    made of the archive.
+    made since its midnight; ``limits`` is what persons have set in place of the settings'. ``alarms`` are those that
+    stand, the one that rang last at the end. ``rebuilt``: the row was made of the archive.
     """
 
     account: str
@@ -65,6 +84,7 @@ class AccountRow(Row):
     day: TradingDay | None = None
     limits: LimitOverrides = NO_OVERRIDES
     breaks: tuple[str, ...] = ()
+    alarms: tuple[StandingAlarm, ...] = ()
     rebuilt: RebuildNote | None = None
 
     def encode(self) -> bytes:

@@ -1,9 +1,20 @@
-"""The alarms of the desk: what each means and what a person should do; docs/operations.md and the page say so."""
+"""The alarms of the desk: what each means and what a person should do; docs/operations.md and the page say so.
+
+An alarm that has rung stands in its account's row until a person acknowledges it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from streamapp.desk.state import Draft
+from streamapp.domain.vocabulary import time_text
+from streamapp.errors import Unusable
+from tables.accounts import StandingAlarm
+
+MOST_TEXT = 500
+"""Characters that are kept of an alarm's text; the log has all of it."""
 
 
 class AlarmMeaning(NamedTuple):
@@ -67,3 +78,49 @@ ALARMS: Mapping[str, AlarmMeaning] = {
         "our books and the broker's differ; nothing is halted by it", "compare both sides (/breaks), and settle it"
     ),
 }
+
+
+def keep_alarms(draft: Draft) -> None:
+    """Let what rang in this commit stand, each alarm of an account once; a break stands by itself, among the breaks."""
+    row = draft.account_row()
+    standing = {alarm.name: alarm for alarm in row.alarms}
+    for rung in draft.alarms:
+        if rung.name == "break":
+            continue
+        known = standing.pop(rung.name, None)
+        standing[rung.name] = StandingAlarm(
+            name=rung.name,
+            text=rung.text[:MOST_TEXT],
+            order_id=rung.order_id,
+            count=1 if known is None else known.count + 1,
+            first_at=draft.now if known is None else known.first_at,
+            at=draft.now,
+        )
+    alarms = tuple(standing.values())
+    if alarms != row.alarms:
+        draft.put_account(row.model_copy(update={"alarms": alarms}))
+
+
+def standing_alarm(draft: Draft, alarm_id: str) -> StandingAlarm:
+    """Return an alarm that stands.
+
+    Raises:
+        Unusable: ``unknown_alarm``: it does not stand, or has rung again since it was seen.
+    """
+    name = alarm_id.partition(":")[0]
+    known = next((alarm for alarm in draft.account_row().alarms if alarm.name == name), None)
+    if known is None:
+        raise Unusable("unknown_alarm", f"expected an alarm that stands at {draft.account}, got {alarm_id!r:.160}")
+    if known.alarm_id != alarm_id:
+        raise Unusable("unknown_alarm", f"{name} rang again at {time_text(known.at)}: look at it, and acknowledge that")
+    return known
+
+
+def acknowledge_alarm(draft: Draft, alarm_id: str) -> None:
+    """Let an alarm stand no longer: a person has dealt with it.
+
+    Raises:
+        Unusable: as :func:`standing_alarm`; nothing has changed.
+    """
+    done, row = standing_alarm(draft, alarm_id), draft.account_row()
+    draft.put_account(row.model_copy(update={"alarms": tuple(alarm for alarm in row.alarms if alarm != done)}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from streamapp import subjects
+from streamapp.desk.alarms import standing_alarm
 from streamapp.desk.errands import ELSEWHERE, Errand, has_room, is_elsewhere, tell
 from streamapp.desk.exits import free_lots
 from streamapp.desk.inputs import Incoming, NewCommand, OperationAnswered
@@ -31,7 +32,9 @@ MOST_COMMANDS = 500
 """Commands of one account that are not over: each is looked at after every input, and named in the account's row."""
 RESERVED = 20
 """Places beyond them that only commands to the whole account take: getting out must be possible always."""
-_AT_ONCE: frozenset[CommandName] = frozenset({"account.halt", "account.reduce", "account.limits", "break.settle"})
+_AT_ONCE: frozenset[CommandName] = frozenset(
+    {"account.halt", "account.reduce", "account.limits", "break.settle", "alarm.acknowledge"}
+)
 """What is done as soon as it is accepted, and so takes no place among the commands under way."""
 
 
@@ -169,6 +172,8 @@ def _refusal_of_values(draft: Draft, request: CommandRequest) -> tuple[str, str]
             changed_limits(draft, request.values.limits, symbol=request.values.symbol)
         if request.values.break_id is not None:
             open_break(draft, request.values.break_id)
+        if request.values.alarm_id is not None:
+            standing_alarm(draft, request.values.alarm_id)
     except Unusable as error:
         return error.reason, error.detail
     return None

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from streamapp import topics
 from streamapp.desk.acceptance import answer_copy, decide_signal
+from streamapp.desk.alarms import keep_alarms
 from streamapp.desk.commands import pursue_commands, take_command, take_command_answer
 from streamapp.desk.day import keep_time
 from streamapp.desk.effects import Effect
@@ -171,6 +172,7 @@ def halt(state: State, inputs: Iterable[Input], now: datetime, reason: str) -> D
 
 
 def _decided(draft: Draft) -> Decided:
+    keep_alarms(draft)
     return Decided(
         rows=draft.changed,
         facts=tuple(draft.facts),

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from streamapp import subjects
+from streamapp.desk.alarms import acknowledge_alarm
 from streamapp.desk.effects import Asker, Operate
 from streamapp.desk.exits import free_lots, parts_made
 from streamapp.desk.limits import set_limits
@@ -115,6 +116,8 @@ class Errand:
                 set_limits(draft, values.limits or {}, by=self._by, symbol=values.symbol)
             case "break.settle":
                 settle_break(draft, self._request.values.break_id or "", self._request.reason, self._by)
+            case "alarm.acknowledge":
+                acknowledge_alarm(draft, self._request.values.alarm_id or "")
         self.step(asks_again=True)
 
     def step(self, *, asks_again: bool) -> None:
@@ -131,6 +134,7 @@ class Errand:
             "account.flatten": self._flatten,
             "account.limits": self._done,
             "break.settle": self._done,
+            "alarm.acknowledge": self._done,
         }
         self._asks_again = asks_again
         steps[self.row.name]()

@@ -30,6 +30,7 @@ CommandName = Literal[
     "account.flatten",
     "account.limits",
     "break.settle",
+    "alarm.acknowledge",
 ]
 COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 CommandState = Literal["accepted", "refused", "done", "failed"]
@@ -45,6 +46,7 @@ _VALUES: dict[str, frozenset[str]] = {
     "position.modify": frozenset({"stop_loss", "take_profit"}),
     "account.limits": frozenset({"limits", "symbol"}),
     "break.settle": frozenset({"break_id"}),
+    "alarm.acknowledge": frozenset({"alarm_id"}),
 }
 
 
@@ -67,7 +69,7 @@ class CommandValues(Frozen):
     """What is to be set; null keeps what is, 0 takes a level away. A name that is not here is refused, not ignored.
 
     ``limits`` and ``symbol`` are of account.limits: with a symbol, they are for its orders alone. ``break_id`` is of
-    break.settle.
+    break.settle, ``alarm_id`` of alarm.acknowledge.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -81,6 +83,7 @@ class CommandValues(Frozen):
     symbol: str | None = Field(None, min_length=1, max_length=64)
     limits: LimitValues | None = None
     break_id: str | None = Field(None, min_length=1, max_length=256)
+    alarm_id: str | None = Field(None, min_length=1, max_length=256)
 
     @property
     def shown(self) -> dict[str, str]:
@@ -96,7 +99,8 @@ class CommandContent(Frozen):
         account: May be left out where ``order_id`` is one of ours: it leads to its account.
         order_id: Of ``order.…``.
         position_id: Of ``position.…``: the broker's id of the position, as position/1 has it.
-        reason: Why, in a person's words: shown as the cause of a trading state; break.settle must have one.
+        reason: Why, in a person's words: shown as the cause of a trading state; a judgement (break.settle,
+            alarm.acknowledge) must have one.
         issued_by: Who; over HTTP always the name of the token.
         valid_until: Nothing is begun at or after it; absent: ``execution.signal_ttl_s`` after ``issued_at`` or the
             stream's time. What is about an account as a whole holds until it is carried out, unless it says otherwise.
@@ -167,7 +171,7 @@ def is_command(name: str) -> TypeGuard[CommandName]:
 
 def is_of_account(name: str) -> bool:
     """Return whether a command is about an account as a whole, and not about one order or position."""
-    return name.startswith(("account.", "break."))
+    return name.startswith(("account.", "break.", "alarm."))
 
 
 def request_id_of(payload: dict[str, Any]) -> str | None:
@@ -198,8 +202,9 @@ def read_command(name: str, payload: dict[str, Any]) -> CommandRequest:
         raise Unusable("invalid", f"values.{min(given - allowed)}: expected none with {name}")
     if name == "account.limits" and not command.values.limits:
         raise Unusable("invalid", f"values.limits: expected at least one with {name}")
-    if name == "break.settle" and not (command.values.break_id and command.reason):
-        raise Unusable("invalid", f"values.break_id, reason: expected both with {name}")
+    judged = {"break.settle": "break_id", "alarm.acknowledge": "alarm_id"}.get(name)
+    if judged is not None and not (getattr(command.values, judged) and command.reason):
+        raise Unusable("invalid", f"values.{judged}, reason: expected both with {name}")
     if name.endswith(".modify") and not given:
         raise Unusable("invalid", f"values: expected one of {', '.join(sorted(allowed))} with {name}, got none")
     return command

@@ -44,6 +44,7 @@ ROLE_OF: Mapping[CommandName, TokenRole] = {
     "account.flatten": "trade",
     "account.limits": "admin",
     "break.settle": "trade",
+    "alarm.acknowledge": "trade",
 }
 """Whoever trades may make an account safer, at any time; that it opens again, or more, is another person's decision."""
 ROLE_OF_DEED: Mapping[str, TokenRole] = {"redrive": "admin", "acknowledge": "trade"}

@@ -231,16 +231,8 @@ class Answers:
         return await self._of_accounts("breaks", wanted, self._local.breaks)
 
     async def alarms(self, wanted: Filter) -> Found:
-        """Return ``{"alarms": [...], "incomplete": ..., "missing": [...]}``: of each account, the last first.
-
-        An account that went from one worker to another may have rung at both: they are counted together.
-        """
-        found = await self._of_accounts("alarms", wanted, self._local.alarms)
-        merged: dict[tuple[str, str], Answer] = {}
-        for row in sorted(found.body["alarms"], key=lambda row: str(row["at"])):
-            known = merged.pop((row["account"], row["alarm"]), {"count": 0})
-            merged[row["account"], row["alarm"]] = {**row, "count": row["count"] + known["count"]}
-        return Found({**found.body, "alarms": [*merged.values()][::-1]}, found.by)
+        """Return ``{"alarms": [...], "incomplete": ..., "missing": [...]}``: those that stand."""
+        return await self._of_accounts("alarms", wanted, self._local.alarms)
 
     async def _of_accounts(self, name: str, wanted: Filter, look: Callable[[Filter], list[Answer]]) -> Found:
         lists, missing = await self._all(f"/{name}", name, {"account": wanted.account}, _now(lambda: look(wanted)))

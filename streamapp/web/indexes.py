@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 
 from streamapp.desk.rendering import position_message
-from streamapp.desk.state import Alarm
 from streamapp.domain.facts import Fact
 from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.position import PositionMessage
+from tables.accounts import AccountRow, StandingAlarm
 from tables.breaks import BreakRow, place_of
 from tables.positions import PositionRevision, PositionRow
 from tables.row import Row
 
 MOST_ORDERS = 2000
 """Orders whose facts are at hand, some 8 MB: ClickHouse has those of all others, seconds after their commit."""
-
-MOST_ALARMS = 1000
-"""Alarms of accounts that are remembered: more than accounts and alarms that anybody looks at."""
 
 
 class OpenPositions:
@@ -87,33 +82,32 @@ class StandingBreaks:
         self._known = {place: known for place, known in self._known.items() if known[0] not in partitions}
 
 
-@dataclass(frozen=True, slots=True)
-class RungAlarm:
-    """An alarm of an account, how often it rang since this worker started, and what was said the last time."""
-
-    account: str
-    alarm: Alarm
-    count: int
-    at: datetime
-
-
-class RungAlarms:
-    """The alarms that rang since this worker started; who acts on them reads the metric as well."""
+class StandingAlarms:
+    """The alarms that nobody has acknowledged."""
 
     def __init__(self) -> None:
-        self._rung: OrderedDict[tuple[str, str], RungAlarm] = OrderedDict()
+        self._standing: dict[str, tuple[int, tuple[StandingAlarm, ...]]] = {}
 
     @property
-    def rung(self) -> Iterable[RungAlarm]:
-        """Each alarm of each account once, the one that rang last at the end."""
-        return self._rung.values()
+    def alarms(self) -> Iterable[tuple[str, StandingAlarm]]:
+        """Each with its account."""
+        return [(account, alarm) for account, (_, alarms) in self._standing.items() for alarm in alarms]
 
-    def ring(self, account: str, alarm: Alarm, at: datetime) -> None:
-        """Take over an alarm of a durable commit."""
-        known = self._rung.pop((account, alarm.name), None)
-        self._rung[account, alarm.name] = RungAlarm(account, alarm, 1 + (0 if known is None else known.count), at)
-        if len(self._rung) > MOST_ALARMS:
-            self._rung.popitem(last=False)
+    def put(self, row: Row, partition: int) -> None:
+        """Take over a durable row."""
+        if not isinstance(row, AccountRow):
+            return
+        if row.alarms:
+            self._standing[row.account] = (partition, row.alarms)
+        else:
+            self._standing.pop(row.account, None)
+
+    def said(self, facts: Iterable[Fact]) -> None:
+        """Facts are in the rows."""
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the rows of ``partitions``: they belong to another worker."""
+        self._standing = {name: known for name, known in self._standing.items() if known[0] not in partitions}
 
 
 class RecentFacts:

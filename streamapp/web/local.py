@@ -22,9 +22,9 @@ from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.envelope import Message
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.position import PositionMessage
-from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarm, RungAlarms, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingAlarms, StandingBreaks
 from streamapp.web.limits import limits_answer
-from tables.accounts import AccountRow, account_key
+from tables.accounts import AccountRow, StandingAlarm, account_key
 from tables.orders import OrderIndex, OrderRow, order_key
 from tables.store import Store
 
@@ -89,7 +89,7 @@ class Local:
         positions: OpenPositions,
         facts: RecentFacts,
         breaks: StandingBreaks,
-        alarms: RungAlarms,
+        alarms: StandingAlarms,
         policy: Policy,
         clock_skew: Callable[[str], timedelta | None],
     ) -> None:
@@ -198,8 +198,11 @@ class Local:
         ]
 
     def alarms(self, wanted: Filter) -> list[Answer]:
-        """Return the alarms that rang at this worker since it started, each of an account once, in words."""
-        return [_rung(each) for each in self._alarms.rung if _matches(each.account, wanted.account)]
+        """Return the alarms that stand, in words."""
+        self._require()
+        return [
+            _standing(account, alarm) for account, alarm in self._alarms.alarms if _matches(account, wanted.account)
+        ]
 
     def accounts(self) -> list[Answer]:
         """Return account/1 of each account whose terminal was heard."""
@@ -246,15 +249,17 @@ def _seen_last(message: BreakMessage, compared: Comparing | None) -> BreakMessag
     return message if at is None or at <= message.last_seen else message.model_copy(update={"last_seen": at})
 
 
-def _rung(each: RungAlarm) -> Answer:
-    means = ALARMS.get(each.alarm.name, _NO_MEANING)
+def _standing(account: str, alarm: StandingAlarm) -> Answer:
+    means = ALARMS.get(alarm.name, _NO_MEANING)
     return {
-        "alarm": each.alarm.name,
-        "account": each.account,
-        "count": each.count,
-        "at": time_text(each.at),
-        "text": each.alarm.text[:MOST_TEXT],
-        "order_id": each.alarm.order_id,
+        "alarm_id": alarm.alarm_id,
+        "alarm": alarm.name,
+        "account": account,
+        "count": alarm.count,
+        "first_at": time_text(alarm.first_at),
+        "at": time_text(alarm.at),
+        "text": alarm.text,
+        "order_id": alarm.order_id,
         "meaning": means.meaning,
         "todo": means.todo,
     }

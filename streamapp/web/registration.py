@@ -18,7 +18,7 @@ from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.commands import Commands, CommandView
 from streamapp.web.events import EventView, Hub, LiveFeed
-from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingAlarms, StandingBreaks
 from streamapp.web.letters import Letters, LetterView
 from streamapp.web.local import Known, Local
 from streamapp.web.page import serve_page
@@ -39,7 +39,7 @@ def register(
     positions: OpenPositions,
     facts: RecentFacts,
     breaks: StandingBreaks,
-    alarms: RungAlarms,
+    alarms: StandingAlarms,
     letters: Letters,
     reader: Reader,
     health: HealthView,
@@ -61,7 +61,7 @@ def register(
         positions: The open positions, which the desk keeps up.
         facts: The facts that were committed last, likewise.
         breaks: The differences with the brokers' books, likewise.
-        alarms: The alarms that rang, likewise.
+        alarms: The alarms that stand, likewise.
         letters: The dead letters.
         reader: For what no row holds. Closed with the app.
         health: The status code and body of ``/health``.

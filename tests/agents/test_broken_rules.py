@@ -74,7 +74,7 @@ async def test_a_signal_on_which_a_rule_breaks_halts_its_account_and_no_other(
     assert [request.order_id for request in world.terminals.submits if request.account == ACCOUNT] == [
         row.order_id for row in [world.signal_row("s-1")] if row is not None
     ]
-    assert [(each.account, each.alarm.name, each.count) for each in world.alarms.rung] == [(ACCOUNT, "internal", 1)]
+    assert [(account, each.name, each.count) for account, each in world.alarms.alarms] == [(ACCOUNT, "internal", 1)]
     row = world.account_row()
     assert row is not None
     assert row.trading.cause.startswith("internal: ")

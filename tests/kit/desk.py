@@ -29,7 +29,7 @@ from streamapp.messages.report import Report, ReportBatch
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import AccountSettings, Settings
 from streamapp.tracing import Spans
-from streamapp.web.indexes import RungAlarms
+from streamapp.web.indexes import StandingAlarms
 from tables.accounts import AccountRow, account_key
 from tables.breaks import BreakRow, break_key
 from tables.commands import CommandRow, command_key
@@ -113,7 +113,7 @@ class DeskWorld:
 
     def _build(self) -> None:
         self.metrics = TradingMetrics()
-        self.alarms = RungAlarms()
+        self.alarms = StandingAlarms()
         self.outbox = Outbox(
             self.producer,
             lambda unsaid: self.publisher.put(unsaid),  # noqa: PLW0108  made after the outbox
@@ -151,7 +151,7 @@ class DeskWorld:
             metrics=self.metrics,
             spans=self._spans,
             approve=self._approve,
-            ring=self.alarms.ring,
+            watchers=(self.alarms,),
             on_failure=self.failures.append,
         )
         self.broker.attach(self.desk)

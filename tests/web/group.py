@@ -46,13 +46,14 @@ from streamapp.tokens import Tokens
 from streamapp.web.access import Access
 from streamapp.web.answers import Answers
 from streamapp.web.events import Hub
-from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingAlarms, StandingBreaks
 from streamapp.web.letters import Letters
 from streamapp.web.local import Local
 from streamapp.web.peers import HttpPeers
 from streamapp.web.registration import serve
 from streamapp.web.signals import SignalView
 from streamapp.web.views import Views
+from tables.accounts import AccountRow, StandingAlarm
 from tables.breaks import BreakRow
 from tables.memory import MemoryStore
 from tables.orders import OrderIndex, OrderRow, order_key
@@ -160,7 +161,7 @@ class Worker:
         self.accounts: dict[str, AccountMessage] = {}
         self.compared: dict[str, Comparing] = {}
         self.positions, self.facts, self.breaks = OpenPositions(), RecentFacts(), StandingBreaks()
-        self.alarms = RungAlarms()
+        self.alarms = StandingAlarms()
         self.local = Local(
             self.store,
             self,
@@ -283,6 +284,9 @@ class Group:
     async def put_account(self, account: str) -> None:
         state = AccountMessage(account=account, connection="ready", balance=Decimal(100), at=AT)
         self.owner_of(account).accounts[account] = state
+
+    async def put_alarms(self, account: str, *alarms: StandingAlarm) -> None:
+        self.owner_of(account).alarms.put(AccountRow(account=account, alarms=alarms), partition_of(account, PARTITIONS))
 
     async def get(self, worker: Worker, path: str, token: str | None = None) -> tuple[int, Any, str | None]:
         status, body, headers = await self.ask("GET", worker, path, token)

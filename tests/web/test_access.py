@@ -20,7 +20,7 @@ from streamapp.settings import NatsSettings, Settings
 from streamapp.tokens import ROLES, TokenRole, TokensFile
 from streamapp.web import register
 from streamapp.web.access import MOST_NAMES, ROLE_OF, TRIES, TRY_EVERY_S, Buckets, is_loopback
-from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingAlarms, StandingBreaks
 from tables.memory import MemoryStore
 from tests.web.group import POLICY, Group, NoLetters, ids, order_row, running_group
 
@@ -314,7 +314,7 @@ async def test_no_path_of_the_whole_app_changes_anything_but_commands_signals_le
             positions=OpenPositions(),
             facts=RecentFacts(),
             breaks=StandingBreaks(),
-            alarms=RungAlarms(),
+            alarms=StandingAlarms(),
             letters=NoLetters(),
             reader=Reader.of(Settings()),
             health=lambda: (200, {}),

@@ -11,10 +11,10 @@ import pytest_asyncio
 
 from streamapp import topics
 from streamapp.clock import utc_now
-from streamapp.desk.state import Alarm
 from streamapp.tokens import ROLES, TokensFile
+from tables.accounts import StandingAlarm
 from tests.kit.browser import running_browser
-from tests.kit.command_answers import streams_at
+from tests.kit.command_answers import AnsweringDesk, streams_at
 from tests.kit.letters import HOSTILE, THEIRS, LetterHouse, letter_house
 from tests.kit.waiting import eventually
 from tests.web.group import ACCOUNTS, Group, running_group
@@ -41,7 +41,9 @@ async def test_dead_letters_and_alarms_are_shown_as_text_and_dealt_with(
         running_browser() as browser,
     ):
         group.nats = client
-        group.workers[1].alarms.ring(ACCOUNTS[0], Alarm("revived", HOSTILE.decode()), utc_now())
+        answering = await AnsweringDesk(client).start()
+        alarm = StandingAlarm(name="revived", text=HOSTILE.decode(), first_at=utc_now(), at=utc_now())
+        await group.put_alarms(ACCOUNTS[0], alarm)
         context = await browser.new_context()
         page = await context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
@@ -54,6 +56,15 @@ async def test_dead_letters_and_alarms_are_shown_as_text_and_dealt_with(
         await page.wait_for_selector("#logout:visible")
         await page.click("nav a[href='#attention']")
         await deal_with(page, house, hostile, theirs)
+        await page.keyboard.press("Escape")
+        await page.get_by_label(f"Acknowledge revived of {ACCOUNTS[0]}").click()
+        await page.fill("dialog input[name=reason]", "the strategy was checked")
+        await group.put_alarms(ACCOUNTS[0])  # as its worker does
+        await page.click("dialog button[type=submit]")
+        await page.locator(".items li.alarm").wait_for(state="detached")
+        [(subject, command, _)] = answering.heard
+        assert (subject, command.reason) == (f"commands.alarm.acknowledge.{ACCOUNTS[0]}", "the strategy was checked")
+        assert command.values.alarm_id == alarm.alarm_id
         assert (await page.title(), await page.locator("main img").count(), faults) == ("Attention – streamapp", 0, [])
         await context.close()
 

@@ -24,7 +24,7 @@ from streamapp.nats.signals import NatsSignals
 from streamapp.settings import NatsSettings, load_settings
 from streamapp.web import register
 from streamapp.web.access import Access
-from streamapp.web.indexes import OpenPositions, RecentFacts, RungAlarms, StandingBreaks
+from streamapp.web.indexes import OpenPositions, RecentFacts, StandingAlarms, StandingBreaks
 from streamapp.web.signals import SignalView
 from tables.orders import ORDER, OrderIndex, OrderRow, order_key
 from tables.store import Store
@@ -99,7 +99,7 @@ register(
     positions=OpenPositions(),
     facts=RecentFacts(),
     breaks=StandingBreaks(),
-    alarms=RungAlarms(),
+    alarms=StandingAlarms(),
     letters=NoLetters(),
     reader=Reader.of(settings),
     health=health,

@@ -204,6 +204,18 @@ export function settleButton(each) {
   }), { "aria-label": `Settle the break of ${each.symbol} at ${each.account}` });
 }
 
+// --- alarms
+
+export function acknowledgeButton(each) {
+  const what = `${each.alarm.replaceAll("_", " ")} of ${each.account}`;
+  return button("alarm.acknowledge", "Acknowledge", () => ask({
+    title: `Acknowledge: ${what}`,
+    says: [`You say that it has been dealt with: ${each.todo}.`, "It leaves this list; it changes nothing else, and comes back if it rings again."],
+    fields: [REASON], confirm: "Acknowledge",
+    act: ({ reason }) => give("alarm.acknowledge", { account: each.account, reason, values: { alarm_id: each.alarm_id } }, `Acknowledge ${what}`),
+  }), { "aria-label": `Acknowledge ${what}` });
+}
+
 // --- dead letters
 
 const DEEDS = {

@@ -1,6 +1,6 @@
 // What wants a person: what it is, what to do, and the evidence.
 
-import { letterButtons, settleButton } from "./actions.js";
+import { acknowledgeButton, letterButtons, settleButton } from "./actions.js";
 import { isOld } from "./accounts.js";
 import { el, fill, time, trimmed, zone } from "./dom.js";
 import { known } from "./live.js";
@@ -18,8 +18,6 @@ const ERRORS = {
   in_doubt: "The position may be there. Look at the account's history in the terminal.",
 };
 const BREAK = "Compare with the broker. If it has an explanation, settle it with that reason; neither book is changed by it.";
-
-const RECENT_MS = 86400_000; // an alarm leaves the list a day after it rang last
 
 /** All items: {key, version, kind, title, todo, evidence, payload, button}. */
 export function items() {
@@ -46,9 +44,7 @@ export function items() {
     found.push({ key: `letter ${letter.id}`, version: [letter.disposition, letter.not_redrivable], kind: "letter", title: `Dead letter ${letter.id}: ${letter.meaning}`, todo: [letter.todo, sentence(letter.not_redrivable), letter.disposition === "unfinished" ? "It was to be sent again, and nobody knows whether it was: do it again, it counts once." : ""].filter(Boolean).join(" "), evidence: [`${letter.reason}: ${letter.detail} · from ${letter.subject || letter.source} · `, time(letter.at), whose ? ` · ${whose}` : null], payload: letter.payload, button: () => el("div", { class: "buttons" }, letterButtons(letter)) });
   }
   for (const each of known.alarms) {
-    // What a break is about stands above by itself.
-    if (each.alarm === "break" || Date.now() - new Date(each.at).getTime() > RECENT_MS) continue;
-    found.push({ key: `alarm ${each.alarm} ${each.account}`, version: [each.count, each.at], kind: "alarm", title: `Alarm: ${words(each.alarm)}, ${each.account}`, todo: `${each.meaning}: ${each.todo}.`, evidence: [`rang ${each.count === 1 ? "once" : `${each.count} times`}, last `, time(each.at), ` · ${each.text.slice(0, 300)} · `, orderLink(each.order_id)] });
+    found.push({ key: `alarm ${each.alarm} ${each.account}`, version: each.alarm_id, kind: "alarm", title: `Alarm: ${words(each.alarm)}, ${each.account}`, todo: `${each.meaning}: ${each.todo}.`, evidence: [`rang ${each.count === 1 ? "once" : `${each.count} times`}, last `, time(each.at), ` · ${each.text.slice(0, 300)} · `, orderLink(each.order_id)], button: () => acknowledgeButton(each) });
   }
   for (const reason of known.reasons) found.push({ key: `health ${reason}`, version: 0, kind: "worker", title: reason, todo: "This worker says so of itself. What it means and what to do: docs/operations.md.", evidence: [] });
   return found;
@@ -76,6 +72,6 @@ export function attentionView() {
     }
   }
   draw();
-  const unseen = el("p", { class: "note" }, "Unprotected orders are listed since this page was opened, alarms of the last 24 hours since their worker started.");
+  const unseen = el("p", { class: "note" }, "Unprotected orders are listed since this page was opened.");
   return { element: el("section", { "aria-label": "Attention" }, empty, list, older, unseen), update: () => draw() };
 }

@@ -235,6 +235,7 @@ function take(subject, message) {
       break;
     case "command_result/1":
       known.commands.set(message.request_id, message);
+      if (message.command === "alarm.acknowledge" && message.state === "done") loadAlarms();
       changed("commands");
       break;
     case "error/1":
