@@ -966,9 +966,13 @@ class Settings(BaseSettings):
     @property
     def trading_url(self) -> str:
         """How commands on this machine reach the first trading worker's views."""
+        return self.url_at(self.ports.trading())
+
+    def url_at(self, port: int) -> str:
+        """Return how commands on this machine reach one of our processes."""
         bind = "127.0.0.1" if self.web.bind in {"0.0.0.0", "::"} else self.web.bind
         host = f"[{bind}]" if ":" in bind else bind
-        return f"http://{host}:{self.ports.trading()}"
+        return f"http://{host}:{port}"
 
     @property
     def ports(self) -> Ports:

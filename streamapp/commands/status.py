@@ -36,7 +36,7 @@ def status(url: Url = None) -> None:
         console.print(_line("trading", web.base, reasons), soft_wrap=True)
         raise typer.Exit(1 if reasons else 0)
     for name, port in _processes(settings):
-        line, ok = _health(name, port)
+        line, ok = _health(name, port, settings)
         healthy = healthy and ok
         console.print(line, soft_wrap=True)
     raise typer.Exit(0 if healthy else 1)
@@ -50,16 +50,13 @@ def _processes(settings: Settings) -> list[tuple[str, int]]:
     return [*named, ("terminals", ports.terminals)] if settings.is_executor else named
 
 
-def _health(name: str, port: int) -> tuple[str, bool]:
+def _health(name: str, port: int, settings: Settings) -> tuple[str, bool]:
     try:
-        code, answer = get_json(f"http://127.0.0.1:{port}/health")
+        web = Web(None, settings, port=port)
+        reasons = web.health()
     except StreamappError as error:
-        return f"[red]✗[/] {name:<10} {error}", False
-    if code == 200:
-        return _line(name, f"http://127.0.0.1:{port}", []), True
-    is_ours = isinstance(answer, dict) and "reasons" in answer
-    reasons = answer["reasons"] if is_ours else [f"expected its /health at port {port}, got status {code}"]
-    return _line(name, "", [str(reason) for reason in reasons]), False
+        return _line(name, "", [str(error)]), False
+    return _line(name, web.base, reasons), not reasons
 
 
 def _line(name: str, address: str, reasons: list[str]) -> str:

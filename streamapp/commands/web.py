@@ -46,13 +46,15 @@ class Web:
     Args:
         url: Where, as ``--url`` says; None: this machine's own.
         settings: The token and the CA are theirs.
+        port: Of another process of this machine, which has no views but ``/health``.
 
     Raises:
         ConfigurationError: the address is none, or a file of the settings can't be read.
     """
 
-    def __init__(self, url: str | None, settings: Settings) -> None:
-        self.base = settings.trading_url if url is None else _address(url)
+    def __init__(self, url: str | None, settings: Settings, *, port: int | None = None) -> None:
+        own = settings.trading_url if port is None else settings.url_at(port)
+        self.base = own if url is None else _address(url)
         self._is_own = url is None
         self._headers: dict[str, str] = {}
         self._context: ssl.SSLContext | None = None

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from streamapp.local.ports import free_port
+from streamapp.ports import Ports
 from streamapp.tokens import TokensFile
 from tests.commands.running import run_here
 from tests.kit.certificates import Authority
@@ -214,3 +215,27 @@ async def test_an_installation_under_a_path_and_with_tls_is_known_by_the_ca_of_t
             assert said in (await run_here("orders", "--url", url + path, **known)).said
     finally:
         await server.close()
+
+
+async def test_status_asks_each_process_where_it_listens(tmp_path: Path) -> None:
+    """As on a host whose processes listen on an address of its own, not on loopback's first."""
+    asked: list[str] = []
+
+    async def health(request: web.Request) -> web.Response:
+        asked.append(f"{request.host} {request.headers.get('Authorization')}")
+        return web.json_response({"status": "UP"})
+
+    app = web.Application()
+    app.add_routes([web.get("/health", health)])
+    port = free_port()
+    server = TestServer(app, host="127.0.0.2", port=port)
+    (tmp_path / "token").write_text("the-token\n")
+    bound = {"STREAMAPP_WEB__BIND": "127.0.0.2", "STREAMAPP_WEB__TOKEN_FILE": str(tmp_path / "token")}
+    await server.start_server()
+    try:
+        shown = await run_here("status", **bound, STREAMAPP_LOCAL__PORT_OFFSET=str(port - Ports().trading()))
+    finally:
+        await server.close()
+    assert f"✓ trading    http://127.0.0.2:{port}" in shown.out
+    assert "✗ mirror     nobody answers at http://127.0.0.2:" in shown.out
+    assert (shown.code, asked) == (1, [f"127.0.0.2:{port} Bearer the-token"])
