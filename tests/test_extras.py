@@ -242,6 +242,7 @@ def test_the_command_says_what_it_can_do_without_the_other_parts(part: str, requ
         ("terminal", ("demo",), "in the repository"),
         ("terminal", ("init",), pip_install("trading")),
         ("terminal", ("check",), pip_install("trading")),
+        ("terminal", ("archive", "export", "history"), pip_install("parquet")),
     ],
 )
 def test_a_command_of_another_part_names_it(

@@ -39,11 +39,13 @@ _ABSENT: Any = object()
 class Column:
     """A column: its name, the way to its value in a message's JSON, and how that value is converted.
 
-    ``default`` is the column's value where the field is absent; ``_ABSENT``: it must be there.
+    ``kind`` is the type of its values: Decimal, datetime, int, bool or str. ``default`` is the column's value where the
+    field is absent; ``_ABSENT``: it must be there.
     """
 
     name: str
     path: tuple[str, ...]
+    kind: type
     nullable: bool
     convert: Callable[[Any], Any]
     default: Any = _ABSENT
@@ -125,19 +127,20 @@ def _columns(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[Column]:
 
 def _column(path: tuple[str, ...], field: FieldInfo) -> Column:
     parts = _parts(field.annotation)
-    name = "_".join(path)
+    name, kind = "_".join(path), str
     if name in JSON_COLUMNS:
         convert: Callable[[Any], Any] = json_text
     elif words := [part for part in parts if isinstance(part, str)]:
         convert = partial(_word, frozenset(words))
     else:
-        convert = next(_CONVERSIONS[part] for part in parts if part in _CONVERSIONS)
+        kind = next(part for part in parts if part in _CONVERSIONS)
+        convert = _CONVERSIONS[kind]
     default = _ABSENT if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
     if isinstance(default, Decimal):
         default = convert(str(default))
     elif isinstance(default, dict | tuple):
         default = convert(default)
-    return Column(name, path, NoneType in parts or Any in parts, convert, default)
+    return Column(name, path, kind, NoneType in parts or Any in parts, convert, default)
 
 
 def _parts(annotation: Any) -> list[Any]:

@@ -6,6 +6,7 @@ of its schema. A record of the broker log is a batch of entries, each of them a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -107,7 +108,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "answer/1": (),
 }
 _SCHEMAS = {topics.ARCHIVE: ("commit/1",), topics.BROKER_LOG: ("log/2", "log/1")}
-_PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")
+PLACE = ("archive_partition", "archive_offset", "commit_number", "commit_place")
 # A connector keeps no orders: they are the execution service's, and so are positions, accounts, decisions and facts.
 _CONNECTOR_TABLES = frozenset({"executions", "broker_log", "commands"})
 
@@ -144,7 +145,25 @@ def rows_of(record: SourceRecord, role: Role) -> tuple[list[TableRow], list[Refu
 def columns(table: str) -> tuple[str, ...]:
     """Return the columns that are written, in the order of a row's values."""
     names = tuple(column.name for column in columns_of(MODELS[table]))
-    return (*names, *_PLACE) if table == "facts" else names
+    return (*names, *PLACE) if table == "facts" else names
+
+
+def row_values(table: str, content: Any, place: Sequence[int] = ()) -> tuple[Any, ...]:
+    """Return a row's values, in the order of :func:`columns`.
+
+    Args:
+        table: Its table.
+        content: The fact or message as parsed JSON, its fractions as floats.
+        place: Of a fact, the values of :data:`PLACE`.
+
+    Raises:
+        Unusable: As of :func:`streamapp.clickhouse.columns.values_of`.
+    """
+    found = values_of(MODELS[table], content)
+    if table == "facts":
+        order_id = columns("facts").index("order_id")
+        found[order_id] = found[order_id] or ""  # a sorting key holds no NULL
+    return (*found, *place)
 
 
 def _parts(record: SourceRecord) -> list[_Part]:
@@ -186,8 +205,5 @@ def _rows(part: _Part, role: Role) -> list[TableRow]:
     tables = [table for table in part.tables if role != "connector" or table in _CONNECTOR_TABLES]
     if not tables:
         return []
-    values = values_of(MODELS[tables[0]], part.entry.content)
-    if tables[0] == "facts":
-        order_id = columns("facts").index("order_id")
-        values[order_id] = values[order_id] or ""  # a sorting key holds no NULL
-    return [TableRow(table, (*values, *part.place), part.entry) for table in tables]
+    made = row_values(tables[0], part.entry.content, part.place)
+    return [TableRow(table, made, part.entry) for table in tables]

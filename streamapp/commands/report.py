@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from streamapp.report.records import Records
     from streamapp.report.tables import Table
 
-_DAY = ["%Y-%m-%d"]
+DAY = ["%Y-%m-%d"]
+"""How a day is written on the command line."""
 _ORDERS = 20
 _PIPE_WIDTH = 200  # a pipe has no width, and 80 columns would cut every table
 
@@ -36,11 +37,11 @@ def register(app: typer.Typer) -> None:
 def report(  # noqa: PLR0917 -- the arguments of a command line
     first: Annotated[
         datetime | None,
-        typer.Option("--from", help="First day (2026-11-20), UTC; today if left out.", formats=_DAY, metavar="DAY"),
+        typer.Option("--from", help="First day (2026-11-20), UTC; today if left out.", formats=DAY, metavar="DAY"),
     ] = None,
     last: Annotated[
         datetime | None,
-        typer.Option("--to", help="Last day, UTC, and in it; today if left out.", formats=_DAY, metavar="DAY"),
+        typer.Option("--to", help="Last day, UTC, and in it; today if left out.", formats=DAY, metavar="DAY"),
     ] = None,
     account: Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy.")] = None,
