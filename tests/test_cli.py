@@ -27,7 +27,7 @@ def streamapp(*arguments: str, **environment: str) -> subprocess.CompletedProces
 def test_every_command_says_what_it_does() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     sending = ("signal", "watch", "orders", "order", "command", "report", "dead-letters")
-    checking = ("top", "verify", "rebuild", "audit", "account", "token", "notify", "check")
+    checking = ("top", "verify", "rebuild", "audit", "archive", "account", "token", "notify", "check")
     for command in ("up", "down", "demo", "status", *sending, *checking):
         assert f"│ {command} " in shown
 

@@ -87,7 +87,7 @@ async def export(
                 raise StreamappError(f"expected records{of} in {' and '.join(_TOPICS)}, got none")
             with shown("files") as told:
                 _write(folder, history, done, told)
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
         raise unwritable(path, error) from None
     return done
 

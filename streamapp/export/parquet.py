@@ -40,7 +40,7 @@ _TYPES = {
     str: pa.string(),
 }
 # Of a row group, which is all of a file that is in memory. A row of the broker log may have 890 kB.
-_MOST_ROWS, _MOST_BYTES = 20_000, 16_000_000
+_MOST_ROWS, _MOST_BYTES = 10_000, 16_000_000
 
 
 @cache
@@ -127,20 +127,27 @@ class ExportFolder:
             rows: Their values in the order of :func:`schema_of`.
 
         Raises:
-            OSError: It can't be written; the file that was there still is.
+            ConfigurationError: It can't be written; the file that was there still is.
         """
-        place, schema = self.place(kind, day), schema_of(kind)
-        with self._part.open("wb") as file:
-            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for chunk in _chunks(rows):
-                    columns = map(pa.array, zip(*chunk, strict=True), schema.types)
-                    writer.write_batch(pa.record_batch(list(columns), schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self._part.replace(place)
-        for folder in (place.parent, place.parent.parent, self.path):
-            _make_durable(folder)
+        place = self.place(kind, day)
+        try:
+            with self._part.open("wb") as file:
+                with pq.ParquetWriter(file, schema_of(kind), compression="zstd") as writer:
+                    for chunk in _chunks(rows):
+                        writer.write_batch(_batch(chunk, schema_of(kind)))
+                file.flush()
+                os.fsync(file.fileno())
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._part.replace(place)
+            for folder in (place.parent, place.parent.parent, self.path):
+                _make_durable(folder)
+        except OSError as error:
+            raise unwritable(place, error) from None
+
+
+def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.record_batch([*map(pa.array, columns, schema.types)], schema=schema)
 
 
 def unwritable(path: Path, error: Exception) -> ConfigurationError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from datetime import timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.migrations import migrate
 from streamapp.clickhouse.rows import MODELS, Refusal, SourceRecord, columns
 from streamapp.clickhouse.writer import Writer
+from streamapp.docs.__main__ import FOLDER
 from streamapp.export.history import KINDS
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.producer import ClientProducer
@@ -144,6 +146,14 @@ def test_each_thing_stands_once_on_its_day_with_its_exact_text(folder: Path) -> 
     [(price, raw)] = [row for row in read(folder, "executions", "price", "raw") if str(EXACT) in row[1]]
     assert price == Decimal("1.0851400000")
     assert json.loads(raw)["price"] == str(EXACT)
+
+
+async def test_the_manuals_query_of_clickhouse_has_an_answer(folder: Path, installation: Installation) -> None:
+    page = (FOLDER / "parquet.md").read_text(encoding="utf-8")
+    [query] = re.findall(r"```sql\n(SELECT [^`]*FROM file\([^`]*);\n```", page)
+    rows = await installation.query(query.replace("'history/", f"'{folder}/"))
+    assert [(row["day"].isoformat(), row["fills"]) for row in rows] == [(DAY, 2), (NEXT, 1)]
+    assert rows[1]["last_price"] == "1.08514"
 
 
 def test_a_second_export_is_the_same_bytes_and_the_days_in_between_stay(

@@ -38,6 +38,18 @@ folder.spill.touch()
 folder.write("executions", date(2026, 11, 20), rows())
 """
 
+OTHER_PARTS = """
+import sys
+others = "faust mode nats structlog orjson clickhouse_connect aiohttp rocksdict prometheus_client uvloop".split()
+sys.modules.update(dict.fromkeys(others))
+import streamapp.cli, streamapp.export.archive
+"""
+
+
+def test_the_part_parquet_alone_is_enough() -> None:
+    done = subprocess.run([sys.executable, "-c", OTHER_PARTS], cwd=REPOSITORY, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[ExportFolder]:
