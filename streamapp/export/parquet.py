@@ -81,7 +81,8 @@ class ExportFolder:
         note = self._own / "export.json"
         self.spill.unlink(missing_ok=True)  # of an export that was killed
         if not note.exists():
-            note.write_text(json.dumps(whose), encoding="utf-8")
+            self._part.write_text(json.dumps(whose), encoding="utf-8")
+            self._part.replace(note)
         elif (known := note.read_text(encoding="utf-8")) != json.dumps(whose):
             self._lock.release()
             raise ConfigurationError(
