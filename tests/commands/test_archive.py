@@ -11,7 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from streamapp import topics
@@ -25,6 +27,7 @@ from streamapp.kafka.admin import create_topics
 from streamapp.kafka.producer import ClientProducer
 from streamapp.local.ports import free_port
 from streamapp.settings import Settings
+from streamapp.topics import TopicSpec
 from tests.clickhouse import samples
 from tests.clickhouse.samples import AT
 from tests.commands.running import Done, run
@@ -45,19 +48,21 @@ RECORDS = [
 
 
 class Installation:
-    """A Kafka whose archive comes twice, and a ClickHouse with the same, of one test module."""
+    """Topics in which every record comes twice, and a ClickHouse with the same."""
 
     def __init__(self, bootstrap: str, clickhouse_url: str) -> None:
         database = f"test_{uuid.uuid4().hex[:12]}"
-        self.environment = {"STREAMAPP_KAFKA__BOOTSTRAP": bootstrap, "STREAMAPP_KAFKA__PARTITIONS": "2"}
+        kafka = {"bootstrap": bootstrap, "partitions": "2", "topic_prefix": f"{database}."}
+        self.environment = {f"STREAMAPP_KAFKA__{name.upper()}": value for name, value in kafka.items()}
         clickhouse = {"url": clickhouse_url, "database": database, "timeout_s": 60}
-        self.settings = Settings.model_validate({"kafka": {"bootstrap": bootstrap}, "clickhouse": clickhouse})
+        self.settings = Settings.model_validate({"kafka": kafka, "clickhouse": clickhouse})
 
     def export(self, folder: Path, *arguments: str, **environment: str) -> Done:
         return run("archive", "export", str(folder), *arguments, **(self.environment | environment))
 
     async def begin(self) -> None:
-        await create_topics(self.settings.kafka_bootstrap, topics.TOPICS, partitions=2, replication_factor=1)
+        specs = [TopicSpec(self.settings.kafka.prefixed(name)) for name in (topics.ARCHIVE, topics.BROKER_LOG)]
+        await create_topics(self.settings.kafka_bootstrap, specs, partitions=2, replication_factor=1)
 
     async def fill(self) -> None:
         await self.store(*RECORDS, *RECORDS)
@@ -70,7 +75,9 @@ class Installation:
         async with ClientProducer(self.settings.kafka_bootstrap, "test") as producer:
             for record in records:
                 account = OTHER if OTHER.encode() in record.value else "demo-hedging"
-                await producer.send(record.topic, account.encode(), record.value, headers={})
+                await producer.send(
+                    self.settings.kafka.prefixed(record.topic), account.encode(), record.value, headers={}
+                )
 
     async def query(self, text: str) -> list[dict[str, Any]]:
         clickhouse = ClickHouse.of(self.settings)
@@ -85,14 +92,12 @@ async def _bury(refusal: Refusal) -> None:
 
 
 @pytest.fixture(scope="module")
-def installation(
-    kafka_of_this_module: str, clickhouse_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Installation:
-    made = Installation(kafka_of_this_module, clickhouse_url)
+def installation(kafka_bootstrap: str, clickhouse_url: str, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    made = Installation(kafka_bootstrap, clickhouse_url)
     folder = tmp_path_factory.mktemp("nothing")
     missing = made.export(folder)
     assert (missing.code, missing.said.count("\n")) == (2, 0)
-    assert "expected topic order_execution_archive in Kafka" in missing.said
+    assert f"expected topic {made.settings.kafka.prefixed(topics.ARCHIVE)} in Kafka" in missing.said
     asyncio.run(made.begin())
     assert (
         "expected records in order_execution_archive and broker_communication_log, got none" in made.export(folder).said
@@ -207,12 +212,17 @@ def test_what_is_unreadable_or_gone_is_named_and_the_exit_code_says_so(
     gone = tmp_path / "facts" / "day=2026-11-01" / "facts.parquet"
     gone.parent.mkdir()
     gone.write_bytes(b"")
+    fuller = tmp_path / "orders" / f"day={DAY}" / "orders.parquet"
+    orders = pq.read_table(fuller, partitioning=None)
+    pq.write_table(pa.concat_tables([orders, orders]), fuller)
     done = installation.export(tmp_path)
     assert done.code == 1
-    assert done.out.startswith("✗ 18 rows of 2 days")
-    assert done.out.endswith("; 3 faults, see above\n")
-    unreadable, fill, kept = done.said.splitlines()
+    assert done.out.startswith("✗ 16 rows of 2 days")
+    assert done.out.endswith("; 4 faults, see above\n")
+    unreadable, fill, fewer, kept = done.said.splitlines()
     assert unreadable.startswith("order_execution_archive, partition ")
     assert "not_json" in unreadable
     assert "invalid: messages.0 side: expected one of buy, sell, got 'long'" in fill
+    assert fewer == f"{fuller}: expected its 4 rows in Kafka, got 2: the file is kept"
+    assert pq.read_metadata(fuller).num_rows == 4
     assert kept == f"{gone}: expected its rows in Kafka, got none: the file is kept"
