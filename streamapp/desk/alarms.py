@@ -13,8 +13,8 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.errors import Unusable
 from tables.accounts import StandingAlarm
 
-MOST_TEXT = 500
-"""Characters that are kept of an alarm's text; the log has all of it."""
+_HEAD, _TAIL = 100, 400
+"""Characters that are kept of a long text, which begins with what and ends with why; the log has all of it."""
 
 
 class AlarmMeaning(NamedTuple):
@@ -82,6 +82,8 @@ ALARMS: Mapping[str, AlarmMeaning] = {
 
 def keep_alarms(draft: Draft) -> None:
     """Let what rang in this commit stand, each alarm of an account once; a break stands by itself, among the breaks."""
+    if not draft.alarms:
+        return
     row = draft.account_row()
     standing = {alarm.name: alarm for alarm in row.alarms}
     for rung in draft.alarms:
@@ -90,7 +92,7 @@ def keep_alarms(draft: Draft) -> None:
         known = standing.pop(rung.name, None)
         standing[rung.name] = StandingAlarm(
             name=rung.name,
-            text=rung.text[:MOST_TEXT],
+            text=_shortened(rung.text),
             order_id=rung.order_id,
             count=1 if known is None else known.count + 1,
             first_at=draft.now if known is None else known.first_at,
@@ -99,6 +101,10 @@ def keep_alarms(draft: Draft) -> None:
     alarms = tuple(standing.values())
     if alarms != row.alarms:
         draft.put_account(row.model_copy(update={"alarms": alarms}))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} … {text[-_TAIL:]}"
 
 
 def standing_alarm(draft: Draft, alarm_id: str) -> StandingAlarm:

@@ -74,7 +74,10 @@ async def test_a_signal_on_which_a_rule_breaks_halts_its_account_and_no_other(
     assert [request.order_id for request in world.terminals.submits if request.account == ACCOUNT] == [
         row.order_id for row in [world.signal_row("s-1")] if row is not None
     ]
-    assert [(account, each.name, each.count) for account, each in world.alarms.alarms] == [(ACCOUNT, "internal", 1)]
+    [(account, alarm)] = world.alarms.alarms
+    assert (account, alarm.name, alarm.count) == (ACCOUNT, "internal", 1)
+    assert alarm.text.startswith(f"account {ACCOUNT} opens nothing any more: ")
+    assert alarm.text.rstrip().endswith(ERROR)
     row = world.account_row()
     assert row is not None
     assert row.trading.cause.startswith("internal: ")
