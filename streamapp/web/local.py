@@ -205,15 +205,19 @@ class Local:
         ]
 
     def accounts(self) -> list[Answer]:
-        """Return account/1 of each account whose terminal was heard."""
+        """Return account/1 of each account whose terminal was heard, with ``heard_at``: when it last said what it sees.
+
+        account/1 itself is as old as the last change: an account where nothing happens has one of yesterday.
+        """
         self._require()
-        return [_object(state) for state in self._desk.states().values()]
+        compared = self._desk.comparings()
+        return [_heard(state, compared.get(account)) for account, state in self._desk.states().items()]
 
     def account(self, account: str) -> Answer | None:
-        """Return account/1 of one account, None if its terminal was never heard here."""
+        """Return one of :meth:`accounts`, None if its terminal was never heard here."""
         self._require()
         state = self._desk.states().get(account)
-        return None if state is None else _object(state)
+        return None if state is None else _heard(state, self._desk.comparings().get(account))
 
     def limits(self, account: str) -> Answer | None:
         """Return what may be opened at an account of this worker, None if it is another's, or nobody's."""
@@ -242,6 +246,12 @@ def _at_broker(snapshot: SnapshotMessage | None) -> _SeenAt | None:
         return None
     body = _object(snapshot)
     return _SeenAt({each["position_id"]: each for each in body["positions"]}, body["at"])
+
+
+def _heard(state: AccountMessage, compared: Comparing | None) -> Answer:
+    snapshot = None if compared is None else compared.snapshot
+    at = state.at if snapshot is None else max(state.at, snapshot.at)
+    return _object(state) | {"heard_at": time_text(at)}
 
 
 def _seen_last(message: BreakMessage, compared: Comparing | None) -> BreakMessage:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +28,7 @@ from streamapp.tokens import ROLES, TokensFile
 from tables.accounts import AccountRow, account_key
 from tests.kit.browser import running_browser
 from tests.kit.command_answers import AnsweringDesk, streams_at
+from tests.kit.page import IS_DRAWN, VIEWS, Tab, tab_at
 from tests.kit.waiting import eventually
 from tests.messages.golden import golden
 from tests.web.group import ACCOUNTS, PARTITIONS, Group, ids, order_row, running_group
@@ -37,38 +38,35 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 SIZES = [(360, 740), (1280, 800), (1920, 1000)]
-VIEWS = ("orders", "positions", "accounts", "plots", "attention", "activity")
 SHOTS = os.environ.get("SCREENSHOTS")
 """A folder, for those of docs/web.md."""
 
 
 @dataclass
 class Desk:
-    """The house, and the browser that looks at it."""
+    """The house, and the tab that looks at it."""
 
     group: Group
-    page: Any
+    tab: Tab
     secrets: dict[str, str]
     answering: AnsweringDesk
-    faults: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return str(self.group.workers[0].url)
+        return self.tab.url
+
+    @property
+    def page(self) -> Any:
+        return self.tab.page
 
     async def open(self, view: str = "", url: str | None = None) -> None:
-        await self.page.goto(f"{url or self.url}#{view}")
-        await self.page.wait_for_selector("#link.live")
+        await self.tab.open(view, url)
 
     async def login(self, role: str = "trade") -> None:
-        await self.page.click("#login")
-        await self.page.fill("dialog input[name=token]", self.secrets[role])
-        await self.page.click("dialog button[type=submit]")
-        await self.page.wait_for_selector("#logout:visible")
-        await self.page.wait_for_selector("#link.live")
+        await self.tab.login(self.secrets[role])
 
     async def says(self, selector: str, text: str) -> None:
-        await self.page.locator(selector).filter(has_text=text).first.wait_for()
+        await self.tab.says(selector, text)
 
     async def say(self, subject: str, message: dict[str, Any]) -> None:
         await self.group.nats.jetstream().publish(subject, json.dumps(message).encode())
@@ -88,15 +86,8 @@ async def desk(nats_of_this_module: str, tmp_path: Path, browser: Any) -> AsyncI
         group.nats = client
         await furnish(group)
         answering = await AnsweringDesk(client).start()
-        context = await browser.new_context(viewport={"width": 1280, "height": 800})
-        page = await context.new_page()
-        page.set_default_timeout(20_000)
-        found = Desk(group, page, secrets, answering)
-        page.on("pageerror", lambda error: found.faults.append(str(error)))
-        page.on("console", lambda said: found.faults.extend([said.text] if "Refused to" in said.text else []))
-        yield found
-        await context.close()
-        assert found.faults == []
+        async with tab_at(browser, str(group.workers[0].url)) as tab:
+            yield Desk(group, tab, secrets, answering)
 
 
 async def furnish(group: Group) -> None:
@@ -156,10 +147,12 @@ def plots_of(now: datetime) -> dict[str, dict[str, Any]]:
 
 
 def see_accounts(group: Group) -> None:
-    """Let the terminals of both accounts be heard now."""
+    """Let the terminals of both accounts be heard now; nothing has changed there for an hour."""
     now, state = utc_now(), AccountMessage.model_validate(golden("account-1")[0])
     for account in ACCOUNTS[:2]:
-        shown = state.model_copy(update={"account": account, "at": now, "equity": Decimal("99950.20")})
+        shown = state.model_copy(
+            update={"account": account, "at": now - timedelta(hours=1), "equity": Decimal("99950.20")}
+        )
         group.owner_of(account).accounts[account] = shown
         group.put_snapshot(snapshot_of(account).model_copy(update={"at": now}))
 
@@ -174,16 +167,15 @@ async def test_who_only_reads_sees_every_view_and_no_button_that_acts(desk: Desk
     await desk.open()
     await desk.says("tbody tr", "filled")
     for view in VIEWS:
-        await desk.page.click(f"nav a[href='#{view}']")
-        await desk.page.wait_for_selector(f"nav a[href='#{view}'][aria-current]")
-        for kind in ("order", "position", "account", "break"):
-            assert await desk.page.locator(f"button[data-name^='{kind}.']").count() == 0
+        await desk.tab.see(view)
+        assert await desk.tab.command_buttons() == 0
     assert await desk.page.is_hidden("#kill")
-    await desk.page.click("nav a[href='#positions']")
+    await desk.tab.see("positions")
     await desk.says("tr.marked", "≠ break: volume")
     await desk.says("tr.foreign", "not ours")
-    await desk.page.click("nav a[href='#attention']")
+    await desk.tab.see("attention")
     await desk.says(".items li.break", "ours buy 0.1 EURUSD")
+    assert await desk.page.locator(".items li.account").count() == 0
 
 
 async def test_texts_of_others_are_texts_and_nothing_else(desk: Desk) -> None:
@@ -196,9 +188,9 @@ async def test_texts_of_others_are_texts_and_nothing_else(desk: Desk) -> None:
     await desk.say("orders.filled.x", desk.group.rows.orders["hostile"])
     await desk.say("broker.fill.x", {"schema": "unheard/1", "x": HOSTILE})
     for view in ("attention", "activity"):
-        await desk.page.click(f"nav a[href='#{view}']")
+        await desk.tab.see(view)
         await desk.says("main", HOSTILE)
-    await desk.page.click("nav a[href='#orders']")
+    await desk.tab.see("orders")
     await desk.page.get_by_role("button", name=HOSTILE).first.click()
     await desk.says("dialog", HOSTILE)
     assert await desk.page.locator("img").count() == 0
@@ -261,14 +253,6 @@ async def test_plots_are_drawn_and_saved_and_can_be_read_without_eyes(desk: Desk
     assert await page.locator(".plot canvas").count() == 0
 
 
-IS_DRAWN = """() => {
-    const canvas = document.querySelector(".plot canvas");
-    const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    return new Set(new Uint32Array(data.buffer)).size > 3;
-}"""
-"""More than the empty ground, the grid and the letters."""
-
-
 async def downloaded(page: Any, button: str, folder: Path) -> bytes:
     async with page.expect_download() as found:
         await page.get_by_role("button", name=button).click()
@@ -286,10 +270,9 @@ async def test_a_trader_cancels_with_a_reason_and_sees_what_becomes_of_it(desk: 
     await desk.login()
     await desk.page.get_by_role("button", name="Cancel buy").first.click()
     await desk.says("dialog .says", "0.1 lots")
-    await desk.page.click("dialog button[type=submit]")  # without a reason
+    await desk.tab.confirm()  # without a reason
     assert await desk.page.locator("dialog").count() == 1
-    await desk.page.fill("dialog input[name=reason]", "news")
-    await desk.page.click("dialog button[type=submit]")
+    await desk.tab.confirm(reason="news")
     await desk.page.wait_for_selector(".result[data-state=done]")
     (subject, command, _) = desk.answering.heard[-1]
     assert subject.startswith("commands.order.cancel")
@@ -301,12 +284,9 @@ async def test_what_the_desk_refuses_is_shown_with_its_reason(desk: Desk) -> Non
     await desk.open("positions")
     await desk.login()
     await desk.page.get_by_role("button", name="Close buy").first.click()
-    await desk.page.fill("dialog input[name=reason]", "too much")
-    await desk.page.fill("dialog input[name=volume]", "a lot")
-    await desk.page.click("dialog button[type=submit]")
+    await desk.tab.confirm(reason="too much", volume="a lot")
     await desk.says("dialog .error", "volume")  # the worker refuses what can't be meant, and the dialog stays
-    await desk.page.fill("dialog input[name=volume]", "0.05")
-    await desk.page.click("dialog button[type=submit]")
+    await desk.tab.confirm(volume="0.05")
     await desk.says(".result[data-state=refused]", "nobody's")
     assert desk.answering.heard[-1][1].values.volume == Decimal("0.05")
 
@@ -316,7 +296,7 @@ async def test_the_kill_switch_halts_every_account_from_any_view(desk: Desk) -> 
     await desk.login()
     await desk.page.click("#kill")
     await desk.says("dialog .says", f"2 accounts open nothing any more: {ACCOUNTS[0]}, {ACCOUNTS[1]}")
-    await desk.page.click("dialog button[type=submit]")
+    await desk.tab.confirm()
     await eventually(lambda: heard(desk, "commands.account.halt"))
     await eventually(lambda: results(desk, 2))
 
@@ -422,8 +402,7 @@ async def test_behind_a_proxy_at_a_sub_path_all_of_it_works(desk: Desk) -> None:
         assert (cookie["path"], cookie["httpOnly"], cookie["sameSite"]) == ("/desk", True, "Strict")
         assert "streamapp_" not in desk.page.url
         await desk.page.get_by_role("button", name="Cancel buy").first.click()
-        await desk.page.fill("dialog input[name=reason]", "news")
-        await desk.page.click("dialog button[type=submit]")
+        await desk.tab.confirm(reason="news")
         await desk.page.wait_for_selector(".result[data-state=done]")
         await desk.page.goto("about:blank")
 
@@ -453,8 +432,7 @@ async def test_every_view_fits_every_screen_and_has_no_serious_fault_of_access(d
             await desk.page.emulate_media(color_scheme=scheme)
             for view in VIEWS:
                 see_accounts(desk.group)
-                await desk.page.click(f"nav a[href='#{view}']")
-                await desk.page.wait_for_selector(f"nav a[href='#{view}'][aria-current]")
+                await desk.tab.see(view)
                 await desk.page.screenshot(path=folder / f"page-{view}-{width}-{scheme}.png")
                 assert await desk.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (view, width)
                 if width == 1280 and (scheme == "light" or view in {"orders", "accounts"}):

@@ -16,10 +16,9 @@ from tables.accounts import StandingAlarm
 from tests.kit.browser import running_browser
 from tests.kit.command_answers import AnsweringDesk, streams_at
 from tests.kit.letters import HOSTILE, THEIRS, LetterHouse, letter_house
+from tests.kit.page import Tab, tab_at
 from tests.kit.waiting import eventually
-from tests.web.group import ACCOUNTS, Group, running_group
-
-TIMEOUT_MS = 40_000
+from tests.web.group import ACCOUNTS, running_group
 
 
 @pytest_asyncio.fixture
@@ -44,34 +43,25 @@ async def test_dead_letters_and_alarms_are_shown_as_text_and_dealt_with(
         answering = await AnsweringDesk(client).start()
         alarm = StandingAlarm(name="revived", text=HOSTILE.decode(), first_at=utc_now(), at=utc_now())
         await group.put_alarms(ACCOUNTS[0], alarm)
-        context = await browser.new_context()
-        page = await context.new_page()
-        page.set_default_timeout(TIMEOUT_MS)
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        await look(page, group, hostile)
-        await page.click("#login")
-        await page.fill("dialog input[name=token]", secrets["admin"])
-        await page.click("dialog button[type=submit]")
-        await page.wait_for_selector("#logout:visible")
-        await page.click("nav a[href='#attention']")
-        await deal_with(page, house, hostile, theirs)
-        await page.keyboard.press("Escape")
-        await page.get_by_label(f"Acknowledge revived of {ACCOUNTS[0]}").click()
-        await page.fill("dialog input[name=reason]", "the strategy was checked")
-        await group.put_alarms(ACCOUNTS[0])  # as its worker does
-        await page.click("dialog button[type=submit]")
-        await page.locator(".items li.alarm").wait_for(state="detached")
+        async with tab_at(browser, str(group.workers[0].url)) as tab:
+            await tab.open("attention")
+            await look(tab.page, hostile)
+            await tab.login(secrets["admin"])
+            await tab.see("attention")
+            await deal_with(tab, house, hostile, theirs)
+            await tab.page.keyboard.press("Escape")
+            await tab.press(f"Acknowledge revived of {ACCOUNTS[0]}")
+            await group.put_alarms(ACCOUNTS[0])  # as its worker does
+            await tab.confirm(reason="the strategy was checked")
+            await tab.page.locator(".items li.alarm").wait_for(state="detached")
+            assert (await tab.page.title(), await tab.page.locator("main img").count()) == ("Attention – streamapp", 0)
         [(subject, command, _)] = answering.heard
         assert (subject, command.reason) == (f"commands.alarm.acknowledge.{ACCOUNTS[0]}", "the strategy was checked")
         assert command.values.alarm_id == alarm.alarm_id
-        assert (await page.title(), await page.locator("main img").count(), faults) == ("Attention – streamapp", 0, [])
-        await context.close()
 
 
-async def look(page: Any, group: Group, hostile: str) -> None:
+async def look(page: Any, hostile: str) -> None:
     """See everything without a login, and no button."""
-    await page.goto(f"{group.workers[0].url}#attention")
     letter = page.locator(".items li.letter", has_text=f"Dead letter {hostile}: it is no JSON")
     await letter.wait_for()
     assert await letter.locator("pre").text_content() == HOSTILE.decode()
@@ -82,10 +72,10 @@ async def look(page: Any, group: Group, hostile: str) -> None:
     assert await page.locator(".items button").count() == 0
 
 
-async def deal_with(page: Any, house: LetterHouse, hostile: str, theirs: str) -> None:
-    await page.get_by_label(f"Re-drive dead letter {theirs}").click()
-    await page.fill("dialog input[name=reason]", "field_names set")
-    await page.click("dialog button[type=submit]")
+async def deal_with(tab: Tab, house: LetterHouse, hostile: str, theirs: str) -> None:
+    page = tab.page
+    await tab.press(f"Re-drive dead letter {theirs}")
+    await tab.confirm(reason="field_names set")
     await page.locator(".items li.letter", has_text=f"Dead letter {theirs}").wait_for(state="detached")
     [(_, payload, _)] = await house.read(topics.SIGNALS_APPROVED)
     assert json.loads(payload) == THEIRS

@@ -16,6 +16,7 @@ from streamapp.domain.fold import fold
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.limits import LimitOverrides, Limits, SymbolLimits
 from streamapp.domain.orders import OrderState
+from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.messages.fact import FactMessage
@@ -339,6 +340,18 @@ async def test_an_account_is_found_by_asking_any_worker(group: Group) -> None:
             assert (status, body["schema"], body["account"]) == (200, "account/1", account)
             assert by == str(group.owner_of(account).url)
         assert (await group.get(worker, "/accounts/nobody"))[0] == 404
+
+
+async def test_an_account_where_nothing_happens_is_heard_as_long_as_its_terminal_is(group: Group) -> None:
+    idle, silent = ACCOUNTS[:2]
+    for account in (idle, silent):
+        await group.put_account(account)
+    later = AT + timedelta(hours=1)
+    group.put_snapshot(snapshot_of(idle).model_copy(update={"at": later}))
+    _, body, _ = await group.get(group.workers[0], "/accounts")
+    heard = {row["account"]: (row["at"], row["heard_at"]) for row in body["accounts"]}
+    assert heard == {idle: (time_text(AT), time_text(later)), silent: (time_text(AT), time_text(AT))}
+    assert (await group.get(group.workers[1], f"/accounts/{idle}"))[1]["heard_at"] == time_text(later)
 
 
 async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_use(group: Group) -> None:

@@ -6,7 +6,9 @@ import { facts } from "./dialog.js";
 import { known } from "./live.js";
 
 export const OLD_MS = 30000;
-export const isOld = (account) => Date.now() - new Date(account.at).getTime() > OLD_MS;
+/** What is said of an account is as old as its last change; its terminal is heard all the time. ClickHouse does not know when. */
+export const heardAt = (account) => account.heard_at || account.at;
+export const isOld = (account) => Date.now() - new Date(heardAt(account)).getTime() > OLD_MS;
 const TRADING = { open: "● trading", reducing: "◐ only reducing", halted: "■ halted", not_ready: "○ not ready" };
 const GUARDS = { max_daily_loss: "daily loss", max_drawdown: "drawdown from the day's highest" };
 
@@ -39,7 +41,7 @@ function card(account) {
   return el("article", { class: `card ${account.trading}`, "aria-label": account.account },
     el("h2", {}, account.account, " ", el("span", { class: `state ${account.trading}` }, TRADING[account.trading] || account.trading)),
     account.trading_cause ? el("p", {}, `${account.trading_cause}${account.trading_by ? ` (by ${account.trading_by}` : ""}`, account.trading_since ? [account.trading_by ? ", since " : " (since ", time(account.trading_since)] : null, account.trading_by || account.trading_since ? ")" : "") : null,
-    el("p", { class: account.connection === "ready" && !isOld(account) ? "terminal" : "terminal differs" }, `Terminal: ${account.connection.replaceAll("_", " ")}${account.detail ? `, ${account.detail}` : ""}; heard ${ago(account.at)}${isOld(account) ? " — these figures are old" : ""}`),
+    el("p", { class: account.connection === "ready" && !isOld(account) ? "terminal" : "terminal differs" }, `Terminal: ${account.connection.replaceAll("_", " ")}${account.detail ? `, ${account.detail}` : ""}; heard ${ago(heardAt(account))}${isOld(account) ? " — these figures are old" : ""}`),
     facts([["Balance", money(account.balance, currency)], ["Equity", money(account.equity, currency)], ["Floating", positions.length ? gain(floating, currency) : null],
       ["Today", today && account.equity !== null ? gain(Number(account.equity) - Number(today.equity) - Number(today.paid), currency) : null],
       ["Margin", money(account.margin, currency)], ["Free", money(account.margin_free, currency)], ["Margin level", account.margin_level && Number(account.margin_level) ? `${money(account.margin_level)} %` : null], ["Leverage", account.leverage && `1:${account.leverage}`],

@@ -1,7 +1,7 @@
 // What wants a person: what it is, what to do, and the evidence.
 
 import { acknowledgeButton, letterButtons, settleButton } from "./actions.js";
-import { isOld } from "./accounts.js";
+import { heardAt, isOld } from "./accounts.js";
 import { el, fill, time, trimmed, zone } from "./dom.js";
 import { known } from "./live.js";
 
@@ -33,7 +33,7 @@ export function items() {
   }
   for (const account of known.accounts.values()) {
     if (account.trading === "halted" || account.trading === "reducing") found.push({ key: `trading ${account.account}`, version: [account.trading, account.trading_cause], kind: "account", title: `${account.account} is ${account.trading}`, todo: "Once its cause was looked at, resume it under Accounts.", evidence: [account.trading_cause || "no cause was given", account.trading_by ? ` · by ${account.trading_by}` : null, account.trading_since ? [" · since ", time(account.trading_since)] : null].flat() });
-    if (account.connection !== "ready" || isOld(account)) found.push({ key: `terminal ${account.account}`, version: [account.connection, account.detail, isOld(account)], kind: "account", title: `The terminal of ${account.account} ${account.connection === "ready" ? "was not heard for a while" : `is not ready: ${words(account.connection)}`}`, todo: "Its orders wait until they are too old. Look at the terminal; docs/operations.md.", evidence: [account.detail || "no detail", " · last heard ", time(account.at)] });
+    if (account.connection !== "ready" || isOld(account)) found.push({ key: `terminal ${account.account}`, version: [account.connection, account.detail, isOld(account)], kind: "account", title: `The terminal of ${account.account} ${account.connection === "ready" ? "was not heard for a while" : `is not ready: ${words(account.connection)}`}`, todo: "Its orders wait until they are too old. Look at the terminal; docs/operations.md.", evidence: [account.detail || "no detail", " · last heard ", time(heardAt(account))] });
   }
   for (const error of known.errors) {
     if (!(error.kind in ERRORS)) continue;

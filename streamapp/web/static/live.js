@@ -255,7 +255,7 @@ function take(subject, message) {
 /** Returns whether there is more news in it than money. */
 function takeAccount(message) {
   const had = known.accounts.get(message.account);
-  known.accounts.set(message.account, message);
+  known.accounts.set(message.account, { ...message, heard_at: message.at });
   changed("accounts");
   return !had || ["trading", "trading_cause", "connection", "detail"].some((name) => had[name] !== message[name]);
 }
