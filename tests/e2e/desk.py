@@ -180,6 +180,15 @@ class Desk:
         assert entry.request is not None
         return entry.request
 
+    async def asked(self, account: str, **named: Any) -> list[dict[str, Any]]:
+        """Return each ``order_send`` of an account that has these values, once there is one."""
+
+        def told() -> dict[str, dict[str, Any]]:
+            sent = (each for each in self._log if (each.account, each.function) == (account, "order_send"))
+            return {each.hash: each.request for each in sent if each.request and named.items() <= each.request.items()}
+
+        return list((await eventually(told, f"a request of {account} with {named}")).values())
+
     # --- the market
 
     async def pin(self, symbol: str, bid: str, ask: str) -> None:
@@ -207,12 +216,19 @@ class Desk:
 
     async def ledger(self, name: str) -> list[dict[str, Any]]:
         """Return what the broker's own ledger says of an order: its order, then its deals."""
-        magic = magic_of(self.order_id(name))
-        async with self._http.get(f"http://{self.settings.market_address}/ledger") as answer:
-            rows = list(map(json.loads, (await answer.text()).splitlines()))
+        magic, rows = magic_of(self.order_id(name)), await self._ledger()
         orders = [row for row in rows if row["kind"] == "order" and row["magic"] == magic and row["reason"] == "expert"]
         tickets = {order["ticket"] for order in orders}
         return orders + [row for row in rows if row["kind"] == "deal" and row["order"] in tickets]
+
+    async def deals(self, position_id: int) -> list[tuple[str, Decimal]]:
+        """Return entry and lots of each deal of a position, by the broker's own ledger."""
+        rows = [row for row in await self._ledger() if row["kind"] == "deal" and row["position_id"] == position_id]
+        return [(row["entry"], Decimal(row["volume"])) for row in rows]
+
+    async def _ledger(self) -> list[dict[str, Any]]:
+        async with self._http.get(f"http://{self.settings.market_address}/ledger") as answer:
+            return list(map(json.loads, (await answer.text()).splitlines()))
 
     async def health(self) -> dict[str, Any]:
         async with self._http.get(f"http://{self.settings.market_address}/health") as answer:

@@ -20,10 +20,8 @@ from streamapp.audit.verify import verify
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.domain.vocabulary import time_text
 from streamapp.local.own import OwnStack
-from streamapp.tokens import TokensFile
 from tests.e2e.desk import Desk, desk_at
 from tests.e2e.test_exits import at_broker, filled, holds
-from tests.kit.browser import running_browser
 from tests.kit.stacks import running_stack
 from tests.kit.waiting import eventually
 
@@ -41,19 +39,8 @@ LIMIT: dict[str, Any] = {"order_type": "limit", "price": "1.05"}
 
 
 @pytest.fixture(scope="module")
-def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> TokensFile:
-    return TokensFile(tmp_path_factory.mktemp("tokens") / "tokens")
-
-
-@pytest.fixture(scope="module")
-def secret(tokens_file: TokensFile) -> str:
-    return tokens_file.add("anna", "trade", datetime.now(UTC))
-
-
-@pytest.fixture(scope="module")
-def stack_of_two(tmp_path_factory: pytest.TempPathFactory, tokens_file: TokensFile, secret: str) -> Iterator[OwnStack]:
-    settings = f"[web]\ntokens_file = {json.dumps(str(tokens_file.path))}\n{SETTINGS}"
-    with running_stack(tmp_path_factory.mktemp("commands"), settings) as stack:
+def stack_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
+    with running_stack(tmp_path_factory.mktemp("commands"), SETTINGS) as stack:
         yield stack
 
 
@@ -143,28 +130,6 @@ async def test_an_order_that_works_is_modified_and_then_cancelled(desk: Desk, co
     await commander.give("order.cancel", "cancel-1", order_id=desk.order_id("l-1"))
     await desk.ended("l-1", "cancelled", "user")
     await commander.became("cancel-1", "done")
-
-
-async def test_what_a_person_clicks_on_the_page_is_done_at_the_broker(
-    desk: Desk, commander: Commander, secret: str
-) -> None:
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(f"http://127.0.0.1:{desk.settings.ports.trading()}/#positions")
-        await page.click("#login")
-        await page.fill("dialog input[name=token]", secret)
-        await page.click("dialog button[type=submit]")
-        position_id = (await filled(desk, "p-1", "one", "XAUUSD"))["position_id"]
-        await page.get_by_role("button", name="Close buy 0.1 XAUUSD").click()
-        await page.fill("dialog input[name=volume]", "0.04")
-        await page.fill("dialog input[name=reason]", "by hand")
-        await page.click("dialog button[type=submit]")
-        await page.wait_for_selector(".result[data-state=done]")
-        (left,) = await holds(desk, "one", "XAUUSD", "0.06")
-        assert left["position_id"] == position_id
-        ((result, *_),) = [said for said in commander.results.values() if said[0]["reason"] == "by hand"]
-        assert (result["command"], result["issued_by"]) == ("position.close", "anna")
-        await page.locator("tbody tr", has_text="XAUUSD").filter(has_text="▲ buy 0.06").wait_for()
 
 
 @contextmanager

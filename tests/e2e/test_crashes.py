@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from streamapp.errors import Transient
 from streamapp.local.own import OwnStack
-from streamapp.local.process import ProcessSpec, RunningProcess
-from streamapp.local.readiness import http_answers
+from streamapp.local.process import RunningProcess
 from tests.e2e.road import travel
 from tests.e2e.traffic import Traffic
+from tests.kit.stacks import accounts_of, second_worker_at
 
 PROCESSES = ("mirror", "trading", "warehouse", "terminals", "market")
 SERVERS = ("kafka", "nats", "clickhouse")
@@ -51,41 +49,8 @@ async def test_nothing_is_lost_or_doubled_when_it_is_killed_among_orders(stack: 
 
 @pytest.fixture
 def second_worker(stack: OwnStack, tmp_path: Path) -> Iterator[RunningProcess]:
-    """A further trading worker with a port and folder of its own."""
-    port = stack.settings.ports.trading(2)
-    program = str(Path(sys.executable).with_name("faust"))
-    arguments = [
-        "--loop",
-        "uvloop",
-        "-A",
-        "streamapp.trading",
-        "worker",
-        "-l",
-        "info",
-        "--web-host",
-        "127.0.0.1",
-        "--web-port",
-    ]
-    arguments.append(str(port))
-    worker = RunningProcess(
-        ProcessSpec(
-            "trading-2",
-            (program, "--datadir", str(tmp_path / "trading-2"), *arguments),
-            http_answers(port, "/health"),
-            environment=stack.environment | {"STREAMAPP_WORKER": "2"},
-            ready_within_s=RESTART_WITHIN_S,
-        ),
-        stack.data / "logs",
-    )
-    worker.wait_ready()
-    yield worker
-    worker.stop()
-
-
-async def accounts_of(port: int) -> set[str]:
-    """Return the accounts that a trading worker owns, by its own word."""
-    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/accounts?local=1") as answer:
-        return {row["account"] for row in (await answer.json())["accounts"]}
+    with second_worker_at(stack, tmp_path) as worker:
+        yield worker
 
 
 async def test_a_worker_frozen_beyond_its_session_and_woken_again_doubles_nothing(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import aiohttp
 
 from streamapp.local import kafka, nats
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
+from streamapp.local.readiness import http_answers
+
+WORKER_WITHIN_S = 90.0
 
 
 @contextmanager
@@ -56,3 +62,27 @@ def running_stack(folder: Path, settings: str) -> Iterator[OwnStack]:
         finally:
             code = stack.stop()
     assert code == 0, (folder / "up.out").read_text()[-3000:]
+
+
+@contextmanager
+def second_worker_at(stack: OwnStack, folder: Path) -> Iterator[RunningProcess]:
+    """Run a further trading worker of a stack for as long as the block, with a port and a folder of its own."""
+    port = stack.settings.ports.trading(2)
+    program = str(Path(sys.executable).with_name("faust"))
+    application = ("--datadir", str(folder / "trading-2"), "--loop", "uvloop", "-A", "streamapp.trading")
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    spec = ProcessSpec(
+        "trading-2",
+        (program, *application, "worker", "-l", "info", *web),
+        http_answers(port, "/health"),
+        environment=stack.environment | {"STREAMAPP_WORKER": "2"},
+        ready_within_s=WORKER_WITHIN_S,
+    )
+    with running(spec, stack.data) as worker:
+        yield worker
+
+
+async def accounts_of(port: int) -> set[str]:
+    """Return the accounts that a trading worker owns, by its own word."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/accounts?local=1") as answer:
+        return {row["account"] for row in (await answer.json())["accounts"]}

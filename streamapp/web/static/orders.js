@@ -31,7 +31,7 @@ const columns = [
   { title: "Symbol", cell: (o) => opener(o, o.symbol) },
   { title: "Side", cell: (o) => side(o.side) },
   { title: "Type", class: "wide", cell: (o) => words(o.order_type) + (o.intent === "open" ? "" : `, ${o.intent}`) },
-  { title: "Lots", class: "n", cell: (o) => (isOpen(o) || o.filled_volume !== o.volume ? `${trimmed(o.filled_volume)} / ` : "") + trimmed(o.volume) },
+  { title: "Lots", class: "n", cell: (o) => (isOpen(o) || Number(o.filled_volume) !== Number(o.volume) ? `${trimmed(o.filled_volume)} / ` : "") + trimmed(o.volume) },
   { title: "Price", class: "n wide", cell: (o) => price(o.symbol, o.price) },
   { title: "Average", class: "n wide", cell: (o) => price(o.symbol, o.average_price) },
   { title: "Slippage", class: "n wide", cell: slip },
