@@ -12,15 +12,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from nats.aio.client import Client
 
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.local.process import REPOSITORY
 from streamapp.nats.connection import connect
-from tests.bench import hops, restart, store, terminal
+from tests.bench import hops, page, report, restart, store, terminal
 from tests.bench.costs import Costs, Meters, meters_of
 from tests.bench.load import Heard, Load
-from tests.bench.report import Run, Sustained, page
+from tests.bench.report import Run, Sustained
 
 ACCOUNTS = tuple(f"bench-{number}" for number in range(1, 9))
 # A signal that waits long in a queue is an order all the same: what an order costs is asked of the overloaded too.
@@ -114,7 +115,7 @@ async def measure(stack: OwnStack, folder: Path, arguments: argparse.Namespace) 
             idle = await bench.idle(arguments.idle)
             runs = [await bench.rate(rate, arguments.seconds) for rate in arguments.rates]
             sustained = await bench.sustained(arguments.search, arguments.hold) if arguments.search else None
-        return page(machine(), idle, runs, sustained)
+        return report.page(machine(), idle, runs, sustained)
     finally:
         await nats.close()
 
@@ -154,6 +155,7 @@ def _arguments() -> argparse.Namespace:
         "--restart", type=int, nargs="?", const=1_000_000, metavar="ROWS",
         help="only how long a worker takes to start with so many rows, without and with a local copy (minutes)",
     )  # fmt: skip
+    parser.add_argument("--page", action="store_true", help="only the web page, in a Chromium (a minute)")
     parser.add_argument("--store", type=int, metavar="ORDERS", help="only the store, with so many closed orders")
     parser.add_argument("--profile", metavar="FILE", help="with --terminal: write the terminal's cProfile there")
     return parser.parse_args()
@@ -167,6 +169,13 @@ def main() -> None:
         if arguments.store:
             show(machine())
             store.measure(folder, show, orders=arguments.store)
+            return
+        if arguments.page:
+            show(machine())
+            try:
+                asyncio.run(page.measure(folder, show, progress, seconds=arguments.seconds))
+            except pytest.skip.Exception as missing:
+                sys.exit(f"{missing}")
             return
         if arguments.terminal:
             show(machine())

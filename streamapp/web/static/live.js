@@ -83,6 +83,8 @@ export function takeOrder(order) {
   const had = known.orders.get(order.order_id);
   if (had && had.rev > order.rev) return;
   if (order.quote) { learnDigits(order.symbol, order.quote.bid); learnDigits(order.symbol, order.quote.ask); }
+  // What changed last is last in it: sorting by time has little to do, and what was silent longest is forgotten first.
+  if (!had || had.rev < order.rev) known.orders.delete(order.order_id);
   known.orders.set(order.order_id, order);
   if (isOpen(order)) known.open.set(order.order_id, order);
   else known.open.delete(order.order_id);

@@ -72,13 +72,13 @@ export function ordersView() {
     const from = filter.day ? day.orders : known.orders;
     const found = [];
     for (const order of from.values()) if (fits(order)) found.push(order);
-    return found.sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : 0));
+    return found.reverse().sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : 0));
   }
 
   function draw() {
     const found = rows();
     table.show(found);
-    const open = found.filter(isOpen);
+    const open = filter.day ? [] : [...known.open.values()].filter(fits);
     const notes = [`${found.length.toLocaleString("en-GB")} orders, ${open.length} open (${lots(open, (row) => row.remaining_volume)} lots)`];
     if (filter.day && day.loading) notes.push("loading…");
     if (filter.day && day.error) notes.push(day.error);
@@ -138,7 +138,7 @@ export function ordersView() {
 
   let drawnAt = 0;
   let waiting = null;
-  // Sorting ten thousand rows takes some milliseconds: ten times a second at most.
+  // Ten thousand rows take some milliseconds, and the table's layout as many: ten times a second at most.
   function soon() {
     if (waiting) return;
     waiting = setTimeout(() => { waiting = null; drawnAt = performance.now(); draw(); }, Math.max(0, drawnAt + 100 - performance.now()));
