@@ -296,7 +296,7 @@ async def test_an_account_is_reduced_halted_resumed_and_flattened_on_the_page(
     what = "1 open order (0.1 lots)", "1 position of ours (0.1 lots)"
     await tab.open("accounts")
     await tab.login(secrets["admin"])
-    await desk_knows(tab, "zeta", orders=1, positions=1)
+    await knows(tab, "zeta", orders=1, positions=1)
     stays = " and ".join(what) + " stay as they are."
     await do(tab, "Only reduce", "zeta", ("what closes or reduces still passes", stays), "slower")
     await tab.says("article.reducing[aria-label=zeta]", "slower (by anna-admin")
@@ -307,7 +307,7 @@ async def test_an_account_is_reduced_halted_resumed_and_flattened_on_the_page(
     await do(tab, "Resume", "zeta", ("zeta opens again",), "looked at")
     await tab.says("article.open[aria-label=zeta]", "● trading")
     await holds(desk, "zeta", "EURUSD", "0.10")
-    says = f"zeta is halted, {what[0]} are cancelled, and {what[1]} are closed at the market."
+    says = f"zeta is halted. Cancelled: {what[0]}. Closed at the market: {what[1]}."
     await do(tab, "Flatten", "zeta", (says,), "the end")
     await desk.ended("z-waits", "cancelled", "user")
     assert await at_broker(desk, "zeta", "EURUSD") == []
@@ -319,34 +319,50 @@ async def test_an_account_is_reduced_halted_resumed_and_flattened_on_the_page(
 
 KNOWS = """async ([account, orders, positions]) => {
     const { known } = await import("./static/live.js");
-    const ours = (rows) => [...rows].filter((row) => row.account === account && !row.foreign).length;
-    return ours(known.open.values()) === orders && ours(known.positions) === positions;
+    const theirs = (row) => !row.foreign && (account === null || row.account === account);
+    const many = (rows) => [...rows].filter(theirs).length;
+    return many(known.open.values()) === orders && many(known.positions) === positions;
 }"""
 
 
-async def desk_knows(tab: Tab, account: str, *, orders: int, positions: int) -> None:
-    """Wait until the page has heard of an account's orders and positions: a confirmation says what it says."""
+async def knows(tab: Tab, account: str | None, *, orders: int, positions: int) -> None:
+    """Wait until the page has heard of so many of an account, or of all: its confirmations count what it knows."""
     await eventually(lambda: tab.page.evaluate(KNOWS, [account, orders, positions]), f"what {account} has")
 
 
 async def test_the_kill_switch_flattens_every_account_once(desk: Desk, tab: Tab, secrets: dict[str, str]) -> None:
     for account in ("gamma", "zeta"):
         await filled(desk, f"k-{account}", account, "USDJPY")
+        await desk.send(f"k-waits-{account}", account, **LIMIT)
+        await desk.works(f"k-waits-{account}")
+    held = [each for each in (await desk.view("/positions"))["positions"] if not each["foreign"]]
+    orders = (await desk.view("/orders?status=submitted"))["orders"]
     await tab.open("activity")
     await tab.login(secrets["admin"])
+    await knows(tab, None, orders=len(orders), positions=len(held))
     await tab.page.click("#kill")
     await tab.says("dialog .says", f"4 accounts open nothing any more: {', '.join(ACCOUNTS)}.")
+    await tab.says("dialog .says", f"{len(orders)} open orders ({lots(orders)} lots) and {len(held)} positions of ours")
+    await tab.says("dialog .says", f"({lots(held)} lots) stay as they are, unless you flatten.")
     await tab.page.check("dialog input[name=flatten]")
     await tab.confirm(reason="everything out")
     for account in ACCOUNTS:
         await says_done(tab, f"Flatten {account}")
         await eventually(lambda: is_flat(desk, account), f"{account} flat")  # noqa: B023
         assert "everything out" in (await refused(desk, f"k-refused-{account}", account))["detail"]
+    for each in held:
+        closings = [volume for entry, volume in await desk.deals(each["position_id"]) if entry == "out"]
+        assert closings == [Decimal(each["volume"])]
     await tab.see("accounts")
     for account in ACCOUNTS:
         await tab.says(f"article.halted[aria-label={account}]", "everything out (by anna-admin")
         await do(tab, "Resume", account, (), "over")
     assert tab.failures == []
+
+
+def lots(rows: list[dict[str, Any]]) -> str:
+    total = sum((Decimal(row["volume"]) for row in rows), Decimal(0))
+    return f"{total.normalize():f}"
 
 
 async def is_flat(desk: Desk, account: str) -> bool:

@@ -157,7 +157,7 @@ const ACCOUNT = {
   "account.reduce": ["Only reduce", (a) => [`${a} opens nothing any more; what closes or reduces still passes.`, `${ordersIn(a)} and ${positionsIn(a)} stay as they are.`]],
   "account.resume": ["Resume", (a) => [`${a} opens again, whatever has halted it. Compare with the broker first.`]],
   "account.cancel_all": ["Cancel orders", (a) => [`All that works at ${a} is cancelled: ${ordersIn(a)}.`, `${positionsIn(a)} stay open.`]],
-  "account.flatten": ["Flatten", (a) => [`${a} is halted, ${ordersIn(a)} are cancelled, and ${positionsIn(a)} are closed at the market.`, "Positions that are not ours are left alone."]],
+  "account.flatten": ["Flatten", (a) => [`${a} is halted. Cancelled: ${ordersIn(a)}. Closed at the market: ${positionsIn(a)}.`, "Positions that are not ours are left alone."]],
 };
 
 export function accountButtons(account) {
