@@ -283,15 +283,22 @@ async def do(tab: Tab, label: str, account: str, says: tuple[str, ...], reason: 
     await says_done(tab, f"{label} {account}")
 
 
-async def test_an_account_is_reduced_halted_resumed_and_flattened_on_the_page(
+async def test_an_account_is_cleared_reduced_halted_resumed_and_flattened_on_the_page(
     desk: Desk, tab: Tab, secrets: dict[str, str]
 ) -> None:
     position_id = (await filled(desk, "z-1", "zeta", "EURUSD"))["position_id"]
+    await desk.send("z-first", "zeta", **LIMIT)
+    first = (await desk.works("z-first"))["ticket"]
+    await tab.open("accounts")
+    await tab.login(secrets["admin"])
+    await knows(tab, "zeta", orders=1, positions=1)
+    gone = "All that works at zeta is cancelled: 1 open order (0.1 lots).", "1 position of ours (0.1 lots) stay open."
+    await do(tab, "Cancel orders", "zeta", gone, "not these")
+    await desk.ended("z-first", "cancelled", "user")
+    assert len(await desk.asked("zeta", action=mt5.TRADE_ACTION_REMOVE, order=first)) == 1
     await desk.send("z-waits", "zeta", **LIMIT)
     ticket = (await desk.works("z-waits"))["ticket"]
     what = "1 open order (0.1 lots)", "1 position of ours (0.1 lots)"
-    await tab.open("accounts")
-    await tab.login(secrets["admin"])
     await knows(tab, "zeta", orders=1, positions=1)
     stays = " and ".join(what) + " stay as they are."
     await do(tab, "Only reduce", "zeta", ("what closes or reduces still passes", stays), "slower")
@@ -373,7 +380,7 @@ def second_worker(house: OwnStack, tmp_path: Path) -> Iterator[RunningProcess]:
 
 
 async def test_the_page_of_one_worker_shows_the_orders_of_both_and_outlives_the_end_of_each(
-    house: OwnStack, second_worker: RunningProcess, desk: Desk, tab: Tab
+    house: OwnStack, second_worker: RunningProcess, desk: Desk, tab: Tab, secrets: dict[str, str]
 ) -> None:
     ports = house.settings.ports
     shares = await eventually(lambda: shared(ports.trading(1), ports.trading(2)), "accounts at either worker")
@@ -382,11 +389,15 @@ async def test_the_page_of_one_worker_shows_the_orders_of_both_and_outlives_the_
         await desk.send(name, account, **LIMIT)
         await desk.works(name)
     await tab.open()
+    await tab.login(secrets["trade"])
     assert await tab.page.locator("#warnings li").count() == 0
     for name in names.values():
         await only(desk, tab, name)
     second_worker.kill()
     await tab.says("#warnings li", f"No answer from http://127.0.0.1:{ports.trading(2)}")
+    await tab.page.click("#kill")  # a command needs no worker to be given: it waits for whoever takes over
+    await tab.says("dialog .says", f"4 accounts open nothing any more: {', '.join(ACCOUNTS)}.")
+    await tab.page.keyboard.press("Escape")
     await filled(desk, "taken-over", min(shares[1]), "EURUSD")
     await tab.page.locator("#warnings li").wait_for(state="detached")
     for name in (*names.values(), "taken-over"):

@@ -66,15 +66,15 @@ function note(what, body) {
   else known.missing.delete(what);
 }
 
-async function ask(what, path, take) {
+async function ask(what, path, take, noted = what) {
   try {
     const body = await get(path);
-    note(what, body);
+    note(noted, body);
     take(body);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (error.status === 401) return lost();
-    known.missing.set(what, error.body.missing && error.body.missing.length ? error.body.missing : [error.message]);
+    known.missing.set(noted, error.body.missing && error.body.missing.length ? error.body.missing : [error.message]);
   }
   changed(what, "link");
 }
@@ -104,7 +104,9 @@ const loadPositions = () => ask("positions", "positions", (body) => {
   known.positions = body.positions;
 });
 const loadAccounts = () => ask("accounts", "accounts", (body) => {
-  known.accounts = new Map(body.accounts.map((account) => [account.account, account]));
+  // Those of a worker that did not answer stay as they were heard last: they grow old here, and can be halted all the same.
+  const kept = body.incomplete ? [...known.accounts] : [];
+  known.accounts = new Map([...kept, ...body.accounts.map((account) => [account.account, account])]);
 });
 const loadBreaks = () => ask("breaks", "breaks", (body) => {
   known.breaks = new Map(body.breaks.map((each) => [each.break_id, each]));
@@ -117,7 +119,7 @@ const loadAlarms = () => ask("alarms", "alarms", (body) => {
   known.alarms = body.alarms;
 });
 const loadLimits = () => Promise.all([...known.accounts.keys()].map((account) =>
-  ask("limits", `limits?account=${encodeURIComponent(account)}`, (body) => known.limits.set(account, body))));
+  ask("limits", `limits?account=${encodeURIComponent(account)}`, (body) => known.limits.set(account, body), `limits of ${account}`)));
 async function loadHealth() {
   try {
     known.reasons = (await get("health")).reasons || [];
