@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,10 @@ else:
 
 _FAR = 1 << 30
 """The byte that Windows locks: far behind the pid in the file, because a locked byte can't be read by others there."""
+
+
+_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+"""What a lock that another process holds fails with: the first two on POSIX, the others on Windows."""
 
 
 class LockHeldError(ConfigurationError):
@@ -36,14 +41,19 @@ class FileLock:
 
         Raises:
             LockHeldError: another process holds it.
+            ConfigurationError: nobody can hold one there.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(self._file)
-        except OSError:
+        except OSError as error:
             os.close(self._file)
-            raise LockHeldError(path, _pid_in(path)) from None
+            if error.errno in _HELD:
+                raise LockHeldError(path, _pid_in(path)) from None
+            raise ConfigurationError(
+                f"expected a file system that locks files at {path}, got: {error.strerror}. Keep it on a local disk"
+            ) from None
         os.ftruncate(self._file, 0)
         os.lseek(self._file, 0, os.SEEK_SET)
         os.write(self._file, str(os.getpid()).encode())

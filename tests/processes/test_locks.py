@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from streamapp.errors import ConfigurationError
 from streamapp.processes.locks import FileLock, LockHeldError, end_holder
 
 HOLDER = """
@@ -50,6 +52,19 @@ def test_the_holder_of_a_lock_is_named_and_can_be_ended(tmp_path: Path) -> None:
         assert held.value.pid == holder.pid
         assert end_holder(path) == holder.pid
     FileLock(path).release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_where_nothing_can_be_locked_nobody_is_blamed_for_holding_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("streamapp.processes.locks._lock", refuse)
+    with pytest.raises(ConfigurationError, match=r"lock, got: No locks available\. Keep it on a local disk") as refused:
+        FileLock(tmp_path / "lock")
+    assert not isinstance(refused.value, LockHeldError)
 
 
 def test_nobody_is_ended_for_a_lock_that_is_free(tmp_path: Path) -> None:
