@@ -25,7 +25,7 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import AccountMessage
 from streamapp.messages.breaks import BreakMessage
 from streamapp.tokens import ROLES, TokensFile
-from tables.accounts import AccountRow, account_key
+from tables.accounts import AccountRow, StandingAlarm, account_key
 from tests.kit.browser import running_browser
 from tests.kit.command_answers import AnsweringDesk, streams_at
 from tests.kit.page import IS_DRAWN, VIEWS, Tab, tab_at
@@ -103,6 +103,9 @@ async def furnish(group: Group) -> None:
     found = BreakMessage.model_validate(golden("break-1")[0])
     changes = {"account": ACCOUNTS[0], "position_id": 1, "disposition": "open", "settled_by": None, "reason": None}
     group.put_break(found.model_copy(update=changes))
+    text = "order bf555c15-09fd-87d4-a976-ee5f162452cb: filled 0.2 of 0.1"
+    alarm = StandingAlarm(name="overfilled", text=text, order_id=ids(ACCOUNTS, 1)[0][0], first_at=now, at=now)
+    await group.put_alarms(ACCOUNTS[0], alarm)
     money = dict.fromkeys(("balance", "equity", "highest"), Decimal(100_000))
     day = TradingDay(on=now.date(), ends_at=now + timedelta(hours=5), orders=14, begun_at=now, **money)
     for account in ACCOUNTS[:2]:

@@ -44,7 +44,7 @@ export function items() {
     found.push({ key: `letter ${letter.id}`, version: [letter.disposition, letter.not_redrivable], kind: "letter", title: `Dead letter ${letter.id}: ${letter.meaning}`, todo: [letter.todo, sentence(letter.not_redrivable), letter.disposition === "unfinished" ? "It was to be sent again, and nobody knows whether it was: do it again, it counts once." : ""].filter(Boolean).join(" "), evidence: [`${letter.reason}: ${letter.detail} · from ${letter.subject || letter.source} · `, time(letter.at), whose ? ` · ${whose}` : null], payload: letter.payload, button: () => el("div", { class: "buttons" }, letterButtons(letter)) });
   }
   for (const each of known.alarms) {
-    found.push({ key: `alarm ${each.alarm} ${each.account}`, version: each.alarm_id, kind: "alarm", title: `Alarm: ${words(each.alarm)}, ${each.account}`, todo: `${each.meaning}: ${each.todo}.`, evidence: [`rang ${each.count === 1 ? "once" : `${each.count} times`}, last `, time(each.at), ` · ${each.text.slice(0, 300)} · `, orderLink(each.order_id)], button: () => acknowledgeButton(each) });
+    found.push({ key: `alarm ${each.alarm} ${each.account}`, version: each.alarm_id, kind: "alarm", title: `Alarm: ${words(each.alarm)}, ${each.account}`, todo: sentence(`${each.meaning}: ${each.todo}`), evidence: [`rang ${each.count === 1 ? "once" : `${each.count} times`}, last `, time(each.at), ` · ${each.text.slice(0, 300)} · `, orderLink(each.order_id)], button: () => acknowledgeButton(each) });
   }
   for (const reason of known.reasons) found.push({ key: `health ${reason}`, version: 0, kind: "worker", title: reason, todo: "This worker says so of itself. What it means and what to do: docs/operations.md.", evidence: [] });
   return found;
