@@ -66,5 +66,6 @@ def _show(folder: Path, done: Export) -> None:
     kinds = "".join(f", {count} {kind}" for kind, count in done.rows.items())
     missing = f"; {len(done.faults) + done.unnamed} faults, see above" if done.faults else ""
     console.print("✗ " if done.faults else "✓ ", style="red" if done.faults else "green", end="")
-    said = f"{done.rows.total()} rows of {len(done.days)} days{period} in {folder}{kinds}{missing}"
+    days = f"{len(done.days)} day{'' if len(done.days) == 1 else 's'}"
+    said = f"{done.rows.total()} rows of {days}{period} in {folder}{kinds}{missing}"
     console.print(said, soft_wrap=True, markup=False)

@@ -167,7 +167,7 @@ def test_a_second_export_is_the_same_bytes_and_the_days_in_between_stay(
     before = files(folder)
     assert installation.export(folder).code == 0
     done = installation.export(folder, "--from", NEXT, "--to", NEXT)
-    assert (done.code, done.out.partition(" in ")[0]) == (0, f"✓ 2 rows of 1 days ({NEXT} to {NEXT})")
+    assert (done.code, done.out.partition(" in ")[0]) == (0, f"✓ 2 rows of 1 day ({NEXT} to {NEXT})")
     assert files(folder) == before
 
 
