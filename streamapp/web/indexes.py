@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from streamapp.desk.rendering import position_message
 from streamapp.domain.facts import Fact
@@ -18,21 +19,40 @@ MOST_ORDERS = 2000
 """Orders whose facts are at hand, some 8 MB: ClickHouse has those of all others, seconds after their commit."""
 
 
-class OpenPositions:
-    """The positions that are not flat."""
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Standing(Generic[K, V]):
+    """What stands of the rows, each with the partition whose it is."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, int], tuple[int, PositionMessage, bool]] = {}
+        self._known: dict[K, tuple[int, V]] = {}
+
+    @property
+    def _values(self) -> Iterable[V]:
+        return [value for _, value in self._known.values()]
+
+    def said(self, facts: Iterable[Fact]) -> None:
+        """Facts are in the rows."""
+
+    def drop(self, partitions: frozenset[int]) -> None:
+        """Forget the rows of ``partitions``: they belong to another worker."""
+        self._known = {place: known for place, known in self._known.items() if known[0] not in partitions}
+
+
+class OpenPositions(_Standing[tuple[str, int], tuple[PositionMessage, bool]]):
+    """The positions that are not flat."""
 
     @property
     def messages(self) -> Iterable[PositionMessage]:
         """position/1 of each, as it is now."""
-        return [message for _, message, _ in self._open.values()]
+        return [message for message, _ in self._values]
 
     def is_ours(self, account: str, position_id: int) -> bool:
         """Return whether a position is open and (a part of) it is our orders'."""
-        known = self._open.get((account, position_id))
-        return known is not None and known[2]
+        known = self._known.get((account, position_id))
+        return known is not None and known[1][1]
 
     def put(self, row: Row, partition: int) -> None:
         """Take over a durable row."""
@@ -41,28 +61,18 @@ class OpenPositions:
         # Rendered here, where the row has been folded just now, and not once more for every question.
         message = position_message(row, PositionRevision(row.rev, row.newest[-1], row.state)) if row.newest else None
         if message is None or message.side is None:
-            self._open.pop((row.account, row.position_id), None)
+            self._known.pop((row.account, row.position_id), None)
         else:
-            self._open[row.account, row.position_id] = (partition, message, any(row.state.shares.values()))
-
-    def said(self, facts: Iterable[Fact]) -> None:
-        """Facts are in the rows."""
-
-    def drop(self, partitions: frozenset[int]) -> None:
-        """Forget the rows of ``partitions``: they belong to another worker."""
-        self._open = {place: known for place, known in self._open.items() if known[0] not in partitions}
+            self._known[row.account, row.position_id] = partition, (message, any(row.state.shares.values()))
 
 
-class StandingBreaks:
+class StandingBreaks(_Standing[tuple[str, str | None], BreakMessage]):
     """The differences with the brokers' books that stand, settled or not."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str | None], tuple[int, BreakMessage]] = {}
 
     @property
     def messages(self) -> Iterable[BreakMessage]:
         """break/1 of each, as it was published last."""
-        return [message for _, message in self._known.values()]
+        return self._values
 
     def put(self, row: Row, partition: int) -> None:
         """Take over a durable row."""
@@ -74,40 +84,23 @@ class StandingBreaks:
         if row.stands:
             self._known[place] = (partition, message)
 
-    def said(self, facts: Iterable[Fact]) -> None:
-        """Facts are in the rows."""
 
-    def drop(self, partitions: frozenset[int]) -> None:
-        """Forget the rows of ``partitions``: they belong to another worker."""
-        self._known = {place: known for place, known in self._known.items() if known[0] not in partitions}
-
-
-class StandingAlarms:
+class StandingAlarms(_Standing[str, tuple[StandingAlarm, ...]]):
     """The alarms that nobody has acknowledged."""
-
-    def __init__(self) -> None:
-        self._standing: dict[str, tuple[int, tuple[StandingAlarm, ...]]] = {}
 
     @property
     def alarms(self) -> Iterable[tuple[str, StandingAlarm]]:
         """Each with its account."""
-        return [(account, alarm) for account, (_, alarms) in self._standing.items() for alarm in alarms]
+        return [(account, alarm) for account, (_, alarms) in self._known.items() for alarm in alarms]
 
     def put(self, row: Row, partition: int) -> None:
         """Take over a durable row."""
         if not isinstance(row, AccountRow):
             return
         if row.alarms:
-            self._standing[row.account] = (partition, row.alarms)
+            self._known[row.account] = partition, row.alarms
         else:
-            self._standing.pop(row.account, None)
-
-    def said(self, facts: Iterable[Fact]) -> None:
-        """Facts are in the rows."""
-
-    def drop(self, partitions: frozenset[int]) -> None:
-        """Forget the rows of ``partitions``: they belong to another worker."""
-        self._standing = {name: known for name, known in self._standing.items() if known[0] not in partitions}
+            self._known.pop(row.account, None)
 
 
 class RecentFacts:

@@ -32,8 +32,6 @@ Answer = dict[str, Any]
 
 # Rows decoded and folded between two turns of the event loop, which has orders to send: some milliseconds.
 _SLICE = 10
-MOST_TEXT = 2000
-"""Of an alarm: one may carry a traceback."""
 _NO_MEANING = AlarmMeaning("", "see docs/operations.md")
 
 
