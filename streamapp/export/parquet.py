@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from streamapp.clickhouse.columns import columns_of
 from streamapp.clickhouse.rows import MODELS, PLACE
 from streamapp.errors import ConfigurationError
+from streamapp.processes.folders import sync_folder
 from streamapp.processes.locks import FileLock, LockHeldError
 
 RAW = "raw"
@@ -141,7 +142,7 @@ class ExportFolder:
             place.parent.mkdir(parents=True, exist_ok=True)
             self._part.replace(place)
             for folder in (place.parent, place.parent.parent, self.path):
-                _make_durable(folder)
+                sync_folder(folder)
         except OSError as error:
             raise unwritable(place, error) from None
 
@@ -168,13 +169,3 @@ def _chunks(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _make_durable(folder: Path) -> None:
-    """Have a new name in a folder outlive a power cut; Windows' file system journals it by itself."""
-    if os.name == "posix":
-        file = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)

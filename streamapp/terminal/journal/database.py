@@ -7,7 +7,6 @@ one transaction, and so one fsync; each is answered after it (SQLite, WAL, synch
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
@@ -20,6 +19,7 @@ from uuid import uuid4
 
 from streamapp.clock import Clock, utc_now
 from streamapp.errors import ConfigurationError
+from streamapp.processes.folders import sync_folder
 from streamapp.processes.locks import FileLock, LockHeldError
 from streamapp.subjects import token
 from streamapp.terminal.journal import broker_log
@@ -336,12 +336,7 @@ def _create(db: sqlite3.Connection, path: Path, account: str) -> None:
     values = {"account": account, "schema": "1", "epoch": uuid4().hex}
     with _transaction(db, SCHEMA):
         db.executemany("INSERT INTO meta VALUES (?, ?)", list(values.items()))
-    if (
-        os.name == "posix"
-    ):  # the file's name must outlive a power cut as well; Windows' file system journals it by itself
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+    sync_folder(path.parent)  # the file's name must outlive a power cut as well
 
 
 def _migrate(db: sqlite3.Connection, path: Path, version: int) -> None:
