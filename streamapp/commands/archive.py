@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from streamapp.commands.report import DAY
+from streamapp.commands.days import day_option, require_order
 from streamapp.commands.verify import Account, reading
 from streamapp.domain.vocabulary import visible
-from streamapp.errors import StreamappError
 from streamapp.settings import load_settings
 
 if TYPE_CHECKING:
@@ -29,14 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is not there.")],
-    first: Annotated[
-        datetime | None,
-        typer.Option("--from", help="First day (2026-11-20), UTC; all if left out.", formats=DAY, metavar="DAY"),
-    ] = None,
-    last: Annotated[
-        datetime | None,
-        typer.Option("--to", help="Last day, UTC, and in it; all if left out.", formats=DAY, metavar="DAY"),
-    ] = None,
+    first: Annotated[datetime | None, day_option("--from", "First day (2026-11-20), UTC; all if left out.")] = None,
+    last: Annotated[datetime | None, day_option("--to", "Last day, UTC, and in it; all if left out.")] = None,
     account: Account = None,
 ) -> None:
     """Write the archive and the broker log as Parquet, a file for each kind and UTC day: FOLDER/orders/day=2026-11-20/.
@@ -44,10 +37,8 @@ def export(
     The columns are those of the ClickHouse tables, and raw, the message's own JSON. Exit 0 if all that was read is in
     the files; 1 with each record that is not; 2 if nothing could be read or written.
     """
-    if first is not None and last is not None and first > last:
-        raise StreamappError(
-            f"--from, --to: expected a first day that is not after the last, got {first:%Y-%m-%d} and {last:%Y-%m-%d}"
-        )
+    if first is not None and last is not None:
+        require_order(first.date(), last.date())
     from streamapp.export.archive import export as exported
 
     days = {"first": None if first is None else first.date(), "last": None if last is None else last.date()}

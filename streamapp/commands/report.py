@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from streamapp.commands import completion
+from streamapp.commands.days import day_option, require_order
 from streamapp.domain.vocabulary import visible
 from streamapp.errors import StreamappError, Transient
 from streamapp.settings import Settings, load_settings
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from streamapp.report.records import Records
     from streamapp.report.tables import Table
 
-DAY = ["%Y-%m-%d"]
-"""How a day is written on the command line."""
 _ORDERS = 20
 _PIPE_WIDTH = 200  # a pipe has no width, and 80 columns would cut every table
 
@@ -35,14 +34,8 @@ def register(app: typer.Typer) -> None:
 
 
 def report(  # noqa: PLR0917 -- the arguments of a command line
-    first: Annotated[
-        datetime | None,
-        typer.Option("--from", help="First day (2026-11-20), UTC; today if left out.", formats=DAY, metavar="DAY"),
-    ] = None,
-    last: Annotated[
-        datetime | None,
-        typer.Option("--to", help="Last day, UTC, and in it; today if left out.", formats=DAY, metavar="DAY"),
-    ] = None,
+    first: Annotated[datetime | None, day_option("--from", "First day (2026-11-20), UTC; today if left out.")] = None,
+    last: Annotated[datetime | None, day_option("--to", "Last day, UTC, and in it; today if left out.")] = None,
     account: Annotated[str | None, typer.Option(help="Only this account.", autocompletion=completion.accounts)] = None,
     strategy: Annotated[str | None, typer.Option(help="Only this strategy.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one HTML file with plots, print nothing.")] = None,
@@ -73,8 +66,7 @@ async def _read(settings: Settings, days: tuple[date, date], account: str | None
     from streamapp.report.queries import PeriodReader
 
     first, last = days
-    if first > last:
-        raise StreamappError(f"--from, --to: expected a first day that is not after the last, got {first} and {last}")
+    require_order(first, last)
     clickhouse = ClickHouse.of(settings)
     try:
         reader = PeriodReader(clickhouse, first, last, account=account, strategy=strategy)
