@@ -78,7 +78,7 @@ class Tab:
 
     async def command_buttons(self) -> int:
         """Return how many buttons of this view act."""
-        kinds = ("order", "position", "account", "break", "dead_letter")
+        kinds = ("order", "position", "account", "break", "alarm", "dead_letter")
         return int(await self.page.locator(", ".join(f"button[data-name^='{kind}.']" for kind in kinds)).count())
 
 
