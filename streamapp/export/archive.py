@@ -13,7 +13,7 @@ from pathlib import Path
 from streamapp import topics
 from streamapp.clickhouse.rows import SourceRecord
 from streamapp.errors import StreamappError
-from streamapp.export.history import History
+from streamapp.export.history import RowHistory
 from streamapp.export.parquet import ExportFolder, unwritable
 from streamapp.kafka.reader import Progress, TopicReader, place_of
 from streamapp.settings import Settings
@@ -76,7 +76,7 @@ async def export(
     done = Export()
     folder = ExportFolder(path, deployment=settings.kafka_deployment, account=account)
     try:
-        with closing(folder), closing(History(folder.spill, first, last)) as history:
+        with closing(folder), closing(RowHistory(folder.spill, first, last)) as history:
             count = 0
             for topic, name in _TOPICS.items():
                 with shown(name) as told:
@@ -92,7 +92,7 @@ async def export(
     return done
 
 
-async def _read(reader: TopicReader, topic: str, history: History, done: Export) -> int:
+async def _read(reader: TopicReader, topic: str, history: RowHistory, done: Export) -> int:
     count = 0
     async for record in reader.read():
         count += 1
@@ -102,7 +102,7 @@ async def _read(reader: TopicReader, topic: str, history: History, done: Export)
     return count
 
 
-def _write(folder: ExportFolder, history: History, done: Export, told: Progress) -> None:
+def _write(folder: ExportFolder, history: RowHistory, done: Export, told: Progress) -> None:
     days = history.days()
     for number, (kind, day, rows) in enumerate(days, 1):
         done.days.add(day)

@@ -70,7 +70,7 @@ class Day(NamedTuple):
     rows: int
 
 
-class History:
+class RowHistory:
     """The rows of some days; records are given in the order in which they stand.
 
     Args:

@@ -40,13 +40,14 @@ _REQUEST_ID = r"[\x21-\x7e]{1,128}"
 RequestId = Annotated[str, Field(pattern=f"^{_REQUEST_ID}$")]
 
 _OF_ORDER, _OF_POSITION = frozenset({"order.cancel", "order.modify"}), frozenset({"position.close", "position.modify"})
+_JUDGED = {"break.settle": "break_id", "alarm.acknowledge": "alarm_id"}
+"""What a person judges, with a reason, and the value that names it."""
 _VALUES: dict[str, frozenset[str]] = {
     "order.modify": frozenset({"price", "stop_limit_price", "stop_loss", "take_profit", "expiration"}),
     "position.close": frozenset({"volume"}),
     "position.modify": frozenset({"stop_loss", "take_profit"}),
     "account.limits": frozenset({"limits", "symbol"}),
-    "break.settle": frozenset({"break_id"}),
-    "alarm.acknowledge": frozenset({"alarm_id"}),
+    **{name: frozenset({judged}) for name, judged in _JUDGED.items()},
 }
 
 
@@ -202,8 +203,7 @@ def read_command(name: str, payload: dict[str, Any]) -> CommandRequest:
         raise Unusable("invalid", f"values.{min(given - allowed)}: expected none with {name}")
     if name == "account.limits" and not command.values.limits:
         raise Unusable("invalid", f"values.limits: expected at least one with {name}")
-    judged = {"break.settle": "break_id", "alarm.acknowledge": "alarm_id"}.get(name)
-    if judged is not None and not (getattr(command.values, judged) and command.reason):
+    if (judged := _JUDGED.get(name)) is not None and not (getattr(command.values, judged) and command.reason):
         raise Unusable("invalid", f"values.{judged}, reason: expected both with {name}")
     if name.endswith(".modify") and not given:
         raise Unusable("invalid", f"values: expected one of {', '.join(sorted(allowed))} with {name}, got none")

@@ -48,6 +48,8 @@ class _Answer(NamedTuple):
     response: web.Response
 
 
+_NAMES: Mapping[type[Message], str] = {AcceptedMessage: "accepted", RefusedMessage: "refused"}
+"""Of decisions; the answer for several accounts is ``split``."""
 UNKNOWN = "unknown"
 """Counted for a source that there is none of: a name of somebody's making would be a label of its own each time."""
 
@@ -160,9 +162,6 @@ class SignalView:
             return _Answer("not_stored", json_response(told, status=503, headers={hdrs.RETRY_AFTER: "1"}))
         logger.info("signal %s by %s from %s: answered", signal.signal_id, sender.name, request.remote)
         return _Answer(_NAMES.get(type(answer), "split"), web.Response(body=answer.encode(), content_type=JSON))
-
-
-_NAMES: Mapping[type[Message], str] = {AcceptedMessage: "accepted", RefusedMessage: "refused"}
 
 
 def _refused(status: int, reason: str, error: str, headers: Mapping[str, str] | None = None) -> _Answer:

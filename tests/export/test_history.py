@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streamapp import topics
 from streamapp.clickhouse.rows import MODELS, SourceRecord, columns, rows_of
-from streamapp.export.history import KINDS, History, texts_of
+from streamapp.export.history import KINDS, RowHistory, texts_of
 from streamapp.messages.envelope import Message
 from tests.clickhouse import samples
 from tests.clickhouse.samples import AT, record
@@ -27,13 +27,13 @@ ODD = '{ "a":1.10,"b" : [1e5, {"c\\"]}": "\\u00e9}"}] ,"c":-0.0}'
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    made = History(tmp_path / "rows")
+def history(tmp_path: Path) -> Iterator[RowHistory]:
+    made = RowHistory(tmp_path / "rows")
     yield made
     made.close()
 
 
-def kept(history: History, kind: str, *names: str) -> dict[date, list[Any]]:
+def kept(history: RowHistory, kind: str, *names: str) -> dict[date, list[Any]]:
     """The rows of a kind by day, of each the values of these columns."""
     places = [(*columns(kind), "raw").index(name) for name in names]
     return {
@@ -43,7 +43,7 @@ def kept(history: History, kind: str, *names: str) -> dict[date, list[Any]]:
     }
 
 
-def add(history: History, *records: SourceRecord) -> list[str]:
+def add(history: RowHistory, *records: SourceRecord) -> list[str]:
     return [fault for each in records for fault in history.add(each)]
 
 
@@ -78,7 +78,7 @@ def test_a_row_is_the_tables_row_and_the_messages_text(
     message: Message = data.draw(messages(MODELS[kind]))
     text = json.dumps(json.loads(message.encode()), indent=1)
     given_as = raw_commit([text]) if kind == "facts" else raw_commit(messages=[text])
-    history = History(tmp_path_factory.mktemp("rows") / "rows")
+    history = RowHistory(tmp_path_factory.mktemp("rows") / "rows")
     assert history.add(given_as) == []
     for row in rows_of(given_as, "both")[0]:
         [(_, day, _)] = [found for found in history.days() if found.kind == row.table]
@@ -86,7 +86,7 @@ def test_a_row_is_the_tables_row_and_the_messages_text(
     history.close()
 
 
-def test_what_comes_again_is_there_once_and_the_later_revision_stays(history: History) -> None:
+def test_what_comes_again_is_there_once_and_the_later_revision_stays(history: RowHistory) -> None:
     first, last = record(samples.order(rev=3), samples.fill()), record(samples.order(rev=4, status="filled"), offset=1)
     assert add(history, first, last, first, record(samples.order(rev=4, status="filled"), offset=2)) == []
     assert kept(history, "orders", "rev", "status") == {DAY: [(4, "filled")]}
@@ -94,20 +94,20 @@ def test_what_comes_again_is_there_once_and_the_later_revision_stays(history: Hi
     assert kept(history, "executions", "fill_id") == {DAY: [("demo-hedging:11",)]}
 
 
-def test_a_fact_that_was_archived_twice_stays_where_it_was(history: History) -> None:
+def test_a_fact_that_was_archived_twice_stays_where_it_was(history: RowHistory) -> None:
     add(history, record(samples.fact(1), samples.fact(2)), record(samples.fact(2), offset=5))
     names = ("archive_offset", "commit_number", "commit_place")
     assert sorted(kept(history, "facts", *names)[DAY]) == [(0, 1, 0), (0, 1, 1)]
 
 
-def test_a_day_ends_at_midnight_in_utc(history: History) -> None:
+def test_a_day_ends_at_midnight_in_utc(history: RowHistory) -> None:
     midnight = AT.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     before = midnight - timedelta(microseconds=1)
     add(history, record(samples.fill(1, at=before, fill_id="1"), samples.fill(2, at=midnight, fill_id="2")))
     assert kept(history, "executions", "fill_id") == {DAY: [("1",)], NEXT: [("2",)]}
 
 
-def test_what_changes_on_a_later_day_changes_where_it_stands(history: History) -> None:
+def test_what_changes_on_a_later_day_changes_where_it_stands(history: RowHistory) -> None:
     later = AT + timedelta(days=3)
     add(history, record(samples.position(1), samples.order(rev=1), samples.fill()))
     add(history, record(samples.position(2, at=later, volume=Decimal(0)), samples.order(rev=2, updated_at=later)))
@@ -121,14 +121,14 @@ def test_what_changes_on_a_later_day_changes_where_it_stands(history: History) -
 def test_of_other_days_there_is_nothing_also_not_of_what_changed_since(tmp_path: Path) -> None:
     days = [AT + timedelta(days=number) for number in range(4)]
     facts = [record(samples.fill(n, fill_id=str(n), at=at), samples.position(n, at=at)) for n, at in enumerate(days)]
-    history = History(tmp_path / "rows", days[1].date(), days[2].date())
+    history = RowHistory(tmp_path / "rows", days[1].date(), days[2].date())
     add(history, *facts, *facts)
     assert kept(history, "executions", "fill_id") == {days[1].date(): [("1",)], days[2].date(): [("2",)]}
     assert kept(history, "positions") == {}  # it was opened on the first day
     history.close()
 
 
-def test_nothing_is_rounded_in_the_text_beside_the_columns(history: History) -> None:
+def test_nothing_is_rounded_in_the_text_beside_the_columns(history: RowHistory) -> None:
     exact = Decimal("1.08514000000000000000000001")
     add(history, record(samples.fill(price=exact, volume=Decimal("0.10"))))
     [(price, raw)] = kept(history, "executions", "price", "raw")[DAY]
@@ -136,7 +136,7 @@ def test_nothing_is_rounded_in_the_text_beside_the_columns(history: History) -> 
     assert (json.loads(raw)["price"], json.loads(raw)["volume"]) == (str(exact), "0.10")
 
 
-def test_two_contents_under_one_id_are_said_and_the_first_counts(history: History) -> None:
+def test_two_contents_under_one_id_are_said_and_the_first_counts(history: RowHistory) -> None:
     fact, entry = samples.fact(), samples.log_entry()
     other = fact.model_copy(update={"body": samples.fact(6).body})
     later = fact.model_copy(update={"at": AT + timedelta(days=1)})
@@ -157,7 +157,7 @@ def test_two_contents_under_one_id_are_said_and_the_first_counts(history: Histor
         (samples.commit(samples.fact(), samples.fill(deal=2**63)), "messages.0 executions: deal"),
     ],
 )
-def test_what_can_be_no_row_says_why_and_takes_nothing_with_it(history: History, bad: bytes, said: str) -> None:
+def test_what_can_be_no_row_says_why_and_takes_nothing_with_it(history: RowHistory, bad: bytes, said: str) -> None:
     [fault] = add(history, SourceRecord(topics.ARCHIVE, 0, 0, None, bad), record(samples.fill(), offset=1))
     assert said in fault
     assert "executions" in {kind for kind, *_ in history.days()}

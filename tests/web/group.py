@@ -132,7 +132,7 @@ class NoLetters:
         return []
 
     def shown(self, letter: KeptLetter) -> dict[str, Any]:
-        raise NotImplementedError
+        raise AssertionError("there is none to show")
 
     async def redrive(self, identifier: str, *, by: str, reason: str) -> KeptLetter:
         raise Unusable("unknown_letter", f"there is no dead letter {identifier}")
