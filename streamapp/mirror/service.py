@@ -27,7 +27,7 @@ from streamapp.mirror.lease import Lease
 from streamapp.mirror.routing import RoutingRules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
-from streamapp.processes.stopping import within_grace
+from streamapp.processes.stopping import cancelled, within_grace
 from streamapp.settings import Settings
 from streamapp.tracing import Spans
 
@@ -160,8 +160,7 @@ class Mirror:
             for unfinished in late:
                 name = unfinished.get_name()
                 logger.warning("%s: its last group was not acknowledged by Kafka and is read again", name)
-            for task in (*late, *beside, stop):
-                task.cancel()
+            await cancelled(*late, *beside, stop)
             outcomes = await asyncio.gather(*running, *beside, stop, return_exceptions=True)
             await self._lease.release()
         for outcome in outcomes:

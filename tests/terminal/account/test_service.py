@@ -39,7 +39,7 @@ async def test_an_order_becomes_one_broker_order_and_its_reports_in_order(
     deal = next(report.body for report in terminal.reports if report.kind == "deal")
     assert isinstance(deal, facts.Filled)
     (executed,) = market.ledger("deal")
-    assert (deal.deal, str(deal.price)) == (executed["ticket"], executed["price"])
+    assert (deal.deal, deal.price) == (executed["ticket"], Decimal(executed["price"]))
     assert [report.seq for report in terminal.reports] == list(range(1, len(terminal.reports) + 1))
     assert await terminal.stop() == 0
 
