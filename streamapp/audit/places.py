@@ -37,7 +37,7 @@ _PATIENCE_S, _PAUSE_S = 30.0, 1.0
 _OPEN = tuple(status for status in get_args(Status) if status not in FINAL_STATUSES)
 
 
-class _Table(NamedTuple):
+class _Stored(NamedTuple):
     name: str
     columns: tuple[str, ...]
     view: Callable[[dict[str, Any]], View]
@@ -45,12 +45,12 @@ class _Table(NamedTuple):
 
 _ORDER = ("signal_id", "status", "detail", "filled_volume", "average_price", "rev", "magic", "facts_digest")
 _FILL = ("order_id", "position_id", "volume", "price", "profit", "commission", "swap", "fee", "busted")
-_TABLES: dict[Kind, _Table] = {
-    "order": _Table("orders", (*_ORDER, *OrderParameters.model_fields), order_view),
-    "fill": _Table("executions", _FILL, fill_view),
-    "position": _Table("positions", ("side", "volume", "average_price", "realized_profit"), position_view),
-    "operation": _Table("account_operations", ("type", "position_id", "amount"), operation_view),
-    "decision": _Table("signals", ("decision", "reason", "order_id"), decision_view),
+_TABLES: dict[Kind, _Stored] = {
+    "order": _Stored("orders", (*_ORDER, *OrderParameters.model_fields), order_view),
+    "fill": _Stored("executions", _FILL, fill_view),
+    "position": _Stored("positions", ("side", "volume", "average_price", "realized_profit"), position_view),
+    "operation": _Stored("account_operations", ("type", "position_id", "amount"), operation_view),
+    "decision": _Stored("signals", ("decision", "reason", "order_id"), decision_view),
 }
 
 

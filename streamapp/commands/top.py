@@ -36,7 +36,7 @@ _NOT_A_TERMINAL = 100
 
 
 @dataclass(frozen=True)
-class Part:
+class Shown:
     """What a view last answered.
 
     Attributes:
@@ -50,8 +50,8 @@ class Part:
     trouble: str | None = None
 
 
-Screen = dict[str, Part]
-"""A part for each of orders, positions, accounts and health."""
+Screen = dict[str, Shown]
+"""What is shown of orders, positions, accounts and health, by these names."""
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +73,7 @@ def top(
     with contextlib.suppress(KeyboardInterrupt):
         screen: Screen = {}
         for name in _VIEWS:
-            screen[name] = _look(web, name, Part())
+            screen[name] = _look(web, name, Shown())
         if all(part.at is None for part in screen.values()):
             raise ConfigurationError(next(part.trouble for part in screen.values() if part.trouble))
         if once or not console.is_terminal:
@@ -144,17 +144,17 @@ def _keys() -> Iterator[Callable[[float], str]]:
 # --- what is asked
 
 
-def _orders(web: Web) -> Part:
+def _orders(web: Web) -> Shown:
     parts = [_rows(web.ask(f"/orders?{urlencode({'status': each})}", has="orders"), "orders") for each in _WORKING]
     rows = sorted((row for part in parts for row in part.rows), key=lambda row: str(row["updated_at"]), reverse=True)
-    return Part(tuple(rows), parts[0].at, next((part.trouble for part in parts if part.trouble), None))
+    return Shown(tuple(rows), parts[0].at, next((part.trouble for part in parts if part.trouble), None))
 
 
-def _health(web: Web) -> Part:
-    return Part(tuple({"reason": reason} for reason in web.health()), time.monotonic())
+def _health(web: Web) -> Shown:
+    return Shown(tuple({"reason": reason} for reason in web.health()), time.monotonic())
 
 
-_VIEWS: dict[str, Callable[[Web], Part]] = {
+_VIEWS: dict[str, Callable[[Web], Shown]] = {
     "health": _health,
     "accounts": lambda web: _rows(web.ask("/accounts", has="accounts"), "accounts"),
     "positions": lambda web: _rows(web.ask("/positions", has="positions"), "positions"),
@@ -162,17 +162,17 @@ _VIEWS: dict[str, Callable[[Web], Part]] = {
 }
 
 
-def _rows(answer: dict[str, Any], name: str) -> Part:
+def _rows(answer: dict[str, Any], name: str) -> Shown:
     missing = [f"no answer from {', '.join(map(str, answer.get('missing', [])))}"] if answer.get("incomplete") else []
     more = ["there are more"] if answer.get("more") else []
-    return Part(tuple(answer[name]), time.monotonic(), ", ".join(missing + more) or None)
+    return Shown(tuple(answer[name]), time.monotonic(), ", ".join(missing + more) or None)
 
 
-def _look(web: Web, name: str, before: Part) -> Part:
+def _look(web: Web, name: str, before: Shown) -> Shown:
     try:
         return _VIEWS[name](web)
     except StreamappError as error:
-        return Part(before.rows, before.at, str(error))
+        return Shown(before.rows, before.at, str(error))
 
 
 # --- what is shown
@@ -196,7 +196,7 @@ def _frame(base: str, screen: Screen, height: int | None) -> RenderableType:
     return Group(head, accounts, *shown)
 
 
-def _age(part: Part) -> Iterable[tuple[str, str]]:
+def _age(part: Shown) -> Iterable[tuple[str, str]]:
     """Yield why a part is not all there, and how old it is where that is not the last look's age."""
     age_s = 0.0 if part.at is None else time.monotonic() - part.at
     said = [*([part.trouble] if part.trouble else []), *([f"{age_s:.0f} s old"] if age_s >= _OLD_S else [])]
@@ -238,7 +238,7 @@ _ORDER: tuple[Column, ...] = (
 )
 
 
-def _table(part: Part, name: str, columns: tuple[Column, ...], most: int | None) -> Table:
+def _table(part: Shown, name: str, columns: tuple[Column, ...], most: int | None) -> Table:
     rows = part.rows if most is None else part.rows[:most]
     more = f", {len(rows)} shown" if len(rows) < len(part.rows) else ""
     title = Text.assemble((f"{len(part.rows)} {name}{more}", "bold"), *_age(part))

@@ -116,8 +116,9 @@ class Service:
             self.broken_requests += 1
             self._spawn(self._respond(message, self._error(str(error))))
             return
-        answer = self._execution.submit(request)
-        answer.add_done_callback(lambda done: self._answer_submit(message, request, done))
+        answer, loop = self._execution.submit(request), asyncio.get_running_loop()
+        # A turn of the loop later: what leaves in this one is the order itself, on its way to the worker.
+        answer.add_done_callback(lambda done: loop.call_soon(self._answer_submit, message, request, done))
 
     def _answer_submit(self, message: Msg, request: SubmitRequest, done: asyncio.Future[SubmitReply]) -> None:
         if done.cancelled():

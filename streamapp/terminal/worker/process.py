@@ -11,7 +11,7 @@ import importlib
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,7 +57,7 @@ from streamapp.terminal.pipe.calls import (
     Setup,
 )
 from streamapp.terminal.pipe.frames import FrameError
-from streamapp.terminal.pipe.structs import AccountInfo, TerminalInfo, TradeDeal, TradeOrder, TradePosition
+from streamapp.terminal.pipe.structs import AccountInfo, TerminalInfo, TradeOrder, TradePosition
 from streamapp.terminal.worker import lookups, search
 from streamapp.terminal.worker.history import History, look_at_past
 from streamapp.terminal.worker.market import MarketReader
@@ -135,9 +135,8 @@ class Worker:
         terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
         if terminal is None or account is None or not terminal["connected"]:
             return "the terminal has no connection to the broker"
-        if (account["login"], account["server"]) != self._owner:
-            return f"the terminal is logged in to {account['login']} on {account['server']}"
-        return None
+        other = self._other_than_ours(account)
+        return other and f"the terminal is logged in to {other}"
 
     def initialize(self, call: Initialize) -> Initialized:
         """Connect to the terminal program and its account; the password stays out of the log."""
@@ -205,35 +204,35 @@ class Worker:
         raw = self.calls.call("order_send", call.request, request=call.request, log=True) or {}
         crashpoints.reach("terminal.in_order_send")
         at, error = time.time(), self.calls.error
-        logged_in_as = self._logged_in_as()
         result = SendResult(
             sent=True,
             **{name: raw[name] for name in ("retcode", "order", "request_id", "comment") if name in raw},
             raw=raw,
             at=at,
-            logged_in_as=logged_in_as,
         )
-        if call.deals is not None and not logged_in_as:
-            result = replace(result, deals=self._deals_of(result, error, call.deals))
+        deals = None if call.deals is None else self._deals_of(result, error, call.deals)
+        # After both: a person may switch the account between check and call.
+        account = None if self.calls.broken else self.calls.call("account_info")
+        if account is not None and (other := self._other_than_ours(account)):
+            result = replace(result, logged_in_as=other)
+        elif account is not None and deals is not None:
+            result = replace(result, deals=self.history.told(deals))
         self.calls.error = error  # order_send's own is what the answer is judged by
         return result
 
-    def _deals_of(self, result: SendResult, error: tuple[int, str], where: DealWindow) -> tuple[TradeDeal, ...] | None:
+    def _deals_of(self, result: SendResult, error: tuple[int, str], where: DealWindow) -> list[Any] | None:
+        """Return an order's deals as far as they show; those of a terminal without a connection are no less its own."""
         verdict = classify_opening(result.retcode, result.order, result.comment, error)
         if verdict.outcome != "accepted":
             return None
         try:
-            deals = self.history.of_order(result.order, where)
-            return None if self._not_our_account() else self.history.told(deals)
+            return self.history.of_order(result.order, where)
         except NotConnectedError:
             return None
 
-    def _logged_in_as(self) -> str | None:
-        """Return who is logged in if it is another account by now: a person may switch it between check and call."""
-        if self.calls.broken:
-            return None
-        account = self.calls.call("account_info")
-        if account is None or (account["login"], account["server"]) == self._owner:
+    def _other_than_ours(self, account: Mapping[str, Any]) -> str | None:
+        """Return who is logged in if it is another account than ours."""
+        if (account["login"], account["server"]) == self._owner:
             return None
         return f"{account['login']} on {account['server']}"
 

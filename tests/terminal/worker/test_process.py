@@ -114,8 +114,11 @@ def test_the_answer_of_an_order_brings_its_deals_along() -> None:
     assert sent(Sending(deals=[])).value.deals == ()
 
 
-def test_deals_are_left_for_later_if_the_terminal_is_away_after_they_were_read() -> None:
-    assert sent(Sending(connected=False)).value.deals is None
+def test_deals_of_an_order_that_show_are_its_own_also_where_the_terminal_is_away_by_then() -> None:
+    assert [row.ticket for row in sent(Sending(connected=False)).value.deals or ()] == [7]
+
+
+def test_deals_are_left_for_later_if_another_account_is_logged_in_after_they_were_read() -> None:
     answer = sent(Sending(login=43)).value
     assert (answer.deals, answer.logged_in_as) == (None, "43 on S")
 
