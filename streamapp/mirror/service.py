@@ -110,10 +110,7 @@ class Mirror:
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-        for left in (task, stop):
-            if not left.done():
-                left.cancel()
-        await asyncio.gather(task, stop, return_exceptions=True)
+        await cancelled(*(left for left in (task, stop) if not left.done()))
         return None if task.cancelled() else task.result()
 
     async def _connected(self) -> Client:
