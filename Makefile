@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHECKED := streamapp tables agents tests
-# Tests wait for servers for a third of their time; each of these has servers of its own, about 1.5 GB.
-WORKERS := 3
+# Each of these has servers of its own, about 1.5 GB; more of them make slow machines slower, not faster.
+WORKERS := 2
 # What also runs on Windows, beside MetaTrader 5 or for who writes a bot (tests/test_windows.py keeps it complete).
 WINDOWS := -p streamapp.processes -p streamapp.terminal -p streamapp.simulator -p streamapp.conformance -p streamapp.domain \
     -p streamapp.messages -p streamapp.nats -m streamapp.health -m streamapp.clients

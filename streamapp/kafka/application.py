@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import sys
 import zlib
@@ -110,6 +111,7 @@ class StreamApp(faust.App):
                 await self._check(self)
         except StreamappError as error:
             leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
+        gc.freeze()  # as in processes/launcher.py; no record is there yet, which a drain would wait for
         await super().on_first_start()
 
     def _name_member(self) -> None:

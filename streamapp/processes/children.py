@@ -18,7 +18,7 @@ NO_WINDOW = 0x08000000 if sys.platform == "win32" else 0
 async def spawn(
     module: str, *arguments: str, environment: Mapping[str, str], stderr: int | None = None
 ) -> asyncio.subprocess.Process:
-    """Start ``python -m module`` as a child with pipes for standard input and output.
+    """Start a module's ``main`` as a child with pipes for standard input and output.
 
     Guarantees:
         ``pid`` is the interpreter's own, and ending it ends it: not a launcher's. A console's Ctrl-C, Ctrl-Break and
@@ -27,8 +27,7 @@ async def spawn(
     executable, needed = interpreter()
     return await asyncio.create_subprocess_exec(
         executable,
-        "-m",
-        module,
+        *launched(module),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -36,6 +35,11 @@ async def spawn(
         env={**environment, **needed, "PYTHONUTF8": "1"},
         creationflags=NO_WINDOW,
     )
+
+
+def launched(module: str) -> tuple[str, ...]:
+    """Return what starts a module's ``main``, behind the interpreter (:mod:`streamapp.processes.launcher`)."""
+    return ("-m", "streamapp.processes.launcher", module)
 
 
 def private_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -29,6 +29,7 @@ from streamapp.messages.report import ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitRequest
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure
+from streamapp.processes.children import launched
 from streamapp.settings import settings_from
 from tests.bench.figures import percentiles
 from tests.terminal.scripted import submit_request
@@ -309,7 +310,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 @contextmanager
 def _child(config: Path, logs: Path, profile: str | None) -> Iterator[subprocess.Popen[bytes]]:
-    module = ["-m", "streamapp.terminal.account.process", "--account", ACCOUNT]
+    module = [*launched("streamapp.terminal.account.process"), "--account", ACCOUNT]
     profiler = ["-m", "cProfile", "-o", profile] if profile else []
     environment = {**os.environ, "STREAMAPP_CONFIG": str(config)}
     with (

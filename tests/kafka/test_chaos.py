@@ -63,7 +63,6 @@ async def progress(group: Group, workers: list[Worker], done: int) -> int | None
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(280)
 async def test_nothing_is_lost_and_no_row_is_wrong_whatever_happens_to_two_workers(group: Group) -> None:
     seed = int(os.environ.get("CHAOS_SEED", "1"))
     dice, stop = random.Random(seed), asyncio.Event()
@@ -113,7 +112,6 @@ def runs(log: list[Any]) -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(280)
 async def test_a_commit_of_many_rows_is_there_wholly_or_not_at_all_whenever_the_worker_is_killed(group: Group) -> None:
     seed = int(os.environ.get("CHAOS_SEED", "1"))
     dice, worker, number = random.Random(seed), group.worker(), 0

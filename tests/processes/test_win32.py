@@ -111,7 +111,7 @@ async def test_a_child_of_a_virtual_environment_is_the_interpreter_and_not_its_l
 
 
 async def test_what_a_child_prints_is_utf_8_whatever_the_machine_speaks(tmp_path: Path) -> None:
-    (tmp_path / "speaker.py").write_text("import sys; sys.stderr.write('größer ≥')", encoding="utf-8")
+    (tmp_path / "speaker.py").write_text("import sys\ndef main(): sys.stderr.write('größer ≥')", encoding="utf-8")
     environment = {"PYTHONPATH": str(tmp_path), "LC_ALL": "C", "PYTHONIOENCODING": ""}
     process = await children.spawn("speaker", environment=environment, stderr=asyncio.subprocess.PIPE)
     assert (await process.communicate())[1] == "größer ≥".encode()

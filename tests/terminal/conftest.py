@@ -29,6 +29,7 @@ from streamapp.local.ports import free_port
 from streamapp.messages.log import BrokerLogBatch, BrokerLogEntry
 from streamapp.messages.report import Report, ReportBatch
 from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
+from streamapp.processes.children import launched
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.judging import OrderLimits
@@ -296,7 +297,7 @@ class TerminalProcess:
     def start(self, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(self.log.open("ab"))
         said = self._stack.enter_context(self.said.open("ab"))
-        command = [sys.executable, "-m", "streamapp.terminal.account.process", "--account", self.account]
+        command = [sys.executable, *launched("streamapp.terminal.account.process"), "--account", self.account]
         environment = {**self.environment, "STREAMAPP_CRASH_AT": crash_at}
         self.process = self._stack.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=log, env=environment)

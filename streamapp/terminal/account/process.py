@@ -1,4 +1,4 @@
-"""One account's terminal, the composition root: ``python -m streamapp.terminal.account.process --account X``."""
+"""One account's terminal, the composition root, as a process of its own; the parent starts one for each account."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> No
     threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
-async def main(account: str) -> int:
+async def run(account: str) -> int:
     """Run the terminal of ``account`` until it is asked to stop; return the exit code."""
     settings = load_settings()
     log_as(account, settings.log)
@@ -323,7 +323,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Read the command line and run; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--account", required=True)
     parser.add_argument("--parent", type=int, help="process that started us; we end with it")
@@ -333,4 +334,4 @@ if __name__ == "__main__":
         die_with_parent(arguments.parent)
     keep_children()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        sys.exit(runner.run(main(arguments.account)))
+        return runner.run(run(arguments.account))

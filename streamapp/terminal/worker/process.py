@@ -279,7 +279,3 @@ def main() -> None:
         answers.flush()
     worker.stop()
     lock.release()
-
-
-if __name__ == "__main__":
-    main()

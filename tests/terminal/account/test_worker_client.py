@@ -131,10 +131,12 @@ async def test_a_worker_that_is_ended_during_a_call_takes_nobody_with_it(link: W
 
 BABBLER = """
 import sys
-sys.stdin.buffer.read(4)
-sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))
-sys.stdout.buffer.flush()
-sys.stdin.buffer.read()
+
+def main():
+    sys.stdin.buffer.read(4)
+    sys.stdout.buffer.write(bytes.fromhex(sys.argv[1]))
+    sys.stdout.buffer.flush()
+    sys.stdin.buffer.read()
 """
 
 
