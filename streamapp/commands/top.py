@@ -36,7 +36,7 @@ _NOT_A_TERMINAL = 100
 
 
 @dataclass(frozen=True)
-class Shown:
+class LastAnswer:
     """What a view last answered.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shown:
     trouble: str | None = None
 
 
-Screen = dict[str, Shown]
+Screen = dict[str, LastAnswer]
 """What is shown of orders, positions, accounts and health, by these names."""
 
 
@@ -73,7 +73,7 @@ def top(
     with contextlib.suppress(KeyboardInterrupt):
         screen: Screen = {}
         for name in _VIEWS:
-            screen[name] = _look(web, name, Shown())
+            screen[name] = _look(web, name, LastAnswer())
         if all(part.at is None for part in screen.values()):
             raise ConfigurationError(next(part.trouble for part in screen.values() if part.trouble))
         if once or not console.is_terminal:
@@ -144,17 +144,17 @@ def _keys() -> Iterator[Callable[[float], str]]:
 # --- what is asked
 
 
-def _orders(web: Web) -> Shown:
+def _orders(web: Web) -> LastAnswer:
     parts = [_rows(web.ask(f"/orders?{urlencode({'status': each})}", has="orders"), "orders") for each in _WORKING]
     rows = sorted((row for part in parts for row in part.rows), key=lambda row: str(row["updated_at"]), reverse=True)
-    return Shown(tuple(rows), parts[0].at, next((part.trouble for part in parts if part.trouble), None))
+    return LastAnswer(tuple(rows), parts[0].at, next((part.trouble for part in parts if part.trouble), None))
 
 
-def _health(web: Web) -> Shown:
-    return Shown(tuple({"reason": reason} for reason in web.health()), time.monotonic())
+def _health(web: Web) -> LastAnswer:
+    return LastAnswer(tuple({"reason": reason} for reason in web.health()), time.monotonic())
 
 
-_VIEWS: dict[str, Callable[[Web], Shown]] = {
+_VIEWS: dict[str, Callable[[Web], LastAnswer]] = {
     "health": _health,
     "accounts": lambda web: _rows(web.ask("/accounts", has="accounts"), "accounts"),
     "positions": lambda web: _rows(web.ask("/positions", has="positions"), "positions"),
@@ -162,17 +162,17 @@ _VIEWS: dict[str, Callable[[Web], Shown]] = {
 }
 
 
-def _rows(answer: dict[str, Any], name: str) -> Shown:
+def _rows(answer: dict[str, Any], name: str) -> LastAnswer:
     missing = [f"no answer from {', '.join(map(str, answer.get('missing', [])))}"] if answer.get("incomplete") else []
     more = ["there are more"] if answer.get("more") else []
-    return Shown(tuple(answer[name]), time.monotonic(), ", ".join(missing + more) or None)
+    return LastAnswer(tuple(answer[name]), time.monotonic(), ", ".join(missing + more) or None)
 
 
-def _look(web: Web, name: str, before: Shown) -> Shown:
+def _look(web: Web, name: str, before: LastAnswer) -> LastAnswer:
     try:
         return _VIEWS[name](web)
     except StreamappError as error:
-        return Shown(before.rows, before.at, str(error))
+        return LastAnswer(before.rows, before.at, str(error))
 
 
 # --- what is shown
@@ -196,7 +196,7 @@ def _frame(base: str, screen: Screen, height: int | None) -> RenderableType:
     return Group(head, accounts, *shown)
 
 
-def _age(part: Shown) -> Iterable[tuple[str, str]]:
+def _age(part: LastAnswer) -> Iterable[tuple[str, str]]:
     """Yield why a part is not all there, and how old it is where that is not the last look's age."""
     age_s = 0.0 if part.at is None else time.monotonic() - part.at
     said = [*([part.trouble] if part.trouble else []), *([f"{age_s:.0f} s old"] if age_s >= _OLD_S else [])]
@@ -238,7 +238,7 @@ _ORDER: tuple[Column, ...] = (
 )
 
 
-def _table(part: Shown, name: str, columns: tuple[Column, ...], most: int | None) -> Table:
+def _table(part: LastAnswer, name: str, columns: tuple[Column, ...], most: int | None) -> Table:
     rows = part.rows if most is None else part.rows[:most]
     more = f", {len(rows)} shown" if len(rows) < len(part.rows) else ""
     title = Text.assemble((f"{len(part.rows)} {name}{more}", "bold"), *_age(part))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import pytest
 from rich.console import Console
 
-from streamapp.commands.top import Shown, _frame
+from streamapp.commands.top import LastAnswer, _frame
 from streamapp.local.ports import free_port
 from tests.commands.running import run_here
 from tests.kit.waiting import eventually
@@ -63,8 +63,8 @@ def test_a_narrow_terminal_keeps_ids_and_statuses_and_says_how_old_an_answer_is(
     now, orders = time.monotonic(), tuple(golden("order-1")) * 9
     parts = {"health": (), "accounts": tuple(golden("account-1")), "positions": tuple(golden("position-1"))}
     parts["accounts"] = ({**parts["accounts"][0], "account": "demo\x1b[2J"}, parts["accounts"][1])
-    screen = {name: Shown(rows, now) for name, rows in parts.items()}
-    screen["orders"] = Shown(orders, now - 60, "no answer from http://other:6067")
+    screen = {name: LastAnswer(rows, now) for name, rows in parts.items()}
+    screen["orders"] = LastAnswer(orders, now - 60, "no answer from http://other:6067")
     console = Console(width=80, height=24)
     with console.capture() as shown:
         console.print(_frame("http://desk", screen, 24))
