@@ -171,6 +171,9 @@ NAMES: dict[str, dict[str, str]] = {
         "nats.aio.client:Client.publish(self, subject, payload=, reply=, headers=) -> awaitable": (
             "puts our prefix before a subject; requests and JetStream's calls come this way"
         ),
+        "nats.aio.client:Client.request(self, subject, payload=, timeout=, old_style=, headers=) -> awaitable": (
+            "loses no cancellation; JetStream's calls come this way"
+        ),
         "nats.aio.client:Client.subscribe(self, subject, queue=, cb=, future=, max_msgs=, pending_msgs_limit=, "
         "pending_bytes_limit=) -> awaitable": "the same",
     },

@@ -27,7 +27,7 @@ from streamapp.mirror.lease import Lease
 from streamapp.mirror.routing import RoutingRules
 from streamapp.nats.connection import ConnectionState, connect
 from streamapp.nats.streams import verify
-from streamapp.processes.stopping import cancelled, within_grace
+from streamapp.processes.stopping import within_grace
 from streamapp.settings import Settings
 from streamapp.tracing import Spans
 
@@ -110,7 +110,10 @@ class Mirror:
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-        await cancelled(*(left for left in (task, stop) if not left.done()))
+        for left in (task, stop):
+            if not left.done():
+                left.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)
         return None if task.cancelled() else task.result()
 
     async def _connected(self) -> Client:
@@ -157,7 +160,8 @@ class Mirror:
             for unfinished in late:
                 name = unfinished.get_name()
                 logger.warning("%s: its last group was not acknowledged by Kafka and is read again", name)
-            await cancelled(*late, *beside, stop)
+            for task in (*late, *beside, stop):
+                task.cancel()
             outcomes = await asyncio.gather(*running, *beside, stop, return_exceptions=True)
             await self._lease.release()
         for outcome in outcomes:

@@ -9,11 +9,13 @@ them).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 from nats.protocol import parser
@@ -83,6 +85,21 @@ class SturdyClient(Client):
     async def subscribe(self, subject: str, *args: Any, **options: Any) -> Subscription:
         """As nats-py's."""
         return await super().subscribe(self._placed(subject), *args, **options)
+
+    async def request(self, *args: Any, **options: Any) -> Msg:
+        """As nats-py's, and no cancellation is lost in it.
+
+        The ``wait_for`` of Python 3.11, in which nats-py waits, forgets one that comes together with the answer: who
+        asks again and again would never end, and whoever waits for that end neither.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        try:
+            return await super().request(*args, **options)
+        finally:
+            if task.cancelling() > before:
+                raise asyncio.CancelledError
 
     async def _process_err(self, err_msg: str) -> None:
         """Connect again after whatever a server says before it ends a connection.

@@ -43,7 +43,7 @@ from streamapp.notifier.notices import CommitReader, Notice, TerminalWatch, lett
 from streamapp.notifier.receiver import Receiver
 from streamapp.notifier.statement import StatementDay, last_day, read_statement
 from streamapp.notifier.told import Told
-from streamapp.processes.stopping import cancelled, within_grace
+from streamapp.processes.stopping import within_grace
 from streamapp.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,8 @@ class Notifier:
             try:
                 await asyncio.wait((stop, *work), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                await cancelled(stop, *work)
+                for task in (stop, *work):
+                    task.cancel()
                 outcomes = await asyncio.gather(stop, *work, return_exceptions=True)
                 self._told.close()
         for outcome in outcomes:

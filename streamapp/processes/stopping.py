@@ -1,21 +1,15 @@
-"""Ending what runs: tasks that never end by themselves, and a process, whose orderly stop has a deadline.
-
-What is not finished by then is left as a crash leaves it, which is safe.
-"""
+"""An orderly stop has a deadline: what is not finished by then is left as a crash leaves it, which is safe."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 logger = logging.getLogger(__name__)
-
-CANCEL_AGAIN_S = 3.0
 
 
 @contextmanager
@@ -33,19 +27,6 @@ def within_grace(grace_s: float, unfinished: str) -> Iterator[None]:
         yield
     finally:
         late.cancel()
-
-
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks that never end by themselves, and return when they have ended, with whatever outcome.
-
-    A task that goes on is cancelled again after :data:`CANCEL_AGAIN_S` seconds: the ``wait_for`` of Python 3.11, in
-    which nats-py waits for every answer, forgets a cancellation that comes together with what it waits for.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
 
 
 def _end(grace_s: float, unfinished: str) -> NoReturn:

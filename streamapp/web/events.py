@@ -157,10 +157,6 @@ class Hub:
 
     async def _follow(self, place: Place) -> None:
         async with self._feed.following(place) as messages:
-            if self._task is not asyncio.current_task():
-                # Nobody listens any more, and the cancellation that says so may have been lost on the way here: the
-                # wait_for of Python 3.11, which nats-py waits in, forgets one that comes together with an answer.
-                return
             async for said in messages:
                 self._place = place = place.after(said)
                 frame = _frame(place, said)

@@ -41,6 +41,41 @@ async def test_a_consumer_reads_on_behind_every_message_that_the_server_stored(t
             await client.close()
 
 
+async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(tmp_path: Path) -> None:
+    spec = own_nats(tmp_path)
+    with running(spec, tmp_path):
+        client = await connect(Settings(nats=NatsSettings(url=spec.address)), "test")
+        try:
+            for outcome in (Msg(client, "reply", data=b"!"), Msg(client, "reply", headers={"Status": "503"})):
+                await client.subscribe("silent", cb=_ignored)
+                asking = asyncio.create_task(client.request("silent", b"?", timeout=60))
+                await eventually(lambda: client._resp_map)
+                (answer,) = client._resp_map.values()
+                answer.set_result(outcome)
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await client.request("silent", b"?", timeout=60)
+            asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)  # type: ignore[union-attr]
+            with pytest.raises(asyncio.CancelledError):
+                await client.request("silent", b"?", timeout=60)
+            # Who tidies up after a cancellation still gets answers.
+            await client.subscribe("answering", cb=_agreed)
+            assert (await client.request("answering", b"?", timeout=60)).data == b"yes"
+        finally:
+            await client.close()
+
+
+async def _ignored(_: Msg) -> None:
+    """Answer nothing."""
+
+
+async def _agreed(message: Msg) -> None:
+    await message.respond(b"yes")
+
+
 async def test_a_prefix_is_put_before_and_taken_off_every_subject_of_ours_and_no_other(tmp_path: Path) -> None:
     spec = own_nats(tmp_path)
     with running(spec, tmp_path):

@@ -1,14 +1,9 @@
-"""A stop that does not come to its end is ended, and a task that goes on."""
+"""A stop that does not come to its end is ended."""
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-
-import pytest
-
-from streamapp.processes import stopping
 
 HANGING = """
 import logging, time
@@ -34,27 +29,3 @@ def test_a_stop_that_takes_too_long_is_ended_with_a_word_and_exit_code_0() -> No
 
 def test_a_stop_that_is_over_in_time_is_left_alone() -> None:
     assert stop(grace_s=30, takes_s=0).stdout == "done\n"
-
-
-async def test_a_task_that_forgets_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "CANCEL_AGAIN_S", 0.01)
-    answered, forgotten = asyncio.Event(), 0
-
-    async def ask_for_ever() -> None:
-        nonlocal forgotten
-        while True:
-            try:
-                await answered.wait()
-            except asyncio.CancelledError:
-                if forgotten == 2:
-                    raise
-                forgotten += 1
-
-    async def fail() -> None:
-        raise ValueError
-
-    asking, failing = asyncio.create_task(ask_for_ever()), asyncio.create_task(fail())
-    await asyncio.sleep(0)
-    await stopping.cancelled(asking, failing)
-    assert (forgotten, asking.cancelled(), isinstance(failing.exception(), ValueError)) == (2, True, True)
-    await stopping.cancelled()

@@ -172,35 +172,14 @@ async def test_who_reads_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     assert await listener.take() == b""
 
 
-async def test_a_subscription_ends_also_where_its_cancellation_was_forgotten() -> None:
-    entering = asyncio.Event()
-
-    class Forgetful:
-        """As nats-py under Python 3.11, whose answer comes together with a cancellation."""
-
-        async def end(self) -> Place:
-            return Place(1, 1)
-
-        @asynccontextmanager
-        async def following(self, place: Place) -> AsyncIterator[AsyncIterator[feed.Heard]]:
-            entering.set()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-            yield self.silence()
-
-        async def silence(self) -> AsyncIterator[feed.Heard]:
-            await asyncio.Event().wait()
-            yield feed.Heard(0, 1, "", b"", AT)
-
-        async def between(self, place: Place, end: Place, most: int) -> list[feed.Heard] | None:
-            raise AssertionError
-
-    hub = events.Hub(Forgetful())
-    listener = await hub.join()
-    await entering.wait()
-    async with asyncio.timeout(20):
-        await hub.close()
-    assert (listener.is_over, hub.is_idle) == (True, True)
+async def test_who_leaves_while_the_subscription_is_made_ends_it(group: Group) -> None:
+    hub = group.workers[0].hub
+    for turns in range(300):
+        listener = await hub.join()
+        await asyncio.sleep(turns % 50 * 1e-4)  # at one moment after another of its making
+        async with asyncio.timeout(20):
+            await hub.close()
+        assert (listener.is_over, hub.is_idle) == (True, True)
 
 
 async def test_who_may_no_longer_read_hears_no_more(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,6 @@ from streamapp.nats.outlet import JetStreamPublisher
 from streamapp.processes.guard import die_with_parent, keep_children
 from streamapp.processes.locks import end_holder
 from streamapp.processes.stalls import notice_stalls
-from streamapp.processes.stopping import cancelled
 from streamapp.settings import LogSettings, Settings, load_settings, secret
 from streamapp.terminal.account.connection import BLIND_S, BrokerConnection
 from streamapp.terminal.account.house_names import named
@@ -251,10 +250,12 @@ class Terminal:
             await asyncio.wait_for(self.execution.idle.wait(), FINISH_DEADLINE_S)
         except TimeoutError:
             logger.warning("an order is still being sent; it is a doubt at the next start")
-        journal, *others = self._tasks
-        await cancelled(*others)
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
         await self.link.stop()
-        await cancelled(journal)
+        self._tasks[0].cancel()
+        await asyncio.gather(self._tasks[0], return_exceptions=True)
         self.journal.close()
 
 
