@@ -83,12 +83,14 @@ class Outbox:
         *,
         on_failure: Callable[[str], None] = leave,
         timeout_s: float = ACK_TIMEOUT_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._producer = producer
         self._publish = publish
         self._tidy = tidy
         self._on_failure = on_failure
         self._timeout_s = timeout_s
+        self._idle_s = idle_s
         self._accounts: dict[str, _Backlog] = {}
         self._aside: set[Unsaid] = set()
         self._is_closed = False
@@ -255,7 +257,8 @@ class Outbox:
         known.moved.set()
         if not known.unsaid:
             known.stop_tidying()
-            known.tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy, unsaid.account, unsaid.partition)
+            loop = asyncio.get_running_loop()
+            known.tidying = loop.call_later(self._idle_s, self._tidy, unsaid.account, unsaid.partition)
 
 
 def _copy_record(publication: Publication) -> Record:

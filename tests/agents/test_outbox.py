@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agents import outbox as module
 from agents.outbox import BOUND, Outbox, Unsaid
 from streamapp import topics
 from streamapp.domain.identifiers import partition_of
@@ -144,11 +143,8 @@ async def test_what_was_said_before_a_crash_is_said_again_under_its_ids_and_stor
     assert (world.outlet.calls, len(world.outlet.stored)) == (2 * calls, calls)
 
 
-async def test_an_idle_account_empties_its_durable_outbox_and_an_orderly_restart_repeats_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "IDLE_S", 0)
-    world = await DeskWorld().start()
+async def test_an_idle_account_empties_its_durable_outbox_and_an_orderly_restart_repeats_nothing() -> None:
+    world = await DeskWorld(idle_s=0).start()
     await world.signal()
     await eventually(lambda: not unsaid(world))
     await world.desk.drain()
@@ -171,13 +167,10 @@ async def test_an_outbox_is_not_emptied_while_anything_is_unsaid() -> None:
     assert [json.loads(commit)["number"] for commit in unsaid(world)] == [1]
 
 
-async def test_news_of_an_account_s_money_does_not_keep_its_outbox_from_being_emptied(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    world = await DeskWorld().start()
+async def test_news_of_an_account_s_money_does_not_keep_its_outbox_from_being_emptied() -> None:
+    world = await DeskWorld(idle_s=0).start()
     state = AccountMessage(account=ACCOUNT, connection="ready", balance="1", at=NOW)
     await world.snapshot(state)
-    monkeypatch.setattr(module, "IDLE_S", 0)
     await world.signal()
     for seconds in range(1, 5):
         at = NOW + timedelta(seconds=seconds)
@@ -252,11 +245,9 @@ async def test_messages_that_are_no_account_s_are_waited_for_until_the_partition
         await asyncio.wait_for(lost, 5)
 
 
-async def test_what_is_no_account_s_is_said_without_a_number_and_finished_when_all_have_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "IDLE_S", 0)
-    world = await DeskWorld(Settings(role="execution", accounts={ACCOUNT: AccountSettings(login=1)})).start()
+async def test_what_is_no_account_s_is_said_without_a_number_and_finished_when_all_have_it() -> None:
+    settings = Settings(role="execution", accounts={ACCOUNT: AccountSettings(login=1)})
+    world = await DeskWorld(settings, idle_s=0).start()
     world.outlet.refuse = AWAY
     said = {"order_id": "nobody's", "fill_id": "f", "volume": "0.1", "price": "1.1", "symbol": "EURUSD", "side": "buy"}
     await world.give(json.dumps(said).encode(), topics.BROKER_REPORTS, "fill", account="", partition=3)

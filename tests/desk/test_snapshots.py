@@ -13,8 +13,7 @@ from tests.kit.desk import ACCOUNT, NOW, DeskWorld
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> DeskWorld:
-    monkeypatch.setattr("agents.outbox.IDLE_S", 3600.0)  # on a busy machine a test outlasts the real one
+async def world() -> DeskWorld:
     return await DeskWorld().start()
 
 

@@ -78,6 +78,8 @@ class DeskWorld:
         carries_out: Whether the broker does it; if not, the worker dies between its commits and their effects.
         policy: As of the settings, but that an account need not be reconciled before it opens, and that what is over
             for ``closed`` is put away where that is given.
+
+    The world's time is its clock's: no outbox is emptied because a test takes long, only where ``idle_s`` says 0.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class DeskWorld:
         reconcile_first: bool = False,
         closed: timedelta | None = None,
         spans: Spans | None = None,
+        idle_s: float = 3600.0,
     ) -> None:
         self.settings = settings or Settings(accounts={ACCOUNT: AccountSettings(login=1)})
         self.policy = _reconciling(Policy.of(self.settings), first=reconcile_first)
@@ -104,6 +107,7 @@ class DeskWorld:
         self.effects: list[Effect] = []
         self._approve = approve
         self._spans = spans
+        self._idle_s = idle_s
         self.carries_out = carries_out
         self._sequence = 0
         self._unfinished: list[Any] = []
@@ -119,6 +123,7 @@ class DeskWorld:
             lambda unsaid: self.publisher.put(unsaid),  # noqa: PLW0108  made after the outbox
             lambda *place: self.desk.tidy(*place),  # noqa: PLW0108  made after the outbox
             on_failure=self.failures.append,
+            idle_s=self._idle_s,
         )
         self.publisher = Publisher(
             self.outlet,
