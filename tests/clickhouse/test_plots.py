@@ -10,11 +10,11 @@ from typing import Any
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.plots import MOST_POINTS, PLOTS, Period, plot
 from streamapp.clickhouse.writer import Writer
-from streamapp.domain.vocabulary import time_text
 from streamapp.messages.envelope import Message
 from streamapp.messages.history import AccountHistoryMessage
 from tests.clickhouse import samples
 from tests.clickhouse.samples import AT
+from tests.messages.golden import golden, text
 
 DAY = Period(AT.date())
 
@@ -62,9 +62,8 @@ async def test_fills_stand_over_the_quotes_that_their_orders_were_sent_at(clickh
     sold = samples.fill(12, at=later, side="sell", entry="out", price=Decimal("1.08510"))
     await write(clickhouse, [samples.order(), samples.fill(at=later), sold, busted])
     found = await plot(clickhouse, "fills", Period(AT.date(), symbol="EURUSD"))
-    assert found["x"]["values"] == [time_text(AT), time_text(later)]
-    expected = {"bid": [1.0851, None], "ask": [1.08514, None], "bought": [None, 1.08514], "sold": [None, 1.0851]}
-    assert columns(found) == expected
+    [expected, _] = golden("views/plots")
+    assert text(found) == text(expected)
     assert (await plot(clickhouse, "fills", Period(AT.date(), symbol="XAUUSD")))["x"]["values"] == []
 
 
@@ -101,5 +100,5 @@ async def test_slippage_and_rejects_are_summed_up_by_their_words(clickhouse: Cli
     by_strategy = await plot(clickhouse, "slippage-by-strategy", DAY)
     assert by_strategy["x"]["values"] == ["breakout", "(none)"]
     rejects = await plot(clickhouse, "rejects", DAY)
-    assert rejects["x"]["values"] == ["stale", "NO_MONEY"]
-    assert list(columns(rejects).values()) == [[0, 1], [0, 0], [2, 0]]
+    [_, expected] = golden("views/plots")
+    assert text(rejects) == text(expected)

@@ -14,7 +14,7 @@ from streamapp.messages.operation import OPERATIONS
 from streamapp.settings import KafkaSettings, NatsSettings, Settings
 from streamapp.terminal.account.readings import REPLIES
 from streamapp.terminal.account.readings import REQUESTS as READS
-from tests.messages.golden import GOLDEN
+from tests.messages.golden import golden
 
 PAGES = pages()  # once: all of them take a second
 
@@ -68,8 +68,7 @@ def test_each_message_has_a_schema_file_that_its_golden_messages_fit() -> None:
     assert len(documents) == len(models())
     for name, document in documents.items():
         Draft202012Validator.check_schema(document)
-        golden = GOLDEN / name.removeprefix("schemas/")
-        for message in json.loads(golden.read_text()) if golden.exists() else ():
+        for message in golden(name.removeprefix("schemas/").removesuffix(".json")):
             Draft202012Validator(document).validate(message)
 
 

@@ -1,4 +1,4 @@
-"""The wire as others know it: tests/golden has one file a schema, a list of messages each.
+"""The wire as others know it: tests/golden has one file for each file of docs/schemas, a list of messages each.
 
 Both sides of every other test use the models, so a field that is renamed, dropped or retyped would pass them all. Here
 it fails. A file changes only together with what it means: by hand for a new optional field, and never for anything that
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -19,38 +18,32 @@ import pytest
 from pydantic import BaseModel
 
 from streamapp import messages
+from streamapp.docs import catalogue
+from streamapp.docs.schemas import file_of
 from streamapp.domain.facts import BODIES, OrderCreated, fact_id_of
 from streamapp.domain.identifiers import magic_of, order_id_for, partition_of_order
 from streamapp.domain.parameters import parameters_hash
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.messages.envelope import Message
-from streamapp.messages.error import ForeignError
 from streamapp.messages.fact import FactMessage
-from streamapp.messages.fill import ForeignFill
 from streamapp.messages.log import GENESIS_HASH, BrokerLogBatch, BrokerLogEntry, is_intact
 from streamapp.messages.order import OrderMessage
 from streamapp.messages.report import ReportKind
-from streamapp.messages.signal import Signal
-from tests.messages.golden import GOLDEN, golden
+from tests.messages.golden import GOLDEN, golden, text
 
-INBOUND: dict[str, type[BaseModel]] = {
-    "approved-signal": Signal,
-    "foreign-fill": ForeignFill,
-    "foreign-error": ForeignError,
-}
-"""What others write and we only read."""
 ELSEWHERE = {
     "dead-letter",  # no model: headers and a cut value, below
-    "order-with-facts",  # a view: tests/web/test_views.py
     "foreign-order",  # no model of its own: tests/desk/test_acceptance.py
+    "views",  # what HTTP answers: tests/web
 }
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Return every message that goes over the wire, by the name of its file."""
+    """Return all that goes over the wire by the name of its file: what docs/schemas has, and what is inside of it."""
     for module in pkgutil.iter_modules(messages.__path__, f"{messages.__name__}."):
         importlib.import_module(module.name)
-    return {_file_of(model): model for model in _leaves(Message) if model.__module__.startswith(messages.__name__)}
+    inside = [model for model in _leaves(Message) if model.__module__.startswith(messages.__name__)]
+    return {file_of(model).removesuffix(".json"): model for model in (*catalogue.models(), *inside)}
 
 
 def _leaves(model: type[Message]) -> Iterator[type[Message]]:
@@ -61,22 +54,11 @@ def _leaves(model: type[Message]) -> Iterator[type[Message]]:
         yield model
 
 
-def _file_of(model: type[Message]) -> str:
-    if (schema := model.model_fields.get("schema_")) is not None:
-        return str(schema.default).replace("/", "-")
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", model.__name__).lower()
-
-
-MODELS = models() | INBOUND
+MODELS = models()
 
 
 def read(name: str) -> list[BaseModel]:
     return [MODELS[name].model_validate_json(json.dumps(one)) for one in golden(name)]
-
-
-def text(value: Any) -> str:
-    """Return JSON as text: unlike equality of Python's, it tells 1 from 1.0 and from true."""
-    return json.dumps(value, indent=2, sort_keys=True)
 
 
 def test_every_message_has_a_golden_file_and_every_file_a_message() -> None:
@@ -85,7 +67,10 @@ def test_every_message_has_a_golden_file_and_every_file_a_message() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_message_is_written_as_it_was_read(name: str) -> None:
-    written = [one.encode() if isinstance(one, Message) else one.model_dump_json() for one in read(name)]
+    # What others write and we only read has no default that we would have to say.
+    written = [
+        one.encode() if isinstance(one, Message) else one.model_dump_json(exclude_unset=True) for one in read(name)
+    ]
     assert text([json.loads(one) for one in written]) == text(golden(name))
 
 

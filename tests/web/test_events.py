@@ -21,6 +21,7 @@ from streamapp.tokens import TokensFile
 from streamapp.web import events
 from tests.kit.command_answers import streams_at
 from tests.kit.waiting import eventually
+from tests.messages.golden import golden, text
 from tests.web.group import Group, running_group
 from tests.web.test_access import AT
 
@@ -95,6 +96,18 @@ async def test_what_is_said_is_heard_with_its_subject_and_an_id(group: Group) ->
             assert event.data == {"subject": subject, "message": {"number": number}}
             places.append(event.id)
         assert len(set(places)) == 5
+
+
+async def test_events_are_written_as_their_readers_know_them(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BEAT_S", 0.05)
+    async with listening(group) as heard:
+        hello = await heard.next()
+        await say(group, 1)
+        said = await heard.told()
+        beat = await heard.next()
+    for event, expected in zip((hello, said, beat), golden("views/events"), strict=True):
+        moment = {name: expected["data"][name] for name in event.data if name == "at"}
+        assert text({"event": event.name, "data": event.data | moment}) == text(expected)
 
 
 async def test_signals_and_reports_are_not_told(group: Group) -> None:

@@ -202,7 +202,7 @@ async def test_texts_of_others_are_texts_and_nothing_else(desk: Desk) -> None:
 
 async def test_what_is_said_is_on_the_page_at_once_and_an_order_opens_to_its_life(desk: Desk) -> None:
     await desk.open()
-    (told,) = golden("order-with-facts")
+    (told,) = golden("views/order")
     desk.group.rows.orders[told["order_id"]] = told
     desk.group.rows.told_facts = told["facts"]
     (line,), (decision,) = golden("log-1")[:1], golden("signal-1")[:1]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,14 +17,18 @@ from streamapp.domain.identifiers import partition_of
 from streamapp.domain.limits import LimitOverrides, Limits, SymbolLimits
 from streamapp.domain.orders import OrderState
 from streamapp.domain.vocabulary import time_text
+from streamapp.letters.ledger import LetterLedger
+from streamapp.letters.letter import KeptLetter
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.breaks import BreakMessage
+from streamapp.messages.dead_letter import LetterDecisionMessage
 from streamapp.messages.fact import FactMessage
 from streamapp.messages.order import OrderMessage
-from tables.accounts import AccountRow, account_key
+from streamapp.settings import Settings
+from tables.accounts import AccountRow, StandingAlarm, account_key
 from tables.memory import MemoryStore
 from tables.orders import OrderRow
-from tests.messages.golden import golden
+from tests.messages.golden import golden, text
 from tests.web.group import ACCOUNTS, AT, PARTITIONS, Group, Worker, facts_of, ids, order_row, running_group
 
 VIEWS = [(f"/{name}", name) for name in ("orders", "positions", "accounts", "breaks", "snapshots")]
@@ -59,7 +63,7 @@ async def test_every_order_is_found_by_asking_any_worker(group: Group) -> None:
 
 
 async def test_an_order_with_its_facts_is_written_as_its_readers_know_it(group: Group) -> None:
-    [expected] = golden("order-with-facts")
+    [expected] = golden("views/order")
     facts = [FactMessage.model_validate(fact) for fact in expected["facts"]]
     state = fold(OrderState(), facts)
     await group.put_order(
@@ -68,6 +72,47 @@ async def test_an_order_with_its_facts_is_written_as_its_readers_know_it(group: 
     group.owner_of(expected["account"]).facts.said(facts)
     status, body, _ = await group.get(group.workers[0], f"/orders/{expected['order_id']}")
     assert (status, body) == (200, expected)
+
+
+class OneLetter(LetterLedger):
+    """A ledger with the letter of the wire, and what a person decided about it."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(), None, lambda: AT)  # type: ignore[arg-type]  # a list writes nothing
+
+    async def newest(self) -> list[KeptLetter]:
+        [letter], [decision, *_] = golden("dead-letter"), golden("dead_letter_decision-1")
+        said = letter["headers"] | {"at": datetime.fromisoformat(letter["headers"]["time"])}
+        said |= {name: int(said[name]) for name in ("sequence", "length")}
+        del said["time"]
+        kept = KeptLetter(id=decision["letter_id"], key=None, payload=letter["value"].encode(), **said)
+        return [kept.decided(LetterDecisionMessage.model_validate(decision))]
+
+
+async def put_one_of_each(group: Group) -> None:
+    """Something for every list: our position, a foreign one, one of which the broker says nothing; and so on."""
+    heard, silent = ACCOUNTS[:2]
+    for account, position_id in ((heard, 1), (heard, 9), (silent, 2)):
+        await group.put_position(account, position_id, "buy")
+    group.put_snapshot(snapshot_of(heard))
+    for account, state in zip((heard, silent), golden("account-1"), strict=True):
+        said = AccountMessage.model_validate(state | {"account": account})
+        group.owner_of(account).accounts[account] = said.model_copy(update={"at": AT})
+    alarm = StandingAlarm(name="revived", text="order o-1", order_id="o-1", count=3, first_at=AT, at=AT)
+    await group.put_alarms(heard, alarm)
+    await put_limits(group, ACCOUNTS[2])
+
+
+@pytest.mark.parametrize(
+    "path", ["positions", "snapshots", "accounts", "alarms", f"limits?account={ACCOUNTS[2]}", "dead-letters"]
+)
+async def test_an_answer_is_written_as_its_readers_know_it(path: str) -> None:
+    [expected] = golden(f"views/{path.partition('?')[0]}")
+    async with running_group(letters=OneLetter()) as group:
+        await put_one_of_each(group)
+        for worker in group.workers:
+            status, body, _ = await group.get(worker, f"/{path}")
+            assert (status, text(body)) == (200, text(expected))
 
 
 @pytest.mark.parametrize("order_id", ["foreign-7", "a/b c?d#e%41ü", str(uuid.UUID(int=8 << 76 | 2 << 62))])
@@ -354,9 +399,10 @@ async def test_an_account_where_nothing_happens_is_heard_as_long_as_its_terminal
     assert (await group.get(group.workers[1], f"/accounts/{idle}"))[1]["heard_at"] == time_text(later)
 
 
-async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_use(group: Group) -> None:
-    account = account_of(group, group.workers[0])
-    group.workers[0].accounts[account] = AccountMessage(account=account, connection="ready", equity=Decimal(100), at=AT)
+async def put_limits(group: Group, account: str) -> None:
+    """Limits of the file and of a person, and a day on which 100 were paid out and 100 are left."""
+    owner = group.owner_of(account)
+    owner.accounts[account] = AccountMessage(account=account, connection="ready", equity=Decimal(100), at=AT)
     overrides = LimitOverrides(
         account=Limits(max_volume=Decimal(2)),
         by_symbol={"EURUSD": SymbolLimits(max_spread_points=9)},
@@ -367,7 +413,12 @@ async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_us
     payments = {7: Payment(amount=Decimal(-100), revision=0, at=AT)}
     day = TradingDay(on=AT.date(), ends_at=AT, orders=3, begun_at=AT, payments=payments, **money)
     row = AccountRow(account=account, day=day, limits=overrides)
-    await group.workers[0].store.commit(partition_of(account, PARTITIONS), {account_key(account): row.encode()})
+    await owner.store.commit(partition_of(account, PARTITIONS), {account_key(account): row.encode()})
+
+
+async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_use(group: Group) -> None:
+    account = account_of(group, group.workers[0])
+    await put_limits(group, account)
     for worker in group.workers:
         status, body, by = await group.get(worker, f"/limits?account={account}")
         assert (status, by) == (200, str(group.workers[0].url))
@@ -377,7 +428,7 @@ async def test_limits_are_shown_as_the_file_and_a_person_say_them_with_todays_us
         assert (body["set_by"], body["trading"]["state"], body["today"]["orders"]) == ("mara", "trading", 3)
         used = {"guard": "max_daily_loss", "limit": "1000", "value": "800", "share": "0.8000"}
         assert (body["today"]["loss"], body["today"]["drawdown"], body["clock_skew_s"]) == ("800", "800", 0.2)
-        assert body["today"]["used"] == [used]  # 100 of equity now, and 100 were paid out
+        assert body["today"]["used"] == [used]
 
 
 async def test_an_account_that_has_done_nothing_has_the_files_limits_and_nobodys_has_none(group: Group) -> None:
