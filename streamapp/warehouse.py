@@ -6,6 +6,7 @@ A slow or absent ClickHouse stops this worker and no other.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from streamapp.parts import leave_incomplete
@@ -21,6 +22,8 @@ from streamapp.clock import utc_now
 from streamapp.errors import Transient
 from streamapp.health import LIVE, READY
 from streamapp.kafka.application import StreamApp
+from streamapp.kafka.layout import refuse_earlier_layout
+from streamapp.kafka.security import Cluster
 from streamapp.kafka.sensors import FaustSensors
 from streamapp.metrics import SinkMetrics
 from streamapp.settings import Settings
@@ -45,6 +48,7 @@ def build(settings: Settings) -> StreamApp:
         drain_s=0.0,
         fetch_wait_ms=FETCH_WAIT_MS,
         fetch_min_bytes=FETCH_MIN_BYTES,
+        check=partial(_check_start, settings),
     )
     metrics.registry.register(FaustSensors(app))
     app.waits = lambda: bool(warehouse.troubles)
@@ -56,6 +60,11 @@ def build(settings: Settings) -> StreamApp:
 
     _register_views(app, warehouse, schema, metrics)
     return app
+
+
+async def _check_start(settings: Settings, _app: StreamApp) -> None:
+    """Return if no state of an earlier version is there: its archive is in another form, and would be dead letters."""
+    await refuse_earlier_layout(Cluster.of(settings), settings.kafka_deployment, settings.local.data)
 
 
 def _register_views(app: StreamApp, warehouse: Warehouse, schema: _Schema, metrics: SinkMetrics) -> None:

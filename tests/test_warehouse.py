@@ -23,7 +23,7 @@ from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.migrations import migrate
 from streamapp.domain.identifiers import partition_of
 from streamapp.kafka.admin import create_topics
-from streamapp.kafka.exits import SOFTWARE
+from streamapp.kafka.exits import CONFIGURATION, SOFTWARE
 from streamapp.kafka.producer import ClientProducer, Record
 from streamapp.local import clickhouse as engine
 from streamapp.local.ports import free_port
@@ -280,6 +280,23 @@ async def test_a_group_that_catches_up_among_kills_has_every_row_of_the_archive(
     for table, expected in kept_by(archive).items():
         found = await stack.keys(table)
         assert (len(found), expected - found, found - expected) == (len(expected), set(), set()), table
+
+
+async def test_it_does_not_start_beside_state_of_an_earlier_version_and_says_what_to_do(
+    kafka_of_this_module: str, tmp_path: Path
+) -> None:
+    """Its archive is in another form: each record of it would be a dead letter."""
+    stack = Stack(kafka_of_this_module, tmp_path)
+    left = topics.TopicSpec(topics.changelog(stack.settings.deployment, "orders"))
+    await create_topics(kafka_of_this_module, [left], partitions=1, replication_factor=1)
+    stack.start_worker()
+    try:
+        await eventually(lambda: _ended(stack), "the worker ends")
+    finally:
+        stack.stop()
+    assert stack.workers[FIRST].returncode == CONFIGURATION
+    said = (tmp_path / f"{FIRST}.log").read_text()
+    assert f"finds state of an earlier one: topic {left.name}, finish with the version that wrote it" in said
 
 
 async def _ended(stack: Stack) -> bool:
