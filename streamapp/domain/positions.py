@@ -1,10 +1,12 @@
-"""Positions: a fold of deals, ours or not, keyed by (account, position_id) (design: order-status, last paragraph).
+"""Positions: a fold of deals, ours or not, keyed by (account, position_id) (design: order-status, "Positions").
 
 What the broker charges to a position by a deal of its own, a commission for one, is part of its profit and of nothing
 else.
 
-A deal's side alone decides what it does: with the position it adds, against it it reduces, beyond it it reverses.
-``in``, ``out``, ``inout`` and ``out_by`` all come out right by that, and so does who knows only ``in``.
+A deal's side decides what it does: with the position it adds, against it it reduces, beyond it it reverses. ``in``,
+``out``, ``inout`` and ``out_by`` all come out right by that, and so does who knows only ``in``. One thing the
+entry adds: deals that only close (``out``, ``out_by``) open nothing. What they close beyond what is known was opened
+by a split, or before our time, and leaves the position flat; read as a reversal, it would be one that no broker has.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from streamapp.domain.orders import EXACT, Deal, Owner, exact_sum
 from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
+_OPENING = {"in", "inout"}
 
 
 class PositionState(Frozen):
@@ -32,6 +35,9 @@ class PositionState(Frozen):
     ``opened_by`` is whose deal opened what is open, or was open last; None for somebody else's. ``shares`` are the
     signed lots that each strategy's own orders ("" for those without one) have made of it since it was flat: they do
     not add up to ``net`` where others, the broker's stops among them, have traded on it too.
+
+    ``bought`` and ``sold`` are whether a deal that may open did so, ``beyond`` the signed lots that others closed past
+    what is known: with ``net`` they are what all deals add up to, in whatever order they come.
     """
 
     symbol: str = ""
@@ -43,6 +49,9 @@ class PositionState(Frozen):
     opened_at: UtcTime | None = None
     opened_by: Owner | None = None
     shares: dict[str, Money] = Field(default_factory=dict)
+    bought: bool = False
+    sold: bool = False
+    beyond: Money = Decimal(0)
 
     @property
     def side(self) -> Side | None:
@@ -99,7 +108,13 @@ def symbol_position_id(account: str, symbol: str) -> int:
 
 def _booked(state: PositionState, filled: Filled, owner: Owner | None) -> PositionState:
     signed = filled.volume if filled.side == "buy" else EXACT.minus(filled.volume)
-    net = EXACT.add(state.net, signed)
+    # What is open was opened, also where the fold that it is in did not keep by whom.
+    may_open = filled.entry in _OPENING
+    bought = state.bought or state.net > 0 or (may_open and filled.side == "buy")
+    sold = state.sold or state.net < 0 or (may_open and filled.side == "sell")
+    lots = exact_sum((state.net, state.beyond, signed))
+    is_known = bought if lots > 0 else sold
+    net, beyond = (lots, Decimal(0)) if is_known else (Decimal(0), lots)
     opens = net != 0 and (state.net == 0 or (net > 0) != (state.net > 0))
     money = exact_sum((state.realized_profit, filled.profit, filled.commission, filled.swap, filled.fee))
     return PositionState.model_construct(
@@ -112,6 +127,9 @@ def _booked(state: PositionState, filled: Filled, owner: Owner | None) -> Positi
         opened_at=filled.time if opens else state.opened_at,
         opened_by=owner if opens else state.opened_by,
         shares=_shares({} if opens or net == 0 else state.shares, net if opens else signed, owner, net),
+        bought=bought,
+        sold=sold,
+        beyond=beyond,
     )
 
 

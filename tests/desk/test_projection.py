@@ -237,9 +237,9 @@ def opened(volume: str = "1") -> list[Fact]:
     return [ours(created(volume)), claimed(), started(), accepted(), filled(9, volume, magic=41)]
 
 
-def closer(strategy: str | None, volume: str = "1") -> list[Fact]:
+def closer(strategy: str | None, volume: str = "1", entry: str = "out") -> list[Fact]:
     """An order that sells what the first has bought."""
-    out = deal(10, volume, ticket=8, side="sell", entry="out", seconds=9)
+    out = deal(10, volume, ticket=8, side="sell", entry=entry, seconds=9)
     several: tuple[Any, ...] = (facts.BrokerAccepted(ticket=8), out)
     return [
         ours(created(volume, side="sell"), CLOSER, strategy, "s-2"),
@@ -294,7 +294,7 @@ def test_a_fill_that_adds_to_a_position_or_closes_what_a_person_opened_names_no_
 def test_a_fill_that_reverses_closes_what_the_first_order_opened_and_opens_for_its_own() -> None:
     book = Book()
     book.add(*opened())
-    messages = book.add(*closer("reverter", "3"))
+    messages = book.add(*closer("reverter", "3", "inout"))
     [fill] = fills_of(messages)
     position = next(one for one in messages if isinstance(one, PositionMessage))
     assert (fill.strategy, fill.opening_order_id) == ("reverter", ORDER)

@@ -42,6 +42,29 @@ def test_closing_by_an_opposite_position_leaves_it_flat() -> None:
     assert (state.side, state.volume, state.average_price) == (None, Decimal(0), None)
 
 
+def test_a_deal_that_only_closes_opens_nothing() -> None:
+    # It was opened before our time: one lot is closed, and nobody is short.
+    closed = booked(2, "1", "1.20", "sell", entry="out", profit=Decimal(50))
+    assert (fold_deals([closed]).net, fold_deals([closed]).realized_profit) == (Decimal(0), Decimal(50))
+    # A split made 0.4 of 0.1: half of it is closed, then the rest.
+    opened, half, rest = booked(3, "0.1", "1.1"), *(booked(n, "0.2", "0.3", "sell", entry="out") for n in (4, 5))
+    assert [fold_deals(deals).net for deals in ([opened, half], [opened, half, rest])] == [Decimal(0), Decimal(0)]
+    assert fold_deals([opened, half, rest]).beyond == Decimal("-0.3")
+
+
+def test_what_opened_a_position_may_be_told_after_what_closed_it() -> None:
+    deals = [booked(1, "1", "1.10"), booked(2, "0.4", "1.20", "sell", entry="out")]
+    assert [fold_deals(deals[1:]).net, fold_deals(deals).net] == [Decimal(0), Decimal("0.6")]
+    assert fold_deals([booked(3, "1", "1.10")], fold_deals(deals[1:])).net == Decimal("0.6")
+
+
+def test_a_fold_that_was_kept_before_it_knew_what_opened_it_goes_on_from_what_is_open() -> None:
+    kept = PositionState(symbol="EURUSD", net=Decimal(1), average_price=Decimal("1.10"))
+    assert fold_deals([booked(2, "0.4", "1.20", "sell", entry="out")], kept).net == Decimal("0.6")
+    short = PositionState(symbol="EURUSD", net=Decimal(-1), average_price=Decimal("1.10"))
+    assert fold_deals([booked(2, "0.4", "1.20", "buy", entry="out_by")], short).net == Decimal("-0.6")
+
+
 def test_adding_to_a_short_position_at_the_same_price_keeps_its_spelling() -> None:
     state = fold_deals([booked(1, "1", "1.10", "sell"), booked(2, "1", "1.10", "sell")])
     assert (str(state.net), str(state.average_price)) == ("-2", "1.10")
@@ -76,13 +99,21 @@ def test_a_currency_once_known_is_kept() -> None:
     assert state.currency == "USD"
 
 
-_deals = st.lists(
-    st.tuples(st.decimals("0.01", "5", places=2), st.decimals("1", "2", places=5), st.sampled_from(["buy", "sell"])),
-    max_size=12,
-).map(lambda rows: [booked(i // 2 + 1 + 100 * i, str(v), str(p), s) for i, (v, p, s) in enumerate(rows)])
+def _deals_of(entries: list[str]) -> st.SearchStrategy[list[Deal]]:
+    volumes, prices = st.decimals("0.01", "5", places=2), st.decimals("1", "2", places=5)
+    rows = st.tuples(volumes, prices, st.sampled_from(["buy", "sell"]), st.sampled_from(entries))
+    return st.lists(rows, max_size=12).map(
+        lambda rows: [
+            booked(i // 2 + 1 + 100 * i, str(v), str(p), s, entry=entry) for i, (v, p, s, entry) in enumerate(rows)
+        ]
+    )
 
 
-@given(_deals, st.randoms())
+_deals = _deals_of(["in", "inout"])
+_any_deals = _deals_of(["in", "out", "inout", "out_by"])
+
+
+@given(_any_deals, st.randoms())
 def test_a_position_is_the_same_whatever_order_its_deals_came_in(deals: list[Deal], chance: Any) -> None:
     shuffled = list(deals)
     chance.shuffle(shuffled)
@@ -100,7 +131,22 @@ def test_a_position_is_the_signed_sum_of_its_fills(deals: list[Deal]) -> None:
         assert min(f.price for f in fills) <= state.average_price <= max(f.price for f in fills)
 
 
-@given(_deals, st.integers(0, 12))
+@given(_any_deals, st.randoms())
+def test_deals_add_up_to_the_same_at_any_times_and_open_only_what_one_of_them_may_open(
+    deals: list[Deal], chance: Any
+) -> None:
+    fills = [known.filled for known in deals if known.filled is not None]
+    total = sum((f.volume if f.side == "buy" else -f.volume for f in fills), Decimal(0))
+    opened = {f.side for f in fills if f.entry in {"in", "inout"}}
+    may_be_open = total == 0 or ("buy" if total > 0 else "sell") in opened
+    net, beyond = (total, Decimal(0)) if may_be_open else (Decimal(0), total)
+    chance.shuffle(fills)
+    moved = [Deal(filled=one.model_copy(update={"time": at(n)}), revision=0) for n, one in enumerate(fills)]
+    for state in (fold_deals(deals), fold_deals(moved)):
+        assert (state.net, state.beyond) == (net, beyond)
+
+
+@given(_any_deals, st.integers(0, 12))
 def test_later_deals_may_be_added_to_the_fold_of_earlier_ones(deals: list[Deal], cut: int) -> None:
     assert fold_deals(deals[cut:], fold_deals(deals[:cut])) == fold_deals(deals)
 

@@ -154,6 +154,25 @@ async def test_a_position_that_is_closed_by_hand_has_a_deal_and_is_no_break(desk
     assert (await desk.view("/breaks"))["breaks"] == []
 
 
+async def test_a_position_that_was_split_and_closed_is_flat_with_us_and_the_break_ends(desk: Desk) -> None:
+    await desk.send("split", ACCOUNT, "AUDUSD")
+    position_id = (await desk.ended("split", "filled"))["position_id"]
+    await shown(desk, position_id, lambda broker: broker["volume"] == "0.1")
+    await desk.intervene(ACCOUNT, action="split", position=position_id, ratio=4)
+
+    async def breaks() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = (await desk.view(f"/breaks?account={ACCOUNT}"))["breaks"]
+        return [row for row in rows if row["position_id"] == position_id]
+
+    await eventually(breaks, "the break")
+    await desk.intervene(ACCOUNT, action="close", position=position_id)
+
+    async def over() -> bool:
+        return await desk.position(ACCOUNT, position_id) == 0 and await breaks() == []
+
+    await eventually(over, "a flat position without a break")
+
+
 async def shown(desk: Desk, position_id: int, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Return our position as the workers show it once the broker's side is as wanted."""
 

@@ -236,6 +236,7 @@ class ScriptedWorker:
             "ticket": lambda _: {"deals": [], "order": None, "done": False},
             "ended": lambda _: {"read": True, "orders": [], "looked": []},
             "positions": lambda _: [],
+            "position_now": lambda _: {"read": True},
             "working": lambda _: [],
             "search": lambda _: seen(),
         }

@@ -28,7 +28,10 @@ END_OF_TIME_S = 2**31 - 1
 
 
 def watermark(book: Book) -> datetime:
-    """Return up to when history was known to be complete; a new journal begins now, and so with one day of history."""
+    """Return up to when history was known to be complete.
+
+    A new journal begins now, and so with one day of history, and with what is open (watch.py).
+    """
     text, now = book.meta("history_watermark"), book.clock()
     if text is None:
         text = time_text(now)

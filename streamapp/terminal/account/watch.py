@@ -25,8 +25,8 @@ from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen, Timed
-from streamapp.terminal.pipe.calls import Look, ReadDeals, ReadEnds, ReadMoreDeals, ReadTicket
-from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition
+from streamapp.terminal.pipe.calls import Look, ReadDeals, ReadEnds, ReadMoreDeals, ReadPosition, ReadTicket
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition, number
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,10 @@ class Watch:
         expected = await self._journal.write(Book.levels_to_compare) if self._journal.book.expects_levels else []
         deals = self._deals(now, settled, wide=wide, anew=anew)
         ends = ReadEnds(tuple(live)) if live else None
-        seen = await self._connection.ride(Look(deals=deals, ends=ends, positions=bool(expected)))
+        seen = await self._connection.ride(Look(deals=deals, ends=ends, positions=anew or bool(expected)))
+        rows = None if seen.positions is None else seen.positions.value.rows
+        if anew and rows is not None:
+            await self._record_older(rows)
         if seen.deals is not None:
             await self._record_all(seen.deals.value)
             if wide and seen.deals.value.read:
@@ -199,8 +202,8 @@ class Watch:
                 self._next_wide = asyncio.get_running_loop().time() + max(wait_s, seen.deals.took_s * WIDE_SHARE)
         if seen.ends is not None:
             await self._record_ends(seen.ends, live)
-        if seen.positions is not None and seen.positions.value.rows is not None:
-            await self._compare_levels(expected, seen.positions.value.rows)
+        if expected and rows is not None:
+            await self._compare_levels(expected, rows)
 
     def _deals(self, now: datetime, settled: datetime, *, wide: bool, anew: bool) -> ReadDeals:
         time = self._connection.time
@@ -214,6 +217,15 @@ class Watch:
             wide=wide,
             anew=anew,
         )
+
+    async def _record_older(self, rows: Sequence[TradePosition]) -> None:
+        """Record the deals of open positions that those in the journal don't add up to: they were before its first day.
+
+        Once a connection. Of a position that a split has changed they are known, and recorded once.
+        """
+        for position_id in await self._journal.write(partial(_unexplained, rows=rows)):
+            found = (await self._connection.read_now(ReadPosition(position_id, with_market=False))).value
+            await self._journal.write(partial(_record, seen=self._seen(found.deals)))
 
     async def _record_all(self, part: DealsSeen) -> None:
         while True:
@@ -291,6 +303,10 @@ class Watch:
                 await self._journal.write(partial(_compared, expected=one, lacking=lacking))
             elif now_s - self._unseen[one.ticket] >= SHOWN_WITHIN_S:
                 await self._journal.write(partial(_compared, expected=one, lacking=None))
+
+
+def _unexplained(book: Book, rows: Sequence[TradePosition]) -> list[int]:
+    return [row.identifier for row in rows if abs(book.lots(row.identifier)) != number(row.volume)]
 
 
 def _record(book: Book, seen: _Seen) -> None:

@@ -215,9 +215,10 @@ class ReadOrder(Call[OrderSeen]):
 
 @dataclass(frozen=True, slots=True)
 class ReadPosition(Call[PositionSeen]):
-    """Read what an operation on a position is judged by."""
+    """Read a position and its deals; ``with_market``: and all else that an operation on it is judged by."""
 
     position_id: int
+    with_market: bool = True
 
 
 @dataclass(frozen=True, slots=True)

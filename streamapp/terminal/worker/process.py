@@ -244,7 +244,7 @@ class Worker:
     def position(self, call: ReadPosition) -> PositionSeen:
         """Read what an operation on a position is judged by."""
         seen = lookups.position(self.calls, call.position_id)
-        return replace(seen, prepared=self._market_of(seen.live))
+        return replace(seen, prepared=self._market_of(seen.live)) if call.with_market else seen
 
     def _market_of(self, live: TradeOrder | TradePosition | None) -> Prepared | None:
         return None if live is None else self.market.prepare(Prepare(live.symbol))

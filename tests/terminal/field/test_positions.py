@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from streamapp.domain.facts import Filled
 from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.orders import Deal
+from streamapp.domain.positions import PositionState, fold_deals
 from tests.kit.waiting import eventually
 from tests.terminal.desk import ACCEPTED, Desk
 from tests.terminal.field.conftest import Start
@@ -91,10 +94,51 @@ async def test_a_stop_that_the_broker_left_out_is_told_once_and_can_be_set(start
 # -- positions that no deal of ours explains
 
 
+async def forgets(desk: Desk) -> None:
+    """Let the terminal begin with a new journal, days after what its account holds was opened."""
+    assert await desk.terminal.stop() == 0
+    for file in desk.terminal.log.parent.rglob(f"*{desk.terminal.account}*.sqlite3*"):
+        file.unlink()
+    desk.market.shift_clock(DAYS_S)
+    desk.terminal.reports.clear()
+    desk.terminal.start()
+    first_epoch, desk.epoch = desk.epoch, (await desk.terminal.ready()).epoch
+    assert desk.epoch != first_epoch
+
+
+def reported(desk: Desk, position: Any) -> PositionState:
+    """Return what the reports of this journal make of a position."""
+    bodies = {report.seq: report.body for report in desk.terminal.reports}
+    deals = [body for body in bodies.values() if isinstance(body, Filled) and body.position_id == position.position_id]
+    return fold_deals(Deal(filled=body, revision=0) for body in deals)
+
+
 @MODES
-async def test_a_position_that_a_split_changed_without_a_deal_is_shown_and_closed_as_it_is(
+async def test_a_position_that_is_older_than_the_journal_is_reported_whole_and_closed_and_no_other_one_comes_of_it(
     start: Start, mode: str
 ) -> None:
+    desk, position = await holding(start, mode)
+    await forgets(desk)
+    await eventually(lambda: reported(desk, position).net == Decimal("0.1"), "the deal that opened it")
+    await closed(desk, position)
+    assert executed(desk) == [("in", Decimal("0.1")), ("out", Decimal("0.1"))]
+    assert await operator(desk).positions() == ()
+    await eventually(lambda: reported(desk, position).net == 0, "its end")
+
+
+@pytest.mark.parametrize(("side", "volume", "left"), [("buy", "0.1", "1.1"), ("sell", "0.4", "0.6")])
+async def test_what_is_added_to_an_older_netting_position_or_taken_from_it_leaves_what_the_broker_has(
+    start: Start, side: str, volume: str, left: str
+) -> None:
+    desk, position = await holding(start, "netting", volume=Decimal(1))
+    await forgets(desk)
+    await desk.submits(*ACCEPTED, side=side, volume=Decimal(volume))
+    await eventually(lambda: reported(desk, position).net == Decimal(left), f"{left} lots")
+    assert (await position_of(desk, "EURUSD")).volume == Decimal(left)
+
+
+@MODES
+async def test_a_position_that_was_split_and_closed_is_flat_by_its_deals(start: Start, mode: str) -> None:
     desk, position = await holding(start, mode)
     split = {"action": "split", "position": position.position_id, "ratio": "4"}
     desk.market.fault("foreign_activity", account=ACCOUNT, params=split)
@@ -105,25 +149,10 @@ async def test_a_position_that_a_split_changed_without_a_deal_is_shown_and_close
     await eventually(is_split)
     await closed(desk, position)
     assert executed(desk) == [("in", Decimal("0.1")), ("out", Decimal("0.4"))]
+    await eventually(lambda: reported(desk, position).beyond == Decimal("-0.3"), "the deal that closed it")
+    assert reported(desk, position).net == 0
     assert desk.terminal.kinds(desk.orders[0].order_id) == ACCEPTED
     await desk.close(sends=2)
-
-
-@MODES
-async def test_a_position_that_is_older_than_the_journal_is_closed_and_no_other_one_comes_of_it(
-    start: Start, mode: str
-) -> None:
-    desk, position = await holding(start, mode)
-    assert await desk.terminal.stop() == 0
-    for file in desk.terminal.log.parent.rglob(f"*{desk.terminal.account}*.sqlite3*"):
-        file.unlink()
-    desk.market.shift_clock(DAYS_S)
-    desk.terminal.start()
-    first_epoch, desk.epoch = desk.epoch, (await desk.terminal.ready()).epoch
-    assert desk.epoch != first_epoch
-    await closed(desk, position)
-    assert executed(desk) == [("in", Decimal("0.1")), ("out", Decimal("0.1"))]
-    assert await operator(desk).positions() == ()
 
 
 # -- volumes
