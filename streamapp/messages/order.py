@@ -1,4 +1,4 @@
-"""order/1: one revision of an order, on ``orders.{status}.{symbol}``, in ``updates`` and in the web views."""
+"""order/1: one revision of an order, on ``orders.{status}.{symbol}``, in the archive and in the web views."""
 
 from __future__ import annotations
 
