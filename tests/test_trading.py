@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -15,14 +17,21 @@ from nats.js.api import DiscardPolicy
 
 from streamapp import topics
 from streamapp.clock import utc_now
-from streamapp.domain.facts import BrokerAccepted
+from streamapp.domain.facts import BrokerAccepted, BrokerRejected
+from streamapp.domain.identifiers import partition_of
 from streamapp.messages.account import AccountMessage, SnapshotMessage
 from streamapp.messages.command import CommandRequest
-from streamapp.messages.report import Report, ReportBatch
+from streamapp.messages.report import Report, ReportBatch, ReportBody, ReportKind
 from streamapp.settings import Role
+from streamapp.subjects import MESSAGE_ID_HEADER
 from streamapp.tokens import TokensFile
+from tables.accounts import AccountRow, RebuildNote, account_key
+from tables.rebuilding import write_store
+from tables.row import is_put_away
+from tables.signals import signal_key
+from tests.kit.examples import deal
 from tests.kit.stacks import running, running_kafka_and_nats
-from tests.kit.trading_house import SIGNAL, TradingHouse, trading_house
+from tests.kit.trading_house import BREAKS, PARTITIONS, SIGNAL, TradingHouse, trading_house
 from tests.kit.waiting import eventually
 from tests.nats.servers import own_nats
 
@@ -118,13 +127,22 @@ async def test_a_worker_killed_at_a_named_point_loses_nothing_and_repeats_nothin
         assert len({decision.model_dump_json() for decision in found}) == 1, "a redelivery said something else"
 
 
+async def _armed(house: TradingHouse, kind: str) -> dict[str, str]:
+    """Make the world in which an input of ``kind`` can happen; return what its worker is started with."""
+    if kind == "released":
+        note = RebuildNote(at=datetime.now(UTC), epoch="e1")
+        row = account_key("acc-1"), AccountRow(account="acc-1", epoch="e1", rebuilt=note).encode()
+        await write_store(
+            house.settings, REBUILT, lambda partition: [row] if partition == partition_of("acc-1", PARTITIONS) else []
+        )
+    return ENVIRONMENTS.get(kind, {})
+
+
 async def _provoke(house: TradingHouse, kind: str) -> str:
-    """Let an input of ``kind`` happen at acc-1; return what the archive must hold once for it, by its id."""
-    terminal, now = house.terminals["acc-1"], datetime.now(UTC)
+    """Let an input of ``kind`` happen at acc-1; return what must be held once for it (:func:`_has`)."""
+    terminal = house.terminals["acc-1"]
     order_id = house.order_id("k-1")
     match kind:
-        case "signal" | "order" | "spoiled" | "snapshot":
-            return await _provoke_alone(house, kind, now)
         case "sweep":
             await terminal.stop()
             await eventually(lambda: _unready(house), "a terminal that is missed")
@@ -136,36 +154,72 @@ async def _provoke(house: TradingHouse, kind: str) -> str:
             terminal.deaf = True
             await house.signal("k-1")
             return f"{order_id}:unknown:1:no_answer"
-        case "report":
+        case "report" | "foreign":
+            return await _provoke_answer(house, kind, order_id)
+        case "prune":
             await house.signal("k-1")
-            await all_recorded(house, {order_id: "acc-1"})
-            report = Report(seq=1, at=now, kind="accepted", order_id=order_id, body=BrokerAccepted(ticket=7))
-            batch = ReportBatch(account="acc-1", epoch="e1", first_seq=1, reports=(report,))
-            await house.record(topics.BROKER_REPORTS, "reports", batch.encode())
-            return f"{order_id}:BrokerAccepted:7"
+            return PUT_AWAY
+        case "released":
+            terminal.released_seq = 5
+            return RELEASED
         case _:
+            return await _provoke_alone(house, kind)
+
+
+async def _provoke_answer(house: TradingHouse, kind: str, order_id: str) -> str:
+    """Let a terminal, or somebody else's connector, say something of an order."""
+    await house.signal("k-1")
+    if kind == "report":
+        await all_recorded(house, {order_id: "acc-1"})
+        await _report(house, 1, "accepted", order_id, BrokerAccepted(ticket=7))
+        return f"{order_id}:BrokerAccepted:7"
+    await eventually(lambda: _has(house, f"{order_id}:SubmitClaimed:1"), "the order")
+    fill = {"order_id": order_id, "account": "acc-1", "deal": 5, "volume": "0.1", "price": "1.1"}
+    await house.record(topics.BROKER_REPORTS, "fill", json.dumps(fill).encode())
+    return "acc-1:deal:5"
+
+
+async def _provoke_alone(house: TradingHouse, kind: str) -> str:
+    """Let an input happen that is one record."""
+    match kind:
+        case "signal":
             await house.signal("k-1")
-            await eventually(lambda: _has(house, f"{order_id}:SubmitClaimed:1"), "the order")
-            fill = {"order_id": order_id, "account": "acc-1", "deal": 5, "volume": "0.1", "price": "1.1"}
-            await house.record(topics.BROKER_REPORTS, "fill", json.dumps(fill).encode())
-            return "acc-1:deal:5"
+            return f"{house.order_id('k-1')}:created"
+        case "order":
+            said = {"order_id": "o-1", "account": "acc-1"} | SIGNAL
+            await house.record(topics.ORDERS_SUBMITTED, "order", json.dumps(said).encode())
+            return "o-1:created"
+        case "command":
+            await _halt(house)
+            return "command_result/1:done"
+        case "snapshot":
+            await _snapshot(house)
+            return "account/1"
+        case "broken":
+            await house.record(topics.SIGNALS_APPROVED, "signal", BREAKS)
+            return "refused/1:internal"
+        case _:
+            assert kind == "spoiled"
+            await house.record(topics.SIGNALS_APPROVED, "signal", RUBBISH)
+            return DEAD
 
 
-async def _provoke_alone(house: TradingHouse, kind: str, now: datetime) -> str:
-    if kind == "signal":
-        await house.signal("k-1")
-        return f"{house.order_id('k-1')}:created"
-    if kind == "order":
-        said = {"order_id": "o-1", "account": "acc-1"} | SIGNAL
-        await house.record(topics.ORDERS_SUBMITTED, "order", json.dumps(said).encode())
-        return "o-1:created"
-    if kind == "snapshot":
-        state = AccountMessage(account="acc-1", connection="ready", at=now)
-        snapshot = SnapshotMessage(account="acc-1", state=state, at=now)
-        await house.record(topics.ACCOUNT_SNAPSHOTS, "snapshot", snapshot.encode())
-        return "account/1"
-    await house.record(topics.SIGNALS_APPROVED, "signal", b"rubbish")
-    return "not_json"
+async def _report(house: TradingHouse, seq: int, kind: ReportKind, order_id: str, body: ReportBody) -> None:
+    report = Report(seq=seq, at=datetime.now(UTC), kind=kind, order_id=order_id, body=body)
+    batch = ReportBatch(account="acc-1", epoch="e1", first_seq=seq, reports=(report,))
+    await house.record(topics.BROKER_REPORTS, "reports", batch.encode())
+
+
+async def _halt(house: TradingHouse) -> None:
+    halt, subject = CommandRequest(account="acc-1", request_id="c-1"), "commands.account.halt.acc-1"
+    await house.record(topics.ORDER_COMMANDS, "command", halt.encode(), subject=subject)
+
+
+async def _snapshot(house: TradingHouse) -> None:
+    now = datetime.now(UTC)
+    state = AccountMessage(account="acc-1", connection="ready", at=now)
+    snapshot = SnapshotMessage(account="acc-1", state=state, at=now)
+    await house.record(topics.ACCOUNT_SNAPSHOTS, "snapshot", snapshot.encode())
 
 
 async def _unready(house: TradingHouse) -> bool:
@@ -173,17 +227,38 @@ async def _unready(house: TradingHouse) -> bool:
 
 
 async def _has(house: TradingHouse, what: str) -> bool:
-    """Return whether the archive, or the dead letters, hold a fact, a message of a schema, or a reason."""
-    commits = await house.commits()
-    known = {fact.fact_id for commit in commits for fact in commit.facts}
-    known |= {archived.message["schema"] for commit in commits for archived in commit.messages}
-    return what in known or (what == "not_json" and b"rubbish" in await house.read(topics.DEAD_LETTERS))
+    """Return whether it is there: in the store, among the dead letters, or in the archive.
+
+    There it is a fact by its id, or a message by its schema, alone or with its reason or state.
+    """
+    match what:
+        case _ if what == PUT_AWAY:
+            return is_put_away(await house.stored(signal_key("acc-1", "k-1")) or b"")
+        case _ if what == RELEASED:
+            row = await house.stored(account_key("acc-1"), REBUILT)
+            return row is not None and AccountRow.decode(row).watermark == 5
+        case _ if what == DEAD:
+            return RUBBISH in await house.read(topics.DEAD_LETTERS)
+    known = set[str]()
+    for commit in await house.commits():
+        known |= {fact.fact_id for fact in commit.facts}
+        for said in (archived.message for archived in commit.messages):
+            known |= {said["schema"], f"{said['schema']}:{said.get('reason') or said.get('state')}"}
+    return what in known
 
 
+RUBBISH, DEAD, PUT_AWAY, RELEASED, REBUILT = b"rubbish", "a dead letter", "put away", "released", "rebuilt"
 KINDS = {
-    "both": ("signal", "report", "snapshot", "spoiled", "answer", "sweep"),
+    "both": (
+        *("signal", "command", "report", "snapshot", "spoiled", "broken", "answer", "sweep"),
+        *("released", "prune"),
+    ),
     "connector": ("order",),
     "execution": ("foreign",),
+}
+ENVIRONMENTS = {
+    "released": {"STREAMAPP_KAFKA__STORE": REBUILT},
+    "prune": {"STREAMAPP_RETENTION__CLOSED_DAYS": "1e-5"},
 }
 
 
@@ -197,21 +272,92 @@ async def test_a_worker_killed_around_a_commit_of_any_kind_of_input_makes_it_onc
         if role != "execution":
             for terminal in house.terminals.values():
                 await terminal.start()
-        await house.started(STREAMAPP_CRASH_AT=f"{point}@{kind}")
-        fact_id = await _provoke(house, kind)
+        environment = await _armed(house, kind)
+        app = "tests.kit.broken_trading" if kind == "broken" else "streamapp.trading"
+        await house.started(app, STREAMAPP_CRASH_AT=f"{point}@{kind}", **environment)
+        wanted = await _provoke(house, kind)
         assert await house.died() == -signal.SIGKILL
         house.terminals["acc-1"].deaf = False
-        await house.started()
+        await house.started(app, **environment)
         if (kind, point) == ("answer", "desk.before_commit"):
             # Nobody remembers the silence: the terminal is asked again and answers.
             await all_recorded(house, {house.order_id("k-1"): "acc-1"})
         else:
-            await eventually(lambda: _has(house, fact_id), f"{fact_id} in the archive")
-        by_id: dict[str, set[str]] = {}
+            await eventually(lambda: _has(house, wanted), f"{wanted} is held")
+        if kind == "prune":
+            await house.signal("k-1")
+            await eventually(lambda: _decided(house, "accepted", "duplicate"), "an answer by what was put away")
+        texts = defaultdict[str, set[str]](set)
         for commit in await house.commits():
             for fact in commit.facts:
-                by_id.setdefault(fact.fact_id, set()).add(fact.model_dump_json())
-        assert {fact_id: len(texts) for fact_id, texts in by_id.items() if len(texts) > 1} == {}
+                texts[fact.fact_id].add(fact.model_dump_json())
+            for archived in commit.messages:
+                if archived.id is not None:
+                    texts[archived.id].add(archived.model_dump_json())
+        assert {name: found for name, found in texts.items() if len(found) > 1} == {}
+
+
+async def _decided(house: TradingHouse, *words: str) -> bool:
+    decisions = (await house.decisions("k-1")).get("k-1", [])
+    return [decision.decision for decision in decisions] == [*words]
+
+
+# What is published of each has its own commit: what a life says again is none of the kind at which the next one dies.
+STREAMS = ("EXECUTION_IN", "EXECUTION_OUT")
+PUBLISHED = ("account", "accepted", "fill", "error", "command")
+
+
+@pytest.mark.crash
+async def test_a_worker_killed_whenever_it_has_published_a_kind_of_message_says_each_once(house: TradingHouse) -> None:
+    for terminal in house.terminals.values():
+        await terminal.start()
+    filled, rejected = house.order_id("p-1"), house.order_id("p-2")
+    places = {name: await _last(house, name) for name in STREAMS}
+    for kind in PUBLISHED:
+        await house.started(STREAMAPP_CRASH_AT=f"publisher.after_publish@{kind}")
+        match kind:
+            case "account":
+                await _snapshot(house)
+            case "accepted":
+                await house.signal("p-1")
+            case "fill":
+                await all_recorded(house, {filled: "acc-1"})
+                await _report(house, 1, "deal", filled, deal(20, "0.1"))
+            case "error":
+                await house.signal("p-2")
+                await all_recorded(house, {rejected: "acc-1"})
+                no_money = BrokerRejected(attempt=1, retcode=10019, retcode_name="NO_MONEY", message="")
+                await _report(house, 2, "rejected", rejected, no_money)
+            case _:
+                await _halt(house)
+        assert await house.died() == -signal.SIGKILL, kind
+    await house.started()
+    await eventually(lambda: _has(house, "command_result/1:done"), "the last answer")
+    words = [archived for commit in await house.commits() for archived in commit.messages if archived.id is not None]
+    assert {archived.id.split(":")[1] for archived in words if archived.id is not None} >= {*PUBLISHED}
+    archive = {archived.id: archived.message for archived in words}
+
+    async def said() -> bool:
+        return len(await _said(house, places)) >= len(archive)
+
+    await eventually(said, "all of the archive on NATS")
+    found = await _said(house, places)
+    assert len(found) == len(archive)
+    assert dict(found) == archive
+
+
+async def _last(house: TradingHouse, stream: str) -> int:
+    return (await house.client.jetstream().stream_info(stream)).state.last_seq
+
+
+async def _said(house: TradingHouse, places: dict[str, int]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what the streams took in after ``places``, each with its id."""
+    js, found = house.client.jetstream(), list[tuple[str, dict[str, Any]]]()
+    for stream, place in places.items():
+        for sequence in range(place + 1, await _last(house, stream) + 1):
+            message = await js.get_msg(stream, sequence)
+            found.append(((message.headers or {})[MESSAGE_ID_HEADER], json.loads(message.data or b"")))
+    return found
 
 
 async def signals_beyond_the_bound(house: TradingHouse) -> None:

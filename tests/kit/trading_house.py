@@ -22,9 +22,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from streamapp import subjects, topics
-from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.identifiers import order_id_for, partition_of
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.producer import ClientProducer
+from streamapp.kafka.security import Cluster
 from streamapp.local.ports import free_port
 from streamapp.messages.commit import CommitMessage
 from streamapp.messages.decision import DecisionMessage
@@ -33,11 +34,14 @@ from streamapp.messages.terminal import HelloReply, SubmitReply, SubmitRequest
 from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure
 from streamapp.settings import AccountSettings, KafkaSettings, LocalSettings, NatsSettings, Settings
+from tables.adoption import read_log
 from tests.kit.terminals import MemoryJournal
 from tests.kit.waiting import eventually
 
 PARTITIONS = 2
 SIGNAL = {"status": "approved", "symbol": "EURUSD", "side": "buy", "order_type": "market", "volume": "0.1"}
+BREAKS = b'{"signal_id": "a record on which a rule breaks"}'
+"""See :mod:`tests.kit.broken_trading`."""
 ACCOUNTS = {f"acc-{number}": AccountSettings(login=number) for number in range(1, 4)}
 
 
@@ -47,6 +51,7 @@ class FakeTerminal(MemoryJournal):
     Attributes:
         submits: How often each order was submitted.
         deaf: It does not answer submits.
+        released_seq: Up to which its journal has forgotten its reports; there is none after.
     """
 
     def __init__(self, client: Client, account: str) -> None:
@@ -57,6 +62,7 @@ class FakeTerminal(MemoryJournal):
         self.submits: Counter[str] = Counter()
         self.epochs: list[tuple[str, str]] = []
         self.deaf = False
+        self.released_seq = 0
 
     async def start(self) -> None:
         for operation, answer in (("hello", self._hello), ("submit", self._submit)):
@@ -71,7 +77,14 @@ class FakeTerminal(MemoryJournal):
 
     async def _hello(self, message: Msg) -> None:
         now = datetime.now(UTC)
-        reply = HelloReply(account=self._account, epoch=self.epoch, clock=now, connection="ready")
+        reply = HelloReply(
+            account=self._account,
+            epoch=self.epoch,
+            clock=now,
+            connection="ready",
+            last_seq=self.released_seq,
+            released_seq=self.released_seq,
+        )
         await message.respond(reply.encode())
 
     async def _submit(self, message: Msg) -> None:
@@ -108,9 +121,9 @@ class TradingHouse:
 
     # --- the worker
 
-    def start(self, **environment: str) -> None:
+    def start(self, app: str = "streamapp.trading", **environment: str) -> None:
         settings = self.settings
-        command = [sys.executable, "-m", "faust", "-A", "streamapp.trading", "--datadir", str(self.folder / "trading")]
+        command = [sys.executable, "-m", "faust", "-A", app, "--datadir", str(self.folder / "trading")]
         command += ["worker", "-l", "info", "--web-host", "127.0.0.1", "--web-port", str(self._port)]
         own = {
             "STREAMAPP_DEPLOYMENT": settings.deployment,
@@ -128,8 +141,8 @@ class TradingHouse:
         with (self.folder / "trading.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=os.environ | own | environment, stdout=log, stderr=log)
 
-    async def started(self, **environment: str) -> None:
-        self.start(**environment)
+    async def started(self, app: str = "streamapp.trading", **environment: str) -> None:
+        self.start(app, **environment)
         await eventually(self.is_ready, f"a ready worker; see {self.folder / 'trading.log'}", 90)
 
     async def health(self) -> tuple[int, dict[str, Any]]:
@@ -175,7 +188,7 @@ class TradingHouse:
         said = {"signal_id": signal_id, "account": account} | SIGNAL | changes
         await self.record(topics.SIGNALS_APPROVED, "signal", json.dumps(said).encode(), account)
 
-    async def record(self, topic: str, family: str, payload: bytes, account: str = "acc-1") -> None:
+    async def record(self, topic: str, family: str, payload: bytes, account: str = "acc-1", subject: str = "") -> None:
         """Say anything on Kafka as mirror does."""
         self._sequence += 1
         headers = {
@@ -183,7 +196,7 @@ class TradingHouse:
             topics.ACCOUNT: account.encode(),
             topics.NATS_SEQUENCE: str(self._sequence).encode(),
             topics.NATS_TIME: datetime.now(UTC).isoformat().encode(),
-        }
+        } | ({topics.NATS_SUBJECT: subject.encode()} if subject else {})
         await self.producer.send(topic, account.encode(), payload, headers=headers)
 
     async def read(self, topic: str) -> list[bytes]:
@@ -203,6 +216,14 @@ class TradingHouse:
             return values
         finally:
             await consumer.stop()
+
+    async def stored(self, key: bytes, store: str | None = None) -> bytes | None:
+        """Return a row of acc-1 as the changelog has it."""
+        tp = TopicPartition(
+            topics.changelog(self.settings.deployment, topics.TABLES[0], store), partition_of("acc-1", PARTITIONS)
+        )
+        log = await read_log(Cluster.of(self.settings), tp)
+        return log.newest[key][0] if key in log.newest else None
 
     async def commits(self) -> list[CommitMessage]:
         """Return the archive."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from streamapp import topics
+from streamapp.messages.routing import Family
+from streamapp.settings import Role
 from tests.mirror.worlds import World, becomes, first_sights, signal_for, world
 from tests.nats.servers import publish_raw
 
@@ -72,6 +75,39 @@ async def test_nothing_is_lost_and_order_is_kept_over_kills_at_any_moment(here: 
     await here.all_mirrored(total)
     records = await here.records(total, topics.SIGNALS_APPROVED)
     assert_in_order(first_sights(records), total)
+    await last.kill()
+
+
+OF_ORDER = b'{"order_id": "o-1", "account": "account-1"}'
+OF_ACCOUNT = b'{"account": "account-1"}'
+# By its family, each with a role that takes it; what one life leaves unacknowledged is the next one's to take as well.
+FAMILIES: dict[Family, tuple[Role, str, bytes]] = {
+    "signal": ("both", "signals.approved.EURUSD", signal_for("account-1", 1)),
+    "fill": ("both", "broker.fill.EURUSD", OF_ORDER),
+    "error": ("both", "broker.error.EURUSD", OF_ORDER),
+    "command": ("both", "commands.account.halt.account-1", b'{"request_id": "r-1", "account": "account-1"}'),
+    "reports": ("both", "mt5.report.account-1", OF_ACCOUNT),
+    "log": ("both", "mt5.log.account-1", OF_ACCOUNT),
+    "snapshot": ("both", "mt5.snapshot.account-1", OF_ACCOUNT),
+    "order": ("connector", "orders.submitted.EURUSD", OF_ORDER),
+}
+
+
+@pytest.mark.crash
+async def test_a_message_of_any_family_whose_acknowledgement_a_kill_prevented_is_mirrored_again(here: World) -> None:
+    for family, (role, subject, payload) in FAMILIES.items():
+        await here.client.jetstream().publish(subject, payload)
+        armed = {"STREAMAPP_CRASH_AT": f"mirror.after_kafka_ack@{family}", "STREAMAPP_ROLE": role}
+        killed = await here.mirror(**armed).start()
+        assert await killed.exit_code() == -signal.SIGKILL, family
+    last = await here.mirror(STREAMAPP_ROLE="connector").start()
+    await here.all_mirrored(len(FAMILIES) - 1)
+    await here.all_mirrored(1, "ACCOUNT_SNAPSHOTS")
+    sights = Counter(
+        (dict(record.headers)[topics.FAMILY].decode(), record.value) for record in await here.all_records()
+    )
+    assert sights.keys() == {(family, payload) for family, (_, _, payload) in FAMILIES.items()}
+    assert min(sights.values()) > 1
     await last.kill()
 
 

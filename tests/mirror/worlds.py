@@ -136,6 +136,12 @@ class World:
         finally:
             await consumer.stop()
 
+    async def all_records(self) -> list[ConsumerRecord]:
+        """Return what came into any topic since the world began, to its end."""
+        ends = await _ends(self.settings.kafka_bootstrap)
+        count = sum(ends[place] - first for place, first in self.start.items())
+        return await self.records(count, *(spec.name for spec in topics.TOPICS))
+
     async def pending(self, stream: str = "EXECUTION_IN") -> int:
         info = await self.client.jetstream().consumer_info(stream, f"{self.settings.deployment}-mirror")
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
