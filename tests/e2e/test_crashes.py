@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from streamapp.local.process import RunningProcess
 from tests.e2e.road import travel
 from tests.e2e.traffic import Traffic
 from tests.kit.stacks import accounts_of, second_worker_at
+from tests.kit.waiting import eventually
 
 PROCESSES = ("mirror", "trading", "warehouse", "terminals", "market")
 SERVERS = ("kafka", "nats", "clickhouse")
@@ -29,14 +31,13 @@ async def killed_and_back(stack: OwnStack, name: str, traffic: Traffic) -> None:
     victim = stack.pid_of(name)
     await traffic.crowded(IN_FLIGHT)
     os.kill(victim, signal.SIGKILL)
-    async with asyncio.timeout(RESTART_WITHIN_S):
-        while True:
-            try:
-                if stack.pid_of(name) != victim:
-                    return
-            except Transient:
-                pass  # between its end and the next start
-            await asyncio.sleep(0.05)
+
+    def is_back() -> bool:
+        with contextlib.suppress(Transient):  # between its end and the next start
+            return stack.pid_of(name) != victim
+        return False
+
+    await eventually(is_back, f"{name} is started again", RESTART_WITHIN_S)
 
 
 @pytest.mark.parametrize("name", [*PROCESSES, *SERVERS])
@@ -53,11 +54,30 @@ def second_worker(stack: OwnStack, tmp_path: Path) -> Iterator[RunningProcess]:
         yield worker
 
 
+async def test_what_a_killed_worker_had_on_the_road_is_the_other_one_s_to_finish(
+    stack: OwnStack, second_worker: RunningProcess
+) -> None:
+    accounts = await eventually(lambda: accounts_of(stack.settings.ports.trading(2)), "accounts of the second worker")
+    assert accounts < stack.settings.accounts.keys()
+
+    async def killed(traffic: Traffic) -> None:
+        await traffic.crowded(IN_FLIGHT, accounts)
+        second_worker.kill()
+
+        async def taken_over() -> bool:
+            return await accounts_of(stack.settings.ports.trading()) == stack.settings.accounts.keys()
+
+        await eventually(taken_over, "the first worker has every account", RESTART_WITHIN_S)
+
+    outcome = await travel(stack.settings, signals=220, rate=22, seed=19, meanwhile=killed)
+    assert outcome.differences == []
+
+
 async def test_a_worker_frozen_beyond_its_session_and_woken_again_doubles_nothing(
     stack: OwnStack, second_worker: RunningProcess
 ) -> None:
     session_s = stack.settings.kafka.session_timeout_s
-    accounts = await accounts_of(stack.settings.ports.trading(2))
+    accounts = await eventually(lambda: accounts_of(stack.settings.ports.trading(2)), "accounts of the second worker")
 
     async def frozen_and_woken(traffic: Traffic) -> None:
         await traffic.crowded(1, accounts)

@@ -408,7 +408,7 @@ async def test_the_page_of_one_worker_shows_the_orders_of_both_and_outlives_the_
 
 
 async def shared(*ports: int) -> list[set[str]] | None:
-    with contextlib.suppress(OSError, KeyError):
+    with contextlib.suppress(OSError):
         shares = [await accounts_of(port) for port in ports]
         return shares if all(shares) and set.union(*shares) == set(ACCOUNTS) else None
     return None
