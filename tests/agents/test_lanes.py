@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from itertools import takewhile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.lanes import GROUP, GROUP_COST, Lanes
-from streamapp.kafka.window import AckWindow, Unfinished
+from streamapp.kafka.window import AckWindow, Unfinished, take_all
 
 
 class Handled:
@@ -105,6 +107,137 @@ def test_a_handler_that_fails_stops_its_lane_and_nothing_from_there_on_is_acknow
         assert acked == list(range(bad))
         others = {offset for offset, account in enumerate(accounts) if account != accounts[bad] or offset < bad}
         assert set(handled) == others
+
+    asyncio.run(story())
+
+
+class Stream:
+    """A stream of one partition as Faust gives it to an agent: offsets, one a turn of the loop."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.acked: list[int] = []
+
+    def noack(self) -> Stream:
+        return self
+
+    async def events(self) -> AsyncIterator[int]:
+        for offset in range(self._length):
+            await asyncio.sleep(0)
+            yield offset
+
+    async def ack(self, event: int) -> None:
+        await asyncio.sleep(0)
+        self.acked.append(event)
+
+
+class Struck:
+    """A reader and its lanes, of which any task may be cancelled at any turn of the loop."""
+
+    def __init__(self, plan: list[tuple[str, int]]) -> None:
+        self.plan = plan
+        self.stream = Stream(len(plan))
+        self.taken: list[int] = []
+        self.window: AckWindow | None = None
+        self.handled = defaultdict[str, list[int]](list)
+        self.running: set[str] = set()
+        self.troubles: list[object] = []
+        self.lanes: Lanes[Unfinished] = Lanes(self.handle, on_failure=self.troubles.append)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self.troubles.append(context))
+        self.reader = loop.create_task(take_all(self.stream, self.take))
+
+    async def take(self, event: int, record: Unfinished) -> None:
+        self.taken.append(event)
+        self.window = record._window
+        self.lanes.put(self.plan[event][0], record)
+
+    async def handle(self, account: str, group: list[Unfinished]) -> None:
+        assert account not in self.running, "two groups of one account at the same time"
+        self.running.add(account)
+        try:
+            for one in group:
+                for _ in range(self.plan[one.event][1]):
+                    await asyncio.sleep(0)
+                self.handled[account].append(one.event)
+                await one.finish()
+        finally:
+            self.running.discard(account)
+
+    def strike(self, whom: str) -> bool:
+        """Cancel the reader, or the lane of an account; return whether a lane was hit."""
+        if whom == READER:
+            self.reader.cancel()
+        elif whom in self.lanes._tasks:
+            self.lanes._tasks[whom].cancel()
+            return True
+        return False
+
+    @property
+    def finished(self) -> set[int]:
+        return {event for events in self.handled.values() for event in events}
+
+    def check(self) -> None:
+        acked = self.stream.acked
+        assert acked == list(range(len(acked))), "out of order, twice, or beyond an unfinished one"
+        assert set(acked) <= self.finished
+        for account, events in self.handled.items():
+            mine = [event for event in self.taken if self.plan[event][0] == account]
+            assert events == [event for event in mine if event in self.finished]
+        assert self.troubles == []
+
+
+READER = "reader"
+struck_plans = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1, max_size=30)
+strikes = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["a", "b", "c", READER])), max_size=5)
+
+
+@given(struck_plans, strikes)
+@settings(deadline=None, max_examples=150)
+def test_whatever_is_cancelled_whenever_nothing_unfinished_is_acknowledged_and_nothing_hangs(
+    plan: list[tuple[str, int]], strikes: list[tuple[int, str]]
+) -> None:
+    async def story() -> None:
+        world, hit = Struck(plan), False
+        await asyncio.sleep(0)
+        for turns, whom in strikes:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+                world.check()
+            hit |= world.strike(whom)
+        async with asyncio.timeout(30):
+            await world.reader
+            await world.lanes.drain()
+        world.check()
+        if not hit:  # what a reader has taken is the lanes' to finish, whatever becomes of the reader
+            assert world.stream.acked == world.taken
+        if world.window is not None:  # as whoever finishes the next one would
+            async with asyncio.timeout(30):
+                await world.window.acknowledge()
+            assert world.stream.acked == list(takewhile(world.finished.__contains__, world.taken))
+
+    asyncio.run(story())
+
+
+@given(struck_plans, st.integers(0, 60))
+@settings(deadline=None, max_examples=100)
+def test_in_a_loop_that_shuts_down_nothing_more_is_handled_or_acknowledged(
+    plan: list[tuple[str, int]], turns: int
+) -> None:
+    async def story() -> None:
+        world = Struck(plan)
+        for _ in range(1 + turns):
+            await asyncio.sleep(0)
+        while any(task.done() for task in world.lanes._tasks.values()):
+            await asyncio.sleep(0)  # between two tasks a lane has none to be cancelled
+        for whom in (READER, *"abc"):
+            world.strike(whom)
+        finished, acked = world.finished, list(world.stream.acked)
+        async with asyncio.timeout(30):
+            await world.reader
+            await world.lanes.drain()
+        world.check()
+        assert (world.finished, world.stream.acked) == (finished, acked)
 
     asyncio.run(story())
 

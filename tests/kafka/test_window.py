@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamapp.kafka.window import AckWindow, Unfinished
+from streamapp.kafka.window import WINDOW, AckWindow, Unfinished, take_all
 
 
 class Log:
@@ -82,6 +83,33 @@ async def test_a_full_window_makes_the_reader_wait_until_its_first_event_is_ackn
     assert not third.done()
     await first.finish()
     assert isinstance(await third, Unfinished)
+    assert log.acked == [0, 1]
+
+
+async def test_a_reader_whose_partition_is_taken_away_while_it_waits_for_room_leaves_in_peace() -> None:
+    log, taken = Log(), list[Unfinished]()
+
+    class Stream:
+        ack = log.ack
+
+        def noack(self) -> Stream:
+            return self
+
+        async def events(self) -> AsyncIterator[int]:
+            for offset in range(WINDOW + 1):
+                yield offset
+
+    async def take(_event: int, record: Unfinished) -> None:
+        taken.append(record)
+
+    reader = asyncio.create_task(take_all(Stream(), take))
+    await asyncio.sleep(0)
+    assert (len(taken), reader.done()) == (WINDOW, False)
+    reader.cancel()
+    await asyncio.wait_for(reader, 5)
+    await taken[1].finish()
+    assert log.acked == []
+    await taken[0].finish()
     assert log.acked == [0, 1]
 
 
