@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from streamapp import topics
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.clickhouse.migrations import migrate
+from streamapp.clickhouse.rows import MODELS
 from streamapp.domain.identifiers import partition_of
+from streamapp.domain.vocabulary import time_text
 from streamapp.kafka.admin import create_topics
 from streamapp.kafka.exits import CONFIGURATION, SOFTWARE
 from streamapp.kafka.producer import ClientProducer, Record
@@ -29,9 +31,12 @@ from streamapp.local import clickhouse as engine
 from streamapp.local.ports import free_port
 from streamapp.local.process import ProcessSpec, RunningProcess
 from streamapp.messages.envelope import Message
+from streamapp.messages.log import BrokerLogPlace, encode_entries
 from streamapp.settings import ClickHouseSettings, KafkaSettings, LocalSettings, Settings
+from streamapp.warehouse import FETCH_WAIT_MS
 from tests.clickhouse import samples
 from tests.kit.waiting import eventually
+from tests.messages.golden import golden
 
 PARTITIONS = 8
 SESSION_S = 10
@@ -39,11 +44,21 @@ ACCOUNTS = [f"account-{number}" for number in range(24)]
 FACTS = 4  # of a commit
 CATCH_UP_S = 300
 KEYS = {
-    "facts": ("order_id", "fact_id"),
-    "orders": ("order_id",),
-    "order_events": ("order_id", "rev"),
-    "executions": ("fill_id",),
+    "facts": ("fact/1", "order_id", "account", "fact_id"),
+    "orders": ("order/1", "order_id", "account"),
+    "order_events": ("order/1", "order_id", "account", "rev"),
+    "executions": ("fill/1", "account", "fill_id"),
+    "positions": ("position/1", "account", "symbol", "position_id"),
+    "accounts": ("account/1", "account"),
+    "account_operations": ("account_operation/1", "account", "deal"),
+    "account_history": ("account_history/1", "account", "at"),
+    "position_history": ("position_history/1", "account", "position_id", "at"),
+    "breaks": ("break/1", "account", "break_id"),
+    "commands": ("command_result/1", "request_id", "stream_seq"),
+    "signals": ("signal/1", "account", "signal_id", "stream_seq"),
+    "broker_log": ("log/1", "account", "epoch", "seq"),
 }
+"""The schema of each table's rows, and what makes one of them."""
 FIRST, SECOND = "first", "second"
 
 
@@ -129,8 +144,9 @@ class Stack:
         return int((await self.query(f"SELECT count() AS n FROM {table} FINAL WHERE {where}"))[0]["n"])
 
     async def keys(self, table: str) -> set[tuple[Any, ...]]:
-        rows = await self.query(f"SELECT {', '.join(KEYS[table])} FROM {table} FINAL")
-        return {tuple(row.values()) for row in rows}
+        _, *names = KEYS[table]
+        rows = await self.query(f"SELECT {', '.join(names)} FROM {table} FINAL")
+        return {tuple(map(_text, row.values())) for row in rows}
 
     def stop(self) -> None:
         for name in self.workers:
@@ -139,11 +155,13 @@ class Stack:
             self.engine.stop()
 
 
-async def send(bootstrap: str, commits: list[tuple[str, bytes]], *, raw: bytes | None = None) -> None:
+async def send(
+    bootstrap: str, values: list[tuple[str, bytes]], *, raw: bytes | None = None, topic: str = topics.ARCHIVE
+) -> None:
     async with ClientProducer(bootstrap, "test") as producer:
         records = [
-            Record(topics.ARCHIVE, account.encode(), commit, partition=partition_of(account, PARTITIONS))
-            for account, commit in commits
+            Record(topic, account.encode(), value, partition=partition_of(account, PARTITIONS))
+            for account, value in values
         ]
         if raw is not None:
             records.append(Record(topics.ARCHIVE, b"x", raw, partition=0))
@@ -199,6 +217,40 @@ def story(name: str, orders: int) -> list[tuple[str, bytes]]:
     return commits
 
 
+def others(name: str, count: int) -> list[tuple[str, bytes]]:
+    """Commits with a message of each schema that no story has: the golden ones, each with a place of its own."""
+    commits = []
+    for number in range(count):
+        account, at = ACCOUNTS[number % len(ACCOUNTS)], time_text(samples.AT + timedelta(seconds=number))
+        own: dict[str, dict[str, Any]] = {
+            "positions": {"position_id": number + 1},
+            "accounts": {"at": at},
+            "account_operations": {"deal": number + 1},
+            "account_history": {"at": at},
+            "position_history": {"position_id": number + 1, "at": at},
+            "breaks": {"break_id": f"{account}:deal:{name}-{number}"},
+            "commands": {"request_id": f"{name}-{number}"},
+            "signals": {"signal_id": f"{name}-{number}"},
+        }
+        made = [
+            MODELS[table].model_validate(golden(KEYS[table][0].replace("/", "-"))[0] | {"account": account} | changes)
+            for table, changes in own.items()
+        ]
+        commits.append((account, samples.commit(*made, number=number)))
+    return commits
+
+
+def broker_log(batches: int, entries: int = 3) -> list[tuple[str, bytes]]:
+    """Batches of each account's broker log."""
+    values = []
+    for account in ACCOUNTS:
+        for first in range(1, batches * entries, entries):
+            written = [samples.log_entry(first + n).model_copy(update={"account": account}) for n in range(entries)]
+            place = BrokerLogPlace(account=account, epoch="e-1", first_seq=first)
+            values.append((account, encode_entries(place, [entry.encode() for entry in written])))
+    return values
+
+
 async def test_killed_workers_and_engines_lose_nothing_and_double_nothing(stack: Stack) -> None:
     bootstrap = stack.settings.kafka_bootstrap
     stack.start_worker(crash_at="warehouse.after_insert:1")
@@ -241,25 +293,27 @@ async def test_a_rebalance_does_not_wait_for_clickhouse(stack: Stack) -> None:
     assert await stack.count("executions", "startsWith(fill_id, 'c:')") == 48
 
 
-async def test_a_row_is_there_within_three_seconds_of_its_commit_when_little_happens(stack: Stack) -> None:
+async def test_each_row_comes_by_itself_and_no_wait_on_its_way_is_longer_than_three_seconds(stack: Stack) -> None:
+    """How long it takes says how busy the machine is; what it waits for says whether it comes, and when on a quiet one.
+
+    Of a commit that just misses a fetch there are two waits for one, and then the one for company in a batch.
+    """
+    assert 2 * FETCH_WAIT_MS / 1000 + stack.settings.clickhouse.flush_interval_s <= 3
     stack.start_worker()
     await eventually(stack.healthy, "the worker is ready")
     await eventually(lambda: _committed(stack), "it has caught up")
-    delays_s = []
     for number in range(4):
-        sent_s = time.monotonic()
         await send(stack.settings.kafka_bootstrap, story(f"e{number}", 1))
-        await eventually(partial(stack.count, "executions", f"fill_id = 'e{number}:0'"), "its row is there")
-        delays_s.append(time.monotonic() - sent_s)
-    assert min(delays_s) < 3.0, delays_s  # one busy moment of the machine is no fault of ours
+        await eventually(partial(stack.count, "executions", f"fill_id = 'e{number}:0'"), "its row, and nothing follows")
 
 
 @pytest.mark.timeout(3 * CATCH_UP_S)
 async def test_a_group_that_catches_up_among_kills_has_every_row_of_the_archive(stack: Stack) -> None:
-    """Counted against the archive itself: a new consumer group stores all of it, whoever is killed meanwhile."""
+    """Counted against the topics themselves: a new consumer group stores all of both, whoever is killed meanwhile."""
     bootstrap = stack.settings.kafka_bootstrap
-    await send(bootstrap, story("d", 2500))
-    archive = await values_of(bootstrap, topics.ARCHIVE)
+    await send(bootstrap, [*story("d", 2500), *others("d", 200)])
+    await send(bootstrap, broker_log(10), topic=topics.BROKER_LOG)
+    kept = await values_of(bootstrap, topics.ARCHIVE) | await values_of(bootstrap, topics.BROKER_LOG)
     for name in (FIRST, SECOND):
         stack.start_worker(name)
 
@@ -277,7 +331,8 @@ async def test_a_group_that_catches_up_among_kills_has_every_row_of_the_archive(
     stack.kill_worker(SECOND)
     stack.start_worker(SECOND, crash_at="warehouse.after_insert:1")
     await eventually(lambda: _committed(stack), "everything is acknowledged", CATCH_UP_S)
-    for table, expected in kept_by(archive).items():
+    for table, expected in rows_asked_for(kept).items():
+        assert expected, table
         found = await stack.keys(table)
         assert (len(found), expected - found, found - expected) == (len(expected), set(), set()), table
 
@@ -318,20 +373,24 @@ async def _committed(stack: Stack) -> bool:
     return await lag(stack) == 0
 
 
-def kept_by(archive: set[bytes]) -> dict[str, set[tuple[Any, ...]]]:
-    """Return the keys of the rows that the archive's commits ask for, by table."""
-    kept: dict[str, set[tuple[Any, ...]]] = {table: set() for table in KEYS}
-    for value in archive:
+def rows_asked_for(kept: set[bytes]) -> dict[str, set[tuple[str, ...]]]:
+    """Return the keys of the rows that commits and batches of the broker log ask for, by table."""
+    asked: dict[str, set[tuple[str, ...]]] = {table: set() for table in KEYS}
+    for value in kept:
         if not value.startswith(b"{"):
             continue
-        commit = json.loads(value)
-        messages = [each["message"] for each in commit["messages"]]
-        orders = [message for message in messages if message["schema"] == "order/1"]
-        fills = [message for message in messages if message["schema"] == "fill/1"]
-        made = {"facts": commit["facts"], "orders": orders, "order_events": orders, "executions": fills}
-        for table, keys in KEYS.items():
-            kept[table] |= {tuple(each[key] for key in keys) for each in made[table]}
-    return kept
+        record = json.loads(value)
+        messages = [each["message"] for each in record.get("messages", ())]
+        for said in (*messages, *record.get("facts", ()), *record.get("entries", ())):
+            for table, (schema, *names) in KEYS.items():
+                if said["schema"] == schema:
+                    asked[table].add(tuple(_text(said[name]) for name in names))
+    return asked
+
+
+def _text(value: Any) -> str:
+    """Return a key's part as text; a moment as messages have it."""
+    return time_text(value) if isinstance(value, datetime) else str(value)
 
 
 async def values_of(bootstrap: str, topic: str) -> set[bytes]:
