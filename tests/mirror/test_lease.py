@@ -21,6 +21,7 @@ from streamapp.nats.connection import connect
 from streamapp.nats.streams import ensure
 from streamapp.settings import NatsSettings, Settings
 from tests.kit.stacks import running
+from tests.kit.waiting import eventually
 from tests.nats.servers import own_nats
 
 BUCKET = "streamapp-mirror"
@@ -134,8 +135,6 @@ async def test_who_lost_it_stands_by(js: JetStreamContext, bucket: KeyValue) -> 
     await taken(lease)
     await bucket.put(KEY, b'{"host": "elsewhere", "pid": 1}')
     task = asyncio.create_task(lease.keep())
-    async with asyncio.timeout(10):
-        while holds(lease) or "elsewhere" not in lease.holder:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: not holds(lease) and "elsewhere" in lease.holder, "it stands by")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from streamapp.audit.verify import verify
 from streamapp.clickhouse.client import ClickHouse
 from streamapp.domain.identifiers import magic_of
 from streamapp.local.own import OwnStack
+from tests.kit.waiting import eventually
 from tests.roles.foreign import DEADLINE_S, ExecutionService
 
 ORIGIN = "streamapp/connector"
@@ -41,9 +43,9 @@ class Desk:
 
     async def placed(self, order_id: str) -> dict[str, Any]:
         """Return the broker's order as soon as it is there."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not (orders := await self.executed(order_id)):
-                await asyncio.sleep(0.1)
+        orders: list[dict[str, Any]] = await eventually(
+            lambda: self.executed(order_id), f"{order_id} at the broker", DEADLINE_S
+        )
         return orders[0]
 
     async def executed(self, order_id: str) -> list[dict[str, Any]]:
@@ -193,10 +195,9 @@ async def test_a_signal_is_not_this_role_s_to_execute(desk: Desk) -> None:
     assert not orders
     clickhouse = ClickHouse.of(desk.stack.settings)
     try:
-        async with asyncio.timeout(DEADLINE_S):
-            where = f"order_id = '{probe}'"
-            while not await clickhouse.query(f"SELECT 1 FROM executions WHERE {where}"):
-                await asyncio.sleep(0.1)
+        where = f"order_id = '{probe}'"
+        stored = partial(clickhouse.query, f"SELECT 1 FROM executions WHERE {where}")
+        await eventually(stored, "its execution in ClickHouse", DEADLINE_S)
         assert not await clickhouse.query(f"SELECT 1 FROM orders WHERE {where}"), "the table of orders is not ours"
     finally:
         await clickhouse.close()

@@ -16,6 +16,7 @@ import pytest
 from streamapp.audit.verify import verify
 from streamapp.domain.identifiers import order_id_for
 from streamapp.local.own import OwnStack
+from tests.kit.waiting import eventually
 from tests.roles.foreign import DEADLINE_S, Connector, Ears, Habit
 
 HABITS: dict[str, Habit] = {
@@ -64,12 +65,13 @@ class Desk:
     async def shows(self, order_id: str, **expected: str) -> dict[str, Any]:
         """Return the order as soon as the web view says what is expected of it."""
         url = f"http://127.0.0.1:{self.stack.settings.ports.trading()}/orders/{order_id}"
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                order = await asyncio.to_thread(_get, url)
-                if expected.items() <= order.items():
-                    return order
-                await asyncio.sleep(0.1)
+
+        async def as_expected() -> dict[str, Any] | None:
+            order = await asyncio.to_thread(_get, url)
+            return order if expected.items() <= order.items() else None
+
+        found: dict[str, Any] = await eventually(as_expected, f"{order_id} with {expected}", DEADLINE_S)
+        return found
 
 
 def _get(url: str) -> dict[str, Any]:
