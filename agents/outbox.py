@@ -47,6 +47,11 @@ class Unsaid:
     left: int = 0
     done: asyncio.Future[None] | None = None
 
+    @property
+    def kinds(self) -> set[str]:
+        """What is published of it, in words."""
+        return {publication.kind for publication in self.publications if publication.kind is not None}
+
 
 @dataclass(slots=True)
 class _Backlog:
@@ -248,7 +253,7 @@ class Outbox:
             unsaid.done.set_result(None)
         if not unsaid.number:
             return
-        reach("desk.after_outbox")
+        reach("desk.after_outbox", unsaid.kinds)
         known = self._accounts.get(unsaid.account)
         if known is None or unsaid not in known.unsaid:
             return  # another worker's by now

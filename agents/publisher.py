@@ -139,7 +139,7 @@ class Publisher:
                 waiting = again
         finally:
             self._troubles.pop(unsaid.account, None)
-        reach("publisher.after_publish", {_kind(each) for each in unsaid.publications if each.id is not None})
+        reach("publisher.after_publish", unsaid.kinds)
 
     async def _publish(self, publication: Publication, unsaid: Unsaid) -> str | None:
         """Return None when the message needs no more care, otherwise why it is to be published again."""
@@ -169,11 +169,5 @@ class Publisher:
         if self._spans is not None and began is not None:
             names = {"account": unsaid.account, "subject": publication.subject}
             self._spans.took("publish", publication.trace, began, self._clock(), **names)
-        self._metrics.published.labels(_kind(publication)).inc()
+        self._metrics.published.labels(publication.kind).inc()
         return None
-
-
-def _kind(publication: Publication) -> str:
-    """Return what a published message is, in a word: its id says it."""
-    assert publication.id is not None
-    return publication.id.split(":")[1]

@@ -61,6 +61,11 @@ class Publication:
     not_after: datetime | None = None
     copy_of: str | None = None
 
+    @property
+    def kind(self) -> str | None:
+        """What is published, in a word, as its id has it: ``order``, ``fill``; None for what is not published."""
+        return None if self.id is None else self.id.split(":")[1]
+
     def encode(self) -> bytes:
         """Return it as JSON, the message's own bytes inside; what is None is left out."""
         place = {"subject": self.subject, "id": self.id, "trace": self.trace, "copy_of": self.copy_of}
