@@ -91,7 +91,17 @@ class Desk:
 
     async def submit(self, **changes: Any) -> SubmitRequest:
         """Submit an order of a new name."""
-        order = self.terminal.order(f"{os.urandom(4).hex()}-{next(self.names)}", self.epoch, **changes)
+        return await self._submit(self._order(**changes))
+
+    async def submit_exit(self, position_id: int, **changes: Any) -> SubmitRequest:
+        """Submit a sell of a new name that closes a position."""
+        order = self._order(side="sell", **changes)
+        return await self._submit(order.model_copy(update={"position_id": position_id}))
+
+    def _order(self, **changes: Any) -> SubmitRequest:
+        return self.terminal.order(f"{os.urandom(4).hex()}-{next(self.names)}", self.epoch, **changes)
+
+    async def _submit(self, order: SubmitRequest) -> SubmitRequest:
         self.orders.append(order)
         await self.terminal.submit(order)
         return order

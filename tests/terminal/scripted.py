@@ -172,6 +172,7 @@ def prepare(
     position: Mapping[str, Any] | None = None,
     deals: Iterable[Mapping[str, Any]] = (),
     netted: Mapping[str, Any] | None = None,
+    unread: str = "",
 ) -> Prepared:
     return Prepared(
         terminal=maybe(TerminalInfo, terminal),
@@ -183,6 +184,7 @@ def prepare(
         position=maybe(TradePosition, position),
         deals=structs(TradeDeal, deals),
         netted=maybe(TradePosition, netted),
+        unread=unread,
     )
 
 
@@ -287,6 +289,7 @@ class ScriptedWorker:
             account=maybe(AccountInfo, pulse["account"]),
             tick=maybe(Tick, pulse["tick"]),
             selected=tuple(pulse.get("selected", ())),
+            unread=pulse.get("unread", ""),
             deals=Timed(deals_seen(parts["deals"]), self.took_s) if "deals" in parts else None,
             ends=Timed(ends_seen(parts["ended"]), self.took_s) if "ended" in parts else None,
             positions=Timed(page(TradePosition, parts["positions"]), self.took_s) if "positions" in parts else None,

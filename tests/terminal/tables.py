@@ -24,6 +24,9 @@ def order(ticket: int, **values: Any) -> Any:
     return row("TradeOrder", ticket=ticket, **values)
 
 
+FAILED = (-1, "Terminal: Call failed")
+
+
 @dataclass
 class Tables:
     """Stands for the module: four tables, and what was asked of them."""
@@ -35,6 +38,7 @@ class Tables:
     total: int | None = None
     asked: list[str] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
+    error: tuple[int, str] = (1, "Success")
 
     def calls(self) -> Mt5Client:
         calls = Mt5Client(self)
@@ -42,11 +46,15 @@ class Tables:
         return calls
 
     def last_error(self) -> tuple[int, str]:
-        return 1, "Success"
+        return self.error
 
     def _answered(self, function: str, rows: list[Any]) -> Any:
         self.asked.append(function)
-        return None if function in self.silent else tuple(rows)
+        if function in self.silent:
+            self.error = FAILED
+            return None
+        self.error = (1, "Success")
+        return tuple(rows)
 
     def positions_get(self) -> Any:
         return self._answered("positions_get", self.positions)

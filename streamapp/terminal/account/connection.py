@@ -347,7 +347,7 @@ class BrokerConnection:
         try:
             seen = (await self.ask(look)).value
             self._selected = seen.selected
-            await self._learn(seen.terminal, seen.account, seen.tick)
+            await self._learn(seen)
             self._refuse_unless_readable(look)
             self._refuse_if_made_again(look, generation)
         except (NotHandedOverError, WorkerLostError) as error:
@@ -363,8 +363,9 @@ class BrokerConnection:
         riders, self._riders = self._riders, []
         return riders
 
-    async def _learn(self, terminal: TerminalInfo | None, account: AccountInfo | None, tick: Tick | None) -> None:
-        if (away := self._not_our_account(terminal, account)) is not None:
+    async def _learn(self, seen: Looked) -> None:
+        terminal, account, tick = seen.terminal, seen.account, seen.tick
+        if (away := self._not_our_account(terminal, account, seen.unread)) is not None:
             self._doubt()
             await self._become(*away)
             return
@@ -390,8 +391,10 @@ class BrokerConnection:
         return self._journal.write(lambda book: book.set_meta("server_offset_s", offset))
 
     def _not_our_account(
-        self, terminal: TerminalInfo | None, account: AccountInfo | None
+        self, terminal: TerminalInfo | None, account: AccountInfo | None, unread: str
     ) -> tuple[Connection, str] | None:
+        if unread:  # it says nothing of the broker: orders wait, as for any look that comes to nothing
+            return "connecting", f"a read failed: {unread}"
         if terminal is None or account is None or not terminal.connected:
             return "disconnected", "the terminal has no connection to the broker"
         if (account.login, account.server) != (self._account.login, self._account.server):

@@ -21,6 +21,8 @@ from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition, number
 
+CLOSING = (mt5.DEAL_ENTRY_OUT, mt5.DEAL_ENTRY_OUT_BY)
+
 
 def filled(deal: TradeDeal, currency: str, time: ServerTime) -> Filled:
     """Return a deal of the module's, type buy or sell, as the body of its fact."""
@@ -123,6 +125,23 @@ def unprotected(expected: Expected, position: TradePosition, *, hedging: bool) -
     )
 
 
+def is_over(changes: Sequence[tuple[Decimal, bool]]) -> bool:
+    """Return whether a position's deals show its end: it is proven by them alone, absence proves nothing.
+
+    ``changes``: of each deal, oldest first, the lots, of sells negative, and whether it closes.
+    """
+    left = sum((lots for lots, _ in changes), Decimal(0))
+    last, closes = next((change for change in reversed(changes) if change[0]), (left, False))
+    # One that closed more than the deals say was open closed all of it: a split had changed it without a deal.
+    return bool(changes) and (not left or (closes and (left > 0) == (last > 0)))
+
+
+def is_closed(deals: Iterable[TradeDeal]) -> bool:
+    """Return whether the deals of a position show its end."""
+    oldest_first = sorted(deals, key=lambda deal: (deal.time_msc, deal.ticket))
+    return is_over([(net_volume([deal]), deal.entry in CLOSING) for deal in oldest_first])
+
+
 def net_volume(deals: Iterable[TradeDeal]) -> Decimal:
     """Return the lots that a position's deals leave open: bought minus sold."""
     signs = {mt5.DEAL_TYPE_BUY: 1, mt5.DEAL_TYPE_SELL: -1}
@@ -131,8 +150,12 @@ def net_volume(deals: Iterable[TradeDeal]) -> Decimal:
 
 def agrees(position: TradePosition, deals: Sequence[TradeDeal]) -> bool:
     """Return whether a position is what its deals leave open."""
-    lots = number(position.volume)
-    return net_volume(deals) == (lots if position.type == mt5.POSITION_TYPE_BUY else -lots)
+    return holds(position, net_volume(deals))
+
+
+def holds(position: TradePosition, lots: Decimal) -> bool:
+    """Return whether a position is of so many lots, of sells negative."""
+    return number(position.volume) == (lots if position.type == mt5.POSITION_TYPE_BUY else -lots)
 
 
 def is_stale(position: TradePosition, deals: Sequence[TradeDeal]) -> bool:

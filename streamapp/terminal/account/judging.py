@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 QUOTE_WITHIN_S = 2.0
 """How long an order waits for the first tick of a symbol that nobody looked at before, for a server's clock that has
-changed to be learned, or for a position as its deals left it: a subscription takes a second, a clock two looks. Others
-go on meanwhile."""
+changed to be learned, for a position as its deals left it, or for a read that failed: a subscription takes a second, a
+clock two looks. Others go on meanwhile."""
 _LOOKS_AT_LEAST = 2
 """How often it is looked at again however long that takes: a process that stood still has not waited."""
 
@@ -67,7 +67,7 @@ class Judged:
 
 @dataclass
 class _Aside:
-    """An order that waits for a quote.
+    """An order that waits for what it can be judged by.
 
     Attributes:
         until_s: Until when, by the loop's time.
@@ -87,7 +87,7 @@ class _Aside:
 
 
 class Judge:
-    """Judges orders as things are now; one that waits for a quote is remembered until it is forgotten."""
+    """Judges orders as things are now; one that waits is remembered until it is forgotten."""
 
     def __init__(self, journal: Journal, connection: BrokerConnection, limits: OrderLimits, clock: Clock) -> None:
         self._journal = journal

@@ -16,7 +16,7 @@ from streamapp.domain.vocabulary import Side
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings
-from streamapp.terminal.account.deals import is_stale
+from streamapp.terminal.account.deals import is_closed, is_stale
 from streamapp.terminal.account.request import NotYetError, RefusedError, to_tick
 from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.pipe.answers import Prepared
@@ -55,6 +55,7 @@ def judge(
         NotYetError: it may hold in a moment.
         RefusedError: naming the first condition that does not hold.
     """
+    refuse_unread(seen)
     refuse_unless_connected(seen, account)
     wanted, symbol = order.parameters, seen.symbol
     opens = order.position_id is None
@@ -82,6 +83,16 @@ def judge(
     if opens:
         _refuse_held(wanted, seen, symbol)
         _refuse_slippage(order, seen, symbol)
+
+
+def refuse_unread(seen: Prepared) -> None:
+    """Return if all was read that is judged: what a failed read did not show may be there all the same.
+
+    Raises:
+        NotYetError: a read failed.
+    """
+    if seen.unread:
+        raise NotYetError("not_connected", f"expected an answer of the terminal, a read failed: {seen.unread}")
 
 
 def refuse_unless_connected(seen: Prepared, account: AccountSettings) -> None:
@@ -200,7 +211,11 @@ def _refuse_unless_open(position_id: int, wanted: OrderParameters, seen: Prepare
     """Return if an order that closes still has so much to close: on a netting account the broker would reverse it."""
     position = seen.position
     if position is None:
-        raise RefusedError("invalid", f"expected position {position_id} open, it is not")
+        if is_closed(seen.deals):
+            raise RefusedError("invalid", f"expected position {position_id} open, its deals have closed it")
+        if seen.deals:
+            raise NotYetError("guard", f"expected position {position_id} shown, as its deals leave it open, it is not")
+        raise NotYetError("invalid", f"expected position {position_id} open, it is neither open nor in history")
     if is_stale(position, seen.deals):
         raise NotYetError("guard", f"expected position {position_id} as its deals left it, got an older view of it")
     side: Side = enums.SIDES[position.type]

@@ -134,6 +134,8 @@ class Readings:
     async def _quote(self, request: QuoteRequest) -> dict[str, Any]:
         seen = (await self._connection.read_now(ReadQuote(request.symbol))).value
         spec, tick = seen.symbol, seen.tick
+        if seen.unread:
+            raise Transient(f"the terminal did not show {request.symbol}: {seen.unread}")
         if spec is None:
             raise Unusable("unknown_symbol", f"expected a symbol of this broker, got {request.symbol}")
         if tick is None or not tick.time_msc:

@@ -22,7 +22,7 @@ from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings, GuardSettings
-from streamapp.terminal.account.deals import agrees, is_stale, net_volume
+from streamapp.terminal.account.deals import agrees, is_closed, is_stale
 from streamapp.terminal.account.pretrade import (
     LAST_DATE_S,
     largest_volume,
@@ -31,6 +31,7 @@ from streamapp.terminal.account.pretrade import (
     refuse_prices,
     refuse_protection,
     refuse_unless_connected,
+    refuse_unread,
     refuse_without_quote,
 )
 from streamapp.terminal.account.request import RefusedError, build, fillings, to_tick
@@ -39,7 +40,6 @@ from streamapp.terminal.pipe.answers import OrderSeen, PositionSeen, Prepared
 from streamapp.terminal.pipe.structs import SymbolInfo, TradeOrder, TradePosition, TradeRequest, number
 
 PENDINGS = {number: words for number, words in enums.ORDER_TYPES.items() if words[0] != "market"}
-CLOSING = (mt5.DEAL_ENTRY_OUT, mt5.DEAL_ENTRY_OUT_BY)
 WITHOUT_END = (mt5.ORDER_TIME_GTC, mt5.ORDER_TIME_DAY)
 
 
@@ -358,10 +358,8 @@ def _closed(seen: PositionSeen) -> Done | Unknown:
     """Return how a position that is not open ended: history must show it, its absence proves nothing."""
     if not seen.deals:
         return Unknown("the position is neither open nor in history")
-    last, left = max(seen.deals, key=lambda deal: (deal.time_msc, deal.ticket)), net_volume(seen.deals)
-    # One that closed more than the deals say was open closed all of it: a split had changed it without a deal.
-    is_all = last.entry in CLOSING and (left > 0) == (last.type == mt5.DEAL_TYPE_BUY)
-    if left and not is_all:
+    last = max(seen.deals, key=lambda deal: (deal.time_msc, deal.ticket))
+    if not is_closed(seen.deals):
         return Unknown("the position is not open, and its deals do not show its end yet")
     return Done(f"the position is closed (the last deal's reason: {enums.REASONS.get(last.reason, 'other')})")
 
@@ -379,6 +377,7 @@ def _refuse_frozen_position(live: TradePosition, prepared: Prepared) -> None:
 
 def _prepared(seen: OrderSeen | PositionSeen) -> Prepared:
     assert seen.prepared is not None
+    refuse_unread(seen.prepared)
     if seen.prepared.symbol is None:
         raise RefusedError("invalid", "expected a symbol of this broker: it no longer knows this one")
     return seen.prepared

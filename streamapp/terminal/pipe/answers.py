@@ -52,18 +52,20 @@ class Prepared(Model):
 
     ``held``: the lots of positions and working orders of the symbol, bought and sold; read only where the broker limits
     them. ``position``: what an order that closes would close, None if that is not open; ``deals`` are all of its deals.
-    ``netted``: the symbol's position where a symbol has only one, which an order that opens would change.
+    ``netted``: the symbol's position where a symbol has only one, which an order that opens would change. ``unread``:
+    which read failed, with its last_error, "" if none did; then nothing else is here.
     """
 
-    terminal: TerminalInfo | None
-    account: AccountInfo | None
-    symbol: SymbolInfo | None
-    tick: Tick | None
-    rate: float | None
+    terminal: TerminalInfo | None = None
+    account: AccountInfo | None = None
+    symbol: SymbolInfo | None = None
+    tick: Tick | None = None
+    rate: float | None = None
     held: tuple[float, float] | None = None
     position: TradePosition | None = None
     deals: tuple[TradeDeal, ...] = ()
     netted: TradePosition | None = None
+    unread: str = ""
 
     @property
     def has_quote(self) -> bool:
@@ -246,6 +248,7 @@ class Looked(Model):
 
     Attributes:
         terminal, account: What the parts were read of.
+        unread: Which of these two could not be read, with its last_error.
         tick: The tick that shows the server's clock.
         selected: Symbols that were put into a Market Watch in which nothing was quoted.
         deals, ends, positions, orders: None where nobody asked.
@@ -255,6 +258,7 @@ class Looked(Model):
     account: AccountInfo | None
     tick: Tick | None
     selected: tuple[str, ...] = ()
+    unread: str = ""
     deals: Timed[DealsSeen] | None = None
     ends: Timed[EndsSeen] | None = None
     positions: Timed[Page[TradePosition]] | None = None
@@ -263,10 +267,11 @@ class Looked(Model):
 
 @dataclass(frozen=True, slots=True)
 class QuoteSeen(Model):
-    """A symbol, None if the broker has none of that name, and its last tick."""
+    """A symbol, None if the broker has none of that name, and its last tick; ``unread``: which read failed."""
 
     symbol: SymbolInfo | None
     tick: Tick | None
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)

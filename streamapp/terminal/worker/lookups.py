@@ -9,12 +9,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from streamapp.mt5 import constants as mt5
 from streamapp.terminal.pipe.answers import OrderSeen, Page, PositionSeen
 from streamapp.terminal.pipe.calls import ListOrders, ListPositions, ListSymbols
 from streamapp.terminal.pipe.structs import SymbolDetails, TradeDeal, TradeOrder, TradePosition
-from streamapp.terminal.worker.mt5_client import Mt5Client, model_of, models_of, plain, whole
+from streamapp.terminal.worker.mt5_client import Mt5Client, UnreadError, model_of, models_of, plain, whole
 
-NOT_FOUND = -4
+NOT_FOUND = (mt5.RES_E_NOT_FOUND,)
 """last_error of a name or ticket that nobody has."""
 
 
@@ -31,18 +32,29 @@ def order(calls: Mt5Client, ticket: int) -> OrderSeen:
 
 def position(calls: Mt5Client, position_id: int) -> PositionSeen:
     """Return a position if it is open, and its deals."""
+    try:
+        return needed_position(calls, position_id)
+    except UnreadError:
+        return PositionSeen(read=False)
+
+
+def needed_position(calls: Mt5Client, position_id: int) -> PositionSeen:
+    """Return the same.
+
+    Raises:
+        UnreadError: either could not be read.
+    """
     rows = _positions(calls, position_id)
-    deals = calls.call("history_deals_get", position=position_id)
+    deals = calls.needed("history_deals_get", position=position_id)
     calls.note_change("history_deals_get", {"position": position_id}, deals)
-    live = model_of(TradePosition, (rows or [None])[0])
-    return PositionSeen(rows is not None and deals is not None, live, models_of(TradeDeal, deals or ()))
+    return PositionSeen(True, model_of(TradePosition, (rows or [None])[0]), models_of(TradeDeal, deals))
 
 
-def _positions(calls: Mt5Client, position_id: int) -> list[Any] | None:
+def _positions(calls: Mt5Client, position_id: int) -> list[Any]:
     see = partial(_of_position, position_id)
-    rows: list[Any] | None = calls.call("positions_get", see=see, ticket=position_id)
-    if rows == []:  # its ticket may have changed (reference mt5 §2.6)
-        rows = calls.call("positions_get", see=see)
+    rows: list[Any] = calls.needed("positions_get", see=see, ticket=position_id)
+    if not rows:  # its ticket may have changed (reference mt5 §2.6)
+        rows = calls.needed("positions_get", see=see)
     calls.note_change("positions_get", {"position": position_id}, rows)
     return rows
 
@@ -69,7 +81,7 @@ def symbols(calls: Mt5Client, asked: ListSymbols) -> Page[SymbolDetails]:
         found = _table(calls, "symbols_get", asked)
     else:
         one = calls.call("symbol_info", asked.symbol, see=whole)
-        found = (one,) if one is not None else () if calls.error[0] == NOT_FOUND else None
+        found = (one,) if one is not None else () if calls.error[0] in NOT_FOUND else None
     rows, more = _page(found, "name", asked)
     return Page(None if rows is None else models_of(SymbolDetails, rows), more)
 

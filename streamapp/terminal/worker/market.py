@@ -12,7 +12,7 @@ from streamapp.terminal.pipe.answers import Prepared, QuoteSeen
 from streamapp.terminal.pipe.calls import Prepare
 from streamapp.terminal.pipe.structs import AccountInfo, SymbolInfo, TerminalInfo, Tick, TradePosition
 from streamapp.terminal.worker import lookups
-from streamapp.terminal.worker.mt5_client import Mt5Client, NotConnectedError, model_of
+from streamapp.terminal.worker.mt5_client import Mt5Client, UnreadError, model_of
 
 TERMINAL_FRESH_S = 1.0
 """How old permissions and a symbol's specification may be on the order path. They change by a person's hand, and the
@@ -27,6 +27,8 @@ QUIET_S = 10.0
 when a currency sleeps and a coin does not."""
 SELECTED_AT_MOST = 3
 """Symbols that are put into an empty Market Watch, where the settings name none: one that is quoted is enough."""
+NO_TICK = (mt5.RES_S_OK, *lookups.NOT_FOUND)
+"""last_error of a symbol that was not quoted yet: which of them, nobody has said (reference mt5 §1.3)."""
 
 
 class MarketReader:
@@ -95,39 +97,48 @@ class MarketReader:
     # -- before an order
 
     def prepare(self, call: Prepare) -> Prepared:
-        """Read all that an order is judged by."""
-        symbol, position_id = call.symbol, call.position_id
+        """Read all that an order is judged by; nothing is judged by a part of it."""
+        try:
+            return self._prepared(call.symbol, call.position_id)
+        except UnreadError as error:
+            return Prepared(unread=str(error))
+
+    def _prepared(self, symbol: str, position_id: int | None) -> Prepared:
+        calls = self._calls
         spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
-        terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: self._calls.call("terminal_info"))
-        account = self._calls.call("account_info")
-        closed = None if position_id is None else lookups.position(self._calls, position_id)
+        terminal = self._recent("terminal", TERMINAL_FRESH_S, lambda: calls.needed("terminal_info"))
+        # A terminal without a connection may have no account to show: that is no failed read.
+        account = calls.needed("account_info") if terminal["connected"] else calls.call("account_info")
+        closed = None if position_id is None else lookups.needed_position(calls, position_id)
         return Prepared(
             terminal=model_of(TerminalInfo, terminal),
             account=model_of(AccountInfo, account),
             symbol=model_of(SymbolInfo, spec),
             tick=None if spec is None else self._tick(symbol),
             rate=None if spec is None else self._recent(f"rate:{symbol}", RATE_FRESH_S, lambda: self._rate(spec)),
-            held=self._held(symbol) if spec is not None and spec["volume_limit"] else None,
-            position=closed.live if closed is not None and closed.read else None,
+            held=self._held(symbol) if spec is not None and spec["volume_limit"] and closed is None else None,
+            position=closed.live if closed is not None else None,
             deals=closed.deals if closed is not None else (),
             netted=self._netted(symbol, account) if closed is None else None,
         )
 
     def quote(self, symbol: str) -> QuoteSeen:
         """Read a symbol, which is put into Market Watch if need be, and its last tick."""
-        spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
-        return QuoteSeen(model_of(SymbolInfo, spec), None if spec is None else self._tick(symbol))
+        try:
+            spec = self._recent(f"symbol:{symbol}", TERMINAL_FRESH_S, lambda: self._symbol(symbol))
+            return QuoteSeen(model_of(SymbolInfo, spec), None if spec is None else self._tick(symbol))
+        except UnreadError as error:
+            return QuoteSeen(None, None, unread=str(error))
 
     def _tick(self, symbol: str) -> Tick | None:
-        return model_of(Tick, self._calls.call("symbol_info_tick", symbol))
+        return model_of(Tick, self._calls.needed("symbol_info_tick", symbol, unless=NO_TICK))
 
     def _netted(self, symbol: str, account: Any) -> TradePosition | None:
         """Return the symbol's position where a symbol has one, which an order that opens would change."""
         if account is None or account["margin_mode"] == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING:
             return None
-        rows = self._calls.call("positions_get", symbol=symbol)
-        if rows is None:  # sent without knowing them, an order might take the position's levels away
-            raise NotConnectedError(f"expected the positions of {symbol}, got: {self._calls.error[1]}")
+        # Sent without knowing them, an order might take the position's levels away.
+        rows = self._calls.needed("positions_get", symbol=symbol)
         return model_of(TradePosition, rows[0]) if rows else None
 
     def _recent(self, key: str, fresh_s: float, read: Any) -> Any:
@@ -139,10 +150,10 @@ class MarketReader:
         return value
 
     def _symbol(self, symbol: str) -> Any:
-        spec = self._calls.call("symbol_info", symbol)
+        spec = self._calls.needed("symbol_info", symbol, unless=lookups.NOT_FOUND)
         if spec is not None and not spec["select"]:
             self._calls.call("symbol_select", symbol, True)
-            spec = self._calls.call("symbol_info", symbol)
+            spec = self._calls.needed("symbol_info", symbol, unless=lookups.NOT_FOUND)
         return spec
 
     def _rate(self, spec: dict[str, Any]) -> float | None:
@@ -161,9 +172,9 @@ class MarketReader:
     def _held(self, symbol: str) -> tuple[float, float]:
         """Return the lots of the symbol's positions and working orders: bought, sold."""
         lots = [0.0, 0.0]
-        for position in self._calls.call("positions_get", symbol=symbol) or []:
+        for position in self._calls.needed("positions_get", symbol=symbol):
             lots[position["type"]] += position["volume"]
-        for order in self._calls.call("orders_get", symbol=symbol) or []:
+        for order in self._calls.needed("orders_get", symbol=symbol):
             if order["type"] in ORDER_TYPES:
                 lots[order["type"] % 2] += order["volume_current"]
         return lots[0], lots[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from operator import itemgetter
@@ -50,6 +50,10 @@ class NotConnectedError(Transient):
     """After an IPC error nothing is asked before ``initialize``: replies may be out of phase (reference mt5 §1.1)."""
 
 
+class UnreadError(Transient):
+    """A read failed: from an answer that did not come nothing follows. Its text names the function and last_error."""
+
+
 class Mt5Client:
     """The module, with every exchange noted for the broker log and every IPC error remembered.
 
@@ -63,6 +67,22 @@ class Mt5Client:
         self._last_answers: dict[str, Any] = {}
         self.broken: tuple[int, str] | None = (mt5.RES_E_INTERNAL_FAIL_CONNECT, "not initialised")
         self.error: tuple[int, str] = (mt5.RES_S_OK, "")
+
+    def needed(self, function: str, *args: Any, unless: Collection[int] = (), **named: Any) -> Any:
+        """Return what :meth:`call` does; None only with a last_error of ``unless``, by which there is nothing.
+
+        Raises:
+            UnreadError: the module answered nothing for another reason.
+            NotConnectedError: as :meth:`call`.
+        """
+        answer = self.call(function, *args, **named)
+        if answer is None and self.error[0] not in unless:
+            raise UnreadError(self.failed(function))
+        return answer
+
+    def failed(self, function: str) -> str:
+        """Return in words that a function, the last one that was called, answered nothing."""
+        return f"{function}: {self.error[1]} ({self.error[0]})"
 
     def call(
         self,

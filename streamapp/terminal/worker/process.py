@@ -114,27 +114,28 @@ class Worker:
 
     def answer(self, call: Call[A]) -> Answered[A]:
         """Return what a call comes to: value or failure, last error, and what the broker log must hold."""
-        found, failure, away, began = None, None, None, time.perf_counter()
+        found, failure, away, error, began = None, None, None, None, time.perf_counter()
         try:
             found = self._answers[type(call)](call)
+            error = self.calls.error  # of what was asked for, not of the look at whose it is
             away = self._not_our_account() if type(call) in OF_THE_ACCOUNT else None
-        except NotConnectedError as error:
-            failure = str(error)
+        except NotConnectedError as lost:
+            failure = str(lost)
         return Answered(
             found=None if away else found,
             failure=failure,
             away=away,
             broken=self.calls.broken,
-            error=self.calls.error,
+            error=error or self.calls.error,
             log=self.calls.taken_notes(),
             took_s=time.perf_counter() - began,
         )
 
     def _not_our_account(self) -> str | None:
         """Return why what was read just now is not our account's, or not the broker's."""
-        terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
+        terminal, account, unread = self._owner_now()
         if terminal is None or account is None or not terminal["connected"]:
-            return "the terminal has no connection to the broker"
+            return unread or "the terminal has no connection to the broker"
         other = self._other_than_ours(account)
         return other and f"the terminal is logged in to {other}"
 
@@ -164,7 +165,7 @@ class Worker:
         ends = None if call.ends is None else _timed(self.history.ended, call.ends)
         positions = _timed(self._positions) if call.positions else None
         orders = _timed(self._orders) if call.orders else None
-        terminal, account = self.calls.call("terminal_info"), self.calls.call("account_info")
+        terminal, account, unread = self._owner_now()
         self.calls.note_change("terminal_info", None, terminal)
         self.calls.note_change("account_info", None, account)
         self.market.learn_terminal(terminal)
@@ -173,11 +174,22 @@ class Worker:
             account=model_of(AccountInfo, account),
             tick=self.market.newest_tick(call.symbols),
             selected=tuple(self.market.selected),
+            unread=unread,
             deals=deals,
             ends=ends,
             positions=positions,
             orders=orders,
         )
+
+    def _owner_now(self) -> tuple[Any, Any, str]:
+        """Return permissions, account, and which of them could not be read though the terminal is connected."""
+        calls = self.calls
+        terminal = calls.call("terminal_info")
+        unread = calls.failed("terminal_info") if terminal is None else ""
+        account = calls.call("account_info")
+        if account is None and terminal is not None and terminal["connected"]:
+            unread = calls.failed("account_info")
+        return terminal, account, unread
 
     def _positions(self) -> Page[TradePosition]:
         rows = self.calls.call("positions_get")

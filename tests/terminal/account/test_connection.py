@@ -152,6 +152,18 @@ async def test_one_look_without_connection_or_at_another_account_makes_it_synchr
     assert (await told(connection))[-2:] == ["connecting", "ready"]
 
 
+async def test_a_look_whose_read_fails_says_which_and_not_that_there_is_no_connection(connect: Connect) -> None:
+    worker, text = ScriptedWorker(), "account_info: Terminal: Call failed (-1)"
+    good = worker.answers["pulse"]
+    worker.answers["pulse"] = lambda _: good({}) | {"account": None, "unread": text}
+    connection = await connect(worker)
+    await eventually(lambda: text in connection.health.detail)
+    assert connection.health.connection == "connecting"
+    worker.answers["pulse"] = good
+    await connection.ready()
+    assert "disconnected" not in await told(connection)
+
+
 async def test_another_accounts_money_is_never_taken_for_ours(connect: Connect) -> None:
     worker = ScriptedWorker()
     stranger = OWNER | {"login": 43, "currency": "JPY", "margin_mode": 0}

@@ -58,7 +58,7 @@ def test_a_text_that_crosses_the_pipe_is_known_for_a_name_of_a_symbol_or_for_non
     of_the_account = {"server", "company", "currency", "currency_base", "currency_profit", "currency_margin"}
     words = {"comment", "description", "group", "raw", "counts", "table", "tag", "lacking", "logged_in_as"}
     of_the_worker = {"path", "password", "module", "lock", "crash_at", "function"}
-    of_the_answer = {"last_error", "failure", "away", "broken", "error"}
+    of_the_answer = {"last_error", "failure", "away", "broken", "error", "unread"}
     assert texts() == translated | of_the_account | words | of_the_worker | of_the_answer
 
 

@@ -749,3 +749,77 @@ async def test_an_order_that_adds_to_a_netting_position_says_its_levels_again(ac
     await account.submit()
     await eventually(lambda: account.worker.sends)
     assert (account.worker.sends[0]["sl"], account.worker.sends[0]["tp"]) == (1.07, 1.1)
+
+
+CALL_FAILED = "positions_get: Terminal: Call failed (-1)"
+UNREAD: dict[str, Any] = {"terminal": None, "account": None, "symbol": None, "tick": None, "unread": CALL_FAILED}
+
+
+def shown_from(account: Account, look: int, late: dict[str, Any], before: dict[str, Any]) -> list[int]:
+    """Let the looks show ``before`` until the one of a number, and ``late`` then; return their numbers."""
+    good, looks = account.worker.answers["prepare"], list[int]()
+
+    def prepare(asked: dict[str, Any]) -> Any:
+        looks.append(len(looks))
+        return good(asked) | (late if len(looks) >= look else before)
+
+    account.worker.answers["prepare"] = prepare
+    return looks
+
+
+async def closing(account: Account) -> SubmitRequest:
+    """Submit an order that closes a sell of 0.1 lots."""
+    order = order_of(account).model_copy(update={"position_id": 77})
+    await account.execution.submit(order)
+    return order
+
+
+SOLD = {"ticket": 1, "type": 1, "volume": 0.1, "time_msc": 1, "entry": 0}
+HELD = {"ticket": 78, "identifier": 77, "symbol": "EURUSD", "type": 1, "volume": 0.1, "time_update_msc": 1}
+
+
+@pytest.mark.parametrize(
+    "before", [{"deals": [SOLD]}, {"deals": []}, UNREAD], ids=["a table behind", "both behind", "a read that fails"]
+)
+async def test_an_order_that_closes_is_looked_at_again_until_its_position_is_shown(
+    account: Account, before: dict[str, Any]
+) -> None:
+    await ready(account)
+    looks = shown_from(account, 3, {"position": HELD, "deals": [SOLD]}, before)
+    await closing(account)
+    await account.said("started", "returned", "accepted")
+    assert len(looks) == 3
+    assert account.worker.sends[0]["position"] == 78
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "said"),
+    [
+        ({"deals": [SOLD]}, "guard", "expected position 77 shown, as its deals leave it open, it is not"),
+        (UNREAD, "not_connected", f"expected an answer of the terminal, a read failed: {CALL_FAILED}"),
+    ],
+)
+async def test_an_order_that_closes_is_refused_with_the_true_cause_once_it_has_waited(
+    account: Account, monkeypatch: pytest.MonkeyPatch, before: dict[str, Any], reason: str, said: str
+) -> None:
+    monkeypatch.setattr(judging, "QUOTE_WITHIN_S", 0.2)
+    await ready(account)
+    looks = shown_from(account, 1 << 40, {}, before)
+    await closing(account)
+    (refused,) = await account.said("refused")
+    assert isinstance(refused.body, facts.SubmitRefused)
+    assert (refused.body.reason, refused.body.message) == (reason, said)
+    assert len(looks) > 2
+    assert account.worker.sends == []
+
+
+async def test_an_order_waits_for_a_read_that_fails_and_holds_no_other_one_up(account: Account) -> None:
+    await ready(account)
+    good = account.worker.answers["prepare"]
+    account.worker.answers["prepare"] = lambda asked: (
+        good(asked) | (UNREAD if asked["symbol"] == "GBPUSD" and not account.worker.sends else {})
+    )
+    await account.submit("late", symbol="GBPUSD")
+    await account.submit("other")
+    await eventually(lambda: len(account.worker.sends) == 2)
+    assert [request["symbol"] for request in account.worker.sends] == ["EURUSD", "GBPUSD"]

@@ -236,13 +236,69 @@ def test_an_order_that_closes_is_refused_when_a_newer_deal_has_closed_what_is_sh
     assert (reason, "older view" in message) == ("guard", True)
 
 
-@pytest.mark.parametrize(
-    "position", [None, OPEN | {"volume": 0.09}, OPEN | {"type": 0}], ids=["closed", "smaller", "turned round"]
-)
+@pytest.mark.parametrize("position", [OPEN | {"volume": 0.09}, OPEN | {"type": 0}], ids=["smaller", "turned round"])
 def test_an_order_that_closes_is_refused_when_there_is_not_so_much_to_close(position: dict[str, Any] | None) -> None:
     reason, message = refusal(showing(seen(), position=position), update={"position_id": 77})
     assert reason == "invalid"
     assert "position 77" in message
+
+
+SOLD: dict[str, Any] = {"ticket": 1, "type": 1, "volume": 0.1, "time_msc": 1, "entry": 0}
+BOUGHT_BACK: dict[str, Any] = {"ticket": 2, "type": 0, "volume": 0.1, "time_msc": 2, "entry": 1}
+CHARGE: dict[str, Any] = {"ticket": 3, "type": 7, "volume": 0.0, "time_msc": 3, "entry": 0}
+
+
+def closing_of(*deals: dict[str, Any]) -> RefusedError:
+    """Return why an order may not close a position that is not shown and has these deals."""
+    order = submit_request(epoch="e").model_copy(update={"position_id": 77})
+    account, prepared = AccountSettings(login=LOGIN, server=SERVER), showing(seen(), deals=deals)
+    with pytest.raises(RefusedError) as refused:
+        judge(order, prepared, account, GuardSettings(), time=TIME, now=datetime.now(UTC))
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("deals", "said"),
+    [
+        ((), "neither open nor in history"),
+        ((SOLD,), "its deals leave it open"),
+        ((SOLD, BOUGHT_BACK | {"volume": 0.04}), "its deals leave it open"),
+        ((SOLD, CHARGE), "its deals leave it open"),
+        ((SOLD, BOUGHT_BACK, BOUGHT_BACK | {"ticket": 4, "entry": 0, "time_msc": 4}), "its deals leave it open"),
+    ],
+    ids=["no deals", "open", "in part", "a charge", "opened again"],
+)
+def test_a_position_that_is_not_shown_is_looked_for_again_unless_its_deals_closed_it(
+    deals: tuple[dict[str, Any], ...], said: str
+) -> None:
+    refused = closing_of(*deals)
+    assert isinstance(refused, NotYetError)
+    assert "position 77" in refused.message
+    assert said in refused.message
+
+
+@pytest.mark.parametrize(
+    "deals",
+    [(SOLD, BOUGHT_BACK), (BOUGHT_BACK, SOLD, CHARGE), (SOLD, BOUGHT_BACK | {"volume": 0.4})],
+    ids=["closed", "and charged", "more than its deals, after a split"],
+)
+def test_a_position_that_its_deals_closed_is_refused_at_once(deals: tuple[dict[str, Any], ...]) -> None:
+    refused = closing_of(*deals)
+    assert not isinstance(refused, NotYetError)
+    assert (refused.reason, refused.message) == ("invalid", "expected position 77 open, its deals have closed it")
+
+
+def test_nothing_is_judged_by_a_read_that_failed() -> None:
+    order, account = submit_request(epoch="e"), AccountSettings(login=LOGIN, server=SERVER)
+    with pytest.raises(NotYetError, match=r"a read failed: account_info: Terminal: Call failed \(-1\)"):
+        judge(
+            order,
+            prepare(None, None, None, None, None, unread="account_info: Terminal: Call failed (-1)"),
+            account,
+            GuardSettings(),
+            time=TIME,
+            now=datetime.now(UTC),
+        )
 
 
 # --- guards with a quote

@@ -151,6 +151,15 @@ async def test_an_unknown_symbol_is_an_error_that_names_it(desk: Desk, operation
     assert "NOSUCH" in reply.error
 
 
+@pytest.mark.parametrize("operation", ["quote", "symbols"])
+async def test_a_symbol_that_can_not_be_read_is_not_called_unknown(desk: Desk, market: Market, operation: str) -> None:
+    market.fault("call_failed", on="symbol_info")
+    reply: ReadReply = await read(desk, operation, symbol="GBPUSD")
+    assert reply.error is not None
+    assert "Call failed (-1)" in reply.error
+    assert "expected a symbol" not in reply.error
+
+
 async def test_what_is_not_known_is_an_error_and_never_empty(desk: Desk, market: Market) -> None:
     market.fault("disconnect")
 

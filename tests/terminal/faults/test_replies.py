@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import pytest
@@ -160,6 +161,77 @@ async def test_a_read_that_fails_costs_a_connection_and_no_order(desk: Desk, kin
         await desk.says(order, *ACCEPTED)
     assert {"connecting", "hung"} & set(desk.connections())
     await desk.close()
+
+
+BEFORE_AN_ORDER = {"symbol_info": "USDCHF", "symbol_info_tick": "AUDUSD", "terminal_info": "EURUSD"}
+"""What fails before an order, and a symbol of which nothing is known yet where that matters."""
+
+
+@proves("call_failed")
+@pytest.mark.parametrize("function", [*BEFORE_AN_ORDER, "account_info"])
+async def test_an_order_waits_for_a_read_that_fails_for_a_while(desk: Desk, function: str) -> None:
+    desk.fault("call_failed", on=function, for_ms=SOON_MS)
+    await desk.submits(*ACCEPTED, symbol=BEFORE_AN_ORDER.get(function, "EURUSD"))
+    assert "disconnected" not in desk.connections()
+    await desk.close()
+
+
+@proves("call_failed")
+@pytest.mark.parametrize("code", [-1, -3, -7])
+async def test_a_symbol_that_can_not_be_read_is_not_called_unknown(desk: Desk, code: int) -> None:
+    desk.fault("call_failed", on="symbol_info", params={"code": code})
+    bodies = await desk.submits("refused", symbol="NZDUSD")
+    assert bodies["refused"].reason == "not_connected"
+    assert re.search(rf"a read failed: symbol_info: Terminal: .+ \({code}\)", bodies["refused"].message)
+    await desk.close(sends=0)
+
+
+@proves("call_failed")
+async def test_a_symbol_is_unknown_only_where_the_terminal_says_so(desk: Desk) -> None:
+    desk.fault("call_failed", on="symbol_info", params={"code": -4})
+    bodies = await desk.submits("refused", symbol="NZDUSD")
+    assert bodies["refused"].message == "expected a symbol of this broker, got NZDUSD"
+    await desk.close(sends=0)
+
+
+@proves("call_failed")
+@pytest.mark.parametrize("function", ["account_info", "terminal_info"])
+async def test_an_account_that_can_not_be_read_is_not_called_disconnected(desk: Desk, function: str) -> None:
+    desk.fault("call_failed", on=function)
+    await desk.becomes("connecting")
+    bodies = await desk.submits("refused", valid_s=1.0)
+    assert bodies["refused"].reason == "stale"
+    assert f"a read failed: {function}: Terminal: Call failed (-1)" in bodies["refused"].message
+    assert set(desk.connections()) == {"connecting"}
+    await desk.close(sends=0)
+
+
+async def opened(desk: Desk) -> int:
+    """Return the position of an order that is filled."""
+    return int((await desk.submits(*ACCEPTED))["deal"].position_id)
+
+
+@proves("call_failed")
+@pytest.mark.parametrize("function", ["positions_get", "history_deals_get"])
+async def test_an_exit_whose_position_can_not_be_read_for_a_while_is_executed(desk: Desk, function: str) -> None:
+    position_id = await opened(desk)
+    desk.fault("call_failed", on=function, for_ms=SOON_MS)
+    await desk.says(await desk.submit_exit(position_id), *ACCEPTED)
+    await desk.close()
+
+
+@proves("call_failed")
+async def test_an_exit_whose_position_can_not_be_read_is_refused_so_and_not_as_closed(desk: Desk) -> None:
+    position_id = await opened(desk)
+    desk.fault("call_failed", on="positions_get")
+    bodies = await desk.says(await desk.submit_exit(position_id), "refused")
+    assert bodies["refused"].reason == "not_connected"
+    assert bodies["refused"].message.endswith("a read failed: positions_get: Terminal: Call failed (-1)")
+    desk.end_faults()
+    await desk.says(await desk.submit_exit(position_id), *ACCEPTED)
+    refused = await desk.says(await desk.submit_exit(position_id), "refused")
+    assert refused["refused"].message == f"expected position {position_id} open, its deals have closed it"
+    await desk.close(sends=2)
 
 
 async def test_orders_that_wait_behind_a_doubt_are_sent_once_and_in_their_order(desk: Desk) -> None:

@@ -91,6 +91,23 @@ async def test_a_stop_that_the_broker_left_out_is_told_once_and_can_be_set(start
     await desk.close(sends=2)
 
 
+LAG_MS = 1200
+"""Longer than the road from an order to the next, and shorter than an exit waits for its position."""
+
+
+@MODES
+async def test_an_exit_is_executed_though_the_table_does_not_show_its_position_yet(start: Start, mode: str) -> None:
+    desk = await start(mode=mode)
+    await desk.open()
+    desk.fault("visibility_lag", params={"positions": LAG_MS})
+    bodies = await desk.submits(*ACCEPTED)
+    closing = await desk.submit_exit(bodies["deal"].position_id)
+    assert await operator(desk).positions() == ()
+    await desk.says(closing, *ACCEPTED)
+    assert executed(desk) == [("in", Decimal("0.1")), ("out", Decimal("0.1"))]
+    await desk.close()
+
+
 # -- positions that no deal of ours explains
 
 

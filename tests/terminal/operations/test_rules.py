@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -194,6 +194,18 @@ def test_a_modification_that_the_broker_would_not_take_is_not_sent(
 def test_an_order_about_to_trigger_is_not_cancelled() -> None:
     assert "frozen" in refusal("cancel", an_order({"trade_freeze_level": 600}))
     assert isinstance(step("cancel", an_order({"trade_freeze_level": 400})), Ask)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [("cancel", an_order()), ("modify", an_order()), ("protect", a_position()), ("close", a_position())],
+)
+def test_a_read_that_failed_is_looked_at_again_and_is_no_unknown_symbol_and_no_lost_connection(
+    kind: str, seen: Seen
+) -> None:
+    failed = replace(seen, prepared=Prepared(unread="symbol_info: Terminal: Call failed (-1)"))
+    with pytest.raises(NotYetError, match="a read failed: symbol_info: Terminal: Call failed"):
+        step(kind, failed, asked={"price": 1} if kind == "modify" else {})
 
 
 def test_an_order_that_is_over_is_not_modified() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from streamapp.terminal.pipe import frames
-from streamapp.terminal.pipe.answers import Answered, DealsSeen, Looked, SendResult
-from streamapp.terminal.pipe.calls import DealWindow, Look, Prepare, ReadDeals, Send
+from streamapp.terminal.pipe.answers import Answered, DealsSeen, Looked, Prepared, QuoteSeen, SendResult
+from streamapp.terminal.pipe.calls import DealWindow, Look, Prepare, ReadDeals, ReadPosition, Send
 from streamapp.terminal.pipe.structs import TradePosition
 from streamapp.terminal.worker.market import QUIET_S
-from streamapp.terminal.worker.mt5_client import NotConnectedError
 from streamapp.terminal.worker.process import Worker
+from tests.terminal import tables
 from tests.terminal.scripted import struct
 from tests.terminal.tables import Tables, deal, order, row
 
@@ -24,19 +24,26 @@ class Broker(Tables):
     limit: float = 0.0
     known: dict[str, tuple[int, bool]] = field(default_factory=dict)
     margin_mode: int = 2
+    connected: bool = True
+
+    def _one(self, function: str, struct: Any) -> Any:
+        answered = self._answered(function, [struct])
+        return None if answered is None else answered[0]
 
     def terminal_info(self) -> Any:
-        return row("TerminalInfo", connected=True, trade_allowed=True)
+        return self._one("terminal_info", row("TerminalInfo", connected=self.connected, trade_allowed=True))
 
     def account_info(self) -> Any:
-        return row("AccountInfo", login=42, trade_allowed=True, trade_expert=True, margin_mode=self.margin_mode)
+        owner = row("AccountInfo", login=42, trade_allowed=True, trade_expert=True, margin_mode=self.margin_mode)
+        return self._one("account_info", owner)
 
     def symbol_info(self, name: str) -> Any:
-        return row("SymbolInfo", name=name, select=True, bid=1.1, trade_contract_size=1e5, volume_limit=self.limit)
+        spec = row("SymbolInfo", name=name, select=True, bid=1.1, trade_contract_size=1e5, volume_limit=self.limit)
+        return self._one("symbol_info", spec)
 
     def symbol_info_tick(self, name: str) -> Any:
         at, _ = self.known.get(name, (0, True))
-        return row("Tick", bid=1.1, ask=1.2, time=at, time_msc=at * 1000)
+        return self._one("symbol_info_tick", row("Tick", bid=1.1, ask=1.2, time=at, time_msc=at * 1000))
 
     def symbols_get(self) -> Any:
         return tuple(row("SymbolInfo", name=name, time=at, select=shown) for name, (at, shown) in self.known.items())
@@ -49,8 +56,13 @@ class Broker(Tables):
     def order_calc_profit(self, *_: Any) -> float:
         return 1.0
 
-    def positions_get(self, symbol: str = "") -> Any:
-        return self._answered("positions_get", [row for row in self.positions if symbol in ("", row.symbol)])
+    def positions_get(self, symbol: str = "", ticket: int = 0) -> Any:
+        rows = [row for row in self.positions if symbol in ("", row.symbol) and ticket in (0, row.ticket)]
+        return self._answered("positions_get", rows)
+
+    def history_deals_get(self, since: int = 0, until: int = 0, *, position: int = 0) -> Any:
+        rows = [row for row in self.deals if row.position_id == position or since <= row.time <= until]
+        return self._answered("history_deals_get", rows)
 
     def orders_get(self, ticket: int = 0, symbol: str = "") -> Any:
         return self._answered("orders_get", [row for row in self.orders if symbol in ("", row.symbol)])
@@ -66,22 +78,14 @@ def worker_at(broker: Broker) -> Worker:
 class Sending(Broker):
     """A broker that takes every order, shows its deal at once, and may lose its connection or its account then."""
 
-    connected: bool = True
     login: int = 42
     breaks_at: str = ""
-    error: tuple[int, str] = (1, "Success")
     deals: list[Any] = field(default_factory=lambda: [deal(7, 1000, order=5, type=0, volume=0.1)])
-
-    def last_error(self) -> Any:
-        return self.error
 
     def _break(self, function: str) -> bool:
         if function == self.breaks_at:
             self.error = (-10002, "IPC recv failed")
         return function == self.breaks_at
-
-    def terminal_info(self) -> Any:
-        return row("TerminalInfo", connected=self.connected)
 
     def account_info(self) -> Any:
         return None if self._break("account_info") else row("AccountInfo", login=self.login, server="S")
@@ -92,8 +96,7 @@ class Sending(Broker):
     def history_deals_get(self, since: int = 0, until: int = 0, *, position: int = 0) -> Any:
         if self._break("history_deals_get"):
             return None
-        rows = [row for row in self.deals if row.position_id == position or since <= row.time <= until]
-        return self._answered("history_deals_get", rows)
+        return super().history_deals_get(since, until, position=position)
 
 
 WINDOW = DealWindow(hedging=False, since=900, until=2000)
@@ -179,8 +182,65 @@ def test_an_order_that_opens_on_a_netting_account_is_shown_the_symbols_position(
     assert worker_at(netting).market.prepare(Prepare("EURUSD")).netted == struct(TradePosition, held._asdict())
     assert worker_at(netting).market.prepare(Prepare("USDJPY")).netted is None
     assert worker_at(Broker(positions=[held])).market.prepare(Prepare("EURUSD")).netted is None
-    with pytest.raises(NotConnectedError):  # it is not known whether it has levels
-        worker_at(Broker(margin_mode=0, silent={"positions_get"})).market.prepare(Prepare("EURUSD"))
+    silent = Broker(margin_mode=0, silent={"positions_get"})  # it is not known whether it has levels
+    assert worker_at(silent).market.prepare(Prepare("EURUSD")).unread == failed("positions_get")
+
+
+def failed(function: str) -> str:
+    return f"{function}: Terminal: Call failed (-1)"
+
+
+HELD = row("TradePosition", ticket=1, identifier=1, type=0, volume=0.3)
+CLOSING = ["symbol_info", "terminal_info", "account_info", "positions_get", "history_deals_get", "symbol_info_tick"]
+
+
+def test_an_order_that_closes_is_shown_its_position_by_one_call_of_each_function() -> None:
+    broker = Broker(limit=10.0, positions=[HELD], deals=[deal(7, 1000, position_id=1)])
+    seen = worker_at(broker).market.prepare(Prepare("EURUSD", 1))
+    assert (seen.position, seen.unread) == (struct(TradePosition, HELD._asdict()), "")
+    assert [row.ticket for row in seen.deals] == [7]
+    assert broker.asked == CLOSING
+
+
+@pytest.mark.parametrize("function", CLOSING)
+def test_a_read_that_fails_before_an_order_is_told_by_name_and_nothing_is_made_of_it(function: str) -> None:
+    worker = worker_at(Broker(positions=[HELD], silent={function}))
+    answer = worker.answer(Prepare("EURUSD", 1))
+    assert answer.value == Prepared(unread=failed(function))
+    assert (answer.failure, answer.away, answer.broken) == (None, None, None)
+
+
+@pytest.mark.parametrize("function", ["positions_get", "orders_get"])
+def test_what_is_held_is_not_guessed_where_it_can_not_be_read(function: str) -> None:
+    worker = worker_at(Broker(limit=10.0, positions=BOUGHT, silent={function}))
+    assert worker.market.prepare(Prepare("EURUSD")).unread == failed(function)
+
+
+def test_a_symbol_is_unknown_only_by_the_modules_own_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(silent={"symbol_info"})
+    assert worker_at(broker).market.quote("EURUSD").unread == failed("symbol_info")
+    monkeypatch.setattr(tables, "FAILED", (-4, "Terminal: Not found"))
+    assert worker_at(broker).market.quote("EURUSD") == QuoteSeen(None, None)
+    seen = worker_at(broker).market.prepare(Prepare("EURUSD"))
+    assert (seen.symbol, seen.unread) == (None, "")
+
+
+def test_a_terminal_without_a_connection_may_have_no_account_to_show() -> None:
+    broker = Broker(connected=False, silent={"account_info"})
+    for seen in (worker_at(broker).market.prepare(Prepare("EURUSD")), worker_at(broker).look(Look())):
+        assert (seen.account, seen.unread) == (None, "")
+
+
+@pytest.mark.parametrize("function", ["terminal_info", "account_info"])
+def test_a_look_names_the_read_that_kept_it_from_seeing_whose_account_it_is(function: str) -> None:
+    worker = worker_at(Broker(silent={function}))
+    assert worker.look(Look()).unread == failed(function)
+    assert worker.answer(ReadPosition(1)).away == failed(function)
+
+
+def test_the_error_of_a_table_that_can_not_be_read_is_its_own() -> None:
+    answer = worker_at(Broker(silent={"positions_get"}, margin_mode=0)).answer(ReadPosition(1))
+    assert answer.error == tables.FAILED
 
 
 @pytest.mark.parametrize(
