@@ -169,7 +169,9 @@ class Positions:
         self._books.snapshot_for_lag(account, "positions", position.ticket)
         account.exposure(order.symbol).add(side, volume, price, margin)
         self._keep(account, position)
-        return self._book(account, self._deal(account, order, side, mt5.DEAL_ENTRY_IN, order.ticket, volume, price))
+        at = position.time_update_msc
+        deal = self._deal(account, order, side, mt5.DEAL_ENTRY_IN, order.ticket, volume, price, at)
+        return self._book(account, deal)
 
     def _increase(
         self, account: SimulatedAccount, order: BrokerOrder, position: BrokerPosition, volume: Decimal, price: Decimal
@@ -188,7 +190,8 @@ class Positions:
         position.time_update_msc = self._books.clock.server_ms()
         order.position_id = position.identifier
         self._keep(account, position)
-        deal = self._deal(account, order, position.side, mt5.DEAL_ENTRY_IN, position.identifier, volume, price)
+        at = position.time_update_msc
+        deal = self._deal(account, order, position.side, mt5.DEAL_ENTRY_IN, position.identifier, volume, price, at)
         return self._book(account, deal)
 
     def _reduce(
@@ -201,7 +204,8 @@ class Positions:
             self._keep(account, position)
         else:
             self._drop(account, position)
-        deal = self._deal(account, order, 1 - position.side, entry, position.identifier, volume, price)
+        at = position.time_update_msc
+        deal = self._deal(account, order, 1 - position.side, entry, position.identifier, volume, price, at)
         deal.profit, deal.swap = profit, swap
         if free:
             deal.commission = ZERO
@@ -220,7 +224,8 @@ class Positions:
         self._books.snapshot_for_lag(account, "positions", turned.ticket)
         account.exposure(order.symbol).add(side, excess, price, margin)
         self._keep(account, turned)
-        deal = self._deal(account, order, side, mt5.DEAL_ENTRY_INOUT, identifier, volume, price)
+        at = turned.time_update_msc
+        deal = self._deal(account, order, side, mt5.DEAL_ENTRY_INOUT, identifier, volume, price, at)
         deal.profit, deal.swap = profit, swap
         return self._book(account, deal)
 
@@ -245,12 +250,13 @@ class Positions:
 
     def _deal(
         self, account: SimulatedAccount, order: BrokerOrder | None, side: int, entry: int, position_id: int,
-        volume: Decimal, price: Decimal,
+        volume: Decimal, price: Decimal, at_msc: int | None = None,
     ) -> BrokerDeal:  # fmt: skip
+        """A deal at the moment at which it made or changed its position, if it has one."""
         symbol = order.symbol if order else ""
         return BrokerDeal(
             ticket=self._books.next_deal(), order=order.ticket if order else 0,
-            time_msc=self._books.clock.server_ms(), type=side, entry=entry, magic=order.magic if order else 0,
+            time_msc=at_msc or self._books.clock.server_ms(), type=side, entry=entry, magic=order.magic if order else 0,
             position_id=position_id, reason=order.reason if order else 0, volume=volume, price=price,
             commission=self._commission(account, volume) if order else ZERO, swap=ZERO, profit=ZERO, fee=ZERO,
             symbol=symbol, comment=order.comment if order else "",

@@ -18,7 +18,7 @@ from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS, TRADES
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
-from streamapp.terminal.account.deals import account_operation, end_of, filled, unprotected
+from streamapp.terminal.account.deals import account_operation, end_of, filled, holds, is_over, unprotected
 from streamapp.terminal.account.synchronisation import FUTURE, OVERLAP, watermark
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
@@ -42,8 +42,10 @@ WIDE_SHARE = 200
 ORDERS_SHARE = 20
 """The same for the orders that work: at most 5 %."""
 SHOWN_WITHIN_S = 5.0
-"""A position that is not to be seen so long after the deal that made it is closed by now: there is nothing to protect.
-"""
+"""Every look reads the positions for so long, until the one that an order made or changed is shown as it left it: far
+longer than the tables usually lag. Then ..."""
+LATE_EVERY_S = 15.0
+"""... so often, however long it takes."""
 
 FILLED_UNSHOWN = "the broker calls it filled, and has not shown its deals"
 NOWHERE = "the broker has shown it neither at work nor in history, and no deals of it"
@@ -89,6 +91,7 @@ class Watch:
         self._next_orders = 0.0
         self._looked_up = 0
         self._unseen: dict[int, float] = {}
+        self._next_late = 0.0
         self._missing: dict[int, float] = {}
         self._told: dict[int, str] = {}
         self._before: _Read | None = None
@@ -187,7 +190,7 @@ class Watch:
         wide = anew or now_s >= self._next_wide
         settled = now - NEAR if self._before is None else self._before.until
         live = await self._live_tickets() if now_s >= self._next_orders else {}
-        expected = await self._journal.write(Book.levels_to_compare) if self._journal.book.expects_levels else []
+        expected = await self._levels_to_compare(now_s)
         deals = self._deals(now, settled, wide=wide, anew=anew)
         ends = ReadEnds(tuple(live)) if live else None
         seen = await self._connection.ride(Look(deals=deals, ends=ends, positions=anew or bool(expected)))
@@ -292,17 +295,45 @@ class Watch:
             await self._journal.write(partial(_report_unknown, order_id=order_id, body=body))
             logger.error("%s", self._told[ticket])
 
-    async def _compare_levels(self, expected: list[Expected], rows: Sequence[TradePosition]) -> None:
-        """Compare the levels of positions that were opened or changed just now with what their orders asked for."""
-        now_s, positions = asyncio.get_running_loop().time(), {row.identifier: row for row in rows}
+    async def _levels_to_compare(self, now_s: float) -> list[Expected]:
+        """Return the levels that wait to be compared; none if the positions need not be read for them by now."""
+        if not self._journal.book.expects_levels:
+            return []
+        expected = await self._journal.write(Book.levels_to_compare)
         self._unseen = {one.ticket: self._unseen.get(one.ticket, now_s) for one in expected}
+        is_due = now_s >= self._next_late or any(not self._is_late(one, now_s) for one in expected)
+        return expected if is_due else []
+
+    def _is_late(self, expected: Expected, now_s: float) -> bool:
+        return now_s - self._unseen[expected.ticket] >= SHOWN_WITHIN_S
+
+    async def _compare_levels(self, expected: list[Expected], rows: Sequence[TradePosition]) -> None:
+        """Compare the levels of positions that orders opened or changed with what these asked for."""
+        now_s, positions = asyncio.get_running_loop().time(), {row.identifier: row for row in rows}
+        self._next_late = now_s + LATE_EVERY_S
         for one in expected:
             position = positions.get(one.position_id)
-            if position is not None:
-                lacking = unprotected(one, position, hedging=self._connection.hedging)
-                await self._journal.write(partial(_compared, expected=one, lacking=lacking))
-            elif now_s - self._unseen[one.ticket] >= SHOWN_WITHIN_S:
-                await self._journal.write(partial(_compared, expected=one, lacking=None))
+            if position is not None and self._connection.time.utc(position.time_update_msc) >= one.filled_at:
+                await self._compare(one, position)
+            elif position is None or self._is_late(one, now_s):
+                deals = await self._journal.write(partial(Book.deals_of, position_id=one.position_id))
+                await self._compare_late(one, position, [_change(deal) for deal in deals])
+
+    async def _compare(self, expected: Expected, position: TradePosition) -> None:
+        lacking = unprotected(expected, position, hedging=self._connection.hedging)
+        await self._journal.write(partial(_compared, expected=expected, lacking=lacking))
+
+    async def _compare_late(
+        self, expected: Expected, position: TradePosition | None, changes: list[tuple[Decimal, bool]]
+    ) -> None:
+        """Compare what has been shown for long as the deals leave it, whatever its time says; forget what they closed.
+
+        That a position is not shown proves nothing: its deals say whether there is something to protect.
+        """
+        if position is not None and holds(position, sum((lots for lots, _ in changes), Decimal(0))):
+            await self._compare(expected, position)
+        elif position is None and is_over(changes):
+            await self._journal.write(partial(_compared, expected=expected, lacking=None))
 
 
 def _unexplained(book: Book, rows: Sequence[TradePosition]) -> list[int]:
@@ -346,6 +377,10 @@ def _record_end(book: Book, order: TradeOrder, order_id: str, volume: Decimal, a
         final = BrokerCancelled(ticket=order.ticket, reason="broker")
     if final is not None:
         book.end_ticket(order.ticket, order_id, final)
+
+
+def _change(deal: Filled) -> tuple[Decimal, bool]:
+    return deal.volume if deal.side == "buy" else -deal.volume, deal.entry in ("out", "out_by")
 
 
 def _in_time(deal: TradeDeal) -> tuple[int, int]:

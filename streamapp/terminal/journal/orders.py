@@ -60,13 +60,14 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Expected:
-    """The levels that the position of a filled order shall have; 0 is none."""
+    """The levels that the position of an order shall have that was filled at ``filled_at``; 0 is none."""
 
     order_id: str
     ticket: int
     position_id: int
     stop_loss: Decimal
     take_profit: Decimal
+    filled_at: datetime
 
 
 class OrderRows(Shelves):
@@ -266,8 +267,17 @@ class OrderRows(Shelves):
         self.expects_levels = self.db.execute("SELECT 1 FROM expected_levels LIMIT 1").fetchone() is not None
         deals = [(row, facts.Filled.model_validate_json(row[4])) for row in found]
         return [
-            Expected(row[0], body.ticket, body.position_id, Decimal(row[1]), Decimal(row[2])) for row, body in deals
+            Expected(row[0], body.ticket, body.position_id, Decimal(row[1]), Decimal(row[2]), body.time)
+            for row, body in deals
         ]
+
+    def deals_of(self, position_id: int) -> list[facts.Filled]:
+        """Return the deals of a position that were not taken back, oldest first, as far as they are known."""
+        found = self.db.execute(
+            "SELECT body FROM deals WHERE json_extract(body, '$.position_id') = ? AND volume <> '0' ORDER BY at, deal",
+            (position_id,),
+        )
+        return [facts.Filled.model_validate_json(body) for (body,) in found]
 
     def _row_of(self, magic: int) -> tuple[str, SubmitRequest] | None:
         found = self.db.execute("SELECT order_id, request FROM rows WHERE magic = ?", (kept(magic),)).fetchone()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from streamapp.mt5 import constants as mt5
 from streamapp.simulator.books.accounts import SimulatedAccount
+from streamapp.simulator.prices.server_clock import VirtualClock
 from streamapp.simulator.server.market import Market
 from streamapp.simulator.server.third_party import DealCorrections
 from tests.simulator.markets import ZERO, new_market, order
@@ -74,6 +75,24 @@ def test_open_volume_is_what_was_bought_less_what_was_sold(mode: str, script: li
     assert {name: v for name, v in net.items() if v} == {name: v for name, v in held.items() if v}
     if mode == "netting":
         assert len({p.symbol for p in account.positions.live.values()}) == len(account.positions.live)
+
+
+class TickingClock(VirtualClock):
+    """A clock that goes on a millisecond whenever it is read."""
+
+    def utc_ms(self) -> int:
+        self.move_to(super().utc_ms() + 1)
+        return super().utc_ms()
+
+
+@pytest.mark.parametrize("mode", ["hedging", "netting"])
+def test_a_position_is_dated_as_the_last_deal_that_changed_it(mode: str) -> None:
+    market, account = new_market(mode, TickingClock())
+    for side, volume in ((0, "0.3"), (0, "0.2"), (1, "0.1"), (1, "0.9")):
+        order(market, account, type=side, volume=Decimal(volume))
+        deal = list(account.history_deals.live.values())[-1]
+        (position,) = [row for row in account.positions.live.values() if row.identifier == deal.position_id]
+        assert position.time_update_msc == deal.time_msc
 
 
 @given(script=steps)
@@ -228,6 +247,7 @@ from streamapp.simulator.books.accounts import entry_from
 from streamapp.simulator.control.fault_script import set_faults
 from streamapp.simulator.prices.server_clock import VirtualClock
 from streamapp.simulator.server.faults import OUTCOMES, REFUSALS
+from streamapp.simulator.prices.server_clock import VirtualClock
 from streamapp.simulator.server.market import Market, MarketSettings
 from streamapp.simulator.server.requests import request_from
 

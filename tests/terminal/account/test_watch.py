@@ -23,6 +23,7 @@ from streamapp.terminal.account import watch as module
 from streamapp.terminal.account.deals import unprotected
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.synchronisation import watermark
+from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.structs import TradePosition
 from tests.kit.waiting import PATIENCE_S, eventually
@@ -69,12 +70,12 @@ async def rounds(account: Account, number: int, operation: str = "deals") -> Non
     await eventually(lambda: len(asked(account, operation)) >= until, operation)
 
 
-async def placed(account: Account) -> str:
+async def placed(account: Account, **levels: Any) -> str:
     """Return the id of a limit order that works at the broker under the ticket 1001."""
     working = {"ticket": 1001, "type": 2, "state": 1}
     account.worker.answers["ticket"] = lambda _: {"deals": [], "order": working, "done": False}
     account.worker.answers["check"] = lambda _: {"retcode": 0}
-    order = await account.submit(**LIMIT)
+    order = await account.submit(**LIMIT, **levels)
     await account.said("started", "returned", "accepted")
     await eventually(lambda: asked(account, "ended") and not account.watch._confirming)
     return order.order_id
@@ -389,7 +390,8 @@ async def test_tickets_that_are_not_found_take_turns(account: Account) -> None:
 # -- what was asked for and is not there
 
 
-POSITION: dict[str, Any] = {"identifier": 1001, "ticket": 1001, "sl": 1.07, "tp": 1.1}
+POSITION: dict[str, Any] = {"identifier": 1001, "ticket": 1001, "sl": 1.07, "tp": 1.1, "time_update_msc": 1 << 42}
+"""As it is after whatever was filled."""
 LEVELS: dict[str, Any] = {"stop_loss": Decimal("1.07"), "take_profit": Decimal("1.1")}
 FILLED = ("started", "returned", "accepted", "deal")
 
@@ -445,14 +447,71 @@ async def test_levels_that_are_there_are_compared_once_and_nothing_is_said(accou
     assert await account.kinds() == list(FILLED)
 
 
-async def test_a_position_that_is_closed_by_now_needs_no_protection(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SHOWN_WITHIN_S", 0.1)
+@pytest.mark.parametrize("volume", [0.1, 0.4], ids=["closed", "more than its deals, after a split"])
+async def test_a_position_that_its_deals_closed_needs_no_protection(account: Account, volume: float) -> None:
     await with_levels(account, None)
     await account.said(*FILLED)
+    await rounds(account, 3, "positions")
+    assert await account.journal.write(Book.levels_to_compare)
+    shows(account, deal(8, 1002, 0, volume, position_id=1001, type=1, entry=1, reason=4))
     await compared(account)
+    assert await account.kinds() == [*FILLED, "deal"]
+
+
+@pytest.mark.parametrize("found", [{"sl": 0.0}, {}], ids=["without its stop", "as asked for"])
+@pytest.mark.parametrize("before", [None, {}, {"sl": 0.0}], ids=["not shown", "with levels", "without"])
+async def test_levels_are_compared_by_no_row_that_is_older_than_the_order(
+    account: Account, before: dict[str, float] | None, found: dict[str, float]
+) -> None:
+    older = POSITION | {"time_update_msc": tick(age_s=1)["time_msc"]}
+    await with_levels(account, None if before is None else older | before)
+    await account.said(*FILLED)
+    await rounds(account, 3, "positions")
     assert await account.kinds() == list(FILLED)
+    account.worker.answers["positions"] = lambda _: [POSITION | found]
+    await account.said(*FILLED, *(["unprotected"] if found else []))
+    await compared(account)
+
+
+async def test_a_position_that_is_shown_late_is_looked_for_seldom_and_told_all_the_same(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_WITHIN_S", 0.0)
+    monkeypatch.setattr(module, "LATE_EVERY_S", 0.5)
+    await with_levels(account, None)
+    await account.said(*FILLED)
+    await rounds(account, 1, "positions")
+    looked, began = len(asked(account, "positions")), len(asked(account, "deals"))
+    await rounds(account, 2, "positions")
+    assert len(asked(account, "deals")) - began > 2 * (len(asked(account, "positions")) - looked)
+    account.worker.answers["positions"] = lambda _: [POSITION | {"sl": 0.0}]
+    await account.said(*FILLED, "unprotected")
+
+
+async def test_a_row_that_stays_as_its_deals_leave_it_is_compared_whatever_its_time_says(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_WITHIN_S", 0.0)
+    older = POSITION | {"sl": 0.0, "time_update_msc": tick(age_s=3600)["time_msc"]}
+    monkeypatch.setattr(module, "LATE_EVERY_S", 0.1)
+    await with_levels(account, older | {"volume": 0.3})
+    await account.said(*FILLED)
+    await rounds(account, 2, "positions")
+    assert await account.kinds() == list(FILLED)
+    account.worker.answers["positions"] = lambda _: [older | {"volume": 0.1}]
+    await account.said(*FILLED, "unprotected")
+
+
+async def test_a_pending_order_that_was_placed_without_its_levels_is_told_once_it_is_filled(account: Account) -> None:
+    await placed(account, stop_loss=Decimal("1.04"))
+    await rounds(account, 3)
+    assert asked(account, "positions") == []
+    shows(account, deal(7, 1001, MAGIC))
+    await rounds(account, 2, "positions")
+    account.worker.answers["positions"] = lambda _: [POSITION | {"sl": 0.0, "tp": 0.0}]
+    told = (await account.said(*FILLED, "unprotected"))[-1]
+    assert isinstance(told.body, facts.Unprotected)
+    assert (told.body.stop_loss, told.body.found_stop_loss) == (Decimal("1.04"), None)
 
 
 async def test_an_order_without_levels_is_not_compared(account: Account) -> None:
@@ -478,7 +537,7 @@ async def test_levels_that_were_changed_before_the_fill_are_what_is_expected(acc
 def test_where_a_symbol_has_one_position_another_orders_levels_are_levels(
     hedging: bool, levels: tuple[float, float], said: bool
 ) -> None:
-    expected = Expected("o", 1, 1, Decimal("1.07"), Decimal("1.1"))
+    expected = Expected("o", 1, 1, Decimal("1.07"), Decimal("1.1"), datetime.now(UTC))
     position = POSITION | dict(zip(("sl", "tp"), levels, strict=True))
     assert (unprotected(expected, struct(TradePosition, position), hedging=hedging) is not None) is said
 

@@ -108,6 +108,59 @@ async def test_an_exit_is_executed_though_the_table_does_not_show_its_position_y
     await desk.close()
 
 
+@MODES
+async def test_a_stop_that_the_broker_left_out_is_told_once_its_position_is_shown(start: Start, mode: str) -> None:
+    desk = await start(mode=mode)
+    await desk.open()
+    desk.fault("visibility_lag", params={"positions": LAG_MS})
+    desk.fault("sl_tp_ignored_on_open", nth=1)
+    bodies = await desk.submits(*ACCEPTED, "unprotected", **LEVELS)
+    assert levels_of(bodies["unprotected"]) == LEVELS
+    await desk.close()
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["taken", "left out"])
+@pytest.mark.parametrize("first", [{}, LEVELS], ids=["without levels", "with levels"])
+async def test_a_netting_position_is_not_judged_by_how_it_was_before_the_order(
+    netting_desk: Desk, first: dict[str, Any], ignored: bool
+) -> None:
+    desk = netting_desk
+    await desk.submits(*ACCEPTED, **first)
+    await position_of(desk, "EURUSD")
+    desk.fault("visibility_lag", params={"positions": LAG_MS})
+    if ignored:
+        desk.fault("sl_tp_ignored_on_open", nth=1)
+    kinds = [*ACCEPTED, *(["unprotected"] if ignored else [])]
+    order = await desk.submit(**LEVELS)
+    await desk.says(order, *kinds)
+
+    async def is_shown() -> bool:
+        return (await position_of(desk, "EURUSD")).volume == Decimal("0.2")
+
+    await eventually(is_shown)
+    assert levels_of(await position_of(desk, "EURUSD")) == (dict.fromkeys(LEVELS) if ignored else LEVELS)
+    assert desk.terminal.kinds(order.order_id) == kinds
+    await desk.close()
+
+
+@MODES
+async def test_a_pending_order_that_was_placed_without_its_levels_is_told_once_it_is_filled_and_shown(
+    start: Start, mode: str
+) -> None:
+    desk = await start(mode=mode)
+    await desk.open()
+    desk.market.pin("EURUSD", "1.08500", "1.08510")
+    desk.fault("sl_tp_ignored_on_open", nth=1)
+    limit = await desk.submit(order_type="limit", price=Decimal("1.08"), **LEVELS)
+    await desk.says(limit, *ACCEPTED[:3])
+    desk.fault("visibility_lag", params={"positions": LAG_MS})
+    desk.market.pin("EURUSD", "1.07990", "1.08000")
+    told = (await desk.says(limit, *ACCEPTED, "unprotected"))["unprotected"]
+    assert levels_of(told) == LEVELS
+    assert (told.found_stop_loss, told.found_take_profit) == (None, None)
+    await desk.close()
+
+
 # -- positions that no deal of ours explains
 
 
