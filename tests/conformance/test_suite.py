@@ -135,21 +135,26 @@ def test_a_call_that_hangs_is_ended_and_the_rest_goes_on(monkeypatch: pytest.Mon
     assert any(check.name == "sell stop limit: removed" for check in report.checks)
 
 
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [{"kind": "drop_after", "nth": 4}, {"kind": "done_without_deal", "nth": 9}],
-        [{"kind": "drop_after", "on": "history_deals_get", "nth": 30}],
-        [{"kind": "desync", "nth": 7}],
-        [{"kind": "terminal_restart", "nth": 5, "params": {"ms": 1}}],
-        [{"kind": "visibility_lag", "params": {"orders": 60, "positions": 90, "hist_orders": 120, "hist_deals": 150}}],
-    ],
-    ids=["lost orders", "lost reads", "out of phase", "restart", "lag"],
-)
-def test_a_bad_day_of_the_broker_leaves_nothing_behind(
-    monkeypatch: pytest.MonkeyPatch, faults: list[dict[str, Any]]
+LAGS = {"orders": 60, "positions": 90, "hist_orders": 120, "hist_deals": 150}
+BAD_DAYS: dict[str, tuple[list[dict[str, Any]], set[str]]] = {
+    "a lost answer": ([{"kind": "drop_after", "nth": 4}], {"close of a sell"}),
+    "an answer without its order": ([{"kind": "done_without_deal", "nth": 8}], {"buy to protect: position"}),
+    "a lost read": ([{"kind": "drop_after", "on": "history_deals_get", "nth": 3}], {"buy and close"}),
+    "a lost read that is only timed": ([{"kind": "drop_after", "on": "history_deals_get", "nth": 30}], set()),
+    "out of phase": ([{"kind": "desync", "nth": 7}], {"close of the rest", "partial close"}),
+    "restart": ([{"kind": "terminal_restart", "nth": 5, "params": {"ms": 1}}], {"buy two lots", "partial close"}),
+    "lag": ([{"kind": "visibility_lag", "params": LAGS}], set()),
+}
+"""What goes wrong, and the checks that fail of it. Each fault counts calls, and without a lag the suite makes the same
+ones every time; what lags is shown long before the suite stops waiting for it."""
+
+
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_a_bad_day_of_the_broker_fails_what_it_struck_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, day: str
 ) -> None:
     monkeypatch.setattr("streamapp.conformance.desk.SETTLE_S", 2.0)
+    faults, failing = BAD_DAYS[day]
     with market() as address:
         fault = json.dumps(faults).encode()
         urllib.request.urlopen(urllib.request.Request(f"http://{address}/faults", data=fault), timeout=30).close()
@@ -157,7 +162,9 @@ def test_a_bad_day_of_the_broker_leaves_nothing_behind(
         account = ask(address, "/health")["accounts"]["conformance"]
         assert (account["positions"], account["orders"]) == (0, 0)
         assert ask(address, "/health")["invariants"]["one_order_per_intent"]
-    assert report.conformant or faults[0]["kind"] != "visibility_lag"
+    assert {check.name for check in report.of("failed")} == failing
+    assert report.conformant is not bool(failing)
+    assert list(report.of("deviation")) == []
     assert (report.leftovers, report.stopped) == ((), "")
 
 
