@@ -259,7 +259,8 @@ def _tick_age(quoted: QuotedOrder) -> BrokenGuard | None:
         return BrokenGuard("max_tick_age_s", limit, f"one of {quoted.age_s:.0f} s ago", may_pass=True)
     # No tick is from the future: our clock was set back, and every not_after with it.
     if -quoted.age_s > most:
-        value = f"a quote of {symbol} {-quoted.age_s:.0f} s from now"
+        what_to_do = "set the clock of the terminal's machine, or restart the terminal if it is right now"
+        value = f"a quote of {symbol} {-quoted.age_s:.0f} s from now: {what_to_do}"
         return BrokenGuard("max_tick_age_s", "a clock that is right", value, may_pass=True)
     return None
 

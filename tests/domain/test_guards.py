@@ -25,6 +25,7 @@ from streamapp.domain.vocabulary import Side
 
 FRIDAY = datetime(2026, 11, 27, 21, 59, 30, tzinfo=UTC)
 SYMBOLS = ("EURUSD", "GBPUSD", "XAUUSD")
+SET_THE_CLOCK = "set the clock of the terminal's machine, or restart the terminal if it is right now"
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def quoted(asked: OrderParameters | None = None, **changes: Any) -> QuotedOrder:
         ),
         (
             {"limits": {"max_tick_age_s": 60}, "age_s": -61.2},
-            "max_tick_age_s: expected a clock that is right, got a quote of EURUSD 61 s from now",
+            f"max_tick_age_s: expected a clock that is right, got a quote of EURUSD 61 s from now: {SET_THE_CLOCK}",
             True,
         ),
         (
