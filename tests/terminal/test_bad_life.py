@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from streamapp.terminal.account.process import STATUS_EVERY_S
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Market, TerminalProcess, connected, start_market
 from tests.terminal.desk import ACCEPTED, Desk
+from tests.terminal.field.trading import closed, position_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
@@ -237,28 +239,81 @@ streamapp.clock.utc_now = lambda: real_now() + datetime.timedelta(seconds=moved(
 """What every process of a terminal runs first: it reads from a file how far its clock is off."""
 
 
-async def test_a_machine_clock_that_jumps_ahead_ends_old_orders_and_the_next_ones_go(
-    tmp_path: Path, terminal: TerminalProcess, market: Market
-) -> None:
-    clock, folder = tmp_path / "clock", tmp_path / "first"
-    clock.write_text("0")
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(MOVED_CLOCK)
-    terminal.environment |= {"PYTHONPATH": f"{folder}{os.pathsep}{Path.cwd()}", "MOVED_CLOCK": str(clock)}
+async def on_a_clock_of_its_own(
+    folder: Path, terminal: TerminalProcess, market: Market, off_s: float = 0.0
+) -> tuple[Desk, Path]:
+    """Return a desk at a terminal that has carried out an order, and the file that says how far its clock is off."""
+    clock, first = folder / "clock", folder / "first"
+    clock.write_text(str(off_s))
+    first.mkdir()
+    (first / "sitecustomize.py").write_text(MOVED_CLOCK)
+    terminal.environment |= {"PYTHONPATH": f"{first}{os.pathsep}{Path.cwd()}", "MOVED_CLOCK": str(clock)}
     terminal.start()
     desk = Desk(terminal, market, count())
     await desk.open()
-    await desk.submits(*ACCEPTED)
+    await desk.submits(*ACCEPTED, valid_s=off_s + 60.0)
+    return desk, clock
+
+
+async def goes(desk: Desk, valid_s: float) -> bool:
+    """Return whether an order is executed; it is refused until the next ticks have shown the server's clock anew."""
+    order = await desk.submit(valid_s=valid_s)
+    return await desk.comes_to(order, "deal", "refused") == ACCEPTED
+
+
+async def test_a_machine_clock_that_jumps_ahead_and_back_ends_old_orders_and_the_next_ones_go(
+    tmp_path: Path, terminal: TerminalProcess, market: Market
+) -> None:
+    desk, clock = await on_a_clock_of_its_own(tmp_path, terminal, market)
     clock.write_text("3600")
-    old = await desk.submit(valid_s=60.0)
-    bodies = await desk.says(old, "refused")
+    bodies = await desk.submits("refused", valid_s=60.0)
     assert bodies["refused"].reason == "stale"
+    await eventually(lambda: goes(desk, valid_s=3660.0))
+    clock.write_text("0")
+    await eventually(lambda: goes(desk, valid_s=60.0))
+    bodies = await desk.submits(*ACCEPTED)
+    assert abs(bodies["deal"].time.timestamp() - time.time()) < PATIENCE_S
+    bodies = await desk.submits("refused", valid_s=-1.0)
+    assert bodies["refused"].reason == "stale"
+    await desk.close(sends=4)
 
-    async def goes() -> bool:  # until the next ticks have shown the server's clock anew
-        order = await desk.submit(valid_s=3660.0)
-        return await desk.comes_to(order, "deal", "refused") == ACCEPTED
 
-    await eventually(goes)
+async def test_a_machine_clock_that_jumps_back_opens_nothing_hides_nothing_and_sends_nothing_that_is_stale(
+    tmp_path: Path, terminal: TerminalProcess, market: Market
+) -> None:
+    desk, clock = await on_a_clock_of_its_own(tmp_path, terminal, market)
+    position = await position_of(desk, "EURUSD")
+    working = await desk.submit(order_type="limit", price=Decimal("1.05"))
+    await desk.says(working, "started", "returned", "accepted")
+    clock.write_text("-3600")
+    for valid_s in (30.0, -60.0):  # by its clock both have time
+        bodies = await desk.submits("refused", valid_s=valid_s)
+        assert "expected a clock that is right, got a quote of EURUSD" in bodies["refused"].message
+    bodies = await desk.submits("refused", valid_s=-3660.0)
+    assert bodies["refused"].reason == "stale"
+    await closed(desk, position)
+    market.pin("EURUSD", "1.0399", "1.04")
+    bodies = await desk.says(working, *ACCEPTED)
+    assert abs(bodies["deal"].time.timestamp() - time.time()) < PATIENCE_S
+    clock.write_text("0")
+    bodies = await desk.submits(*ACCEPTED)  # at the first try: it waits for a clock that is right
+    assert abs(bodies["deal"].time.timestamp() - time.time()) < PATIENCE_S
+    assert desk.connections() == []
+    await desk.close(sends=4)
+
+
+async def test_a_machine_clock_that_was_hours_ahead_from_the_start_and_is_set_right_is_believed_by_the_next_life(
+    tmp_path: Path, terminal: TerminalProcess, market: Market
+) -> None:
+    desk, clock = await on_a_clock_of_its_own(tmp_path, terminal, market, off_s=7200.0)
+    clock.write_text("0")
+    bodies = await desk.submits("refused")
+    assert "restart the terminal if it is right now" in bodies["refused"].message
+    assert await terminal.stop() == 0
+    terminal.start()
+    await terminal.ready()
+    bodies = await desk.submits(*ACCEPTED)
+    assert abs(bodies["deal"].time.timestamp() - time.time()) < PATIENCE_S
     await desk.close(sends=2)
 
 

@@ -53,6 +53,8 @@ FIRST_LOGIN_S, LONGEST_LOGIN_S = 5.0, 1800.0
 """Between two logins that the broker refuses: some 60 a day, where every ten seconds would be thousands."""
 CLOCK_STEP_S = 1.0
 """More than a clock is slewed between two looks: it was set."""
+SAME_STEP_S = 5.0
+"""A clock that was set ahead, and back by as much to within so much, is where it was."""
 RETRY_JITTER = 0.5
 INITIALIZE_TIMEOUT_SHARE = 0.5
 """The module's own timeout is this share of our deadline: the rest is for the launch of the terminal program, which it
@@ -137,7 +139,7 @@ class BrokerConnection:
         self._symbols = list(symbols)
         self._selected: tuple[str, ...] = ()
         self._looked: tuple[float, float] | None = None
-        self._set_back_s = 0.0
+        self._set_back_s = self._set_ahead_s = 0.0
 
     def want(self, symbol: str) -> None:
         """Take note of a symbol that an order names, for a Market Watch in which nothing is quoted."""
@@ -426,16 +428,24 @@ class BrokerConnection:
     def _as_if_never_set_back(self, now: datetime) -> datetime:
         """Return the time as if our clock had never been set back: no change of the server's is to be seen in that.
 
-        One that was wrong, so that the server's seemed to be off by less than a time zone, is being set right.
+        One that was wrong is being set right where the server's seemed to be off by less than a time zone, and where
+        the step takes back the one ahead before it.
         """
         steady_s, wall_s = asyncio.get_running_loop().time(), now.timestamp()
         if self._looked is not None:
             step_s = (wall_s - self._looked[1]) - (steady_s - self._looked[0])
             if abs(step_s) >= CLOCK_STEP_S:
-                was_odd = bool((self.time.offset_s or 0) % HALF_HOUR_S)
-                self._set_back_s = 0.0 if was_odd else max(0.0, self._set_back_s - step_s)
+                self._take_step(step_s)
         self._looked = (steady_s, wall_s)
         return now + timedelta(seconds=self._set_back_s)
+
+    def _take_step(self, step_s: float) -> None:
+        was_odd = bool((self.time.offset_s or 0) % HALF_HOUR_S)
+        is_taken_back = abs(step_s + self._set_ahead_s) <= SAME_STEP_S
+        # What only undoes a step back is no step ahead: a clock that goes to and fro is behind each time.
+        ahead_s = step_s - self._set_back_s
+        self._set_ahead_s = max(0.0, ahead_s)
+        self._set_back_s = 0.0 if was_odd or is_taken_back else max(0.0, -ahead_s)
 
     async def _synchronised(self, tick: Tick | None) -> bool:
         """Take the next look at the past if it is due; True once the terminal is believed."""

@@ -371,6 +371,43 @@ async def test_a_clock_of_ours_that_was_wrong_from_the_start_may_be_set_right(co
     await eventually(lambda: connection.time.offset_s == SERVER_AHEAD_S)
 
 
+async def test_a_clock_of_ours_that_went_ahead_and_came_back_leaves_the_servers_where_it_was(connect: Connect) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    for _ in range(2):
+        clock.step_s = 3600.0
+        await eventually(lambda: connection.time.offset_s == SERVER_AHEAD_S - 3600)
+        clock.step_s = 0.0
+        await eventually(lambda: connection.time.offset_s == SERVER_AHEAD_S)
+
+
+async def test_a_clock_of_ours_that_went_ahead_and_came_back_without_a_tick_leaves_the_servers_where_it_was(
+    connect: Connect,
+) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    moving, still = worker.answers["pulse"], {"terminal": TERMINAL, "account": OWNER, "tick": tick()}
+    worker.answers["pulse"] = lambda _: still
+    for step_s in (3600.0, 0.0):
+        clock.step_s = step_s
+        await more_looks(worker, 3)
+    worker.answers["pulse"] = moving
+    await more_looks(worker, 5)
+    assert connection.time.offset_s == SERVER_AHEAD_S
+
+
+async def test_a_clock_of_ours_that_goes_back_and_forth_is_behind_each_time(connect: Connect) -> None:
+    worker, clock = ScriptedWorker(), SteppedClock()
+    connection = await connect(worker, clock=clock)
+    await connection.ready()
+    for step_s in (-3600.0, 0.0, -3600.0, 0.0, -3600.0):
+        clock.step_s = step_s
+        await more_looks(worker, 5)
+        assert connection.time.offset_s == SERVER_AHEAD_S  # so that a tick shows that ours is wrong, and nothing opens
+
+
 async def test_the_servers_clock_is_followed_while_its_symbols_trade(connect: Connect) -> None:
     worker = ScriptedWorker()
     connection = await connect(worker)
