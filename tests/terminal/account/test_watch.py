@@ -7,8 +7,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nats
 import pytest
@@ -18,18 +19,25 @@ from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.account import SnapshotMessage
-from streamapp.settings import TerminalSettings
+from streamapp.messages.report import Report
+from streamapp.settings import AccountSettings, TerminalSettings
 from streamapp.terminal.account import watch as module
+from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import unprotected
 from streamapp.terminal.account.snapshots import Snapshots
 from streamapp.terminal.account.synchronisation import watermark
+from streamapp.terminal.account.watch import Watch
 from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.structs import TradePosition
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Account, wired
+from tests.terminal.fake_broker import BEGAN, PromptJournal, VirtualLoop
 from tests.terminal.scripted import (
+    LOGIN,
     OWNER,
+    SERVER,
     SERVER_AHEAD_S,
     TERMINAL,
     ScriptedWorker,
@@ -586,6 +594,71 @@ async def test_a_comment_or_magic_alone_is_no_correction(account: Account, chang
     assert await account.kinds() == ["deal"]
     shows(account, one | changes | {"commission": -1.0})
     await account.said("deal", "deal_correction")
+
+
+# -- how soon
+
+
+APART_S = 7.3
+"""Between two deals by hand: they fall anywhere between two looks."""
+HANDMADE = 20
+
+
+async def made_by_hand(
+    loop: VirtualLoop, settings: TerminalSettings, *, working: bool
+) -> tuple[list[float], list[Report]]:
+    """Return when the deals were looked at while one after another was made, and what was reported."""
+    worker, journal = ScriptedWorker(), cast(Journal, PromptJournal(loop.utc))
+    looks: list[float] = []
+
+    def server_ms(at_s: float) -> int:
+        return int((BEGAN.timestamp() + SERVER_AHEAD_S + at_s) * 1000)
+
+    def pulse(_: dict[str, Any]) -> dict[str, Any]:
+        return {"terminal": TERMINAL, "account": OWNER, "tick": tick() | {"time_msc": server_ms(loop.now_s)}}
+
+    def read(_: dict[str, Any]) -> dict[str, Any]:
+        looks.append(loop.now_s)
+        made = range(1, int(loop.now_s / APART_S) + 1)
+        deals = [deal(number, number, 0, reason=0, time_msc=server_ms(number * APART_S)) for number in made]
+        return {"read": True, "deals": deals, "more": False, "digest": len(deals)}
+
+    works = {"read": True, "orders": [], "looked": [], "working": [1001]}
+    worker.answers |= {"pulse": pulse, "deals": read, "ended": lambda _: works}
+    if working:
+        order = submit_request(epoch=journal.book.epoch, **LIMIT)
+        await journal.write(lambda book: book.record(order) and book.accept(order.order_id, 1001))
+    owner = AccountSettings(login=LOGIN, server=SERVER)
+    connection = BrokerConnection(worker, journal, owner, settings, clock=loop.utc, password=None)
+    tasks = [asyncio.create_task(connection.run())]
+    tasks.append(asyncio.create_task(Watch(journal, connection, settings, clock=loop.utc).run()))
+    await asyncio.sleep((HANDMADE + 0.9) * APART_S)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert any(name == "ended" for name, _ in worker.asked) is working
+    rows = await journal.write(lambda book: book.outbox(0, 10_000))
+    return looks, [Report.model_validate_json(payload) for _, payload in rows]
+
+
+@pytest.mark.parametrize("working", [False, True], ids=["no order works", "an order works"])
+@pytest.mark.parametrize(
+    ("settings", "within_s"), [({}, 1.0), ({"poll_interval_s": 2.5}, 5.0)], ids=["by default", "as rarely as may be"]
+)
+def test_a_deal_made_by_hand_is_told_at_the_next_look_and_looks_are_as_far_apart_as_the_settings_say(
+    settings: dict[str, float], within_s: float, working: bool
+) -> None:
+    terminal, loop = TerminalSettings(**settings), VirtualLoop()
+    try:
+        looks, reports = loop.run_until_complete(made_by_hand(loop, terminal, working=working))
+    finally:
+        loop.close()
+    apart_s = {round(later - earlier, 6) for earlier, later in pairwise(looks)}
+    assert apart_s == {terminal.poll_interval_s}
+    told = [(report.at, report.body) for report in reports if isinstance(report.body, facts.Filled)]
+    assert [body.deal for _, body in told] == list(range(1, HANDMADE + 1))
+    late_s = max((at - body.time).total_seconds() for at, body in told)
+    assert late_s <= terminal.poll_interval_s + 0.001 < within_s  # a deal's time is in milliseconds
 
 
 # -- snapshots
