@@ -130,7 +130,7 @@ def behaviour_of(effects: FaultEffects) -> ExecutionBehaviour:
             "volume_adjusted": {"added_steps": int(params.get("steps", 1))},
             "comment_rewrite": {"comment": _rewriting(params)},
         }
-        behaviour = replace(behaviour, **changes.get(kind, {}))  # type: ignore[arg-type]  # names are Handling's own
+        behaviour = replace(behaviour, **changes.get(kind, {}))  # type: ignore[arg-type]  # names are ExecutionBehaviour's own
     return behaviour
 
 

@@ -16,7 +16,7 @@ from streamapp.domain.vocabulary import time_text
 from streamapp.settings import TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
 from streamapp.terminal.account.deals import filled
-from streamapp.terminal.account.search import CLOCK_SLACK, DoubtEvidence, judged, sightings
+from streamapp.terminal.account.search import CLOCK_SLACK, DoubtEvidence, judged, matched_rows
 from streamapp.terminal.account.synchronisation import FUTURE
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal.book import Book
@@ -252,7 +252,7 @@ class Resolver:
         return doubt.may_be_old and doubt.order.order_id not in self._resolved
 
     def _judged(self, look: SearchResult, doubts: Sequence[Doubt]) -> dict[str, DoubtEvidence]:
-        seen = sightings(look.matches, hedging=self._connection.hedging, time=self._connection.time)
+        seen = matched_rows(look.matches, hedging=self._connection.hedging, time=self._connection.time)
         lateness = timedelta(seconds=self._terminal.settle_window_s)
         return judged(seen, doubts, lateness=lateness)
 

@@ -24,7 +24,7 @@ _Kind = tuple[str, Side]
 
 
 @dataclass(frozen=True)
-class Sighting:
+class MatchedRow:
     """One row of one table, in our words.
 
     ``ticket`` is its order's, 0 where the table does not tell; ``closes`` the position that it closes, if that can be
@@ -58,29 +58,29 @@ class DoubtEvidence:
     """
 
     tickets: list[int] = field(default_factory=list)
-    ours: list[Sighting] = field(default_factory=list)
-    alike: list[Sighting] = field(default_factory=list)
+    ours: list[MatchedRow] = field(default_factory=list)
+    alike: list[MatchedRow] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return what says that it is at the broker."""
         return "; ".join(str(row) for row in self.ours)
 
 
-def sightings(matches: Iterable[Match], *, hedging: bool, time: ServerTime) -> list[Sighting]:
+def matched_rows(matches: Iterable[Match], *, hedging: bool, time: ServerTime) -> list[MatchedRow]:
     """Return the rows that a search found, as far as a program sent them and they can be an order's own."""
     return [
-        _sighting(row, hedging, time)
+        _matched_row(row, hedging, time)
         for row in matches
         if row.reason == mt5.ORDER_REASON_EXPERT and row.entry != mt5.DEAL_ENTRY_OUT_BY
     ]
 
 
-def _sighting(row: Match, hedging: bool, time: ServerTime) -> Sighting:
+def _matched_row(row: Match, hedging: bool, time: ServerTime) -> MatchedRow:
     # A netting position is named after the order that opened it, and carries the magic of any.
     ticket = row.ticket if row.table != "positions" or hedging else 0
     may_close = row.table.endswith("orders") or row.entry not in (None, mt5.DEAL_ENTRY_IN)
     closes = row.position_id if may_close else 0
-    return Sighting(
+    return MatchedRow(
         table=row.table,
         ticket=ticket,
         magic=row.magic,
@@ -94,7 +94,7 @@ def _sighting(row: Match, hedging: bool, time: ServerTime) -> Sighting:
     )
 
 
-def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, lateness: timedelta) -> dict[str, DoubtEvidence]:
+def judged(seen: list[MatchedRow], doubts: Sequence[Doubt], *, lateness: timedelta) -> dict[str, DoubtEvidence]:
     """Return what the rows say about each doubt, by order id.
 
     A row is an order's own by its magic, else by its tag. A row that names nobody but looks like an order may be it.
@@ -125,12 +125,12 @@ def judged(seen: list[Sighting], doubts: Sequence[Doubt], *, lateness: timedelta
     return evidence
 
 
-def _names(row: Sighting, doubt: Doubt) -> bool:
+def _names(row: MatchedRow, doubt: Doubt) -> bool:
     by_tag = doubt.tag in row.comment or (row.magic == 0 and doubt.tag[:SHORTEST_TAG] in row.comment)
     return (row.magic == doubt.magic or by_tag) and row.side == doubt.order.parameters.side
 
 
-def _is_alike(row: Sighting, doubt: Doubt, lateness: timedelta) -> bool:
+def _is_alike(row: MatchedRow, doubt: Doubt, lateness: timedelta) -> bool:
     order = doubt.order
     earliest = doubt.recorded_at - CLOCK_SLACK
     whole = order.parameters.volume

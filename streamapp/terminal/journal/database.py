@@ -139,22 +139,22 @@ class Journal:
         self._released = {"reports": self.book.released_seq(), "log": 0}
         self._listeners: dict[str, Listener] = {}
 
-    def listen(self, shelf: str, listener: Listener) -> None:
-        """Tell ``listener`` what each commit put on a shelf of the book ("reports" or "log"), when it is durable."""
-        self._listeners[shelf] = listener
+    def listen(self, outbox: str, listener: Listener) -> None:
+        """Tell ``listener`` what a commit put into an outbox of the book ("reports" or "log"), once it is durable."""
+        self._listeners[outbox] = listener
 
     @property
     def released_seq(self) -> int:
         """Up to where reports may be forgotten."""
         return self._released["reports"]
 
-    def release(self, shelf: str, seq: int) -> None:
-        """Let what is on a shelf up to ``seq`` be forgotten.
+    def release(self, outbox: str, seq: int) -> None:
+        """Let what is in an outbox up to ``seq`` be forgotten.
 
         It goes from disk with the next commit that something else needs: until then, and after a kill before it, it is
         only published once more.
         """
-        self._released[shelf] = max(seq, self._released[shelf])
+        self._released[outbox] = max(seq, self._released[outbox])
 
     def write(self, action: Callable[[Book], T]) -> asyncio.Future[T]:
         """Return the future of ``action``'s result; it is done when the result is durable."""
@@ -208,13 +208,13 @@ class Journal:
         self.last_seq = done.last_seq
         for (_, future), result in zip(batch, done.results, strict=True):
             _resolve(future, result)
-        for shelf, rows in done.fresh.items():
-            if rows and shelf in self._listeners:
-                self._listeners[shelf](rows)
+        for outbox, rows in done.fresh.items():
+            if rows and outbox in self._listeners:
+                self._listeners[outbox](rows)
         self._hand_over_soon(loop)
 
     def _commit(self, actions: list[Callable[[Book], Any]], released: dict[str, int]) -> _Done:
-        fresh = self.book.fresh = {shelf: [] for shelf in self.book.fresh}
+        fresh = self.book.fresh = {outbox: [] for outbox in self.book.fresh}
         before = self._db.total_changes
         self._db.execute("BEGIN")
         try:
@@ -231,7 +231,7 @@ class Journal:
 
     def _one(self, action: Callable[[Book], Any]) -> Any:
         self._db.execute("SAVEPOINT one")
-        lengths, ends = {shelf: len(rows) for shelf, rows in self.book.fresh.items()}, self.book.ends
+        lengths, ends = {outbox: len(rows) for outbox, rows in self.book.fresh.items()}, self.book.ends
         try:
             result: Any = action(self.book)
         except sqlite3.Error:
@@ -239,8 +239,8 @@ class Journal:
         except Exception as error:  # noqa: BLE001 - handed to the one who asked; the others of this transaction go on
             self._db.execute("ROLLBACK TO one")
             self.book.ends = ends
-            for shelf, length in lengths.items():
-                del self.book.fresh[shelf][length:]
+            for outbox, length in lengths.items():
+                del self.book.fresh[outbox][length:]
             result = _Raised(error)
         self._db.execute("RELEASE one")
         return result
@@ -268,7 +268,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class _Done:
-    """A commit: its results, what it put on the shelves, the last seq on disk, and whether it changed anything."""
+    """A commit: its results, what it put into each outbox, the last seq on disk, and whether it changed anything."""
 
     results: list[Any]
     fresh: dict[str, list[tuple[int, bytes]]]

@@ -21,7 +21,7 @@ from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, tag_of
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.terminal import JournalRow, SubmitRequest, SubmitState
-from streamapp.terminal.journal.outbox import COUNTERS, Shelves
+from streamapp.terminal.journal.outbox import COUNTERS, OutboxRows
 
 MOVES: dict[SubmitState, tuple[SubmitState, ...]] = {
     "started": ("recorded",),
@@ -70,7 +70,7 @@ class Expected:
     filled_at: datetime
 
 
-class OrderRows(Shelves):
+class OrderRows(OutboxRows):
     """Every method that moves a row does it only as :data:`MOVES` allows, and reports it in the same transaction.
 
     ``expects_levels``: whether there may be levels to compare.

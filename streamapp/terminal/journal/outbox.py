@@ -1,4 +1,4 @@
-"""The lowest part of the journal's book: values under names, the halt of the account, and the outbox."""
+"""The lowest part of the journal's book: key-value metadata, the halt of the account, and the outbox of reports."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Ends:
     log_hash: str
 
 
-class Shelves:
-    """Values and reports. ``boot`` names this life of the process, ``epoch`` the life of the file."""
+class OutboxRows:
+    """Key-value metadata and reports. ``boot`` names this life of the process, ``epoch`` the life of the file."""
 
     def __init__(self, db: sqlite3.Connection, account: str, clock: Clock) -> None:
         self.db = db
@@ -37,7 +37,7 @@ class Shelves:
         self.clock = clock
         self.boot = uuid4().hex
         self.fresh: dict[str, list[tuple[int, bytes]]] = {"reports": [], "log": []}
-        """What this transaction put on the shelves, by their names: it is published from here, not read again."""
+        """What this transaction put into each outbox, by its name: it is published from here, not read again."""
         self._doubted: list[str] = []
         self.epoch = self.meta("epoch") or ""
         # This process owns the file: what it gave and released last need not be read again.

@@ -55,7 +55,7 @@ class Lives:
 
     def commit(self, action: Callable[[Book], T], *, killed: bool = False) -> T:
         book = self.journal.book
-        book.fresh = {shelf: [] for shelf in book.fresh}
+        book.fresh = {outbox: [] for outbox in book.fresh}
         book.db.execute("BEGIN")
         result = action(book)
         if killed:
