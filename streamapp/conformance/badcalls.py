@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamapp.conformance.run import Run
-from streamapp.conformance.wire import Array, Odd, ShownStruct
+from streamapp.conformance.wire import Array, ShownStruct, Special
 
 FORMS = "§1.3: accepted call forms [BIN]"
 FORMS_GUESSED = "§1.3: accepted call forms [BIN], these words [UNV]"
@@ -115,17 +115,17 @@ def after_shutdown() -> list[BadCall]:
 
 def _fields() -> list[tuple[str, str, Any, Outcome]]:
     """Claim, field, value, outcome of requests with one bad field."""
-    late = Odd("datetime", 1_900_000_000)
+    late = Special("datetime", 1_900_000_000)
     rows: list[tuple[str, str, Any]] = [(FIELDS, name, 1) for name in ("volume", "price", "stoplimit", "sl", "tp")]
     rows += [(FIELDS, name, 1.0) for name in ("action", "magic", "order", "type", "type_filling", "type_time",
                                               "deviation", "position", "position_by", "expiration")]  # fmt: skip
     rows += [(NONES, name, None) for name in ("symbol", "volume", "price", "magic", "type", "comment", "expiration")]
     rows += [
-        (FIELDS, "type", "buy"), (FIELDS, "volume", "0.01"), (FIELDS, "volume", Odd("decimal", "0.01")),
-        (FIELDS, "volume", Odd("numpy.float32", 0.01)), (FIELDS, "magic", Odd("numpy.int64", 1)),
-        (FIELDS, "type", Odd("numpy.int32", 0)), (FIELDS, "magic", "1"), (FIELDS, "expiration", late),
-        (FIELDS, "symbol", 5), (FIELDS, "symbol", Odd("bytes", "EURUSD")), (FIELDS, "comment", 5),
-        (FIELDS, "comment", Odd("bytes", "x")), (TEXTS, "comment", "x" * 30), (TEXTS, "symbol", "x" * 30),
+        (FIELDS, "type", "buy"), (FIELDS, "volume", "0.01"), (FIELDS, "volume", Special("decimal", "0.01")),
+        (FIELDS, "volume", Special("numpy.float32", 0.01)), (FIELDS, "magic", Special("numpy.int64", 1)),
+        (FIELDS, "type", Special("numpy.int32", 0)), (FIELDS, "magic", "1"), (FIELDS, "expiration", late),
+        (FIELDS, "symbol", 5), (FIELDS, "symbol", Special("bytes", "EURUSD")), (FIELDS, "comment", 5),
+        (FIELDS, "comment", Special("bytes", "x")), (TEXTS, "comment", "x" * 30), (TEXTS, "symbol", "x" * 30),
         (TEXTS, "comment", "\U0001f600" * 15), (FIELDS, "volume", [0.01]),
     ]  # fmt: skip
     wrong = [(claim, name, value, _of(name)) for claim, name, value in rows]
@@ -160,7 +160,7 @@ def of_requests(symbol: str) -> list[BadCall]:
 
 
 def _named(name: str, value: Any) -> str:
-    if isinstance(value, Odd):
+    if isinstance(value, Special):
         return f"{name}={value.kind}"
     return f"{name}={value!r}" if not isinstance(value, str) or value.isascii() else f"{name}=30 units of emoji"
 

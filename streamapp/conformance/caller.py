@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from streamapp.conformance.wire import hear, pack
+from streamapp.conformance.wire import decode, pack
 from streamapp.errors import Ambiguous, ConfigurationError
 
 # A terminal that has to be started takes up to 100 s for it by itself (mt5.md §1.1).
@@ -55,7 +55,7 @@ class Caller:
         told = self._ask(order, DEADLINES_S.get(function, READ_S))
         raised, error = told.get("raised"), told.get("error")
         return Said(
-            result=hear(told.get("result")),
+            result=decode(told.get("result")),
             error=(int(error[0]), str(error[1])) if error else None,
             raised=(raised[0], raised[1]) if raised else None,
             ms=float(told["ms"]),
@@ -66,9 +66,9 @@ class Caller:
         order = {"do": "time", "function": function, "times": count, "args": pack(list(args)), "kwargs": pack(kwargs)}
         return [float(ms) for ms in self._ask(order, READ_S * 4)["ms"]]
 
-    def shape(self, functions: list[str], structs: list[str]) -> dict[str, Any]:
+    def surface(self, functions: list[str], structs: list[str]) -> dict[str, Any]:
         """Constants, functions and struct types of the module."""
-        return self._ask({"do": "shape", "functions": functions, "structs": structs}, READ_S)
+        return self._ask({"do": "surface", "functions": functions, "structs": structs}, READ_S)
 
     def close(self) -> None:
         """Ends the worker."""

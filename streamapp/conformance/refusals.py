@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamapp.conformance.desk import EXECUTED, ConformanceAccount
-from streamapp.conformance.paths import close_position, open_position, retcode
+from streamapp.conformance.account import EXECUTED, ConformanceAccount
 from streamapp.conformance.pending import pending_filling, pending_request
 from streamapp.conformance.run import Run
+from streamapp.conformance.scenarios import close_position, open_position, retcode
 from streamapp.conformance.wire import ShownStruct
 from streamapp.mt5 import constants as mt5
 
@@ -20,9 +20,9 @@ Refusal = tuple[str, str, int, dict[str, Any]]
 """Name, claim, return code, request."""
 
 
-def _of_market(desk: ConformanceAccount) -> list[Refusal]:
-    info = desk.info()
-    market = desk.market(0, desk.lot())
+def _of_market(account: ConformanceAccount) -> list[Refusal]:
+    info = account.info()
+    market = account.market(0, account.lot())
     invalid, unknown = mt5.TRADE_RETCODE_INVALID, "NOSUCHSYMBOL"
     refused: list[Refusal] = [
         ("action 0", "§1.4: an omitted action is 0: 10013 [DOC]", invalid, {**market, "action": 0}),
@@ -32,36 +32,36 @@ def _of_market(desk: ConformanceAccount) -> list[Refusal]:
         ("volume too large", VOLUME, mt5.TRADE_RETCODE_INVALID_VOLUME, {**market, "volume": info.volume_max * 10}),
         ("volume between steps", VOLUME, mt5.TRADE_RETCODE_INVALID_VOLUME,
          {**market, "volume": info.volume_min + info.volume_step / 2}),
-        ("stop-loss above a buy", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**market, "sl": desk.far(1)}),
-        ("take-profit below a buy", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**market, "tp": desk.far(0)}),
+        ("stop-loss above a buy", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**market, "sl": account.far(1)}),
+        ("take-profit below a buy", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**market, "tp": account.far(0)}),
         ("a pending type in a deal", "§2.1: a deal is a buy or a sell [DOC]", invalid,
-         {**market, "type": mt5.ORDER_TYPE_BUY_LIMIT, "price": desk.far(0)}),
+         {**market, "type": mt5.ORDER_TYPE_BUY_LIMIT, "price": account.far(0)}),
         ("filling 9", "§2.2: filling 10030 [DOC]", mt5.TRADE_RETCODE_INVALID_FILL, {**market, "type_filling": 9}),
     ]  # fmt: skip
     if info.trade_exemode <= mt5.SYMBOL_TRADE_EXECUTION_INSTANT:
         refused.append(("no price", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**market, "price": 0.0}))
-        off = {**market, "price": desk.far(0), "deviation": 1}
+        off = {**market, "price": account.far(0), "deviation": 1}
         refused.append(("a price off the market", "§2.1: 10004 or 10015 [UNV]", mt5.TRADE_RETCODE_REQUOTE, off))
-    if desk.hedging:
+    if account.hedging:
         refused.append(("close of nothing", "§2.4: 10036 [DOC]", mt5.TRADE_RETCODE_POSITION_CLOSED,
                         {**market, "type": 1, "position": NO_TICKET}))  # fmt: skip
     return refused
 
 
-def _of_pendings(desk: ConformanceAccount, filling: int) -> list[Refusal]:
-    limit = pending_request(desk, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling)
-    stop = pending_request(desk, mt5.ORDER_TYPE_BUY_STOP, 1, filling)
-    past = int(desk.tick().time) - 3600
-    grid = desk.info().trade_tick_size or desk.info().point
+def _of_pendings(account: ConformanceAccount, filling: int) -> list[Refusal]:
+    limit = pending_request(account, mt5.ORDER_TYPE_BUY_LIMIT, 0, filling)
+    stop = pending_request(account, mt5.ORDER_TYPE_BUY_STOP, 1, filling)
+    past = int(account.tick().time) - 3600
+    grid = account.info().trade_tick_size or account.info().point
     return [
-        ("buy limit above the market", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": desk.far(1)}),
-        ("buy stop below the market", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**stop, "price": desk.far(0)}),
+        ("buy limit above the market", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": account.far(1)}),
+        ("buy stop below the market", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**stop, "price": account.far(0)}),
         ("price off the grid", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": limit["price"] + grid / 3}),
         ("price 0", PRICE, mt5.TRADE_RETCODE_INVALID_PRICE, {**limit, "price": 0.0}),
         ("an expiration in the past", "§2.2: 10022 [DOC]", mt5.TRADE_RETCODE_INVALID_EXPIRATION,
          {**limit, "type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": past}),
         ("lifetime 9", "§2.2: 10022 [DOC]", mt5.TRADE_RETCODE_INVALID_EXPIRATION, {**limit, "type_time": 9}),
-        ("stop-loss above a buy limit", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**limit, "sl": desk.far(1)}),
+        ("stop-loss above a buy limit", STOPS, mt5.TRADE_RETCODE_INVALID_STOPS, {**limit, "sl": account.far(1)}),
         ("a market type as pending", "§2.1: types 2 to 7 [DOC]", mt5.TRADE_RETCODE_INVALID, {**limit, "type": 0}),
     ]  # fmt: skip
 
@@ -75,25 +75,25 @@ def _of_tickets() -> list[Refusal]:
     ]  # fmt: skip
 
 
-def refusals(run: Run, desk: ConformanceAccount) -> None:
+def refusals(run: Run, account: ConformanceAccount) -> None:
     """Each request is refused, with its code; whether it had a request id is measured."""
-    filling = pending_filling(desk)
-    cases = _of_market(desk) + (_of_pendings(desk, filling) if filling is not None else []) + _of_tickets()
+    filling = pending_filling(account)
+    cases = _of_market(account) + (_of_pendings(account, filling) if filling is not None else []) + _of_tickets()
     ids: dict[bool, set[int]] = {True: set(), False: set()}
     for case in cases:
-        result = _refused(run, desk, case)
+        result = _refused(run, account, case)
         if result is not None:
             ids[result.request_id != 0].add(result.retcode)
-    _nan(run, desk)
-    _close_too_much(run, desk, ids)
+    _nan(run, account)
+    _close_too_much(run, account, ids)
     claim = "§2.4: request_id is 0 where the terminal itself refuses [OBS], which it does is [UNV]"
     run.measured("refusals with a request_id", claim, sorted(ids[True]))
     run.measured("refusals without a request_id", claim, sorted(ids[False]))
 
 
-def _refused(run: Run, desk: ConformanceAccount, case: Refusal) -> ShownStruct | None:
+def _refused(run: Run, account: ConformanceAccount, case: Refusal) -> ShownStruct | None:
     name, claim, code, request = case
-    said = desk.send(request)
+    said = account.send(request)
     run.equal(f"refused: {name}", claim, code, retcode(said))
     if not isinstance(said.result, ShownStruct):
         return None
@@ -107,24 +107,24 @@ def _refused(run: Run, desk: ConformanceAccount, case: Refusal) -> ShownStruct |
     return said.result
 
 
-def _nan(run: Run, desk: ConformanceAccount) -> None:
+def _nan(run: Run, account: ConformanceAccount) -> None:
     """By order_check only: what a server makes of NaN is not to be tried."""
     for name in ("nan", "inf"):
-        said = desk.caller.call("order_check", desk.market(0, float(name)))
+        said = account.caller.call("order_check", account.market(0, float(name)))
         run.equal(f"order_check of volume {name}", "§1.4: not checked by the client [UNV]",
                   mt5.TRADE_RETCODE_INVALID_VOLUME, retcode(said))  # fmt: skip
 
 
-def _close_too_much(run: Run, desk: ConformanceAccount, ids: dict[bool, set[int]]) -> None:
-    claim, volume = "§2.3: a close of more than the position is 10038 [DOC]", desk.two_lots()
-    if not desk.hedging or volume is None:
+def _close_too_much(run: Run, account: ConformanceAccount, ids: dict[bool, set[int]]) -> None:
+    claim, volume = "§2.3: a close of more than the position is 10038 [DOC]", account.two_lots()
+    if not account.hedging or volume is None:
         run.skipped("refused: close of too much", claim, "on netting accounts it turns the position round")
         return
-    position = open_position(run, desk, "buy to close too much", 0, desk.lot())
+    position = open_position(run, account, "buy to close too much", 0, account.lot())
     if position is None:
         return
-    said = desk.send(desk.market(1, volume, position=position.ticket))
+    said = account.send(account.market(1, volume, position=position.ticket))
     run.equal("refused: close of too much", claim, mt5.TRADE_RETCODE_INVALID_CLOSE_VOLUME, retcode(said))
     if isinstance(said.result, ShownStruct):
         ids[said.result.request_id != 0].add(said.result.retcode)
-    close_position(run, desk, "close of the right volume", position)
+    close_position(run, account, "close of the right volume", position)

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streamapp.conformance import badcalls
+from streamapp.conformance.account import ConformanceAccount, ReadFailed, choose_symbol
 from streamapp.conformance.caller import Caller, CallHung
-from streamapp.conformance.desk import ConformanceAccount, ReadFailed, choose_symbol
 from streamapp.conformance.measures import MEASURES
-from streamapp.conformance.paths import PATHS
 from streamapp.conformance.pending import pendings
 from streamapp.conformance.refusals import refusals
 from streamapp.conformance.report import SuiteReport
 from streamapp.conformance.run import Progress, Run
-from streamapp.conformance.shape import check_connected, check_module
+from streamapp.conformance.scenarios import SCENARIOS
+from streamapp.conformance.surface import check_connected, check_module
 from streamapp.errors import ConfigurationError, StreamappError
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import MARGIN_MODES
@@ -50,9 +50,9 @@ def examine(target: Target, progress: Progress) -> SuiteReport:
     try:
         check_module(run)
         _before(run)
-        desk = _desk(caller, target)
-        about = _about(caller, desk, target)
-        leftovers, stopped = _connected(run, desk)
+        account = _account(caller, target)
+        about = _about(caller, account, target)
+        leftovers, stopped = _connected(run, account)
         about["took s"] = round(time.monotonic() - begun, 1)
         return SuiteReport(about=about, checks=tuple(run.checks), leftovers=tuple(leftovers), stopped=stopped)
     except (CallHung, ReadFailed) as error:
@@ -67,62 +67,62 @@ def _before(run: Run) -> None:
     badcalls.walk(run, badcalls.before_initialize(), "before initialize: ")
 
 
-def _desk(caller: Caller, target: Target) -> ConformanceAccount:
-    desk = ConformanceAccount(
+def _account(caller: Caller, target: Target) -> ConformanceAccount:
+    account = ConformanceAccount(
         caller, target.credentials, int(target.credentials.get("login", 0)), hedging=True, symbol=""
     )
-    desk.connect()
-    terminal, account = desk.read("terminal_info"), desk.read("account_info")
+    account.connect()
+    terminal, owner = account.read("terminal_info"), account.read("account_info")
     if not terminal.connected:
         raise ConfigurationError("expected a terminal that is connected to its server, got connected=False; look at it")
-    if not (terminal.trade_allowed and account.trade_allowed and account.trade_expert) or terminal.tradeapi_disabled:
+    if not (terminal.trade_allowed and owner.trade_allowed and owner.trade_expert) or terminal.tradeapi_disabled:
         raise ConfigurationError(
             "expected trading by programs to be allowed: press Algo Trading in the terminal, and clear Tools, Options, "
             "Expert Advisors, 'Disable automatic trading via external Python API'; log in with the trading password"
         )
-    desk.hedging = account.margin_mode == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
-    if left := desk.clean():
+    account.hedging = owner.margin_mode == mt5.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+    if left := account.clean():
         raise ConfigurationError(f"expected to close what an earlier run had left, got {left}; close it by hand")
-    desk.symbol = choose_symbol(caller, target.symbol)
-    if not desk.hedging and (
-        desk.read("positions_get", symbol=desk.symbol) or desk.read("orders_get", symbol=desk.symbol)
+    account.symbol = choose_symbol(caller, target.symbol)
+    if not account.hedging and (
+        account.read("positions_get", symbol=account.symbol) or account.read("orders_get", symbol=account.symbol)
     ):
         raise ConfigurationError(
-            f"expected no position and no order in {desk.symbol}, which a netting account would mix with ours; "
+            f"expected no position and no order in {account.symbol}, which a netting account would mix with ours; "
             "close them or use --symbol"
         )
-    return desk
+    return account
 
 
-def _about(caller: Caller, desk: ConformanceAccount, target: Target) -> dict[str, Any]:
-    account, info = desk.read("account_info"), desk.info()
+def _about(caller: Caller, account: ConformanceAccount, target: Target) -> dict[str, Any]:
+    owner, info = account.read("account_info"), account.info()
     return {
-        "module": target.module, "version": str(caller.shape([], [])["version"]),
-        "terminal": ".".join(str(part) for part in desk.read("version")), "server": account.server,
-        "account": MARGIN_MODES.get(account.margin_mode, str(account.margin_mode)), "symbol": desk.symbol,
+        "module": target.module, "version": str(caller.surface([], [])["version"]),
+        "terminal": ".".join(str(part) for part in account.read("version")), "server": owner.server,
+        "account": MARGIN_MODES.get(owner.margin_mode, str(owner.margin_mode)), "symbol": account.symbol,
         "execution": info.trade_exemode, "fillings": info.filling_mode,
         "python": platform.python_version(), "system": platform.system(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
 
 
-def _connected(run: Run, desk: ConformanceAccount) -> tuple[list[str], str]:
+def _connected(run: Run, account: ConformanceAccount) -> tuple[list[str], str]:
     """Everything that needs a connection; gives what is left behind, and why it stopped early."""
     stopped = ""
     try:
         run.section = "shape"
-        _step(run, desk, "types", lambda: check_connected(run, desk.symbol))
+        _step(run, account, "types", lambda: check_connected(run, account.symbol))
         run.section = "errors"
-        calls = badcalls.of_requests(desk.symbol) + badcalls.of_tables() + badcalls.of_symbols(desk.symbol)
-        _step(run, desk, "bad calls", lambda: badcalls.walk(run, calls, symbol=desk.symbol))
+        calls = badcalls.of_requests(account.symbol) + badcalls.of_tables() + badcalls.of_symbols(account.symbol)
+        _step(run, account, "bad calls", lambda: badcalls.walk(run, calls, symbol=account.symbol))
         run.section = "trading"
-        for name, path in {**PATHS, "pending orders": pendings, "refusals": refusals, **MEASURES}.items():
-            _step(run, desk, name, lambda walked=path: walked(run, desk))  # type: ignore[misc]  # bound now, not later
+        for name, scenario in {**SCENARIOS, "pending orders": pendings, "refusals": refusals, **MEASURES}.items():
+            _step(run, account, name, lambda walked=scenario: walked(run, account))  # type: ignore[misc]  # bound now, not later
     except StreamappError as error:
         stopped = str(error)
     except KeyboardInterrupt:
         stopped = "interrupted by hand"
-    leftovers = desk.clean()
+    leftovers = account.clean()
     run.section = "errors"
     try:
         if not stopped:
@@ -133,20 +133,20 @@ def _connected(run: Run, desk: ConformanceAccount) -> tuple[list[str], str]:
     return leftovers, stopped
 
 
-def _step(run: Run, desk: ConformanceAccount, name: str, act: Callable[[], None]) -> None:
+def _step(run: Run, account: ConformanceAccount, name: str, act: Callable[[], None]) -> None:
     """Does a part; a call that hangs fails it, and the rest goes on with a new worker and what was opened closed."""
     try:
-        desk.revive()
+        account.revive()
         act()
-        if any(desk.ours()):
-            desk.clean()
+        if any(account.ours()):
+            account.clean()
     except CallHung as error:
         run.failed(name, "§1.1: a call may block for ever [BIN]; it should not", str(error))
-        desk.clean()
+        account.clean()
     except ReadFailed as error:
         run.failed(name, "§1.2: reads of a connected terminal succeed [BIN]", str(error))
-        desk.clean()
+        account.clean()
     except (AttributeError, TypeError, IndexError, KeyError, ValueError) as error:
         # What the module gave was not of the form that everything else relies on.
         run.failed(name, "§1.5: forms of results [BIN]", f"{type(error).__name__}: {error}")
-        desk.clean()
+        account.clean()

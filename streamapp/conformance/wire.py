@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class Special:
     """An argument that JSON can't carry: a kind of `_MAKERS` and what to make it of."""
 
     kind: str
@@ -40,8 +40,8 @@ _MAKERS: dict[str, Any] = {
 
 def pack(value: Any) -> Any:
     """An argument as JSON."""
-    if isinstance(value, Odd):
-        return {"$odd": value.kind, "value": value.value}
+    if isinstance(value, Special):
+        return {"$special": value.kind, "value": value.value}
     if isinstance(value, dict):
         return {"$dict": [[name, pack(item)] for name, item in value.items()]}
     if isinstance(value, list | tuple):
@@ -54,13 +54,13 @@ def unpack(value: Any) -> Any:
     if isinstance(value, list):
         return [unpack(item) for item in value]
     if isinstance(value, dict):
-        if "$odd" in value:
-            return _MAKERS[value["$odd"]](value["value"])
+        if "$special" in value:
+            return _MAKERS[value["$special"]](value["value"])
         return {name: unpack(item) for name, item in value["$dict"]}
     return value
 
 
-def tell(value: Any) -> Any:
+def encode(value: Any) -> Any:
     """A result as JSON: structs with the names and types of their fields, arrays as their form only."""
     if isinstance(value, tuple) and hasattr(value, "n_fields"):
         names = list(getattr(type(value), "__match_args__", ()))
@@ -68,10 +68,10 @@ def tell(value: Any) -> Any:
             "$struct": type(value).__name__,
             "names": names,
             "types": [type(item).__name__ for item in value],
-            "values": [tell(item) for item in value],
+            "values": [encode(item) for item in value],
         }
     if isinstance(value, tuple):
-        return {"$tuple": [tell(item) for item in value]}
+        return {"$tuple": [encode(item) for item in value]}
     if hasattr(value, "dtype"):
         return {"$array": [[name, value.dtype[name].str.lstrip("<|")] for name in value.dtype.names or ()],
                 "length": len(value)}  # fmt: skip
@@ -87,7 +87,7 @@ class ShownStruct:
         self.struct: str = told["$struct"]
         self.names: list[str] = told["names"]
         self.types: list[str] = told["types"]
-        self.values: list[Any] = [hear(value) for value in told["values"]]
+        self.values: list[Any] = [decode(value) for value in told["values"]]
 
     def __getattr__(self, name: str) -> Any:
         """A field of the struct."""
@@ -105,14 +105,14 @@ class Array:
     length: int
 
 
-def hear(told: Any) -> Any:
-    """The result that `tell` wrote."""
+def decode(told: Any) -> Any:
+    """The result that `encode` wrote."""
     if not isinstance(told, dict):
         return told
     if "$struct" in told:
         return ShownStruct(told)
     if "$tuple" in told:
-        return tuple(hear(item) for item in told["$tuple"])
+        return tuple(decode(item) for item in told["$tuple"])
     if "$array" in told:
         return Array(told["$array"], told["length"])
     return told

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from streamapp.conformance.wire import tell, unpack
+from streamapp.conformance.wire import encode, unpack
 
 _CONSTANT = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]+")
 
@@ -25,7 +25,7 @@ def _call(module: Any, order: dict[str, Any]) -> dict[str, Any]:
     args, kwargs = unpack(order["args"]), unpack(order["kwargs"])
     begun = time.perf_counter()
     try:
-        answer: dict[str, Any] = {"result": tell(function(*args, **kwargs))}
+        answer: dict[str, Any] = {"result": encode(function(*args, **kwargs))}
     except Exception as error:  # noqa: BLE001  # whatever the module raises is what is asked for
         answer = {"raised": [type(error).__name__, str(error)]}
     answer["ms"] = (time.perf_counter() - begun) * 1000
@@ -43,7 +43,7 @@ def _time(module: Any, order: dict[str, Any]) -> dict[str, Any]:
     return {"ms": taken}
 
 
-def _shape(module: Any, order: dict[str, Any]) -> dict[str, Any]:
+def _surface(module: Any, order: dict[str, Any]) -> dict[str, Any]:
     """Everything about the module that no call tells."""
     names = [name for name in dir(module) if not name.startswith("_")]
     return {
@@ -87,7 +87,7 @@ def _pickles(value: Any) -> bool:
     return True
 
 
-DEEDS = {"call": _call, "time": _time, "shape": _shape}
+DEEDS = {"call": _call, "time": _time, "surface": _surface}
 
 
 def serve(module: Any, orders: TextIO, answers: TextIO) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from streamapp.conformance.account import NotDemo
 from streamapp.conformance.compare import compare
-from streamapp.conformance.desk import NotDemo
 from streamapp.conformance.market import LOGIN, market_at, own_market
 from streamapp.conformance.report import SuiteReport
 from streamapp.conformance.suite import Target, examine
@@ -114,8 +114,8 @@ def test_it_stops_when_the_account_is_no_demo_account_any_more(monkeypatch: pyte
 def test_what_can_not_be_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SABOTAGE", "no closing")
     with market(), monkeypatch.context() as quick:
-        quick.setattr("streamapp.conformance.desk.SETTLE_S", 0.2)
-        quick.setattr("streamapp.conformance.suite.PATHS", {})
+        quick.setattr("streamapp.conformance.account.SETTLE_S", 0.2)
+        quick.setattr("streamapp.conformance.suite.SCENARIOS", {})
         quick.setattr("streamapp.conformance.suite.MEASURES", {})
         report = run(SABOTAGED)
     assert not report.conformant
@@ -153,7 +153,7 @@ ones every time; what lags is shown long before the suite stops waiting for it."
 def test_a_bad_day_of_the_broker_fails_what_it_struck_and_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, day: str
 ) -> None:
-    monkeypatch.setattr("streamapp.conformance.desk.SETTLE_S", 2.0)
+    monkeypatch.setattr("streamapp.conformance.account.SETTLE_S", 2.0)
     faults, failing = BAD_DAYS[day]
     with market() as address:
         fault = json.dumps(faults).encode()

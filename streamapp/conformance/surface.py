@@ -32,7 +32,7 @@ _KINDS = "§1.5: types of the fields' values [BIN]"
 
 def check_module(run: Run) -> None:
     """What can be seen without a connection."""
-    told = run.caller.shape(FUNCTIONS, sorted(FIELDS))
+    told = run.caller.surface(FUNCTIONS, sorted(FIELDS))
     known = {
         name: value
         for name, value in vars(constants).items()
