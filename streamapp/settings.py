@@ -46,6 +46,7 @@ from streamapp.domain.limits import (
     NO_SYMBOL_LIMITS,
     AccountLimits,
     Limits,
+    Multiple,
     Share,
     SymbolLimits,
     needs_terminal,
@@ -426,6 +427,10 @@ class GuardSettings(AccountGuardSettings):
         60.0,
         gt=0,
         description="A terminal refuses a market order that opens when its last tick is older and no newer one comes.",
+    )
+    max_order_leverage: Multiple = Field(
+        Decimal(100),
+        description="Most that one order may be worth, as a multiple of the account's equity; `off`: any.",
     )
     max_level_distance: Decimal = Field(
         Decimal("0.5"),

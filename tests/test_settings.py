@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,7 @@ def test_a_connector_has_no_routes_with_weights_for_its_orders_have_a_volume(tmp
     ("text", "place", "said"),
     [
         ("[guards]\nmax_volume = 0", "guards.max_volume", "greater than 0"),
+        ("[guards]\nmax_order_leverage = 0", "guards.max_order_leverage", 'expected a number above 0, or "off", got 0'),
         ("[guards]\nmax_volumes = 1", "guards.max_volumes", "there is no such setting"),
         ('[guards]\nno_trade = ["22:00"]', "guards.no_trade.0", "expected a window like 21:55-22:10"),
         ("[guards]\nwarn_at = 0.95", "guards", "warn_at: expected reduce_at (0.9) at most, got 0.95"),
@@ -178,6 +180,27 @@ def test_of_the_houses_the_accounts_and_a_symbols_limits_the_strictest_holds(tmp
     assert [limits.of_order("XAUUSD").max_volume for limits in (one, two)] == [1, Decimal("0.5")]
     assert known.limits_of("three").account.max_volume == 2
     assert two.account.max_level_distance == Decimal("0.5")
+    assert two.account.max_order_leverage == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "two"),
+    [
+        ("", 100, 100),
+        ("[accounts.two.guards]\nmax_order_leverage = 300", 100, 100),
+        ("[guards]\nmax_order_leverage = 300\n[accounts.two.guards]\nmax_order_leverage = 20", 300, 20),
+        (
+            '[guards]\nmax_order_leverage = "off"\n[accounts.two.guards.by_symbol.XAUUSD]\nmax_order_leverage = 5',
+            "off",
+            5,
+        ),
+    ],
+)
+def test_how_much_an_order_may_be_worth_by_the_equity_is_raised_and_turned_off_for_the_house(
+    tmp_path: Path, text: str, one: Any, two: Any
+) -> None:
+    known = settings(tmp_path, text)
+    assert [known.limits_of(name).of_order("XAUUSD").max_order_leverage for name in ("one", "two")] == [one, two]
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class Script:
                 )
             )
         elif planned.kind == "rejected":
-            # An unknown symbol, more volume than the broker allows, a volume between two steps: only MT5 can tell.
+            # An unknown symbol, units where lots are expected, a volume between two steps: only MT5 can tell.
             signal |= self._random.choice(({"symbol": "NOSUCH"}, {"volume": "9999.00"}, {"volume": "0.015"}))
         else:
             self._sent.append(signal)

@@ -29,7 +29,7 @@ profile = "exchange"
 login = 50000004
 balance = 1000
 """
-"""The last one has so little money that the broker rejects some of its orders and stops it out when prices move."""
+"""The last one has so little money that some orders are refused, the broker rejects others, and prices stop it out."""
 FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "partial", "probability": 0.05, "params": {"share": 0.5}},
     {"kind": "partial_then_rest", "probability": 0.05, "params": {"share": 0.3, "ms": 1500}},

@@ -117,6 +117,8 @@ class QuotedOrder:
         market: The price at which it trades now.
         price: The price that it asks for, the market's for a market order.
         rate: What one of the symbol's currency is worth in ``currency``, the account's; None: nobody knows.
+        equity: The account's now; None: nobody knows.
+        opens: The lots of it that open: where a symbol has one position, those beyond what it closes of that.
         age_s: Of the last tick, less than 0 for one from the future.
         has_moved: The quote has moved while the order waited: it is fresh, whatever the server's clock says.
     """
@@ -129,6 +131,8 @@ class QuotedOrder:
     contract_size: Decimal
     rate: Decimal | None
     currency: str
+    equity: Decimal | None
+    opens: Decimal
     age_s: float
     has_moved: bool = False
 
@@ -244,6 +248,9 @@ BEFORE_QUOTE: tuple[DeskGuard, ...] = (
 # --- with a quote: the terminal's
 
 
+UNKNOWN_WORTH = "an order that nobody can value: the rate is not known"
+
+
 def with_quote(quoted: QuotedOrder) -> BrokenGuard | None:
     """Return the first guard with a quote that an order breaks, None if it keeps them all."""
     return next((broken for guard in WITH_QUOTE if (broken := guard(quoted)) is not None), None)
@@ -289,12 +296,32 @@ def _notional(quoted: QuotedOrder) -> BrokenGuard | None:
     if most is None:
         return None
     limit = f"{plain(most)} {quoted.currency} at most for {asked.symbol}"
-    if quoted.rate is None or not quoted.contract_size:
-        return BrokenGuard(
-            "max_notional", limit, "an order that nobody can value: the rate is not known", may_pass=True
-        )
-    worth = notional(asked.volume, quoted.price, quoted.contract_size, quoted.rate)
+    worth = _worth(quoted, asked.volume)
+    if worth is None:
+        return BrokenGuard("max_notional", limit, UNKNOWN_WORTH, may_pass=True)
     return None if worth <= most else BrokenGuard("max_notional", limit, f"{worth:.2f}")
+
+
+def _order_leverage(quoted: QuotedOrder) -> BrokenGuard | None:
+    """Catch what is wrong by an order of magnitude, as a volume in ounces where lots are meant."""
+    most, currency, guard = quoted.limits.max_order_leverage, quoted.currency, "max_order_leverage"
+    if not isinstance(most, Decimal) or not quoted.opens:  # not set, or off; or it closes and reduces
+        return None
+    if quoted.equity is None or quoted.equity <= 0:
+        got = "one that is not known" if quoted.equity is None else f"{quoted.equity:.2f}"
+        return BrokenGuard(guard, f"an equity above 0 {currency} to measure what opens by", got, may_pass=True)
+    allowed, worth = most * quoted.equity, _worth(quoted, quoted.opens)
+    limit = f"{allowed:.2f} {currency} at most for {quoted.parameters.symbol}, {plain(most)} times the equity"
+    if worth is None:
+        return BrokenGuard(guard, limit, UNKNOWN_WORTH, may_pass=True)
+    value = f"{worth:.2f} by {plain(quoted.opens)} lots of {plain(quoted.contract_size)}"
+    return None if worth <= allowed else BrokenGuard(guard, limit, value)
+
+
+def _worth(quoted: QuotedOrder, volume: Decimal) -> Decimal | None:
+    if quoted.rate is None or not quoted.contract_size:
+        return None
+    return notional(volume, quoted.price, quoted.contract_size, quoted.rate)
 
 
 def notional(volume: Decimal, price: Decimal, contract_size: Decimal, rate: Decimal) -> Decimal:
@@ -308,4 +335,4 @@ def percent(share: Decimal) -> str:
 
 
 TerminalGuard = Callable[[QuotedOrder], BrokenGuard | None]
-WITH_QUOTE: tuple[TerminalGuard, ...] = (_tick_age, _spread, _price_distance, _notional)
+WITH_QUOTE: tuple[TerminalGuard, ...] = (_tick_age, _spread, _price_distance, _notional, _order_leverage)

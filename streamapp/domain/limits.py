@@ -10,9 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from streamapp.domain.vocabulary import BoundedDecimal, Frozen, Lots, UtcTime
 from streamapp.domain.windows import window
@@ -22,6 +29,19 @@ Amount = Annotated[BoundedDecimal, Field(gt=0)]
 Share = Annotated[BoundedDecimal, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 NoTrade = Annotated[str, AfterValidator(lambda text: window(text).text)]
+OFF: Literal["off"] = "off"
+
+
+def _multiple(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Return the value; raises ValueError with one sentence where pydantic has one for each kind that it might be."""
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError(f'expected a number above 0, or "{OFF}", got {value!s:.40}') from None
+
+
+Multiple = Annotated[Literal["off"] | Amount, WrapValidator(_multiple)]
+"""How many times something; ``off`` takes a limit away that has a default."""
 
 
 class QuoteLimits(Frozen):
@@ -31,6 +51,10 @@ class QuoteLimits(Frozen):
     symbols: tuple[str, ...] = Field((), description="If given, no other symbol is traded.")
     max_notional: Amount | None = Field(
         None, description="Most that one order may be worth: price x contract size x lots, in the account's currency."
+    )
+    max_order_leverage: Multiple | None = Field(
+        None,
+        description="Most that one order may be worth, as a multiple of the account's equity; `off`: any.",
     )
     max_spread_points: Count | None = Field(
         None, description="A market order waits, and is refused, while the spread is wider than so many points."
@@ -183,7 +207,7 @@ def _strictest(name: str, given: list[Any]) -> Any:
         return tuple(dict.fromkeys(each for windows in given for each in windows))
     if name == "symbols":
         return tuple(each for each in given[0] if all(each in others for others in given))
-    return min(given)
+    return min((each for each in given if each != OFF), default=OFF)
 
 
 def _of(overrides: LimitOverrides, symbol: str) -> dict[str, Any]:

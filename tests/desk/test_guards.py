@@ -198,6 +198,17 @@ async def test_a_limit_that_a_person_sets_holds_in_place_of_the_files_also_after
     assert said(asked.limits) == {"max_volume": 2}  # the terminal's own file says 1
 
 
+@pytest.mark.parametrize(("given", "told"), [("off", "off"), ("300", 300)])
+async def test_a_person_turns_a_default_off_or_raises_it_for_one_account(given: str, told: Any) -> None:
+    world = await world_of({})
+    await override(world, {"max_order_leverage": given})
+    await world.restart()
+    await world.signal("s-1")
+    [asked] = world.terminals.submits
+    assert asked.limits is not None
+    assert said(asked.limits) == {"max_order_leverage": told}
+
+
 async def test_a_limit_that_is_taken_back_is_the_files_again() -> None:
     world = await world_of({"max_volume": "1"})
     await override(world, {"max_volume": "0.1"}, symbol="EURUSD")

@@ -232,10 +232,11 @@ def quoted(asked: OrderParameters | None = None, **changes: Any) -> QuotedOrder:
         "contract_size": Decimal(100_000),
         "rate": Decimal(1),
         "currency": "USD",
+        "equity": Decimal(10_000),
         "age_s": 0.5,
     }
-    limits = Limits.model_validate(changes.pop("limits", {}))
-    return QuotedOrder(asked or order("1"), limits, **(known | changes))
+    limits, asked = Limits.model_validate(changes.pop("limits", {})), asked or order("1")
+    return QuotedOrder(asked, limits, **({"opens": asked.volume} | known | changes))
 
 
 @pytest.mark.parametrize(
@@ -252,6 +253,32 @@ def quoted(asked: OrderParameters | None = None, **changes: Any) -> QuotedOrder:
                 "max_notional: expected 100000 USD at most for EURUSD, "
                 "got an order that nobody can value: the rate is not known"
             ),
+            True,
+        ),
+        (
+            {"limits": {"max_order_leverage": "12.4"}},
+            (
+                "max_order_leverage: expected 124000.00 USD at most for EURUSD, 12.4 times the equity, "
+                "got 125000.00 by 1 lots of 100000"
+            ),
+            False,
+        ),
+        (
+            {"limits": {"max_order_leverage": 100}, "rate": None},
+            (
+                "max_order_leverage: expected 1000000.00 USD at most for EURUSD, 100 times the equity, "
+                "got an order that nobody can value: the rate is not known"
+            ),
+            True,
+        ),
+        (
+            {"limits": {"max_order_leverage": 100}, "equity": Decimal("-12.5")},
+            "max_order_leverage: expected an equity above 0 USD to measure what opens by, got -12.50",
+            True,
+        ),
+        (
+            {"limits": {"max_order_leverage": 100}, "equity": None},
+            "max_order_leverage: expected an equity above 0 USD to measure what opens by, got one that is not known",
             True,
         ),
         (
@@ -302,6 +329,23 @@ def test_a_pending_order_waits_for_its_price_whatever_the_spread_and_the_age_of_
 
 def test_a_quote_that_has_moved_is_fresh() -> None:
     assert with_quote(quoted(limits={"max_tick_age_s": 1}, age_s=90.0, has_moved=True)) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"opens": Decimal(0)},
+        {"opens": Decimal(0), "equity": Decimal(-1)},
+        {"opens": Decimal(0), "rate": None},
+        {"opens": Decimal("0.5")},
+        {"limits": {"max_order_leverage": "12.5"}},
+        {"limits": {"max_order_leverage": "off"}, "rate": None, "equity": Decimal(0)},
+    ],
+)
+def test_an_order_passes_whose_opening_part_is_worth_no_more_than_so_many_times_the_equity(
+    given: dict[str, Any],
+) -> None:
+    assert with_quote(quoted(**{"limits": {"max_order_leverage": 10}, **given})) is None
 
 
 @given(volumes, lots, st.sampled_from(["1", "0.0066", "150"]), st.integers(1, 10**6).map(Decimal))

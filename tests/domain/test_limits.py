@@ -39,6 +39,13 @@ def test_the_strictest_of_several_limits_keeps_each_of_them(limits: list[Limits]
         assert getattr(holds, name) == (min(given) if given else None)
 
 
+@given(st.lists(st.none() | st.just("off") | st.integers(1, 99), min_size=1, max_size=3))
+def test_off_takes_a_limit_away_and_is_the_widest_of_several(given: list[Any]) -> None:
+    holds = strictest(Limits, [Limits(max_order_leverage=each) for each in given]).max_order_leverage
+    numbers, is_said = [each for each in given if isinstance(each, int)], any(each is not None for each in given)
+    assert holds == (min(numbers) if numbers else "off" if is_said else None)
+
+
 def test_windows_add_up_and_symbols_are_those_that_all_allow() -> None:
     house = Limits(no_trade=("21:00-22:00", "fri 20:00-24:00"), symbols=("EURUSD", "GBPUSD"))
     own = Limits(no_trade=("21:00-22:00", "mon 00:00-01:00"), symbols=("GBPUSD",))
@@ -86,6 +93,8 @@ def test_a_terminal_hears_what_a_person_has_set_and_nothing_else_of_it() -> None
     [
         {"max_volume": 0},
         {"max_open_orders": -1},
+        {"max_order_leverage": 0},
+        {"max_order_leverage": "never"},
         {"max_drawdown_share": "1.5"},
         {"max_daily_loss": "NaN"},
         {"no_trade": ["22:00"]},

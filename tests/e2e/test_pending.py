@@ -38,7 +38,8 @@ login = 61000005
 balance = 2000
 """
 # A pinned price grows old, and doubts end soon: the simulated market shows everything within a second.
-SETTINGS = "[guards]\nmax_tick_age_s = 3600\n[terminal]\nsettle_window_s = 3.0\n"
+# A small account opens what its margin can't bear.
+SETTINGS = "[guards]\nmax_tick_age_s = 3600\nmax_order_leverage = 'off'\n[terminal]\nsettle_window_s = 3.0\n"
 SETTLE_WITHIN_S = 90.0
 TYPES = {("limit", "buy"): 2, ("limit", "sell"): 3, ("stop", "buy"): 4, ("stop", "sell"): 5}
 STOP_LIMITS = {("stop_limit", "buy"): 6, ("stop_limit", "sell"): 7}

@@ -74,10 +74,12 @@ def refusal(
     return refused.value.reason, refused.value.message
 
 
-def passes(prepared: Prepared, *, update: dict[str, Any] | None = None, **wanted: Any) -> None:
+def passes(
+    prepared: Prepared, guards: GuardSettings | None = None, *, update: dict[str, Any] | None = None, **wanted: Any
+) -> None:
     order = submit_request(epoch="e", **wanted).model_copy(update=update or {})
     account = AccountSettings(login=LOGIN, server=SERVER)
-    judge(order, prepared, account, GuardSettings(), time=TIME, now=datetime.now(UTC))
+    judge(order, prepared, account, guards or GuardSettings(), time=TIME, now=datetime.now(UTC))
 
 
 def pending(kind: str, side: str, price: str, limit: str | None = None, **more: Any) -> dict[str, Any]:

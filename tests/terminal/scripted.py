@@ -95,7 +95,8 @@ OWNER: dict[str, Any] = {
     "currency": "USD",
     "margin_mode": 2,
     "leverage": 500,
-    **dict.fromkeys(("balance", "equity", "margin", "margin_free", "margin_level"), 0.0),
+    **dict.fromkeys(("balance", "equity", "margin_free"), 10_000_000.0),
+    **dict.fromkeys(("margin", "margin_level"), 0.0),
 }
 
 

@@ -132,9 +132,18 @@ def _quoted(
         contract_size=number(symbol.trade_contract_size),
         rate=number(seen.rate) if seen.rate else None,
         currency=seen.account.currency if seen.account is not None else "",
+        equity=number(seen.account.equity) if seen.account is not None else None,
+        opens=_lots_that_open(wanted, seen.netted),
         age_s=age_s,
         has_moved=moved,
     )
+
+
+def _lots_that_open(wanted: OrderParameters, netted: TradePosition | None) -> Decimal:
+    """Return what an order that names no position opens: where a symbol has one, it closes that first."""
+    if netted is None or enums.SIDES[netted.type] == wanted.side:
+        return wanted.volume
+    return max(wanted.volume - _lots(netted), Decimal(0))
 
 
 def _refuse_broken(broken: BrokenGuard | None) -> None:

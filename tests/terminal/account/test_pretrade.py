@@ -15,6 +15,7 @@ from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.pretrade import judge
 from streamapp.terminal.account.request import NotYetError, RefusedError, build
 from streamapp.terminal.account.servertime import ServerTime
+from streamapp.terminal.pipe.structs import Tick, TradePosition
 from tests.terminal.judged import KEYS, OPEN, TIME, passes, pending, refusal, seen
 from tests.terminal.scripted import (
     LOGIN,
@@ -25,6 +26,7 @@ from tests.terminal.scripted import (
     TERMINAL,
     prepare,
     showing,
+    struct,
     submit_request,
     tick,
 )
@@ -304,6 +306,10 @@ def test_nothing_is_judged_by_a_read_that_failed() -> None:
 # --- guards with a quote
 
 
+LARGE = (
+    "max_order_leverage: expected 10000.00 USD at most for EURUSD, 0.001 times the equity, "
+    "got 10851.00 by 0.1 lots of 100000"
+)
 FAR = "max_price_distance: expected a price within 1 % of the market at 1.0851, got 1.05"
 
 
@@ -313,6 +319,7 @@ FAR = "max_price_distance: expected a price within 1 % of the market at 1.0851, 
         ({"symbols": ("GBPUSD",)}, {}, "symbols: expected one of GBPUSD, got EURUSD"),
         ({"max_volume": "0.05"}, {}, "max_volume: expected 0.05 lots at most for EURUSD, got 0.1"),
         ({"max_notional": "10000"}, {}, "max_notional: expected 10000 USD at most for EURUSD, got 10851.00"),
+        ({"max_order_leverage": "0.001"}, {}, LARGE),
         ({"max_spread_points": 9}, {}, "max_spread_points: expected 9 points at most for EURUSD, got 10.0"),
         ({"max_price_distance": "0.01"}, pending("limit", "buy", "1.05"), FAR),
         (
@@ -344,6 +351,50 @@ def test_what_an_order_may_be_worth_is_money_of_the_account() -> None:
     assert "got 71.62" in refusal(yen, GuardSettings(max_notional=Decimal(70)))[1]
     unknown = replace(seen(), rate=None)
     assert "nobody can value" in refusal(unknown, GuardSettings(max_notional=Decimal(70)))[1]
+
+
+@pytest.mark.parametrize(
+    ("lots", "contract", "price", "equity"),
+    [(100, 100, 2350, 200_000), (1000, 100_000, 1.085, 1_000_000), (500, 5000, 28.4, 500_000)],
+    ids=["ounces of gold", "units of a currency", "ounces of silver"],
+)
+def test_by_default_units_that_are_meant_are_too_much_where_lots_are_expected_and_lots_are_not(
+    lots: int, contract: int, price: float, equity: int
+) -> None:
+    market = seen(account={"equity": float(equity)}, symbol={"trade_contract_size": float(contract), "volume_max": 1e6})
+    market = replace(market, tick=struct(Tick, tick() | {"bid": price, "ask": price}))
+    reason, message = refusal(market, volume=Decimal(lots))
+    assert (reason, message.split(":")[0]) == ("guard", "max_order_leverage")
+    assert f"got {Decimal(str(price)) * contract * lots:.2f} by {lots} lots of {contract}" in message
+    passes(market, volume=Decimal(lots) / contract)
+
+
+@pytest.mark.parametrize("equity", [0.0, -12.5])
+def test_without_equity_nothing_is_opened_and_what_is_open_is_closed(equity: float) -> None:
+    market = seen(account={"equity": equity})
+    assert f"got {equity:.2f}" in refusal(market)[1]
+    passes(showing(market, position=OPEN), update={"position_id": 77})
+
+
+@pytest.mark.parametrize(
+    ("held", "volume", "opened"),
+    [
+        ({"type": 1, "volume": 3.0}, "3", None),
+        ({"type": 1, "volume": 3.0}, "4", None),
+        ({"type": 1, "volume": 3.0}, "4.01", "1.01"),
+        ({"type": 0, "volume": 3.0}, "1.01", "1.01"),
+    ],
+    ids=["closes", "turns round", "turns round too far", "enlarges"],
+)
+def test_where_a_symbol_has_one_position_only_what_opens_or_enlarges_it_is_measured(
+    held: dict[str, Any], volume: str, opened: str | None
+) -> None:
+    market = replace(seen(account={"equity": 100_000.0}), netted=struct(TradePosition, OPEN | held))
+    guards = GuardSettings(max_order_leverage=Decimal("1.09"))
+    if opened is None:
+        passes(market, guards, volume=Decimal(volume))
+    else:
+        assert f"by {opened} lots" in refusal(market, guards, volume=Decimal(volume))[1]
 
 
 @pytest.mark.parametrize(

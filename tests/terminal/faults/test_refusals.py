@@ -150,7 +150,7 @@ async def test_a_permission_that_is_gone_is_seen_before_anything_is_sent(desk: D
         ({"symbol": "NOSUCH"}, "invalid"),
         ({"volume": Decimal("0.015")}, "invalid"),
         ({"volume": Decimal("0.001")}, "invalid"),
-        ({"volume": Decimal(100_000)}, "invalid"),
+        ({"volume": Decimal(501)}, "invalid"),
         ({"stop_loss": Decimal("1.5")}, "invalid"),
         ({"take_profit": Decimal("0.9")}, "invalid"),
         ({"stop_loss": Decimal("0.005")}, "guard"),

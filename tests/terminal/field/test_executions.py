@@ -174,3 +174,28 @@ async def test_another_magic_or_comment_of_a_deal_is_told_as_nothing_and_another
     corrected = bodies["deal_correction"].deal
     assert (corrected.price, corrected.magic) == (Decimal("1.05"), OTHER_MAGIC)
     await desk.close()
+
+
+# -- units where lots are expected
+
+
+@pytest.mark.parametrize("mode", ["hedging", "netting"])
+async def test_a_hundred_ounces_of_gold_said_as_lots_are_refused_with_their_worth_and_one_lot_is_executed(
+    start: Start, mode: str
+) -> None:
+    desk = await start(mode=mode)
+    await desk.open()
+    desk.market.operate("balance", "-800000")
+    desk.market.pin("XAUUSD", "2349.80", "2350.00")
+    bodies = await desk.submits("refused", symbol="XAUUSD", volume=Decimal(100))
+    assert bodies["refused"].reason == "guard"
+    assert bodies["refused"].message == (
+        "max_order_leverage: expected 20000000.00 USD at most for XAUUSD, 100 times the equity, "
+        "got 23500000.00 by 100 lots of 100"
+    )
+    await desk.submits(*ACCEPTED, symbol="XAUUSD", volume=Decimal(1))
+    desk.market.operate("balance", "-200000")  # nothing is left, and what is open can still be closed
+    refused = (await desk.submits("refused", symbol="XAUUSD", volume=Decimal("0.01")))["refused"]
+    assert "max_order_leverage: expected an equity above 0 USD" in refused.message
+    await closed(desk, await position_of(desk, "XAUUSD"))
+    await desk.close(sends=2)
