@@ -281,12 +281,20 @@ def _spread(quoted: QuotedOrder) -> BrokenGuard | None:
 
 
 def _price_distance(quoted: QuotedOrder) -> BrokenGuard | None:
-    most, asked = quoted.limits.max_price_distance, quoted.parameters
-    if most is None or asked.order_type == "market" or not quoted.market:
+    asked = quoted.parameters
+    if asked.order_type == "market":
         return None
-    for price in (asked.price, asked.stop_limit_price):
-        if price is not None and abs(price - quoted.market) > abs(quoted.market) * most:
-            limit = f"a price within {percent(most)} of the market at {plain(quoted.market)}"
+    return price_distance((asked.price, asked.stop_limit_price), quoted.market, quoted.limits)
+
+
+def price_distance(prices: Iterable[Decimal | None], market: Decimal, limits: QuoteLimits) -> BrokenGuard | None:
+    """Return whether one of these prices, as an order has them or shall have, is too far from the market."""
+    most = limits.max_price_distance
+    if most is None or not market:
+        return None
+    for price in prices:
+        if price is not None and abs(price - market) > abs(market) * most:
+            limit = f"a price within {percent(most)} of the market at {plain(market)}"
             return BrokenGuard("max_price_distance", limit, f"{plain(price)}")
     return None
 

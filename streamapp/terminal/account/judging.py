@@ -42,7 +42,7 @@ _LOOKS_AT_LEAST = 2
 
 @dataclass(frozen=True)
 class OrderLimits:
-    """What the orders of one account are judged by."""
+    """What the orders of one account, and the operations on them and their positions, are judged by."""
 
     account: AccountSettings
     guards: AccountLimits

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.guards import BrokenGuard, QuotedOrder, broken_by_itself, percent, with_quote
-from streamapp.domain.limits import Limits, said
+from streamapp.domain.limits import Limits, QuoteLimits, said
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
 from streamapp.messages.terminal import SubmitRequest
@@ -77,8 +77,7 @@ def judge(
     _refuse_volume(
         wanted.volume, symbol, closes_all=seen.position is not None and _lots(seen.position) == wanted.volume
     )
-    if limits.max_level_distance is not None:
-        refuse_implausible(wanted, seen.market(wanted.side), limits.max_level_distance)
+    refuse_implausible(wanted, seen.market(wanted.side), limits)
     refuse_prices(wanted, seen)
     if opens:
         _refuse_held(wanted, seen, symbol)
@@ -318,8 +317,8 @@ def refuse_protection(
             raise RefusedError("invalid", f"expected {name} {'below' if below else 'above'} {base}, got {price}")
 
 
-def refuse_implausible(wanted: Any, market: Decimal, furthest: Decimal) -> None:
-    """Return if no price or level of a request is further from the market than the share ``furthest`` of it.
+def refuse_implausible(wanted: Any, market: Decimal, limits: QuoteLimits) -> None:
+    """Return if no price or level of a request is further from the market than the limits' share of it.
 
     A distance in points, or another symbol's price, is a price too, and the broker takes it: a stop loss 500 points
     away, said as 0.005, protects nothing.
@@ -327,6 +326,9 @@ def refuse_implausible(wanted: Any, market: Decimal, furthest: Decimal) -> None:
     Raises:
         RefusedError: reason guard.
     """
+    furthest = limits.max_level_distance
+    if furthest is None:
+        return
     most = abs(market) * furthest
     for name in PRICES:
         price = getattr(wanted, name, None)

@@ -95,9 +95,7 @@ class Terminal:
             self.journal,
             self.connection,
             self.execution,
-            own,
-            settings.terminal,
-            guards=settings.guards,
+            limits,
             deployment=settings.deployment,
             clock=utc_now,
         )

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from streamapp.clock import Clock
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
-from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.judging import OrderLimits
 from streamapp.terminal.account.worker_client import NotHandedOverError
 from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.journal.database import Journal
@@ -28,9 +28,7 @@ class Planner:
         self,
         journal: Journal,
         connection: BrokerConnection,
-        account: AccountSettings,
-        terminal: TerminalSettings,
-        guards: GuardSettings,
+        limits: OrderLimits,
         *,
         patience_s: float,
         clock: Clock,
@@ -38,9 +36,8 @@ class Planner:
         """``patience_s``: how long the terminal's tables may disagree before the newest look is believed."""
         self._journal = journal
         self._connection = connection
-        self._account = account
-        self._terminal = terminal
-        self._guards = guards
+        self._limits = limits
+        self._terminal = limits.terminal
         self._patience_s = patience_s
         self._clock = clock
 
@@ -107,7 +104,8 @@ class Planner:
 
     def _context(self, work: Operation) -> Context:
         return Context(
-            account=self._account,
+            account=self._limits.account,
+            limits=self._limits.guards,
             hedging=self._connection.hedging,
             time=self._connection.time,
             now=self._clock(),
@@ -116,5 +114,4 @@ class Planner:
             within_grace=work.is_within_grace(self._patience_s),
             denied=work.denied,
             deviations=self._terminal.deviation_points,
-            furthest=self._guards.max_level_distance,
         )

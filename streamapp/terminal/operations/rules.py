@@ -14,14 +14,16 @@ from decimal import Decimal
 from typing import Any
 
 from streamapp.domain.exits import MOST_PARTS, OPPOSITE
+from streamapp.domain.guards import price_distance
 from streamapp.domain.identifiers import magic_of, tag_of
+from streamapp.domain.limits import AccountLimits, QuoteLimits
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import decimal_text, time_text
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5 import enums
-from streamapp.settings import AccountSettings, GuardSettings
+from streamapp.settings import AccountSettings
 from streamapp.terminal.account.deals import agrees, is_closed, is_stale
 from streamapp.terminal.account.pretrade import (
     LAST_DATE_S,
@@ -49,10 +51,11 @@ class Context:
 
     ``key`` names this sending: its magic and tag come from it. ``within_grace`` is False once tables that disagree have
     done so for long enough to be believed. ``denied``: filling modes that the broker refused to this operation.
-    ``deviations``: as ``terminal.deviation_points``; ``furthest``: as ``guards.max_level_distance``.
+    ``deviations``: as ``terminal.deviation_points``.
     """
 
     account: AccountSettings
+    limits: AccountLimits
     hedging: bool
     time: ServerTime
     now: datetime
@@ -61,7 +64,6 @@ class Context:
     within_grace: bool = True
     denied: frozenset[int] = frozenset()
     deviations: Mapping[str, int] = field(default_factory=dict)
-    furthest: Decimal = GuardSettings().max_level_distance
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _refuse_values(
     if request.expiration is not None:
         _refuse_expiration(values.expiration, symbol, context)
     own = values.stop_limit_price if kind == "stop_limit" else values.price
-    refuse_implausible(request, prepared.market(side), context.furthest)
+    _refuse_broken_limits(request, prepared.market(side), context.limits.of_order(live.symbol))
     if request.price is None and request.stop_limit_price is None:
         refuse_protection(side, own, request.stop_loss, request.take_profit, symbol)
         return
@@ -229,6 +231,13 @@ def _refuse_values(
         take_profit=values.take_profit or None,
     )
     refuse_prices(wanted, prepared)
+
+
+def _refuse_broken_limits(request: ModifyRequest, market: Decimal, limits: QuoteLimits) -> None:
+    broken = price_distance((request.price, request.stop_limit_price), market, limits)
+    if broken is not None:
+        raise RefusedError("guard", str(broken))
+    refuse_implausible(request, market, limits)
 
 
 def _refuse_expiration(seconds: int, symbol: SymbolInfo, context: Context) -> None:
@@ -266,7 +275,7 @@ def protect(request: ProtectRequest, seen: PositionSeen, context: Context) -> St
     _refuse_levels(request, prepared.symbol)
     side = enums.SIDES[live.type]
     _refuse_frozen_position(live, prepared)
-    refuse_implausible(request, prepared.closing(side), context.furthest)
+    refuse_implausible(request, prepared.closing(side), context.limits.of_order(live.symbol))
     refuse_protection(side, prepared.closing(side), request.stop_loss, request.take_profit, prepared.symbol)
     change: TradeRequest = {
         "action": mt5.TRADE_ACTION_SLTP,

@@ -26,8 +26,8 @@ from streamapp.messages.report import ReportBody, ReportKind
 from streamapp.messages.terminal import JournalRow
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.retcodes import OperationKind, OperationVerdict, classify_operation
-from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
 from streamapp.terminal.account.connection import BrokerConnection
+from streamapp.terminal.account.judging import OrderLimits
 from streamapp.terminal.account.orders import Execution
 from streamapp.terminal.account.request import NotYetError, RefusedError, chosen
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
@@ -52,7 +52,6 @@ SENDS_AT_MOST = 5
 SENT_ONCE = frozenset({"close_by"})
 OVERWRITING = frozenset({"modify", "protect"})
 """Sent again after a newer one of its kind, such a request would take back what that one set."""
-NO_GUARDS = GuardSettings()
 
 
 class Operations:
@@ -69,10 +68,8 @@ class Operations:
         journal: Journal,
         connection: BrokerConnection,
         execution: Execution,
-        account: AccountSettings,
-        terminal: TerminalSettings,
+        limits: OrderLimits,
         *,
-        guards: GuardSettings = NO_GUARDS,
         deployment: str,
         clock: Clock,
         answer_within_s: float = ANSWER_WITHIN_S,
@@ -81,9 +78,9 @@ class Operations:
         """``execution`` takes the orders that a close becomes; ``deployment`` is in their ids."""
         self._journal = journal
         self._connection = connection
-        self._steps = Planner(journal, connection, account, terminal, guards, patience_s=patience_s, clock=clock)
+        self._steps = Planner(journal, connection, limits, patience_s=patience_s, clock=clock)
         self._execution = execution
-        self._terminal = terminal
+        self._terminal = limits.terminal
         self._deployment = deployment
         self._clock = clock
         self._answer_within_s = answer_within_s

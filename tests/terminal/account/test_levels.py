@@ -147,7 +147,7 @@ def test_levels_below_zero_are_judged_as_all_others(side: Any, good: dict[str, s
         market = prepare(TERMINAL, OWNER, oil, NEGATIVE, 1.0)
         prices: dict[str, Any] = {name: Decimal(price) for name, price in levels.items()}
         wanted = submit_request(epoch="e", side=side, **prices).parameters
-        refuse_implausible(wanted, market.market(side), Decimal("0.5"))
+        refuse_implausible(wanted, market.market(side), GuardSettings())
         refuse_prices(wanted, market)
 
     judged(good)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 from streamapp.domain import facts
 from streamapp.domain.identifiers import order_id_for
@@ -231,3 +235,50 @@ async def test_a_terminal_that_is_killed_goes_on_by_comparing(desk: Desk, market
     await desk.open()
     assert (await desk.ask("close", position_id=position.position_id)).outcome == "done"
     assert [deal["entry"] for deal in market.ledger("deal")] == ["in", "out"]
+
+
+# -- limits of the account and of a symbol
+
+
+@pytest.fixture
+async def limited_desk(tmp_path: Path, nats_url: str, market: Market, client: Client) -> AsyncIterator[Desk]:
+    """A trader at an account with limits of its own, and more for gold."""
+    account = f"l{tmp_path.name.encode().hex()[-20:]}{os.getpid()}"
+    own = (
+        f"[accounts.{account}.guards]\nmax_level_distance = 0.1\nmax_price_distance = 0.05\n"
+        f"[accounts.{account}.guards.by_symbol.XAUUSD]\nmax_level_distance = 0.01\n"
+    )
+    terminal = TerminalProcess(tmp_path, nats_url, market, client, account, own=own)
+    await terminal.listen()
+    market.pin("EURUSD", "1.08500", "1.08510")
+    market.pin("XAUUSD", "2350.00", "2350.20")
+    desk = Desk(terminal)
+    await desk.open()
+    yield desk
+    terminal.end()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "far", "near", "share"), [("EURUSD", "0.9", "1.0", "10 %"), ("XAUUSD", "2200", "2330", "1 %")]
+)
+async def test_a_position_is_protected_within_the_limits_of_its_account_and_its_symbol(
+    limited_desk: Desk, symbol: str, far: str, near: str, share: str
+) -> None:
+    position = await limited_desk.position("s-1", symbol=symbol)
+    reply = await limited_desk.ask("protect", position_id=position.position_id, stop_loss=Decimal(far))
+    assert reply.outcome == "refused", reply
+    assert f"max_level_distance: expected stop_loss within {share} of the market" in reply.message
+    reply = await limited_desk.ask("protect", "r-2", position_id=position.position_id, stop_loss=Decimal(near))
+    assert reply.outcome == "done", reply
+    [shown] = await limited_desk.positions()
+    assert shown.stop_loss == Decimal(near)
+
+
+async def test_a_pending_order_is_moved_within_the_limits_of_its_account(limited_desk: Desk) -> None:
+    order = await limited_desk.submit("s-1", order_type="limit", price=Decimal("1.06"))
+    reply = await limited_desk.ask("modify", order_id=order.order_id, price=Decimal("1.02"))
+    assert reply.outcome == "refused", reply
+    assert reply.message.startswith("max_price_distance: expected a price within 5 % of the market at 1.0851")
+    reply = await limited_desk.ask("modify", "r-2", order_id=order.order_id, price=Decimal("1.05"))
+    assert reply.outcome == "done", reply
+    assert [row.price for row in await limited_desk.orders()] == [Decimal("1.05")]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.domain.identifiers import magic_of, tag_of
-from streamapp.settings import AccountSettings
+from streamapp.domain.limits import AccountLimits, Limits, SymbolLimits
+from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import net_volume
 from streamapp.terminal.account.request import NotYetError, RefusedError
 from streamapp.terminal.account.servertime import ServerTime
@@ -79,7 +80,10 @@ def a_position(symbol: dict[str, Any] | None = None, deals: list[dict[str, Any]]
 
 def context(**changed: Any) -> Context:
     account = AccountSettings(login=LOGIN, server=SERVER)
-    given: dict[str, Any] = {"account": account, "hedging": True, "time": TIME, "now": datetime.now(UTC), "key": "k"}
+    given: dict[str, Any] = {
+        "account": account, "limits": AccountLimits(GuardSettings()), "hedging": True, "time": TIME,
+        "now": datetime.now(UTC), "key": "k",
+    }  # fmt: skip
     return Context(**{**given, **changed})
 
 
@@ -321,7 +325,45 @@ def test_a_level_that_is_implausible_is_not_sent_but_one_that_stays_may_be_anywh
     kind: str, seen: Seen, asked: dict[str, Any]
 ) -> None:
     assert "implausible" in refusal(kind, seen, asked=asked)
-    assert isinstance(step(kind, seen, asked=asked, furthest=Decimal(1000)), Ask)
+    wide = AccountLimits(Limits(max_level_distance=Decimal(1000)))
+    assert isinstance(step(kind, seen, asked=asked, limits=wide), Ask)
+
+
+NEAR = Decimal("0.01")
+FURTHER = {"price": Decimal("1.07")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "asked", "guard"),
+    [
+        ("protect", a_position(), {"stop_loss": Decimal("1.05")}, "max_level_distance"),
+        ("modify", an_order(), {"stop_loss": Decimal("1.05")}, "max_level_distance"),
+        ("modify", an_order(sl=0.0), FURTHER, "max_level_distance"),
+        ("modify", an_order(sl=0.0), FURTHER, "max_price_distance"),
+        (
+            "modify",
+            an_order(type=6, sl=0.0, tp=0.0, price_open=1.09, price_stoplimit=1.088),
+            {"stop_limit_price": Decimal("1.07")},
+            "max_price_distance",
+        ),
+    ],
+)
+def test_an_operation_keeps_the_limits_of_its_account_and_of_its_symbol(
+    kind: str, seen: Seen, asked: dict[str, Any], guard: str
+) -> None:
+    limit: dict[str, Any] = {guard: NEAR}
+    for limits in (AccountLimits(Limits(**limit)), AccountLimits(by_symbol={"EURUSD": SymbolLimits(**limit)})):
+        said = refusal(kind, seen, asked=asked, limits=limits)
+        assert said.startswith(f"{guard}: expected ")
+        assert "within 1 % of the market at 1.085" in said
+    others = AccountLimits(by_symbol={"GBPUSD": SymbolLimits(**limit)})
+    assert isinstance(step(kind, seen, asked=asked, limits=others), Ask)
+
+
+def test_a_price_that_stays_is_not_measured_again() -> None:
+    limits = AccountLimits(Limits(max_price_distance=NEAR, max_level_distance=NEAR))
+    far = an_order(price_open=1.05, sl=0.0, tp=0.0)
+    assert isinstance(step("modify", far, asked={"take_profit": Decimal("1.09")}, limits=limits), Ask)
 
 
 def test_what_stays_as_it_is_may_be_anywhere() -> None:

@@ -16,9 +16,11 @@ import pytest
 from streamapp.clock import utc_now
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, order_id_for
+from streamapp.domain.limits import AccountLimits
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import OperationReply
-from streamapp.settings import AccountSettings, TerminalSettings
+from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
+from streamapp.terminal.account.judging import OrderLimits
 from streamapp.terminal.account.worker_client import NotHandedOverError, WorkerLostError
 from streamapp.terminal.journal import operation_rows
 from streamapp.terminal.operations.close import SOON, in_the_way
@@ -159,9 +161,10 @@ async def opened(
 ) -> AsyncIterator[Desk]:
     broker = broker or Broker(ScriptedWorker())
     async with wired(folder, broker.worker, settle_window_s=SETTLE_S, **changes) as parts:
+        terminal = TerminalSettings(poll_interval_s=0.02, settle_window_s=settle_s, order_send_deadline_s=1.0)
+        limits = OrderLimits(AccountSettings(login=LOGIN, server=SERVER), AccountLimits(GuardSettings()), terminal)
         operations = Operations(
-            parts.journal, parts.connection, parts.execution, AccountSettings(login=LOGIN, server=SERVER),
-            TerminalSettings(poll_interval_s=0.02, settle_window_s=settle_s, order_send_deadline_s=1.0),
+            parts.journal, parts.connection, parts.execution, limits,
             deployment="tests", clock=utc_now, answer_within_s=changes.get("answer_within_s", 0.5), patience_s=0.1,
         )  # fmt: skip
         parts.tasks.append(asyncio.create_task(operations.run()))
