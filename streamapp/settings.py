@@ -1026,6 +1026,10 @@ class Settings(BaseSettings):
             },
         )
 
+    def symbols_of(self, account: str) -> tuple[str, ...]:
+        """Return the symbols that are named for an account: those that it may trade, and those with a name of ours."""
+        return tuple(dict.fromkeys((*self.limits_of(account).account.symbols, *self.accounts[account].symbols)))
+
     @property
     def is_executor(self) -> bool:
         """Whether this deployment has terminals of its own."""

@@ -183,6 +183,16 @@ def test_of_the_houses_the_accounts_and_a_symbols_limits_the_strictest_holds(tmp
     assert two.account.max_order_leverage == 100
 
 
+def test_the_symbols_of_an_account_are_those_that_it_may_trade_and_those_with_a_name_of_ours(tmp_path: Path) -> None:
+    known = settings(
+        tmp_path,
+        '[guards]\nsymbols = ["EURUSD", "XAUUSD"]\n[accounts.two.guards]\nsymbols = ["XAUUSD"]\n'
+        '[accounts.two.symbols]\nXAUUSD = "GOLD"\nUS30 = "DJ30"\n',
+    )
+    assert known.symbols_of("one") == ("EURUSD", "XAUUSD")
+    assert known.symbols_of("two") == ("XAUUSD", "US30")
+
+
 @pytest.mark.parametrize(
     ("text", "one", "two"),
     [

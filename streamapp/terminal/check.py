@@ -74,7 +74,7 @@ async def _connected(settings: Settings, name: str, folder: Path) -> bool:
         settings.terminal,
         clock=utc_now,
         password=secret(own.password_file),
-        symbols=settings.guards.symbols,
+        symbols=settings.symbols_of(name),
     )
     tasks = [asyncio.create_task(part.run()) for part in (journal, link, connection)]
     try:

@@ -204,15 +204,17 @@ async def desks(
     mode: str = "hedging",
     profile: str = "default",
     settings: Mapping[str, str] | None = None,
+    own: str = "",
 ) -> AsyncIterator[TerminalProcess]:
     """A market, a terminal that runs, and a client that listens, for as long as the block.
 
-    ``options`` are the market's; ``settings`` are the terminal's, by their names in the environment.
+    ``options`` are the market's; ``settings`` are the terminal's, by their names in the environment; ``own`` are
+    further ones of the account, as TOML.
     """
     with running_market(folder, mode, *options, profile=profile) as market:
         async with connected(nats_url) as client:
             account = f"d{folder.name.encode().hex()[-20:]}{os.getpid()}"
-            terminal = TerminalProcess(folder, nats_url, market, client, account)
+            terminal = TerminalProcess(folder, nats_url, market, client, account, own=own)
             terminal.environment |= {f"STREAMAPP_{name}": value for name, value in (settings or {}).items()}
             await terminal.listen()
             terminal.start()

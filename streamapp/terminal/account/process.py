@@ -83,7 +83,7 @@ class Terminal:
             settings.terminal,
             clock=utc_now,
             password=password,
-            symbols=settings.guards.symbols,
+            symbols=settings.symbols_of(account),
         )
         self.watch = Watch(self.journal, self.connection, settings.terminal, clock=utc_now)
         limits = OrderLimits(own, settings.limits_of(account), settings.terminal)

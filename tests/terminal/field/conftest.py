@@ -20,10 +20,14 @@ async def start(tmp_path: Path, nats_url: str) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def started(
-            *options: str, mode: str = "hedging", profile: str = "default", settings: Mapping[str, str] | None = None
+            *options: str,
+            mode: str = "hedging",
+            profile: str = "default",
+            settings: Mapping[str, str] | None = None,
+            own: str = "",
         ) -> Desk:
             terminal = await stack.enter_async_context(
-                desks(tmp_path, nats_url, *options, mode=mode, profile=profile, settings=settings)
+                desks(tmp_path, nats_url, *options, mode=mode, profile=profile, settings=settings, own=own)
             )
             return Desk(terminal, terminal.market, count())
 

@@ -71,6 +71,21 @@ async def test_with_an_empty_market_watch_the_symbols_of_the_settings_are_select
     await desk.close(sends=1)
 
 
+@pytest.mark.parametrize(
+    ("own", "name"), [('guards.symbols = ["XAUUSD"]', "XAUUSD"), ('symbols = { GOLD = "XAUUSD" }', "GOLD")]
+)
+async def test_with_an_empty_market_watch_the_symbols_of_the_account_are_selected(
+    start: Start, own: str, name: str
+) -> None:
+    desk = await start(profile="empty_watch", own=own)
+    desk.market.change("XAUUSD", first_tick_ms=NEVER_MS)
+    await eventually(lambda: f"now it has {name};" in "".join(desk.terminal.status().get("reasons", [])), "the cause")
+    desk.market.change("XAUUSD", first_tick_ms=0)
+    await desk.open()
+    await desk.submits(*ACCEPTED, symbol=name)
+    await desk.close(sends=1)
+
+
 async def test_where_nothing_in_market_watch_is_quoted_the_symbol_of_an_order_that_waits_is_selected(
     start: Start, tmp_path: Path
 ) -> None:

@@ -245,8 +245,8 @@ async def limited_desk(tmp_path: Path, nats_url: str, market: Market, client: Cl
     """A trader at an account with limits of its own, and more for gold."""
     account = f"l{tmp_path.name.encode().hex()[-20:]}{os.getpid()}"
     own = (
-        f"[accounts.{account}.guards]\nmax_level_distance = 0.1\nmax_price_distance = 0.05\n"
-        f"[accounts.{account}.guards.by_symbol.XAUUSD]\nmax_level_distance = 0.01\n"
+        "guards.max_level_distance = 0.1\nguards.max_price_distance = 0.05\n"
+        "guards.by_symbol.XAUUSD.max_level_distance = 0.01\n"
     )
     terminal = TerminalProcess(tmp_path, nats_url, market, client, account, own=own)
     await terminal.listen()
