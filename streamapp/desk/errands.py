@@ -14,6 +14,7 @@ from streamapp import subjects
 from streamapp.desk.alarms import acknowledge_alarm
 from streamapp.desk.effects import Asker, Operate
 from streamapp.desk.exits import free_lots, parts_made
+from streamapp.desk.guards import overrides_of
 from streamapp.desk.limits import set_limits
 from streamapp.desk.projection import add_fact
 from streamapp.desk.reconciliation import settle_break
@@ -186,7 +187,9 @@ class Errand:
             self.end("failed", f"order {order.order_id} is {order.status}", why="over")
             return
         values = self._request.values.model_dump(exclude_none=True)
-        wanted = ModifyRequest(**self._head(order.order_id), order_id=order.order_id, **values)
+        created = order.state.created
+        limits = None if created is None else overrides_of(self._draft, created.parameters.symbol)
+        wanted = ModifyRequest(**self._head(order.order_id), order_id=order.order_id, limits=limits, **values)
         self._end_as(self._asked(order.order_id, wanted, may_ask=order.standing == "recorded"))
 
     # --- positions
@@ -194,7 +197,9 @@ class Errand:
     def _protect(self) -> None:
         position_id = self._request.position_id or 0
         values = self._request.values.model_dump(exclude_none=True)
-        wanted = ProtectRequest(**self._head(str(position_id)), position_id=position_id, **values)
+        position = self._draft.position(position_id)
+        limits = None if position is None else overrides_of(self._draft, position.state.symbol)
+        wanted = ProtectRequest(**self._head(str(position_id)), position_id=position_id, limits=limits, **values)
         self._end_as(self._asked(str(position_id), wanted))
 
     def _close_some(self, position: PositionRow, lots: Decimal, intent: Literal["close", "reduce"]) -> None:

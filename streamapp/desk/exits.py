@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from streamapp.desk.acceptance import answer
 from streamapp.desk.effects import Asker, Operate
-from streamapp.desk.guards import broken_guard
+from streamapp.desk.guards import broken_guard, overrides_of
 from streamapp.desk.inputs import TRACE, Incoming, NewSignal, OperationAnswered
 from streamapp.desk.state import Draft
 from streamapp.desk.submission import create_order
@@ -275,6 +275,7 @@ class _Pursuit:
                 position_id=position_id,
                 stop_loss=asked.stop_loss,
                 take_profit=asked.take_profit,
+                limits=overrides_of(draft, asked.symbol),
             ),
         )
 

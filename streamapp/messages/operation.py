@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from streamapp.domain.limits import QuoteLimits
 from streamapp.domain.vocabulary import BoundedDecimal, Lots, Ticket, UtcTime
 from streamapp.messages.envelope import Message
 from streamapp.messages.terminal import JournalRow
@@ -55,6 +56,7 @@ class ModifyRequest(_OfOrder):
     """modify: new values for an order that works at the broker; null keeps the old one, 0 takes a level away.
 
     Prices may be negative where the symbol's are. An ``expiration`` makes it an order with time_in_force until.
+    ``limits``: as in a submit; they are no part of what is asked for.
     """
 
     price: BoundedDecimal | None = None
@@ -62,14 +64,19 @@ class ModifyRequest(_OfOrder):
     stop_loss: BoundedDecimal | None = None
     take_profit: BoundedDecimal | None = None
     expiration: UtcTime | None = None
+    limits: QuoteLimits | None = None
 
 
 class ProtectRequest(OperationRequest):
-    """protect: stop loss and take profit of a position; null keeps the old one, 0 takes it away."""
+    """protect: stop loss and take profit of a position; null keeps the old one, 0 takes it away.
+
+    ``limits``: as in a submit; they are no part of what is asked for.
+    """
 
     position_id: Ticket
     stop_loss: BoundedDecimal | None = None
     take_profit: BoundedDecimal | None = None
+    limits: QuoteLimits | None = None
 
 
 class CloseRequest(OperationRequest):

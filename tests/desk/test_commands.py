@@ -12,6 +12,7 @@ from streamapp import subjects, topics
 from streamapp.desk.commands import MOST_COMMANDS
 from streamapp.domain import facts
 from streamapp.domain.identifiers import order_id_for
+from streamapp.domain.limits import said
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import CancelRequest, ModifyRequest, ProtectRequest, ResumeRequest
 from streamapp.settings import AccountSettings, Settings
@@ -21,6 +22,7 @@ from tests.desk.test_snapshots import state as account_state
 from tests.kit.desk import ACCOUNT, DeskWorld
 from tests.kit.market import Market
 
+EXIT: dict[str, Any] = {"side": None, "order_type": None, "volume": None}
 LIMIT: dict[str, Any] = {"order_type": "limit", "price": "1.05"}
 DONE = [("accepted", None), ("done", None)]
 
@@ -161,6 +163,20 @@ async def test_the_values_of_a_modification_reach_the_terminal(world: DeskWorld,
     (request,) = asked(world, ModifyRequest)
     assert (request.price, request.stop_loss, request.take_profit) == (Decimal("1.04"), Decimal("1.03"), None)
     assert world.results() == DONE
+
+
+async def test_what_is_changed_goes_to_its_terminal_with_the_limits_that_a_person_has_set(
+    world: DeskWorld, market: Market
+) -> None:
+    order_id, position = await work(market), await hold(market, "s-2", "1")
+    await world.command("account.limits", values={"limits": {"max_level_distance": "0.1"}})
+    await world.command("account.limits", "c-2", values={"limits": {"max_price_distance": "0.05"}, "symbol": "EURUSD"})
+    await world.command("order.modify", "c-3", order_id=order_id, values={"price": "1.04"})
+    await world.command("position.modify", "c-4", position_id=position, values={"stop_loss": "1.08"})
+    await world.signal("x-1", intent="modify", stop_loss="1.07", **EXIT)
+    brought = [each.limits for each in asked(world, ModifyRequest) + asked(world, ProtectRequest)]
+    both = {"max_level_distance": Decimal("0.1"), "max_price_distance": Decimal("0.05")}
+    assert [said(limits) for limits in brought] == [both] * 3
 
 
 # --- positions

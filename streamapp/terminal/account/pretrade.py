@@ -13,6 +13,7 @@ from streamapp.domain.guards import BrokenGuard, QuotedOrder, broken_by_itself, 
 from streamapp.domain.limits import Limits, QuoteLimits, said
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import Side
+from streamapp.messages.operation import ModifyRequest, ProtectRequest
 from streamapp.messages.terminal import SubmitRequest
 from streamapp.mt5 import enums
 from streamapp.settings import AccountSettings
@@ -59,7 +60,7 @@ def judge(
     refuse_unless_connected(seen, account)
     wanted, symbol = order.parameters, seen.symbol
     opens = order.position_id is None
-    limits = _limits_of(order, guards)
+    limits = limits_of(order, guards)
     if opens:
         _refuse_broken(broken_by_itself(wanted, limits))
     if symbol is None:
@@ -112,8 +113,9 @@ def refuse_unless_connected(seen: Prepared, account: AccountSettings) -> None:
         raise RefusedError("not_connected", "the broker does not let this account trade by program")
 
 
-def _limits_of(order: SubmitRequest, guards: Limits) -> Limits:
-    return guards if order.limits is None else guards.model_copy(update=said(order.limits))
+def limits_of(request: SubmitRequest | ModifyRequest | ProtectRequest, guards: Limits) -> Limits:
+    """Return what a request must keep: what it brings itself stands in place of the account's."""
+    return guards if request.limits is None else guards.model_copy(update=said(request.limits))
 
 
 def _quoted(

@@ -30,8 +30,8 @@ from streamapp.messages.terminal import JournalRow
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.orders import kept
 
-_IRRELEVANT = {"not_after", "issued_by", "epoch"}
-"""What may differ when the same thing is asked again; the first not_after stands."""
+_IRRELEVANT = {"not_after", "issued_by", "epoch", "limits"}
+"""What may differ when the same thing is asked again; the first not_after stands, and so do the first limits."""
 _GIVEN = ("price", "stop_limit_price", "stop_loss", "take_profit", "expiration")
 """Values that a request gives; those that it does not name are sent as the terminal shows them."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from streamapp.domain.exits import MOST_PARTS, OPPOSITE
 from streamapp.domain.guards import price_distance
 from streamapp.domain.identifiers import magic_of, tag_of
-from streamapp.domain.limits import AccountLimits, QuoteLimits
+from streamapp.domain.limits import AccountLimits
 from streamapp.domain.parameters import OrderParameters
 from streamapp.domain.vocabulary import decimal_text, time_text
 from streamapp.messages.operation import CancelRequest, CloseByRequest, CloseRequest, ModifyRequest, ProtectRequest
@@ -28,6 +28,7 @@ from streamapp.terminal.account.deals import agrees, is_closed, is_stale
 from streamapp.terminal.account.pretrade import (
     LAST_DATE_S,
     largest_volume,
+    limits_of,
     refuse_frozen,
     refuse_implausible,
     refuse_prices,
@@ -216,7 +217,11 @@ def _refuse_values(
     if request.expiration is not None:
         _refuse_expiration(values.expiration, symbol, context)
     own = values.stop_limit_price if kind == "stop_limit" else values.price
-    _refuse_broken_limits(request, prepared.market(side), context.limits.of_order(live.symbol))
+    limits = limits_of(request, context.limits.of_order(live.symbol))
+    broken = price_distance((request.price, request.stop_limit_price), prepared.market(side), limits)
+    if broken is not None:
+        raise RefusedError("guard", str(broken))
+    refuse_implausible(request, prepared.market(side), limits)
     if request.price is None and request.stop_limit_price is None:
         refuse_protection(side, own, request.stop_loss, request.take_profit, symbol)
         return
@@ -231,13 +236,6 @@ def _refuse_values(
         take_profit=values.take_profit or None,
     )
     refuse_prices(wanted, prepared)
-
-
-def _refuse_broken_limits(request: ModifyRequest, market: Decimal, limits: QuoteLimits) -> None:
-    broken = price_distance((request.price, request.stop_limit_price), market, limits)
-    if broken is not None:
-        raise RefusedError("guard", str(broken))
-    refuse_implausible(request, market, limits)
 
 
 def _refuse_expiration(seconds: int, symbol: SymbolInfo, context: Context) -> None:
@@ -275,7 +273,8 @@ def protect(request: ProtectRequest, seen: PositionSeen, context: Context) -> St
     _refuse_levels(request, prepared.symbol)
     side = enums.SIDES[live.type]
     _refuse_frozen_position(live, prepared)
-    refuse_implausible(request, prepared.closing(side), context.limits.of_order(live.symbol))
+    limits = limits_of(request, context.limits.of_order(live.symbol))
+    refuse_implausible(request, prepared.closing(side), limits)
     refuse_protection(side, prepared.closing(side), request.stop_loss, request.take_profit, prepared.symbol)
     change: TradeRequest = {
         "action": mt5.TRADE_ACTION_SLTP,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.domain.identifiers import magic_of, tag_of
-from streamapp.domain.limits import AccountLimits, Limits, SymbolLimits
+from streamapp.domain.limits import AccountLimits, Limits, QuoteLimits, SymbolLimits
 from streamapp.settings import AccountSettings, GuardSettings
 from streamapp.terminal.account.deals import net_volume
 from streamapp.terminal.account.request import NotYetError, RefusedError
@@ -358,6 +358,19 @@ def test_an_operation_keeps_the_limits_of_its_account_and_of_its_symbol(
         assert "within 1 % of the market at 1.085" in said
     others = AccountLimits(by_symbol={"GBPUSD": SymbolLimits(**limit)})
     assert isinstance(step(kind, seen, asked=asked, limits=others), Ask)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"), [("protect", a_position()), ("modify", an_order())], ids=["position", "order"]
+)
+def test_the_limits_that_an_operation_brings_stand_in_place_of_the_accounts(kind: str, seen: Seen) -> None:
+    near = AccountLimits(Limits(max_level_distance=NEAR))
+    asked: dict[str, Any] = {"stop_loss": Decimal("1.05"), "limits": QuoteLimits(max_level_distance=Decimal("0.1"))}
+    assert isinstance(step(kind, seen, asked=asked, limits=near), Ask)
+    asked["limits"] = QuoteLimits(max_level_distance=Decimal("0.02"))
+    assert "within 2 % of the market" in refusal(kind, seen, asked=asked)
+    asked["limits"] = QuoteLimits(max_volume=Decimal("0.01"))
+    assert "within 1 % of the market" in refusal(kind, seen, asked=asked, limits=near)
 
 
 def test_a_price_that_stays_is_not_measured_again() -> None:

@@ -16,7 +16,7 @@ import pytest
 from streamapp.clock import utc_now
 from streamapp.domain import facts
 from streamapp.domain.identifiers import magic_of, order_id_for
-from streamapp.domain.limits import AccountLimits
+from streamapp.domain.limits import AccountLimits, QuoteLimits
 from streamapp.domain.vocabulary import time_text
 from streamapp.messages.operation import OperationReply
 from streamapp.settings import AccountSettings, GuardSettings, TerminalSettings
@@ -182,7 +182,8 @@ async def test_a_request_has_one_outcome_however_often_it_is_asked(desk: Desk) -
     first = await desk.ask("protect", **asked)
     assert first.outcome == "done"
     desk.broker.position = dict(desk.broker.position or {}, sl=0.0)  # somebody else took it away
-    again = await desk.ask("protect", stop_loss=Decimal("1.0800"), issued_by="another", valid_s=99)
+    others: dict[str, Any] = {"limits": QuoteLimits(max_level_distance=Decimal("0.001"))}
+    again = await desk.ask("protect", stop_loss=Decimal("1.0800"), issued_by="another", valid_s=99, **others)
     assert again.model_dump(exclude={"clock"}) == first.model_dump(exclude={"clock"})
     assert desk.sends == [6]
     conflict = await desk.once("protect", stop_loss=Decimal("1.07"))
