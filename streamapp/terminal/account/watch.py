@@ -26,7 +26,7 @@ from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.answers import DealsSeen, EndsSeen, Timed
 from streamapp.terminal.pipe.calls import Look, ReadDeals, ReadEnds, ReadMoreDeals, ReadPosition, ReadTicket
-from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition, number
+from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition
 
 logger = logging.getLogger(__name__)
 
@@ -330,14 +330,18 @@ class Watch:
 
         That a position is not shown proves nothing: its deals say whether there is something to protect.
         """
-        if position is not None and holds(position, sum((lots for lots, _ in changes), Decimal(0))):
+        if position is not None and holds(position, _left(changes)):
             await self._compare(expected, position)
         elif position is None and is_over(changes):
             await self._journal.write(partial(_compared, expected=expected, lacking=None))
 
 
 def _unexplained(book: Book, rows: Sequence[TradePosition]) -> list[int]:
-    return [row.identifier for row in rows if abs(book.lots(row.identifier)) != number(row.volume)]
+    return [
+        row.identifier
+        for row in rows
+        if not holds(row, _left([_change(deal) for deal in book.deals_of(row.identifier)]))
+    ]
 
 
 def _record(book: Book, seen: _Seen) -> None:
@@ -377,6 +381,10 @@ def _record_end(book: Book, order: TradeOrder, order_id: str, volume: Decimal, a
         final = BrokerCancelled(ticket=order.ticket, reason="broker")
     if final is not None:
         book.end_ticket(order.ticket, order_id, final)
+
+
+def _left(changes: Sequence[tuple[Decimal, bool]]) -> Decimal:
+    return sum((lots for lots, _ in changes), Decimal(0))
 
 
 def _change(deal: Filled) -> tuple[Decimal, bool]:

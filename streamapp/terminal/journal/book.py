@@ -210,14 +210,6 @@ class Book(OrderRows):
         ).fetchone()
         return found
 
-    def lots(self, position_id: int) -> Decimal:
-        """Return what a position's deals in the journal leave open: bought minus sold."""
-        rows = self.db.execute(
-            "SELECT volume, json_extract(body, '$.side') FROM deals WHERE json_extract(body, '$.position_id') = ?",
-            (position_id,),
-        )
-        return sum((Decimal(volume) if side == "buy" else -Decimal(volume) for volume, side in rows), Decimal(0))
-
     def _owner_of(self, body: facts.Filled) -> str | None:
         """Return whose deal it is: by its ticket, else by our magic from an expert, which adopts the ticket."""
         if (owner := self.owner(body.ticket)) is not None:
