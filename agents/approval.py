@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from agents.lookups import SignalRows
 from streamapp.clock import Clock
 from streamapp.desk.inputs import NewSignal
 from streamapp.domain.signals import ACCEPTED, Rules, Verdict, not_after
@@ -17,6 +17,22 @@ ABSENT_WAIT_S = 2.0
 """How long a row may be behind its message: risk engines write both at once, an insert shows within a second."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+
+
+class SignalRows(Protocol):
+    """The risk engine's table ``trading_signals``."""
+
+    async def signal(self, signal_id: str, account: str | None = None) -> dict[str, Any] | None:
+        """Return the newest row of a signal in our names and words, None if there is none.
+
+        Args:
+            signal_id: The id.
+            account: Only a row of this account, or of none; None: any.
+
+        Raises:
+            Transient: ClickHouse did not answer in time.
+        """
+        ...
 
 
 class ApprovalGate:

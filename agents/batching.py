@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from streamapp.kafka.exits import end_worker
+from streamapp.kafka.abort import end_worker
 from streamapp.kafka.window import Acknowledge
 
 logger = logging.getLogger(__name__)

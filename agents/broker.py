@@ -25,7 +25,7 @@ from streamapp.desk.inputs import Internal, OperationAnswered, Released, SubmitA
 from streamapp.desk.state import TerminalStatus
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.vocabulary import Connection
-from streamapp.kafka.exits import end_worker
+from streamapp.kafka.abort import end_worker
 from streamapp.messages.terminal import AckRequest, HelloReply, ReplayRequest, SubmitReply, SubmitRequest
 from streamapp.metrics import TradingMetrics
 from streamapp.settings import Settings

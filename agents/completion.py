@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic_core import to_json
 
+from agents.approval import SignalRows
 from agents.lanes import Lanes
-from agents.lookups import OrderLookup, SignalRows
 from agents.outbox import Outbox
 from streamapp import subjects, topics
 from streamapp.clock import Clock
@@ -54,6 +54,18 @@ not enough."""
 LOOK_S = 2.0
 """How long one delivery waits, for it holds back acknowledgements and rebalances; then it goes to its topic's end."""
 FIRST_PAUSE_S = 0.1
+
+
+class OrderLookup(Protocol):
+    """Table ``orders``, as somebody else's execution service keeps it."""
+
+    async def order(self, order_id: str) -> dict[str, Any] | None:
+        """Return the newest revision of an order in our names, None if there is none.
+
+        Raises:
+            Transient: ClickHouse did not answer in time.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

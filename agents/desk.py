@@ -48,7 +48,7 @@ from streamapp.domain.identifiers import partition_of
 from streamapp.domain.signals import Verdict
 from streamapp.domain.steps import steps_ended
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.kafka.exits import end_worker
+from streamapp.kafka.abort import end_worker
 from streamapp.kafka.producer import Producer, Record, dead_letter_record
 from streamapp.kafka.window import Unfinished, take_all
 from streamapp.messages.account import AccountMessage

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from streamapp.kafka.exits import end_worker
+from streamapp.kafka.abort import end_worker
 
 Item = TypeVar("Item")
 

@@ -20,7 +20,7 @@ from streamapp import topics
 from streamapp.crashpoints import reach
 from streamapp.desk.inputs import TRACE
 from streamapp.errors import Transient
-from streamapp.kafka.exits import leave
+from streamapp.kafka.abort import abort
 from streamapp.kafka.producer import Producer, Record
 from streamapp.kafka.receipts import ACK_TIMEOUT_S
 from streamapp.messages.commit import Publication, encode_commit, publications_of
@@ -86,7 +86,7 @@ class Outbox:
         publish: Callable[[Unsaid], None],
         tidy: Callable[[str, int], None],
         *,
-        on_failure: Callable[[str], None] = leave,
+        on_failure: Callable[[str], None] = abort,
         timeout_s: float = ACK_TIMEOUT_S,
         idle_s: float = IDLE_S,
     ) -> None:

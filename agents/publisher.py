@@ -13,7 +13,7 @@ from streamapp.clock import Clock
 from streamapp.crashpoints import reach
 from streamapp.desk.inputs import TRACE
 from streamapp.errors import Transient, Unusable
-from streamapp.kafka.exits import end_worker
+from streamapp.kafka.abort import end_worker
 from streamapp.messages.commit import Publication
 from streamapp.messages.dead_letter import DeadLetter
 from streamapp.metrics import TradingMetrics

@@ -39,8 +39,8 @@ from faust.types import TP
 from rocksdict import WriteBatch
 
 from streamapp.errors import Ambiguous, Definite, Transient
+from streamapp.kafka.abort import CONFIGURATION, abort
 from streamapp.kafka.batches import BatchProducer
-from streamapp.kafka.exits import CONFIGURATION, leave
 from streamapp.kafka.receipts import ACK_TIMEOUT_S
 from tables.recovery import Standby
 from tables.store import (
@@ -127,7 +127,7 @@ class _Committer:
             while self._waiting:
                 await self._send_batch(self._join())
         except Exception as error:  # noqa: BLE001  callers must not be left waiting by a committer that is gone
-            leave(f"partition {self._partition} of the store can't be written any more", cause=error)
+            abort(f"partition {self._partition} of the store can't be written any more", cause=error)
         finally:
             self._sending = None
 
@@ -229,10 +229,10 @@ class FencedStore(faust.Table):
             await self._check_unwritten(partition, expected)
             raise
         except Ambiguous as error:
-            leave(f"nobody knows what became of a commit to partition {partition} of table {self.name}", cause=error)
+            abort(f"nobody knows what became of a commit to partition {partition} of table {self.name}", cause=error)
         if offset != expected:
             self._mark(partition)
-            leave(
+            abort(
                 f"partition {partition} of the changelog of table {self.name} has another writer: expected offset "
                 f"{expected}, got {offset}. Nothing was acted on; the next start reads it anew"
             )
@@ -244,7 +244,7 @@ class FencedStore(faust.Table):
         async with asyncio.timeout(ACK_TIMEOUT_S):
             ends = await self.app.consumer.highwaters(tp)
         if ends[tp] != expected:
-            leave(
+            abort(
                 f"a commit to partition {partition} of table {self.name} was refused, but its changelog ends at "
                 f"{ends[tp]}, expected {expected}: it may have been written all the same"
             )
@@ -342,7 +342,7 @@ class FencedStore(faust.Table):
             if self._assigned:
                 self._standby.follow(self._standby_starts)
         except Exception as error:  # noqa: BLE001  Faust would swallow it and start to work
-            leave(f"table {self.name} could not be recovered", cause=error)
+            abort(f"table {self.name} could not be recovered", cause=error)
         await super().on_recovery_completed(active_tps, standby_tps)
 
     def _standby_starts(self) -> dict[TP, int]:
@@ -372,7 +372,7 @@ class FencedStore(faust.Table):
     def _check_origin(self, partition: int) -> None:
         db = self.data._dbs[partition]
         if db.get(REBUILDING) == BEGUN:
-            leave(
+            abort(
                 f"partition {partition} of {self.changelog_topic_name} was begun by `streamapp rebuild` and not "
                 "finished: rebuild into another name, and set kafka.store to that",
                 code=CONFIGURATION,
@@ -382,7 +382,7 @@ class FencedStore(faust.Table):
             astray_bytes=self._astray[partition],
             adoption=db.get(ADOPTION),
         ):
-            leave(
+            abort(
                 f"partition {partition} of {self.changelog_topic_name} was copied from another cluster or a backup, or "
                 "is written by somebody else: its records are not where their writer expected them. If nothing else "
                 "writes it, `streamapp init --adopt-changelog` takes it over, once, with no trading worker running",

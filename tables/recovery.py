@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
-from streamapp.kafka.exits import leave
+from streamapp.kafka.abort import abort
 from streamapp.kafka.security import Cluster
 
 logger = logging.getLogger(__name__)
@@ -191,4 +191,4 @@ class Standby:
 
 def _check(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        leave("the changelogs that this worker stands by for can't be followed", cause=error)
+        abort("the changelogs that this worker stands by for can't be followed", cause=error)

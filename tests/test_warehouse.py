@@ -24,8 +24,8 @@ from streamapp.clickhouse.migrations import migrate
 from streamapp.clickhouse.rows import MODELS
 from streamapp.domain.identifiers import partition_of
 from streamapp.domain.vocabulary import time_text
+from streamapp.kafka.abort import CONFIGURATION, SOFTWARE
 from streamapp.kafka.admin import create_topics
-from streamapp.kafka.exits import CONFIGURATION, SOFTWARE
 from streamapp.kafka.producer import ClientProducer, Record
 from streamapp.local import clickhouse as engine
 from streamapp.local.ports import free_port

@@ -14,8 +14,8 @@ import faust
 from yarl import URL
 
 from streamapp.errors import ConfigurationError, StreamappError
+from streamapp.kafka.abort import CONFIGURATION, SOFTWARE, STOPPED, abort
 from streamapp.kafka.assignment import address_taken, is_address_shared
-from streamapp.kafka.exits import CONFIGURATION, SOFTWARE, STOPPED, leave
 from streamapp.kafka.producer import AppProducer
 from streamapp.kafka.security import Cluster
 from streamapp.kafka.transport import Transport
@@ -110,7 +110,7 @@ class StreamApp(faust.App):
             if self._check is not None:
                 await self._check(self)
         except StreamappError as error:
-            leave(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
+            abort(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
         gc.freeze()  # as in processes/launcher.py; no record is there yet, which a drain would wait for
         await super().on_first_start()
 
@@ -128,14 +128,14 @@ class StreamApp(faust.App):
             await super().start()
         except Exception as error:
             if self._stopped.is_set():
-                leave("the start was cut short by a stop, nothing was begun", cause=error, code=STOPPED)
+                abort("the start was cut short by a stop, nothing was begun", cause=error, code=STOPPED)
             self._leave_if_for_a_person(error)
             raise
 
     def _leave_if_for_a_person(self, error: BaseException) -> None:
         mended = error if isinstance(error, ConfigurationError) else self.cluster.denial(error)
         if mended is not None:
-            leave(str(mended), code=CONFIGURATION)
+            abort(str(mended), code=CONFIGURATION)
 
     async def stop(self) -> None:
         """Stop in an orderly way: finish what was begun, commit, leave; and end the process if that takes too long."""
@@ -150,14 +150,14 @@ class StreamApp(faust.App):
         the stop, and is no failure.
         """
         if self._stopped.is_set():
-            leave("the stop was cut short, what was not acknowledged is redelivered", cause=reason, code=STOPPED)
+            abort("the stop was cut short, what was not acknowledged is redelivered", cause=reason, code=STOPPED)
         self._leave_if_for_a_person(reason)
-        leave("a part of the app crashed", cause=reason)
+        abort("a part of the app crashed", cause=reason)
 
     async def _check_address(self, *_: Any, **__: Any) -> None:
         """End the process if another worker has its address: each would say that the other's orders do not exist."""
         if self.tables.changelog_topics and is_address_shared(self):
-            leave(str(address_taken(self)), code=CONFIGURATION)
+            abort(str(address_taken(self)), code=CONFIGURATION)
 
     async def _hold_flow(self, *_: Any, **__: Any) -> None:
         """Let no record through between the end of a recovery and the seek to the committed offsets.

@@ -22,7 +22,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streamapp.kafka.exits import leave
+from streamapp.kafka.abort import abort
 
 PRODUCER_BACKLOG = 10_000
 """Records that may wait to be sent before Faust holds back the streams; its own 100 is less than a window of lanes."""
@@ -114,7 +114,7 @@ class Consumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         acked = self._acked[tp]
         if acked and (skipped := self._first_skipped(tp, min(acked))) is not None:
-            leave(
+            abort(
                 f"{tp.topic} {tp.partition}: expected offset {skipped} to be acknowledged next, got {min(acked)}: "
                 "records were skipped, the next start reads them again"
             )

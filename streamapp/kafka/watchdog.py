@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from mode import Service
 
-from streamapp.kafka.exits import leave
+from streamapp.kafka.abort import abort
 
 BEAT_S = 0.25
 """Between two beats of the event loop: short against any session timeout."""
@@ -41,7 +41,7 @@ class Pulse:
     """
 
     def __init__(
-        self, limit_s: float, *, clock: Callable[[], float] = now_s, end: Callable[[str], NoReturn] = leave
+        self, limit_s: float, *, clock: Callable[[], float] = now_s, end: Callable[[str], NoReturn] = abort
     ) -> None:
         self.limit_s = limit_s
         self._clock = clock
@@ -100,7 +100,7 @@ class Watchdog(Service):
         silence_s: float = SILENCE_S,
         check_s: float = CHECK_S,
         clock: Callable[[], float] = now_s,
-        end: Callable[[str], NoReturn] = leave,
+        end: Callable[[str], NoReturn] = abort,
         **options: Any,
     ) -> None:
         super().__init__(**options)

@@ -42,7 +42,7 @@ _MESSAGE_WITH_HEADERS = re.compile(
 )
 
 
-class SturdyClient(Client):
+class TolerantClient(Client):
     """A client whose reading nobody's message can stop, and who says nothing in the clear that was meant for TLS.
 
     Subjects of ours are written and read without ``nats.subject_prefix``: it is put before and taken off here, and

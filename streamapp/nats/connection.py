@@ -13,7 +13,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.nats.client import NO_TLS, SturdyClient
+from streamapp.nats.client import NO_TLS, TolerantClient
 from streamapp.nats.identity import Identity
 from streamapp.settings import Settings
 from streamapp.tls import RenewedContext, fault
@@ -127,7 +127,7 @@ async def connect(
             certificate can't be read.
         Transient: No server answered within ``wait_s``.
     """
-    client = SturdyClient(Identity(settings.nats))
+    client = TolerantClient(Identity(settings.nats))
     watch = _Watch(client, name, on_state)
     options = _options(settings, name, watch)
     connecting = asyncio.ensure_future(client.connect(**options))

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from streamapp import topics
 from streamapp.errors import ConfigurationError
+from streamapp.kafka.abort import CONFIGURATION
 from streamapp.kafka.application import StreamApp, build_app
-from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.security import Cluster
 from streamapp.logs import faust_logging
 from streamapp.settings import Settings, load_settings

@@ -13,7 +13,7 @@ from agents.broker import Broker
 from agents.desk import Desk
 from agents.pruning import Pruner
 from streamapp.clock import utc_now
-from streamapp.kafka.exits import leave
+from streamapp.kafka.abort import abort
 from streamapp.kafka.producer import ClientProducer
 from streamapp.settings import Settings
 from streamapp.tracing import Spans
@@ -156,4 +156,4 @@ class Pruning(Service):
 
 def _check(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        leave("the worker could not be opened", cause=error)
+        abort("the worker could not be opened", cause=error)

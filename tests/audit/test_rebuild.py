@@ -18,8 +18,8 @@ from streamapp import topics
 from streamapp.audit.rebuild import rebuild
 from streamapp.domain.facts import BrokerAccepted
 from streamapp.errors import ConfigurationError, Transient
+from streamapp.kafka.abort import CONFIGURATION
 from streamapp.kafka.admin import existing_topics, live_members
-from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.security import Cluster
 from streamapp.local.ports import free_port
 from streamapp.messages.commit import encode_commit

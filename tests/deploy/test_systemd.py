@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.kafka.exits import CONFIGURATION
+from streamapp.kafka.abort import CONFIGURATION
 from streamapp.local.process import REPOSITORY
 from tests.deploy.files import GRACE_S, UNITS, procfile, run
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from streamapp.errors import ConfigurationError, Transient
+from streamapp.kafka.abort import CONFIGURATION
 from streamapp.kafka.admin import live_members
-from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.producer import Record
 from streamapp.settings import KafkaSettings, LocalSettings, Settings
 from tables.adoption import adopt_changelog

@@ -12,9 +12,9 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from streamapp.kafka import application
+from streamapp.kafka.abort import SOFTWARE
 from streamapp.kafka.application import StreamApp, build_app
 from streamapp.kafka.assignment import is_address_shared
-from streamapp.kafka.exits import SOFTWARE
 from streamapp.kafka.sensors import FaustSensors
 
 
@@ -58,10 +58,10 @@ async def test_what_faust_counts_is_shown_of_the_partitions_that_are_ours_alone(
 async def test_a_part_that_fails_ends_the_process_and_is_no_failure_in_a_stop_that_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: bool, code: int, reason: str
 ) -> None:
-    def leave(reason: str, *, cause: BaseException, code: int = SOFTWARE) -> NoReturn:
+    def abort(reason: str, *, cause: BaseException, code: int = SOFTWARE) -> NoReturn:
         raise SystemExit(reason, code, cause)
 
-    monkeypatch.setattr(application, "leave", leave)
+    monkeypatch.setattr(application, "abort", abort)
     app, error = app_in(tmp_path), ValueError("tripped over what is gone")
     if stopping:
         app._stopped.set()

@@ -71,14 +71,14 @@ async def test_a_kafka_that_does_not_answer_is_transient(tmp_path: Path) -> None
 async def test_a_worker_ends_before_it_starts_anything_when_its_check_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kafka_bootstrap: str, error: StreamappError, code: int
 ) -> None:
-    def leave(reason: str, *, code: int) -> NoReturn:
+    def abort(reason: str, *, code: int) -> NoReturn:
         raise SystemExit(reason, code)
 
     async def check(_app: application.StreamApp) -> None:
         await asyncio.sleep(0)
         raise error
 
-    monkeypatch.setattr(application, "leave", leave)
+    monkeypatch.setattr(application, "abort", abort)
     app = build_app(
         "x", bootstrap=kafka_bootstrap, data_dir=tmp_path, partitions=1, replication_factor=1, web_port=1, check=check
     )

@@ -100,11 +100,11 @@ def leaves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The reasons for which the process would have ended."""
     reasons: list[str] = []
 
-    def leave(reason: str, **_: Any) -> NoReturn:
+    def abort(reason: str, **_: Any) -> NoReturn:
         reasons.append(reason)
         raise Left(reason)
 
-    monkeypatch.setattr(module, "leave", leave)
+    monkeypatch.setattr(module, "abort", abort)
     return reasons
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streamapp.kafka.exits import SOFTWARE
+from streamapp.kafka.abort import SOFTWARE
 from tests.kafka.workers import PARTITIONS, Group, foreign, in_place, new_group
 from tests.kit.waiting import eventually
 

@@ -16,8 +16,8 @@ import pytest
 
 from streamapp import topics
 from streamapp.domain.identifiers import partition_of
+from streamapp.kafka.abort import CONFIGURATION
 from streamapp.kafka.admin import create_topics
-from streamapp.kafka.exits import CONFIGURATION
 from streamapp.kafka.producer import ClientProducer, Record
 from streamapp.local.ports import free_port
 from streamapp.topics import TopicSpec

@@ -20,7 +20,7 @@ CONFIGURATION = 78
 """sysexits' EX_CONFIG. Starting again helps nobody before a person has changed something."""
 
 
-def leave(reason: str, *, cause: BaseException | None = None, code: int = SOFTWARE) -> NoReturn:
+def abort(reason: str, *, cause: BaseException | None = None, code: int = SOFTWARE) -> NoReturn:
     """End the process now, skipping every orderly shutdown.
 
     An orderly shutdown waits for unfinished events and commits offsets, which is what a process that has lost its
@@ -33,5 +33,5 @@ def leave(reason: str, *, cause: BaseException | None = None, code: int = SOFTWA
 def end_worker(error: BaseException) -> NoReturn:
     """End the process because of ``error``; nothing unfinished is acknowledged, so all of it is redelivered."""
     if isinstance(error, ConfigurationError):  # a person must mend it, and a new start would find it again
-        leave(str(error), code=CONFIGURATION)
-    leave("work that was begun could not be finished", cause=error)
+        abort(str(error), code=CONFIGURATION)
+    abort("work that was begun could not be finished", cause=error)
