@@ -512,6 +512,12 @@ class TerminalSettings(Section):
     poll_interval_s: float = Field(
         0.9, gt=0, le=2.5, description="How often the connection, deals, orders and positions are looked at."
     )
+    quiet_interval_s: float = Field(
+        3.0,
+        gt=0,
+        le=4.0,
+        description="The same at most, while nothing is open, works, or is in doubt: each look costs CPU.",
+    )
     snapshot_interval_s: float = Field(2.0, gt=0, description="How often positions and account are told.")
     settle_window_s: float = Field(
         45.0,

@@ -285,7 +285,8 @@ async def test_a_terminal_becomes_ready_executes_an_order_and_stops_cleanly(
     account = f"extras{os.getpid()}"
     config = terminal.folder / "streamapp.toml"
     config.write_text(
-        f'[nats]\nurl = "{nats_url}"\n[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\n'
+        f'[nats]\nurl = "{nats_url}"\n'
+        "[terminal]\npoll_interval_s = 0.05\nquiet_interval_s = 0.15\nequal_reads_s = 0.1\n"
         f"[accounts.{account}]\nlogin = {LOGIN}\n"
     )
     await streams(nats_url, settings_from(config))

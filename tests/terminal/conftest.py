@@ -271,7 +271,8 @@ class TerminalProcess:
         config = folder / "streamapp.toml"
         config.write_text(
             f'[nats]\nurl = "{nats_url}"\n[local]\ndata = "{folder}"\n'
-            f"[terminal]\npoll_interval_s = 0.05\nequal_reads_s = 0.1\nsettle_window_s = {SETTLE_WINDOW_S}\n"
+            "[terminal]\npoll_interval_s = 0.05\nquiet_interval_s = 0.15\nequal_reads_s = 0.1\n"
+            f"settle_window_s = {SETTLE_WINDOW_S}\n"
             "snapshot_interval_s = 0.2\norder_send_deadline_s = 3.0\nread_deadline_s = 3.0\n"
             f'[accounts.{account}]\nlogin = {LOGIN}\nserver = "{SERVER}"\npassword_file = "{password}"\n{own}\n'
         )

@@ -22,7 +22,7 @@ from streamapp.terminal.account.synchronisation import Synchronisation, known_de
 from streamapp.terminal.account.worker_client import ORDER, READ, NotHandedOverError, WorkerLostError, WorkerPort
 from streamapp.terminal.journal import broker_log
 from streamapp.terminal.journal.book import Book
-from streamapp.terminal.journal.database import Journal
+from streamapp.terminal.journal.database import Journal, View
 from streamapp.terminal.pipe.answers import Answered, Looked
 from streamapp.terminal.pipe.calls import Call, Initialize, Look, Send
 from streamapp.terminal.pipe.structs import AccountInfo, TerminalInfo, Tick
@@ -140,6 +140,9 @@ class BrokerConnection:
         self._selected: tuple[str, ...] = ()
         self._looked: tuple[float, float] | None = None
         self._set_back_s = self._set_ahead_s = 0.0
+        self._pending = View(journal, Book.has_pending)
+        self._is_empty = False
+        self._empty_at: int | None = None
 
     def want(self, symbol: str) -> None:
         """Take note of a symbol that an order names, for a Market Watch in which nothing is quoted."""
@@ -211,9 +214,10 @@ class BrokerConnection:
         return answer
 
     async def ride(self, asked: Look) -> Looked:
-        """Return what the next look reads of the account, believed; looks are ``terminal.poll_interval_s`` apart.
+        """Return what the next look reads of the account, believed.
 
-        All who ask meanwhile share one exchange with the worker, and the look that the connection itself is judged by.
+        Looks are ``terminal.poll_interval_s`` apart, at a quiet account up to ``terminal.quiet_interval_s``. All who
+        ask meanwhile share one exchange with the worker, and the look that the connection itself is judged by.
 
         Raises:
             NotHandedOverError: the account is not readable, or was not at that look.
@@ -298,6 +302,7 @@ class BrokerConnection:
 
     def _doubt(self) -> None:
         """Believe nothing until it is synchronised again."""
+        self._is_empty = False
         self.generation += self._synchronisation is not None
         self._synchronisation = None
         for rider in self._taken_riders():
@@ -336,15 +341,34 @@ class BrokerConnection:
         while not self._lost.is_set():
             await self._look()
             believed = believed or self.is_believed
-            interval_s = self._terminal.poll_interval_s
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_s if self.is_believed else min(interval_s, HASTE_S)):
-                    await self._lost.wait()
+            await self._rest()
         return believed
+
+    async def _rest(self) -> None:
+        """Wait until the next look is due, or the connection is lost: longer for as long as the account is quiet."""
+        interval_s, rested_s = self._terminal.poll_interval_s, 0.0
+        if not self.is_believed:
+            await self._lost_within(min(interval_s, HASTE_S))
+            return
+        is_quiet = True
+        while is_quiet and not self._lost.is_set():
+            await self._lost_within(interval_s)
+            rested_s += interval_s
+            is_quiet = rested_s + interval_s <= self._terminal.quiet_interval_s and await self._is_quiet()
+
+    async def _lost_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._lost.wait()
+
+    async def _is_quiet(self) -> bool:
+        """Return whether the tables were empty, nothing was written since, and nothing waits for what happens next."""
+        return self._empty_at == self._journal.revision and not await self._pending.get()
 
     async def _look(self) -> None:
         """Look once, for all who ride. What was read before the account is believed only if it is still ours after."""
-        riders, generation = self._taken_riders(), self.generation
+        riders, generation, revision = self._taken_riders(), self.generation, self._journal.revision
+        self._empty_at = None
         look = _together([rider.asked for rider in riders], tuple(self._symbols))
         try:
             seen = (await self.ask(look)).value
@@ -357,6 +381,9 @@ class BrokerConnection:
             for rider in riders:
                 rider.fail(error)
             return
+        if seen.positions is not None and seen.orders is not None:
+            self._is_empty = seen.positions.value.rows == () and seen.orders.value.rows == ()
+        self._empty_at = revision if self._is_empty else None
         for rider in riders:
             if not rider.seen.done():
                 rider.seen.set_result(seen)

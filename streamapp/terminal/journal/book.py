@@ -220,6 +220,14 @@ class Book(OrderRows):
         self.accept(row[0], body.ticket)
         return row[0]
 
+    def has_pending(self) -> bool:
+        """Return whether an order, ticket or operation has no end yet that the broker may show."""
+        found = self.db.execute(
+            "SELECT 1 FROM tickets WHERE state = 'live' UNION ALL SELECT 1 FROM expected_levels "
+            "UNION ALL SELECT 1 FROM operations WHERE outcome IS NULL LIMIT 1"
+        ).fetchone()
+        return found is not None or self.has_unfinished()
+
     def _adopt_seen(self, request: SubmitRequest) -> None:
         found = self.db.execute(
             "SELECT body FROM deals WHERE magic = ? AND expert", (magic_of(request.order_id),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -30,6 +31,7 @@ from streamapp.terminal.account.watch import Watch
 from streamapp.terminal.journal.book import Book
 from streamapp.terminal.journal.database import Journal
 from streamapp.terminal.journal.orders import Expected
+from streamapp.terminal.pipe.calls import Look
 from streamapp.terminal.pipe.structs import TradePosition
 from tests.kit.waiting import PATIENCE_S, eventually
 from tests.terminal.conftest import Account, wired
@@ -662,6 +664,82 @@ def test_a_deal_made_by_hand_is_told_at_the_next_look_and_looks_are_as_far_apart
     assert [body.deal for _, body in told] == list(range(1, HANDMADE + 1))
     late_s = max((at - body.time).total_seconds() for at, body in told)
     assert late_s <= terminal.poll_interval_s + 0.001 < within_s  # a deal's time is in milliseconds
+
+
+QUIET_S, BUSY_S = 2.7, 0.9
+"""Between two looks by default: as often as the lesser fits into ``quiet_interval_s``, and that."""
+
+
+async def looked_at(loop: VirtualLoop, shown: Callable[[float], dict[str, Any]], *, is_in_doubt: bool) -> list[float]:
+    """Return when an account was looked at whose tables show these parts at a time, for a minute."""
+    worker, journal = ScriptedWorker(), cast(Journal, PromptJournal(loop.utc))
+    looks: list[float] = []
+
+    def table(name: str) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+        return lambda _: shown(loop.now_s).get(name, [])
+
+    def pulse(_: dict[str, Any]) -> dict[str, Any]:
+        looks.append(loop.now_s)
+        server_ms = int((BEGAN.timestamp() + SERVER_AHEAD_S + loop.now_s) * 1000)
+        return {"terminal": TERMINAL, "account": OWNER, "tick": tick() | {"time_msc": server_ms}}
+
+    worker.answers |= {"pulse": pulse, "positions": table("positions"), "working": table("working")}
+    if is_in_doubt:
+        await journal.write(lambda book: book.record(submit_request(epoch="another's", **LIMIT)))
+    owner = AccountSettings(login=LOGIN, server=SERVER)
+    connection = BrokerConnection(worker, journal, owner, TerminalSettings(), clock=loop.utc, password=None)
+
+    async def as_snapshots_do() -> None:
+        while True:
+            await connection.readable()
+            await connection.ride(Look(positions=True, orders=True))
+            await asyncio.sleep(TerminalSettings().snapshot_interval_s)
+
+    tasks = [asyncio.create_task(part) for part in (connection.run(), as_snapshots_do())]
+    await asyncio.sleep(60.0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return looks
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_in_doubt", "apart_s"),
+    [
+        ({}, False, QUIET_S),
+        ({"positions": [{"ticket": 5, "identifier": 5, "volume": 0.1, "type": 0}]}, False, BUSY_S),
+        ({"working": [{"ticket": 5, "type": 2, "state": 1}]}, False, BUSY_S),
+        ({}, True, BUSY_S),
+    ],
+    ids=["nothing", "a position", "a working order", "a doubt"],
+)
+def test_an_account_at_which_nothing_is_open_works_or_is_in_doubt_is_looked_at_less_often(
+    shown: dict[str, Any], is_in_doubt: bool, apart_s: float
+) -> None:
+    loop = VirtualLoop()
+    try:
+        looks = loop.run_until_complete(looked_at(loop, lambda _: shown, is_in_doubt=is_in_doubt))
+    finally:
+        loop.close()
+    settled = [at for at in looks if at > 10.0]
+    assert {round(later - earlier, 6) for earlier, later in pairwise(settled)} == {apart_s}
+
+
+def test_a_position_that_somebody_opens_at_a_quiet_account_ends_its_quiet_at_the_next_look() -> None:
+    loop, position = VirtualLoop(), {"ticket": 5, "identifier": 5, "volume": 0.1, "type": 0}
+
+    def shown(now_s: float) -> dict[str, Any]:
+        return {"positions": [position]} if 30.0 <= now_s < 45.0 else {}
+
+    try:
+        looks = loop.run_until_complete(looked_at(loop, shown, is_in_doubt=False))
+    finally:
+        loop.close()
+    apart = [(earlier, round(later - earlier, 6)) for earlier, later in pairwise(looks)]
+    first = next(at for at in looks if at >= 30.0)
+    assert first - 30.0 < QUIET_S
+    assert {apart_s for at, apart_s in apart if first <= at < 45.0} == {BUSY_S}
+    assert {apart_s for at, apart_s in apart if 10.0 < at < 27.0 or at > 48.0} == {QUIET_S}
 
 
 # -- snapshots
