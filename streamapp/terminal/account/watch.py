@@ -46,6 +46,8 @@ SHOWN_WITHIN_S = 5.0
 longer than the tables usually lag. Then ..."""
 LATE_EVERY_S = 15.0
 """... so often, however long it takes."""
+EXPLAINED_AT_ONCE = 50
+"""Positions whose deals are added up in one go, some milliseconds of the journal's, which an order may wait for."""
 
 FILLED_UNSHOWN = "the broker calls it filled, and has not shown its deals"
 NOWHERE = "the broker has shown it neither at work nor in history, and no deals of it"
@@ -226,9 +228,11 @@ class Watch:
 
         Once a connection. Of a position that a split has changed they are known, and recorded once.
         """
-        for position_id in await self._journal.write(partial(_unexplained, rows=rows)):
-            found = (await self._connection.read_now(ReadPosition(position_id, with_market=False))).value
-            await self._journal.write(partial(_record, seen=self._seen(found.deals)))
+        for at in range(0, len(rows), EXPLAINED_AT_ONCE):
+            part = rows[at : at + EXPLAINED_AT_ONCE]
+            for position_id in await self._journal.write(partial(_unexplained, rows=part)):
+                found = (await self._connection.read_now(ReadPosition(position_id, with_market=False))).value
+                await self._journal.write(partial(_record, seen=self._seen(found.deals)))
 
     async def _record_all(self, part: DealsSeen) -> None:
         while True:
