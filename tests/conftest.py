@@ -23,7 +23,8 @@ def pytest_configure() -> None:
     # A broker of a test lives for a minute: Java's second compiler costs more than it saves in that time.
     os.environ["JAVA_TOOL_OPTIONS"] = "-XX:TieredStopAtLevel=1"
     # How long an example takes says how busy the machine is.
-    hypothesis.settings.register_profile("streamapp", deadline=None)
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("streamapp", deadline=None, suppress_health_check=slow)
     hypothesis.settings.load_profile("streamapp")
 
 
