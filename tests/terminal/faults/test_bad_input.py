@@ -179,6 +179,9 @@ IMPOSSIBLE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The reason for which nobody could carry it out, and what is wrong."""
 
+NOT_YET = {"recorded"}
+"""What a submit is answered where judging takes longer than its answer may: a look again, or a busy machine."""
+
 ODD: dict[str, dict[str, Any]] = {
     "a long order id": {"order_id": "x" * 10_000},
     "an order id of one byte": {"order_id": "\x00"},
@@ -214,7 +217,7 @@ async def test_a_submit_that_can_not_be_read_is_answered_with_its_wrong_field_an
 async def test_a_submit_that_nobody_could_carry_out_is_refused_and_never_sent(desk: Desk, wrong: str) -> None:
     reason, changes = IMPOSSIBLE[wrong]
     order_id, reply = await submitted(desk, wrong, changes)
-    assert reply.state == "refused"  # judged before it was recorded: nothing else was in the lane
+    assert reply.state in NOT_YET | {"refused"}
     await eventually(lambda: desk.terminal.kinds(order_id))
     await undisturbed(desk)
     [report] = desk.terminal.told(order_id)
@@ -225,7 +228,7 @@ async def test_a_submit_that_nobody_could_carry_out_is_refused_and_never_sent(de
 @pytest.mark.parametrize("odd", ODD)
 async def test_a_submit_that_is_odd_but_possible_is_carried_out(desk: Desk, odd: str) -> None:
     order_id, reply = await submitted(desk, odd, ODD[odd])
-    assert reply.state == "started"
+    assert reply.state in NOT_YET | {"started"}
     await eventually(lambda: desk.terminal.kinds(order_id) == ACCEPTED)
     await undisturbed(desk, sends=1)
 
