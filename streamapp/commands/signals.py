@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal as signals
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from streamapp.domain.exits import Scope
 from streamapp.domain.vocabulary import FINAL_STATUSES, OrderType, TimeInForce, time_text
 from streamapp.errors import StreamappError
 from streamapp.messages.signal import no_signal_id, signal_id_of
+from streamapp.processes.stopping import end_process
 from streamapp.settings import Settings, load_settings
 
 HEARD = ("orders.>", "broker.fill.>", "broker.error.>", "signals.accepted.>", "signals.refused.>", "signals.answered.>")
@@ -153,12 +155,15 @@ def watch(
         if account in {None, content.get("account")} and symbol in {None, content.get("symbol")}:
             life.show(content)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        if url is None:
+    if url is None:
+        with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_watch(settings, heard))
-        else:
-            for message in Web(url, settings).events(lambda text: typer.echo(text, err=True)):
-                heard(message)
+        return
+    # No KeyboardInterrupt: one that is raised while a finalizer runs is lost, and this waits for the next message.
+    with contextlib.suppress(ValueError):  # in a thread of another program, which ends it in its own way
+        signals.signal(signals.SIGINT, lambda *_: end_process(0))
+    for message in Web(url, settings).events(lambda text: typer.echo(text, err=True)):
+        heard(message)
 
 
 async def _send_and_follow(settings: Settings, payload: dict[str, Any], wait_s: float) -> str | None:
