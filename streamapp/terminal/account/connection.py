@@ -141,7 +141,6 @@ class BrokerConnection:
         self._looked: tuple[float, float] | None = None
         self._set_back_s = self._set_ahead_s = 0.0
         self._pending = View(journal, Book.has_pending)
-        self._is_empty = False
         self._empty_at: int | None = None
 
     def want(self, symbol: str) -> None:
@@ -302,7 +301,7 @@ class BrokerConnection:
 
     def _doubt(self) -> None:
         """Believe nothing until it is synchronised again."""
-        self._is_empty = False
+        self._empty_at = None
         self.generation += self._synchronisation is not None
         self._synchronisation = None
         for rider in self._taken_riders():
@@ -368,7 +367,6 @@ class BrokerConnection:
     async def _look(self) -> None:
         """Look once, for all who ride. What was read before the account is believed only if it is still ours after."""
         riders, generation, revision = self._taken_riders(), self.generation, self._journal.revision
-        self._empty_at = None
         look = _together([rider.asked for rider in riders], tuple(self._symbols))
         try:
             seen = (await self.ask(look)).value
@@ -382,8 +380,8 @@ class BrokerConnection:
                 rider.fail(error)
             return
         if seen.positions is not None and seen.orders is not None:
-            self._is_empty = seen.positions.value.rows == () and seen.orders.value.rows == ()
-        self._empty_at = revision if self._is_empty else None
+            is_empty = seen.positions.value.rows == () and seen.orders.value.rows == ()
+            self._empty_at = revision if is_empty else None
         for rider in riders:
             if not rider.seen.done():
                 rider.seen.set_result(seen)

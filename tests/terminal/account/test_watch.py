@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import nats
 import pytest
@@ -604,9 +604,28 @@ async def test_a_comment_or_magic_alone_is_no_correction(account: Account, chang
 # -- how soon
 
 
+T = TypeVar("T")
 APART_S = 7.3
 """Between two deals by hand: they fall anywhere between two looks."""
 HANDMADE = 20
+
+
+def in_virtual_time(story: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
+    """Return what a story comes to whose waits take no time."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(story(loop))
+    finally:
+        loop.close()
+
+
+def server_ms(at_s: float) -> int:
+    return int((BEGAN.timestamp() + SERVER_AHEAD_S + at_s) * 1000)
+
+
+def pulse(loop: VirtualLoop) -> dict[str, Any]:
+    """Return what a look always shows: permissions, the account, and a tick of this moment."""
+    return {"terminal": TERMINAL, "account": OWNER, "tick": tick() | {"time_msc": server_ms(loop.now_s)}}
 
 
 async def made_by_hand(
@@ -616,12 +635,6 @@ async def made_by_hand(
     worker, journal = ScriptedWorker(), cast(Journal, PromptJournal(loop.utc))
     looks: list[float] = []
 
-    def server_ms(at_s: float) -> int:
-        return int((BEGAN.timestamp() + SERVER_AHEAD_S + at_s) * 1000)
-
-    def pulse(_: dict[str, Any]) -> dict[str, Any]:
-        return {"terminal": TERMINAL, "account": OWNER, "tick": tick() | {"time_msc": server_ms(loop.now_s)}}
-
     def read(_: dict[str, Any]) -> dict[str, Any]:
         looks.append(loop.now_s)
         made = range(1, int(loop.now_s / APART_S) + 1)
@@ -629,7 +642,7 @@ async def made_by_hand(
         return {"read": True, "deals": deals, "more": False, "digest": len(deals)}
 
     works = {"read": True, "orders": [], "looked": [], "working": [1001]}
-    worker.answers |= {"pulse": pulse, "deals": read, "ended": lambda _: works}
+    worker.answers |= {"pulse": lambda _: pulse(loop), "deals": read, "ended": lambda _: works}
     if working:
         order = submit_request(epoch=journal.book.epoch, **LIMIT)
         await journal.write(lambda book: book.record(order) and book.accept(order.order_id, 1001))
@@ -653,11 +666,8 @@ async def made_by_hand(
 def test_a_deal_made_by_hand_is_told_at_the_next_look_and_looks_are_as_far_apart_as_the_settings_say(
     settings: dict[str, float], within_s: float, working: bool
 ) -> None:
-    terminal, loop = TerminalSettings(**settings), VirtualLoop()
-    try:
-        looks, reports = loop.run_until_complete(made_by_hand(loop, terminal, working=working))
-    finally:
-        loop.close()
+    terminal = TerminalSettings(**settings)
+    looks, reports = in_virtual_time(lambda loop: made_by_hand(loop, terminal, working=working))
     apart_s = {round(later - earlier, 6) for earlier, later in pairwise(looks)}
     assert apart_s == {terminal.poll_interval_s}
     told = [(report.at, report.body) for report in reports if isinstance(report.body, facts.Filled)]
@@ -670,20 +680,29 @@ QUIET_S, BUSY_S = 2.7, 0.9
 """Between two looks by default: as often as the lesser fits into ``quiet_interval_s``, and that."""
 
 
-async def looked_at(loop: VirtualLoop, shown: Callable[[float], dict[str, Any]], *, is_in_doubt: bool) -> list[float]:
-    """Return when an account was looked at whose tables show these parts at a time, for a minute."""
+async def looked_at(
+    loop: VirtualLoop,
+    shown: Callable[[float], dict[str, Any]],
+    *,
+    is_in_doubt: bool = False,
+    tables_every_s: float = TerminalSettings().snapshot_interval_s,
+    written_at_s: float | None = None,
+) -> list[float]:
+    """Return when an account was looked at whose tables show these parts at a time, for a minute.
+
+    ``tables_every_s``: how often somebody asks for them; ``written_at_s``: when something is written in the journal.
+    """
     worker, journal = ScriptedWorker(), cast(Journal, PromptJournal(loop.utc))
     looks: list[float] = []
 
     def table(name: str) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
         return lambda _: shown(loop.now_s).get(name, [])
 
-    def pulse(_: dict[str, Any]) -> dict[str, Any]:
+    def look(_: dict[str, Any]) -> dict[str, Any]:
         looks.append(loop.now_s)
-        server_ms = int((BEGAN.timestamp() + SERVER_AHEAD_S + loop.now_s) * 1000)
-        return {"terminal": TERMINAL, "account": OWNER, "tick": tick() | {"time_msc": server_ms}}
+        return pulse(loop)
 
-    worker.answers |= {"pulse": pulse, "positions": table("positions"), "working": table("working")}
+    worker.answers |= {"pulse": look, "positions": table("positions"), "working": table("working")}
     if is_in_doubt:
         await journal.write(lambda book: book.record(submit_request(epoch="another's", **LIMIT)))
     owner = AccountSettings(login=LOGIN, server=SERVER)
@@ -693,10 +712,13 @@ async def looked_at(loop: VirtualLoop, shown: Callable[[float], dict[str, Any]],
         while True:
             await connection.readable()
             await connection.ride(Look(positions=True, orders=True))
-            await asyncio.sleep(TerminalSettings().snapshot_interval_s)
+            await asyncio.sleep(tables_every_s)
 
     tasks = [asyncio.create_task(part) for part in (connection.run(), as_snapshots_do())]
-    await asyncio.sleep(60.0)
+    if written_at_s is not None:
+        await asyncio.sleep(written_at_s)
+        await journal.write(lambda book: book.set_meta("anything", "new"))
+    await asyncio.sleep(60.0 - loop.now_s)  # of the virtual loop's time
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -716,30 +738,31 @@ async def looked_at(loop: VirtualLoop, shown: Callable[[float], dict[str, Any]],
 def test_an_account_at_which_nothing_is_open_works_or_is_in_doubt_is_looked_at_less_often(
     shown: dict[str, Any], is_in_doubt: bool, apart_s: float
 ) -> None:
-    loop = VirtualLoop()
-    try:
-        looks = loop.run_until_complete(looked_at(loop, lambda _: shown, is_in_doubt=is_in_doubt))
-    finally:
-        loop.close()
+    looks = in_virtual_time(lambda loop: looked_at(loop, lambda _: shown, is_in_doubt=is_in_doubt))
     settled = [at for at in looks if at > 10.0]
     assert {round(later - earlier, 6) for earlier, later in pairwise(settled)} == {apart_s}
 
 
 def test_a_position_that_somebody_opens_at_a_quiet_account_ends_its_quiet_at_the_next_look() -> None:
-    loop, position = VirtualLoop(), {"ticket": 5, "identifier": 5, "volume": 0.1, "type": 0}
+    position = {"ticket": 5, "identifier": 5, "volume": 0.1, "type": 0}
 
     def shown(now_s: float) -> dict[str, Any]:
         return {"positions": [position]} if 30.0 <= now_s < 45.0 else {}
 
-    try:
-        looks = loop.run_until_complete(looked_at(loop, shown, is_in_doubt=False))
-    finally:
-        loop.close()
+    looks = in_virtual_time(lambda loop: looked_at(loop, shown))
     apart = [(earlier, round(later - earlier, 6)) for earlier, later in pairwise(looks)]
     first = next(at for at in looks if at >= 30.0)
     assert first - 30.0 < QUIET_S
     assert {apart_s for at, apart_s in apart if first <= at < 45.0} == {BUSY_S}
     assert {apart_s for at, apart_s in apart if 10.0 < at < 27.0 or at > 48.0} == {QUIET_S}
+
+
+def test_after_something_was_written_no_account_is_quiet_until_its_tables_were_seen_again() -> None:
+    looks = in_virtual_time(lambda loop: looked_at(loop, lambda _: {}, tables_every_s=20.0, written_at_s=30.0))
+    apart = [(earlier, round(later - earlier, 6)) for earlier, later in pairwise(looks)]
+    assert {apart_s for at, apart_s in apart if 10.0 < at < 27.0} == {QUIET_S}
+    assert {apart_s for at, apart_s in apart if 31.0 < at < 40.0} == {BUSY_S}
+    assert {apart_s for at, apart_s in apart if at > 50.0} == {QUIET_S}
 
 
 # -- snapshots
