@@ -19,10 +19,9 @@ from pydantic import Field
 
 from streamapp.domain.facts import AccountOperation, Filled
 from streamapp.domain.orders import EXACT, Deal, Owner, exact_sum
-from streamapp.domain.vocabulary import Frozen, Money, Side, UtcTime
+from streamapp.domain.vocabulary import ONLY_CLOSING, Frozen, Money, Side, UtcTime
 
 _AVERAGE = Decimal("1e-10")  # what the warehouse keeps of a price
-_OPENING = {"in", "inout"}
 
 
 class PositionState(Frozen):
@@ -109,7 +108,7 @@ def symbol_position_id(account: str, symbol: str) -> int:
 def _booked(state: PositionState, filled: Filled, owner: Owner | None) -> PositionState:
     signed = filled.volume if filled.side == "buy" else EXACT.minus(filled.volume)
     # What is open was opened, also where the fold that it is in did not keep by whom.
-    may_open = filled.entry in _OPENING
+    may_open = filled.entry not in ONLY_CLOSING
     bought = state.bought or state.net > 0 or (may_open and filled.side == "buy")
     sold = state.sold or state.net < 0 or (may_open and filled.side == "sell")
     lots = exact_sum((state.net, state.beyond, signed))

@@ -17,6 +17,8 @@ FINAL_STATUSES: frozenset[str] = frozenset({"filled", "cancelled", "rejected", "
 Intent = Literal["open", "close", "reduce", "reverse", "modify"]
 Decision = Literal["accepted", "refused", "duplicate", "conflict"]
 DealEntry = Literal["in", "out", "inout", "out_by"]
+ONLY_CLOSING: frozenset[DealEntry] = frozenset({"out", "out_by"})
+"""The entries of deals that open nothing."""
 DealReason = Literal["client", "mobile", "web", "expert", "sl", "tp", "so", "rollover", "vmargin", "split", "other"]
 AccountOperationType = Literal[
     "balance",

@@ -14,6 +14,7 @@ from streamapp.domain.facts import (
     Filled,
     Unprotected,
 )
+from streamapp.domain.vocabulary import ONLY_CLOSING
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import ACCOUNT_OPERATIONS, ENTRIES, MARKET_ORDERS, REASONS, SIDES
 from streamapp.mt5.retcodes import retcode_of
@@ -21,7 +22,7 @@ from streamapp.terminal.account.servertime import ServerTime
 from streamapp.terminal.journal.orders import Expected
 from streamapp.terminal.pipe.structs import TradeDeal, TradeOrder, TradePosition, number
 
-CLOSING = (mt5.DEAL_ENTRY_OUT, mt5.DEAL_ENTRY_OUT_BY)
+CLOSING = frozenset(number for number, entry in ENTRIES.items() if entry in ONLY_CLOSING)
 
 
 def filled(deal: TradeDeal, currency: str, time: ServerTime) -> Filled:

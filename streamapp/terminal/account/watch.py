@@ -13,7 +13,7 @@ from typing import Any
 
 from streamapp.clock import Clock
 from streamapp.domain.facts import AccountOperation, BrokerCancelled, Filled, OutcomeUnknown, Unprotected
-from streamapp.domain.vocabulary import time_text
+from streamapp.domain.vocabulary import ONLY_CLOSING, time_text
 from streamapp.mt5 import constants as mt5
 from streamapp.mt5.enums import BUSTED_TRADES, ENDED_STATES, MARKET_ORDERS, TRADES
 from streamapp.settings import TerminalSettings
@@ -392,7 +392,7 @@ def _left(changes: Sequence[tuple[Decimal, bool]]) -> Decimal:
 
 
 def _change(deal: Filled) -> tuple[Decimal, bool]:
-    return deal.volume if deal.side == "buy" else -deal.volume, deal.entry in ("out", "out_by")
+    return deal.volume if deal.side == "buy" else -deal.volume, deal.entry in ONLY_CLOSING
 
 
 def _in_time(deal: TradeDeal) -> tuple[int, int]:
