@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -48,9 +48,9 @@ class Unsaid:
     done: asyncio.Future[None] | None = None
 
     @property
-    def kinds(self) -> set[str]:
+    def kinds(self) -> Iterator[str]:
         """What is published of it, in words."""
-        return {publication.kind for publication in self.publications if publication.kind is not None}
+        return (publication.kind for publication in self.publications if publication.kind is not None)
 
 
 @dataclass(slots=True)

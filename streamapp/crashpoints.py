@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Iterable
 
 POINTS = frozenset(
     {
@@ -52,7 +52,7 @@ def arm(wanted: str | None) -> None:
     _left[name] = int(times or 1)
 
 
-def reach(name: str, kinds: Collection[str] = ()) -> None:
+def reach(name: str, kinds: Iterable[str] = ()) -> None:
     """Die here, without a word and without cleaning up, if a test armed this point, for one of these kinds or any."""
     if _left and name in _left and (not _kind or _kind in kinds):
         _left[name] -= 1

@@ -293,7 +293,7 @@ class StreamMirror:
         records = [outcome for outcome in outcomes if isinstance(outcome, MirrorRecord)]
         await self._write(writer, records, arrivals)
         if records:
-            families = {record.headers[topics.FAMILY].decode() for record in records if topics.FAMILY in record.headers}
+            families = (record.headers[topics.FAMILY].decode() for record in records if topics.FAMILY in record.headers)
             crashpoints.reach("mirror.after_kafka_ack", families)
         for message in messages:
             await message.ack()
