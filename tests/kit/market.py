@@ -127,7 +127,7 @@ class Market:
     ) -> facts.Filled:
         held = self.open.get(position_id, Decimal(0))
         net = held + (volume if side == "buy" else -volume)
-        opens = not held or (held > 0) == (side == "buy")
+        opens, reverses = not held or (held > 0) == (side == "buy"), volume > abs(held)
         if net:
             self.open[position_id] = net
         else:
@@ -139,7 +139,7 @@ class Market:
             position_id=position_id,
             symbol="EURUSD",
             side=side,
-            entry="in" if opens else "out",
+            entry="in" if opens else "inout" if reverses else "out",
             reason=reason,
             volume=volume,
             price=PRICE,
