@@ -111,7 +111,9 @@ class Commands(RuleBasedStateMachine):
     @rule(volume=LOTS)
     def hold(self, volume: str) -> None:
         self.orders.append(self.run(self.world.signal(self._name(), volume=volume)))
-        self.run(self.market.run())
+        while waiting := self.market.waiting:
+            self._note(waiting[0])
+            self.run(self.market.execute(waiting[0]))
 
     @rule(volume=LOTS)
     def work(self, volume: str) -> None:
@@ -222,7 +224,9 @@ class Commands(RuleBasedStateMachine):
 
     def _note(self, request: Any) -> None:
         """On a net position an opening order may be what takes away what is being closed."""
-        self.touched |= self.market.netting and request.position_id is None
+        net = sum(self.market.open.values())
+        is_against = bool(net) and (net > 0) != (request.parameters.side == "buy")
+        self.touched |= self.market.netting and request.position_id is None and is_against
 
     @rule(pick=st.integers(0, 5))
     def stop_out(self, pick: int) -> None:
