@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_S = 0.25
 """Between two steps of some milliseconds: 100 rows a second at most."""
+HELD_S = 5.0
+"""Before the same step again, where something is unfinished or not acknowledged: nothing may leave meanwhile."""
 REST_S = 3600.0
 """Between two walks: a day's rows are some minutes' work, the first walk through a million orders eight hours'."""
 
@@ -81,8 +83,8 @@ class JournalPruner:
             step = await self._journal.write(partial(prune, place=place, due=due))
             crashpoints.reach("terminal.after_prune")
             self.left += step.left
+            await asyncio.sleep(HELD_S if step.place is place else PAUSE_S)
             place = step.place
-            await asyncio.sleep(PAUSE_S)
 
     async def _shown(self) -> Shown:
         seen = await self._connection.ride(Look(positions=True, orders=True))

@@ -13,8 +13,10 @@ from streamapp.clock import Clock, utc_now
 from streamapp.domain import facts
 from streamapp.domain.vocabulary import time_text
 from streamapp.settings import RetentionSettings
+from streamapp.terminal.account import pruning
 from streamapp.terminal.account.pruning import JournalPruner
 from streamapp.terminal.journal.book import Book
+from streamapp.terminal.journal.pruning import Due, PrunePlace, PruneStep, prune
 from tests.kit.waiting import eventually
 from tests.terminal.account.test_watch import asked, rounds
 from tests.terminal.conftest import Account
@@ -75,6 +77,34 @@ async def test_nothing_leaves_while_an_order_is_in_hand(account: Account) -> Non
     account.execution.idle.set()
     await eventually(lambda: pruner.left == 1, "the order left")
     assert await account.journal.write(lambda book: book.row(submit_request("old", epoch="").order_id)) is None
+    walk.cancel()
+    with suppress(asyncio.CancelledError):
+        await walk
+
+
+async def test_a_journal_whose_reports_wait_for_the_desk_is_not_written_to_over_and_over(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await account.connection.readable()
+    steps: list[PrunePlace] = []
+
+    def step(book: Book, place: PrunePlace, due: Due) -> PruneStep:
+        steps.append(place)
+        return prune(book, place, due)
+
+    def an_order(book: Book) -> None:
+        request = submit_request("new", epoch=book.epoch)
+        book.record(request)
+        book.refuse(request.order_id, facts.SubmitRefused(attempt=1, reason="guard"))
+
+    monkeypatch.setattr(pruning, "prune", step)
+    monkeypatch.setattr(pruning, "PAUSE_S", 0.0)
+    monkeypatch.setattr(pruning, "HELD_S", 3600.0)
+    await account.journal.write(an_order)
+    walk = asyncio.create_task(pruner_of(account).run())
+    await eventually(lambda: steps, "a step")
+    await rounds(account, 2)
+    assert len(steps) == 1
     walk.cancel()
     with suppress(asyncio.CancelledError):
         await walk
