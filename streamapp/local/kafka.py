@@ -86,7 +86,7 @@ def prepare(data: Path, port: int, controller_port: int) -> ProcessSpec:
     if not cache.exists():
         _train(cache, class_path)
     settings = _write_settings(data, port, controller_port)
-    java = _java(class_path, settings, *((f"-XX:AOTCache={cache}",) if cache.exists() else ()))
+    java = java_command(class_path, settings, *((f"-XX:AOTCache={cache}",) if cache.exists() else ()))
     if not (data / "store" / "meta.properties").exists():
         _format(java, settings)
     return _broker(java, settings, port)
@@ -128,8 +128,8 @@ def _train(cache: Path, class_path: str) -> None:
         with tempfile.TemporaryDirectory(dir=cache.parent) as folder:
             made, port = Path(folder) / "made.aot", free_port()
             settings = _write_settings(Path(folder) / "kafka", port, free_port())
-            _format(_java(class_path, settings), settings)
-            java = _java(class_path, settings, f"-XX:AOTCacheOutput={made}")
+            _format(java_command(class_path, settings), settings)
+            java = java_command(class_path, settings, f"-XX:AOTCacheOutput={made}")
             process = RunningProcess(
                 replace(_broker(java, settings, port), stop_within_s=_WRITTEN_WITHIN_S), made.parent
             )
@@ -167,8 +167,8 @@ def resolve_class_path() -> str:
     return ":".join(str(jar) for jar in (*jars, *binding.path.rglob(f"{LOG_BINDING.split(':')[1]}-*.jar")))
 
 
-def _java(class_path: str, settings: Path, *options: str) -> tuple[str, ...]:
-    """Return how Java is run, up to the name of a class."""
+def java_command(class_path: str, settings: Path, *options: str) -> tuple[str, ...]:
+    """Return how Java is run with the broker's jars, up to the name of a class."""
     logs = f"-Dlog4j2.configurationFile={settings.with_name('log4j2.properties')}"
     return (_runtime(), *_HEAP, *options, logs, "-cp", class_path)
 

@@ -12,16 +12,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from nats.aio.client import Client
 
 from streamapp.local.own import OwnStack, free_port_offset
 from streamapp.local.process import REPOSITORY
 from streamapp.nats.connection import connect
-from tests.bench import hops, page, report, restart, store, terminal
+from tests.bench import hops, page, report, requests, restart, store, terminal
 from tests.bench.costs import Costs, Meters, meters_of
 from tests.bench.load import Heard, Load
-from tests.bench.report import Run, Sustained
+from tests.bench.report import Asked, Beside, Run, Sustained
 
 ACCOUNTS = tuple(f"bench-{number}" for number in range(1, 9))
 # A signal that waits long in a queue is an order all the same: what an order costs is asked of the overloaded too.
@@ -34,6 +35,7 @@ DRAINED_WITHIN_S = 2.0
 SETTLE_S = 240.0
 """How long to wait before the next figure for what a run that was too fast has left behind."""
 HOPS_S = 10.0
+COUNT_S = 10.0
 
 
 def show(text: str) -> None:
@@ -84,6 +86,37 @@ class Bench:
         )
         return Run(rate, heard, costs.seconds, drained, costs, times)
 
+    async def asked(self, rate: float) -> Asked:
+        """Return what Kafka is asked while nothing comes and at a rate."""
+        progress(f"{rate:g} signals/s for {COUNT_S:g} s, Kafka's requests counted")
+        async with requests.counted(self._stack) as idle:
+            await asyncio.sleep(COUNT_S)
+        async with requests.counted(self._stack) as busy:
+            heard = await self._load.send(f"asked{rate:g}", rate, COUNT_S)
+            await self._load.drained(SETTLE_S)
+        return Asked(rate, len(heard.filled), idle, busy)
+
+    async def beside(self, rate: float, seconds: float) -> Beside:
+        """Return the times of the other accounts while one account's terminal stands still with orders on the road."""
+        progress(f"{rate:g} signals/s for {seconds:g} s beside a terminal that stands still")
+        still, others = Load(self._nats, ACCOUNTS[:1]), Load(self._nats, ACCOUNTS[1:])
+        share = rate / len(ACCOUNTS)
+        terminal_ = _terminal_of(self._stack, ACCOUNTS[0])
+        await others.listen()
+        await still.listen()
+        running = await others.send(f"running{rate:g}", rate - share, seconds)
+        await others.drained(SETTLE_S)
+        terminal_.suspend()
+        try:
+            _, heard = await asyncio.gather(
+                still.send(f"still{rate:g}", share, seconds), others.send(f"beside{rate:g}", rate - share, seconds)
+            )
+            drained = await others.drained(DRAINED_WITHIN_S)
+        finally:
+            terminal_.resume()
+        await still.drained(SETTLE_S)
+        return Beside(rate, running, heard, drained)
+
     async def sustained(self, rates: Sequence[float], seconds: float) -> Sustained:
         """Return the highest of ``rates`` that is kept up, by bisection."""
         rates, tried = sorted(rates), []
@@ -114,10 +147,19 @@ async def measure(stack: OwnStack, folder: Path, arguments: argparse.Namespace) 
             await bench.warm(arguments.warm)
             idle = await bench.idle(arguments.idle)
             runs = [await bench.rate(rate, arguments.seconds) for rate in arguments.rates]
+            kept_up = [run.rate for run in runs if run.drained]
+            asked = [await bench.asked(rate) for rate in kept_up]
+            beside = [await bench.beside(rate, arguments.seconds) for rate in kept_up]
             sustained = await bench.sustained(arguments.search, arguments.hold) if arguments.search else None
-        return report.page(machine(), idle, runs, sustained)
+        return report.page(machine(), idle, runs, asked=asked, beside=beside, sustained=sustained)
     finally:
         await nats.close()
+
+
+def _terminal_of(stack: OwnStack, account: str) -> psutil.Process:
+    """Return the process that speaks to a broker for an account."""
+    children = psutil.Process(stack.pid_of("terminals")).children(recursive=True)
+    return next(child for child in children if account in child.cmdline())
 
 
 def machine() -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from tests.bench.costs import GROUPS, Costs
 from tests.bench.figures import markdown, p50_and_p99
 from tests.bench.load import Heard
+from tests.bench.requests import COUNTED, Requests
 
 Counts = Callable[[Costs], Mapping[str, int]]
 LEAST_SHOWN = 0.05
@@ -17,6 +18,15 @@ WRITTEN = (
     "Written for one order, beyond what is written in the same time anyway, and each second while no signal comes. A "
     "produce batch is what one produce request brings to one partition: there are as many requests or fewer. Every "
     "message that JetStream stores is one fsync (`sync_interval: always`):"
+)
+
+ASKED = (
+    "Requests that Kafka answered for one order, beyond those of the same time while no signal comes, and each second "
+    "of such a time (counted apart, by the broker's own log of them):"
+)
+BESIDE = (
+    "Times of seven accounts, in milliseconds p50 / p99, and the same while the eighth account's terminal stands still "
+    "(SIGSTOP) with its share of the orders on the road:"
 )
 
 
@@ -33,6 +43,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What Kafka was asked while nothing came, and then while ``orders`` were filled at a rate."""
+
+    rate: float
+    orders: int
+    idle: Requests
+    busy: Requests
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The orders of the other accounts, before and while one account's terminal stood still."""
+
+    rate: float
+    running: Heard
+    still: Heard
+    drained: bool
+
+
+@dataclass(frozen=True)
 class Sustained:
     """The highest of ``tried`` that was kept up (signals a second; 0: none), and what that means."""
 
@@ -42,7 +72,15 @@ class Sustained:
     within_s: float
 
 
-def page(machine: str, idle: Costs, runs: Sequence[Run], sustained: Sustained | None) -> str:
+def page(
+    machine: str,
+    idle: Costs,
+    runs: Sequence[Run],
+    *,
+    asked: Sequence[Asked],
+    beside: Sequence[Beside],
+    sustained: Sustained | None,
+) -> str:
     """Return all of it; ``sustained`` None: it was not searched for."""
     parts = [machine, latency(runs)]
     if sustained is not None:
@@ -51,6 +89,7 @@ def page(machine: str, idle: Costs, runs: Sequence[Run], sustained: Sustained | 
         "CPU of each process, its children included: milliseconds an order, and of one core while no signal comes:"
     ]
     parts += [cpu(idle, runs), WRITTEN, written(idle, runs)]
+    parts += [ASKED, requests(asked), BESIDE, frozen(beside)]
     return "\n\n".join(parts)
 
 
@@ -98,6 +137,44 @@ def written(idle: Costs, runs: Sequence[Run]) -> str:
         *_counted("JetStream messages stored", lambda costs: costs.stored, idle, runs),
     ]
     return markdown(["", *(f"an order at {run.rate:g}/s" for run in runs), "a second, idle"], rows)
+
+
+def requests(asked: Sequence[Asked]) -> str:
+    """Return the table of what Kafka was asked."""
+    rows = [
+        [
+            f"`{kind}`",
+            *(f"{_beyond(one, kind):.1f}" for one in asked),
+            f"{max((_a_second(one.idle, kind) for one in asked), default=0.0):.1f}",
+        ]
+        for kind in COUNTED
+    ]
+    return markdown(["", *(f"an order at {one.rate:g}/s" for one in asked), "a second, idle"], rows)
+
+
+def _a_second(requests: Requests, kind: str) -> float:
+    return requests.by_kind.get(kind, 0) / requests.seconds
+
+
+def _beyond(one: Asked, kind: str) -> float:
+    more = (_a_second(one.busy, kind) - _a_second(one.idle, kind)) * one.busy.seconds
+    return max(0.0, more) / max(1, one.orders)
+
+
+def frozen(beside: Sequence[Beside]) -> str:
+    """Return the table of what an account that stands still costs the others."""
+    head = ["signals/s", "publish → order_send", "beside it", "publish → orders.filled", "beside it"]
+    rows = [
+        [
+            f"{one.rate:g}" if one.drained else f"{one.rate:g}, not kept up",
+            p50_and_p99(one.running.to_order_send()),
+            p50_and_p99(one.still.to_order_send()),
+            p50_and_p99(one.running.to_filled()),
+            p50_and_p99(one.still.to_filled()),
+        ]
+        for one in beside
+    ]
+    return markdown(head, rows)
 
 
 def _counted(title: str, of: Counts, idle: Costs, runs: Sequence[Run], *, by_name: bool = True) -> list[list[str]]:
