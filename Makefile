@@ -65,7 +65,7 @@ unit: $(READY) ## The tests, WORKERS files at a time; every branch of the domain
 	$(BIN)/coverage report --fail-under=100 --skip-covered
 	$(BIN)/python -m pytest --ignore=tests/domain --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-bench: $(READY) ## Print latency, throughput and what an order costs, as Markdown (5 to 10 minutes; BENCH=--help).
+bench: $(READY) ## Print latency, throughput and what an order costs, as Markdown (ten minutes and more; BENCH=--help).
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 bench-terminal: $(READY) ## Measure the simulated module, and what a terminal adds to an order_send and costs (three minutes).
