@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import sys
 import zlib
@@ -20,6 +19,7 @@ from streamapp.kafka.producer import AppProducer
 from streamapp.kafka.security import Cluster
 from streamapp.kafka.transport import Transport
 from streamapp.kafka.watchdog import Pulse, Watchdog
+from streamapp.processes.garbage import settle
 from streamapp.processes.stopping import within_grace
 
 SESSION_TIMEOUT_S = 10.0
@@ -111,7 +111,7 @@ class StreamApp(faust.App):
                 await self._check(self)
         except StreamappError as error:
             abort(str(error), code=CONFIGURATION if isinstance(error, ConfigurationError) else SOFTWARE)
-        gc.freeze()  # as in processes/launcher.py; no record is there yet, which a drain would wait for
+        settle()  # no record is there yet, which a drain would wait for
         await super().on_first_start()
 
     def _name_member(self) -> None:

@@ -15,7 +15,6 @@ And in a rebalance or a stop Faust waits for ever for what was begun; we wait ``
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streamapp.kafka.abort import abort
+from streamapp.processes.garbage import collect_all
 
 PRODUCER_BACKLOG = 10_000
 """Records that may wait to be sent before Faust holds back the streams; its own 100 is less than a window of lanes."""
@@ -94,13 +94,14 @@ class Consumer(driver.Consumer):
     async def _drain(self, patience_s: float) -> None:
         """Wait for acknowledgements. Faust's ``wait_empty`` can't be timed out: it swallows its cancellation."""
         until = self.loop.time() + patience_s
-        gc.collect()  # what was cleared from the queues is held by cycles only, and would be waited for
+        collect_all()  # what was cleared from the queues is held by cycles only, and would be waited for
         while self._unacked_messages and not self.should_stop and (left_s := until - self.loop.time()) > 0:
             self._waiting_for_ack = self.loop.create_future()
-            await asyncio.wait([self._waiting_for_ack], timeout=min(left_s, 1.0))
+            done, _ = await asyncio.wait([self._waiting_for_ack], timeout=min(left_s, 1.0))
             self._waiting_for_ack = None
             self._clean_unacked_messages()
-            gc.collect()
+            if not done:
+                collect_all()
         await self.commit()
 
     def _abandon(self) -> None:

@@ -11,13 +11,15 @@ import gc
 import importlib
 import sys
 
+from streamapp.processes.garbage import settle
+
 
 def main() -> int | None:
     """Import the module that the command line names, and return its exit code; the arguments left are the module's."""
     del sys.argv[0]
     gc.disable()
     module = importlib.import_module(sys.argv[0])
-    gc.freeze()
+    settle()
     gc.enable()
     code: int | None = module.main()
     return code
