@@ -78,8 +78,11 @@ async def test_on_a_hedging_account_a_strategy_reduces_and_closes_what_it_opened
     await desk.send("h-close", "hedge", **(EXIT | {"strategy": "a"}))
     (kept,) = await holds(desk, "hedge", "EURUSD", "0.10")
     assert kept["position_id"] == other["position_id"]
-    closing = [fill for fill in desk.fills if fill["entry"] == "out"]
-    assert {fill["position_id"] for fill in closing} == {int(oldest["position_id"]), int(second["position_id"])}
+    closed = {int(oldest["position_id"]), int(second["position_id"])}
+    await eventually(  # the broker shows it before its fill has come all the way
+        lambda: {fill["position_id"] for fill in desk.fills if fill["entry"] == "out"} == closed,
+        lambda: f"the fills of {closed} and no others; {desk.fills}",
+    )
     await desk.send("h-all", "hedge", **(EXIT | {"scope": "symbol"}))
     await holds(desk, "hedge", "EURUSD")
 
