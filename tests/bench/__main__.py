@@ -23,6 +23,7 @@ from tests.bench import hops, page, report, requests, restart, store, terminal
 from tests.bench.costs import Costs, Meters, meters_of
 from tests.bench.load import Heard, Load
 from tests.bench.report import Asked, Beside, Run, Sustained
+from tests.bench.requests import Requests
 
 ACCOUNTS = tuple(f"bench-{number}" for number in range(1, 9))
 # A signal that waits long in a queue is an order all the same: what an order costs is asked of the overloaded too.
@@ -86,35 +87,35 @@ class Bench:
         )
         return Run(rate, heard, costs.seconds, drained, costs, times)
 
-    async def asked(self, rate: float) -> Asked:
-        """Return what Kafka is asked while nothing comes and at a rate."""
-        progress(f"{rate:g} signals/s for {COUNT_S:g} s, Kafka's requests counted")
+    async def asked(self, rates: Sequence[float]) -> tuple[Requests, list[Asked]]:
+        """Return what Kafka is asked while nothing comes, and at each rate."""
+        progress(f"idle and at each rate for {COUNT_S:g} s, Kafka's requests counted")
         async with requests.counted(self._stack) as idle:
             await asyncio.sleep(COUNT_S)
+        return idle, [await self._asked(rate) for rate in rates]
+
+    async def _asked(self, rate: float) -> Asked:
         async with requests.counted(self._stack) as busy:
             heard = await self._load.send(f"asked{rate:g}", rate, COUNT_S)
             await self._load.drained(SETTLE_S)
-        return Asked(rate, len(heard.filled), idle, busy)
+        return Asked(rate, len(heard.filled), busy)
 
     async def beside(self, rate: float, seconds: float) -> Beside:
         """Return the times of the other accounts while one account's terminal stands still with orders on the road."""
         progress(f"{rate:g} signals/s for {seconds:g} s beside a terminal that stands still")
-        still, others = Load(self._nats, ACCOUNTS[:1]), Load(self._nats, ACCOUNTS[1:])
-        share = rate / len(ACCOUNTS)
-        terminal_ = _terminal_of(self._stack, ACCOUNTS[0])
-        await others.listen()
-        await still.listen()
-        running = await others.send(f"running{rate:g}", rate - share, seconds)
-        await others.drained(SETTLE_S)
-        terminal_.suspend()
-        try:
-            _, heard = await asyncio.gather(
-                still.send(f"still{rate:g}", share, seconds), others.send(f"beside{rate:g}", rate - share, seconds)
-            )
-            drained = await others.drained(DRAINED_WITHIN_S)
-        finally:
-            terminal_.resume()
-        await still.drained(SETTLE_S)
+        share, terminal_ = rate / len(ACCOUNTS), _terminal_of(self._stack, ACCOUNTS[0])
+        async with Load(self._nats, ACCOUNTS[:1]) as still, Load(self._nats, ACCOUNTS[1:]) as others:
+            running = await others.send(f"running{rate:g}", rate - share, seconds)
+            await others.drained(SETTLE_S)
+            terminal_.suspend()
+            try:
+                _, heard = await asyncio.gather(
+                    still.send(f"still{rate:g}", share, seconds), others.send(f"beside{rate:g}", rate - share, seconds)
+                )
+                drained = await others.drained(DRAINED_WITHIN_S)
+            finally:
+                terminal_.resume()
+            await still.drained(SETTLE_S)
         return Beside(rate, running, heard, drained)
 
     async def sustained(self, rates: Sequence[float], seconds: float) -> Sustained:
@@ -140,18 +141,18 @@ async def measure(stack: OwnStack, folder: Path, arguments: argparse.Namespace) 
     """Return the page of figures of a stack that was just started."""
     nats = await connect(stack.settings, "streamapp-bench")
     try:
-        load = Load(nats, ACCOUNTS)
-        await load.listen()
-        async with meters_of(stack, nats) as meters:
+        async with Load(nats, ACCOUNTS) as load, meters_of(stack, nats) as meters:
             bench = Bench(stack, nats, load, meters, folder)
             await bench.warm(arguments.warm)
             idle = await bench.idle(arguments.idle)
             runs = [await bench.rate(rate, arguments.seconds) for rate in arguments.rates]
             kept_up = [run.rate for run in runs if run.drained]
-            asked = [await bench.asked(rate) for rate in kept_up]
+            asked_idle, asked = await bench.asked(kept_up)
             beside = [await bench.beside(rate, arguments.seconds) for rate in kept_up]
             sustained = await bench.sustained(arguments.search, arguments.hold) if arguments.search else None
-        return report.page(machine(), idle, runs, asked=asked, beside=beside, sustained=sustained)
+        return report.page(
+            machine(), idle, runs, asked_idle=asked_idle, asked=asked, beside=beside, sustained=sustained
+        )
     finally:
         await nats.close()
 

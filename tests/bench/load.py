@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
 from streamapp import subjects
 from streamapp.domain.vocabulary import FINAL_STATUSES, time_text
@@ -51,14 +52,21 @@ class Load:
         self._nats = nats
         self._accounts = accounts
         self._number = 0
+        self._subscriptions: list[Subscription] = []
         self.heard = Heard()
 
-    async def listen(self) -> None:
+    async def __aenter__(self) -> Self:
         """Hear every order's end, and every refusal: a signal that waited too long is refused as stale."""
-        await self._nats.subscribe("signals.refused.>", cb=self._on_refusal)
+        self._subscriptions = [await self._nats.subscribe("signals.refused.>", cb=self._on_refusal)]
         for status in FINAL_STATUSES:
-            await self._nats.subscribe(f"orders.{status}.>", cb=self._on_order)
+            self._subscriptions.append(await self._nats.subscribe(f"orders.{status}.>", cb=self._on_order))
         await self._nats.flush()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hear no more: what is read for nothing would be missing from the figures of the next run."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
 
     async def _on_refusal(self, message: Any) -> None:
         signal_id = json.loads(message.data)["signal_id"]

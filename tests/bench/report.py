@@ -44,12 +44,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Asked:
-    """What Kafka was asked while nothing came, and then while ``orders`` were filled at a rate."""
+    """What Kafka was asked while ``orders`` were filled at a rate."""
 
     rate: float
     orders: int
-    idle: Requests
-    busy: Requests
+    requests: Requests
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ def page(
     idle: Costs,
     runs: Sequence[Run],
     *,
+    asked_idle: Requests,
     asked: Sequence[Asked],
     beside: Sequence[Beside],
     sustained: Sustained | None,
@@ -89,7 +89,7 @@ def page(
         "CPU of each process, its children included: milliseconds an order, and of one core while no signal comes:"
     ]
     parts += [cpu(idle, runs), WRITTEN, written(idle, runs)]
-    parts += [ASKED, requests(asked), BESIDE, frozen(beside)]
+    parts += [ASKED, requests(asked_idle, asked), BESIDE, frozen(beside)]
     return "\n\n".join(parts)
 
 
@@ -139,26 +139,21 @@ def written(idle: Costs, runs: Sequence[Run]) -> str:
     return markdown(["", *(f"an order at {run.rate:g}/s" for run in runs), "a second, idle"], rows)
 
 
-def requests(asked: Sequence[Asked]) -> str:
+def requests(idle: Requests, asked: Sequence[Asked]) -> str:
     """Return the table of what Kafka was asked."""
-    rows = [
-        [
-            f"`{kind}`",
-            *(f"{_beyond(one, kind):.1f}" for one in asked),
-            f"{max((_a_second(one.idle, kind) for one in asked), default=0.0):.1f}",
+    rows = []
+    for kind in COUNTED:
+        a_second = idle.by_kind.get(kind, 0) / idle.seconds
+        beyond = [
+            _beyond(one.requests.by_kind.get(kind, 0), a_second, one.requests.seconds, one.orders) for one in asked
         ]
-        for kind in COUNTED
-    ]
+        rows.append([f"`{kind}`", *(f"{one:.1f}" for one in beyond), f"{a_second:.1f}"])
     return markdown(["", *(f"an order at {one.rate:g}/s" for one in asked), "a second, idle"], rows)
 
 
-def _a_second(requests: Requests, kind: str) -> float:
-    return requests.by_kind.get(kind, 0) / requests.seconds
-
-
-def _beyond(one: Asked, kind: str) -> float:
-    more = (_a_second(one.busy, kind) - _a_second(one.idle, kind)) * one.busy.seconds
-    return max(0.0, more) / max(1, one.orders)
+def _beyond(count: int, a_second: float, seconds: float, orders: int) -> float:
+    """Return how many there were for an order, without those that come in the same time anyway."""
+    return max(0.0, count - a_second * seconds) / max(1, orders)
 
 
 def frozen(beside: Sequence[Beside]) -> str:
@@ -190,7 +185,7 @@ def _count_of(name: str, of: Counts, costs: Costs) -> int:
 
 def _line(title: str, count: Callable[[Costs], int], idle: Costs, runs: Sequence[Run]) -> list[str]:
     a_second = count(idle) / idle.seconds
-    beyond = [max(0.0, count(run.costs) - a_second * run.costs.seconds) / _orders(run) for run in runs]
+    beyond = [_beyond(count(run.costs), a_second, run.costs.seconds, _orders(run)) for run in runs]
     return [title, *(f"{one:.1f}" for one in beyond), f"{a_second:.1f}"]
 
 
