@@ -327,6 +327,32 @@ async def test_an_admin_alone_is_offered_to_resume(desk: Desk) -> None:
         await desk.page.wait_for_selector("#login:visible")
 
 
+@pytest.mark.parametrize("of", ["mouse", "space"])
+async def test_a_press_counts_though_what_is_shown_there_changes_meanwhile(desk: Desk, of: str) -> None:
+    device, key = (desk.page.mouse, ()) if of == "mouse" else (desk.page.keyboard, (" ",))
+    accounts = desk.group.owner_of(ACCOUNTS[0]).accounts
+    await desk.open("accounts")
+    await desk.login()
+    button = desk.page.get_by_role("button", name=f"Halt {ACCOUNTS[0]}")
+    await button.hover()
+    await button.focus()
+    await device.down(*key)
+    accounts[ACCOUNTS[0]] = accounts[ACCOUNTS[0]].model_copy(update={"equity": Decimal(77_777)})
+    await desk.page.evaluate(HEAR, ACCOUNTS[0])
+    await device.up(*key)
+    await desk.says("dialog .says", f"{ACCOUNTS[0]} opens nothing any more")
+    await desk.says(f"article[aria-label='{ACCOUNTS[0]}']", "77,777.00")
+
+
+HEAR = """async (account) => {
+    const { changed, known } = await import("./static/live.js");
+    known.accounts.set(account, { ...known.accounts.get(account), equity: "77777" });
+    changed("accounts");
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+}"""
+"""What the page does when it hears of an account's money, and the frames in which it would be drawn."""
+
+
 async def test_a_lost_connection_is_said_and_what_was_missed_is_shown_after_it(desk: Desk) -> None:
     await desk.open()
     nats = desk.group.nats

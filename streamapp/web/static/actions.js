@@ -38,7 +38,6 @@ async function attempt(one) {
     }
   } finally {
     changed("commands");
-    showResults();
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { get, session, Refused } from "./api.js";
 import { learnDigits } from "./dom.js";
+import { afterPress } from "./press.js";
 
 const POLL_MS = 3000;
 const SILENT_MS = 12000; // the worker is heard every five seconds
@@ -35,7 +36,7 @@ const watchers = new Set();
 let dirty = new Set();
 let scheduled = false;
 
-/** Call ``watcher(changed)`` with the names of what changed, once a frame at most. */
+/** Call ``watcher(changed)`` with the names of what changed, once a frame at most, and not during a press. */
 export function watch(watcher) {
   watchers.add(watcher);
 }
@@ -56,7 +57,7 @@ export function changed(...names) {
   };
   // A page in the background gets no frames, and must not fall behind for ever.
   if (document.hidden) setTimeout(say, 500);
-  else requestAnimationFrame(say);
+  else requestAnimationFrame(() => afterPress(say));
 }
 
 // --- asking

@@ -6,6 +6,7 @@ import { facts, show } from "./dialog.js";
 import { bothTimes, el, fill, gain, learnDigits, lots, price, side, time, trimmed, zone } from "./dom.js";
 import { saveCsv } from "./files.js";
 import { isOpen, known, takeOrder, unwatch, watch } from "./live.js";
+import { afterPress } from "./press.js";
 import { Table } from "./table.js";
 
 const STATUSES = ["pending", "submitted", "partially_filled", "filled", "cancelled", "rejected", "failed"];
@@ -141,7 +142,7 @@ export function ordersView() {
   // Ten thousand rows take some milliseconds, and the table's layout as many: ten times a second at most.
   function soon() {
     if (waiting) return;
-    waiting = setTimeout(() => { waiting = null; drawnAt = performance.now(); draw(); }, Math.max(0, drawnAt + 100 - performance.now()));
+    waiting = setTimeout(() => afterPress(() => { waiting = null; drawnAt = performance.now(); draw(); }), Math.max(0, drawnAt + 100 - performance.now()));
   }
   draw();
   return { element: el("section", { class: "fill", "aria-label": "Orders" }, box, count, table.element, more), update: (names) => { if (names.has("orders") || names.has("zone")) soon(); } };
@@ -170,18 +171,18 @@ export function openOrder(orderId, onclose) {
   let version = 0;
   async function load() {
     const mine = ++version;
+    const put = (...children) => afterPress(() => { if (mine === version) fill(content, ...children); });
     try {
       const order = await get(`orders/${encodeURIComponent(orderId)}`);
       if (mine !== version) return;
       rev = order.rev;
       takeOrder(order);
-      fill(content, life(order));
+      put(life(order));
       // ClickHouse may take its time, or be away: the rest is there before it.
-      const whole = await get(`orders/${encodeURIComponent(orderId)}?evidence=1`);
-      if (mine === version) fill(content, life(whole));
+      put(life(await get(`orders/${encodeURIComponent(orderId)}?evidence=1`)));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (mine === version) fill(content, el("p", { class: "error", role: "alert" }, error.message));
+      put(el("p", { class: "error", role: "alert" }, error.message));
     }
   }
   const refresh = (names) => {
