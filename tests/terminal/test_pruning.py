@@ -89,7 +89,10 @@ def counts(journal: Path) -> dict[str, int]:
 
 
 def a_year_passes(journal: Path, market: Market) -> None:
-    """Put the server's clock forward, and date what the journal holds as if it had been written so long ago."""
+    """Put the server's clock forward, and date what the journal holds as if it had been written so long ago.
+
+    The journal knows the clock's new offset as well: who has yet to learn it reads the orders' day of history again.
+    """
     for _ in range(2):
         market.shift_clock(round(AGE.total_seconds() / 2))
 
@@ -105,6 +108,8 @@ def a_year_passes(journal: Path, market: Market) -> None:
             request = OPERATIONS[kind].decode(payload)
             older = request.model_copy(update={"not_after": request.not_after - AGE}).encode()
             db.execute("UPDATE operations SET request = ? WHERE request_id = ?", (older, request_id))
+        ahead_s = round(AGE.total_seconds())
+        db.execute("UPDATE meta SET value = value + ? WHERE key = 'server_offset_s'", (ahead_s,))
         db.commit()
 
 
