@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from streamapp.errors import ConfigurationError, Transient
-from streamapp.local.ports import EPHEMERAL, is_free
+from streamapp.local.ports import EPHEMERAL, claim
 from streamapp.local.process import POLL_S, REPOSITORY, last_lines
 from streamapp.local.readiness import http_answers
 from streamapp.local.state import StackFolder
@@ -102,14 +102,14 @@ class OwnStack:
 
 
 def free_port_offset() -> int:
-    """Return an offset at which every port of the stack is free now.
+    """Return an offset at which every port of the stack is claimed now.
 
     Raises:
         ConfigurationError: after many tries there is none.
     """
     for _ in range(200):
         offset = random.randrange(1000, 25_000, 10)  # noqa: S311 -- any free place will do
-        if all(port < EPHEMERAL and is_free(port) for port in _all_ports(Ports(offset))):
+        if all(port < EPHEMERAL and claim(port) for port in _all_ports(Ports(offset))):
             return offset
     raise ConfigurationError("expected a range of free ports on 127.0.0.1, got none in 200 tries. Stop other stacks.")
 

@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import socket
-from functools import partial
+import tempfile
+from functools import cache, partial
+from pathlib import Path
 
 from streamapp.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
-
-
 EPHEMERAL = 32_768
 """Linux gives ports from here on to outgoing connections (``ip_local_port_range``): a free one may be gone at once."""
 
 
+_claimed: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now, and no connection takes by chance."""
-    return next(filter(is_free, iter(partial(random.randrange, 20_000, EPHEMERAL), None)))
+    """Return a port of the loopback interface that is claimed now, and that no connection takes by chance."""
+    return next(filter(claim, iter(partial(random.randrange, 20_000, EPHEMERAL), None)))
+
+
+def claim(port: int) -> bool:
+    """Return whether the port is ours from now until this process ends.
+
+    No other claim of this user's processes gets it, even before a server listens on it or while that is restarted.
+    """
+    if port in _claimed or not is_free(port) or not _lock(port):
+        return False
+    _claimed.add(port)
+    return True
+
+
+def _lock(port: int) -> bool:
+    import fcntl  # not on Windows, where nobody claims a port
+
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):  # POSIX lets a system say either of a lock that another process holds
+        return False
+    return True
+
+
+@cache
+def _claims() -> int:
+    """Return the file whose byte N is locked by the process that claims port N.
+
+    It stays open: a process that closed it would lose all of its locks.
+    """
+    path = Path(tempfile.gettempdir()) / f"streamapp-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 def is_free(port: int) -> bool:
