@@ -16,6 +16,7 @@ from streamapp.errors import ConfigurationError, Transient
 from streamapp.local.ports import EPHEMERAL, claim
 from streamapp.local.process import POLL_S, REPOSITORY, last_lines
 from streamapp.local.readiness import http_answers
+from streamapp.local.stack import Stack
 from streamapp.local.state import StackFolder
 from streamapp.ports import FIRST_WORKERS, Ports
 from streamapp.processes.guard import kill_group
@@ -50,7 +51,12 @@ class OwnStack:
         return ours | {"STREAMAPP_CONFIG": str(self.file)}
 
     def start(self, output: IO[bytes] | None = None) -> None:
-        """Start it; ``output`` None: it prints where we print."""
+        """Start it; ``output`` None: it prints where we print.
+
+        Raises:
+            ConfigurationError: one of its ports is another's, whose answers would be taken for this stack's.
+        """
+        Stack(self.settings).claim_ports()
         self._up = subprocess.Popen(
             [sys.executable, "-m", "streamapp.cli", "up"],
             cwd=REPOSITORY,

@@ -91,7 +91,23 @@ def require_free(port: int, name: str) -> None:
         ConfigurationError: naming the port, what it is for and who has it.
     """
     if not is_free(port):
-        raise ConfigurationError(
-            f"expected port {port} free for {name}, got it used by {listener(port)}: stop that, or move all our ports "
-            "with STREAMAPP_LOCAL__PORT_OFFSET=1000"
-        )
+        raise _taken(port, name)
+
+
+def require_claim(port: int, name: str) -> None:
+    """Return if the port is free and claimed by this process, now or since earlier.
+
+    Raises:
+        ConfigurationError: as of :func:`require_free`, and where another process has claimed it.
+    """
+    require_free(port, name)
+    if port not in _claimed and not claim(port):
+        raise _taken(port, name)
+
+
+def _taken(port: int, name: str) -> ConfigurationError:
+    who = "another stack that is starting" if is_free(port) else listener(port)
+    return ConfigurationError(
+        f"expected port {port} free for {name}, got it used by {who}: stop that, or move all our ports with "
+        "STREAMAPP_LOCAL__PORT_OFFSET=1000"
+    )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from streamapp.local import clickhouse, kafka, nats
-from streamapp.local.ports import LOOPBACK, require_free
+from streamapp.local.ports import LOOPBACK, require_claim, require_free
 from streamapp.local.process import ProcessSpec
 from streamapp.local.readiness import http_answers
 from streamapp.settings import Settings, environment_of_children
@@ -58,6 +58,15 @@ class Stack:
         """
         for name, port in self._listeners().items():
             require_free(port, name)
+
+    def claim_ports(self) -> None:
+        """Claim every port of what will be started for as long as this process lives.
+
+        Raises:
+            ConfigurationError: naming the first that is another's, and whose.
+        """
+        for name, port in self._listeners().items():
+            require_claim(port, name)
 
     def servers(self) -> list[ProcessSpec]:
         """Return Kafka, NATS, the ClickHouse engine and the market, as far as they are ours to run.

@@ -4,11 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from streamapp.errors import ConfigurationError
+from streamapp.local.own import OwnStack
 from streamapp.local.ports import LOOPBACK, claim, free_port, require_free
+from streamapp.ports import Ports
 
 CLAIMANT = "import sys; from streamapp.local.ports import claim; print(claim(int(sys.argv[1])))"
 HOLDER = "import sys; from streamapp.local.ports import free_port; print(free_port(), flush=True); sys.stdin.read()"
@@ -39,3 +42,22 @@ def test_a_claim_ends_with_its_process_however_that_ends() -> None:
         assert not claim(port)
         holder.kill()
     assert claim(port)
+
+
+def test_a_stack_of_its_own_is_refused_where_another_one_runs(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        socket.create_server((LOOPBACK, port)),
+        pytest.raises(ConfigurationError, match=rf"port {port} free for mirror.*\(pid {os.getpid()}\)"),
+    ):
+        OwnStack(tmp_path, port - Ports().mirror).start()
+
+
+def test_a_stack_of_its_own_is_refused_where_another_one_is_starting(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        port = int(holder.stdout.readline())
+        with pytest.raises(ConfigurationError, match=rf"port {port} free for mirror.*another stack that is starting"):
+            OwnStack(tmp_path, port - Ports().mirror).start()
+        holder.kill()
