@@ -15,8 +15,6 @@ from streamapp.errors import ConfigurationError
 LOOPBACK = "127.0.0.1"
 EPHEMERAL = 32_768
 """Linux gives ports from here on to outgoing connections (``ip_local_port_range``): a free one may be gone at once."""
-
-
 _claimed: set[int] = set()
 
 
@@ -91,7 +89,7 @@ def require_free(port: int, name: str) -> None:
         ConfigurationError: naming the port, what it is for and who has it.
     """
     if not is_free(port):
-        raise _taken(port, name)
+        raise _taken(port, name, listener(port))
 
 
 def require_claim(port: int, name: str) -> None:
@@ -102,11 +100,10 @@ def require_claim(port: int, name: str) -> None:
     """
     require_free(port, name)
     if port not in _claimed and not claim(port):
-        raise _taken(port, name)
+        raise _taken(port, name, "another stack that is starting")
 
 
-def _taken(port: int, name: str) -> ConfigurationError:
-    who = "another stack that is starting" if is_free(port) else listener(port)
+def _taken(port: int, name: str, who: str) -> ConfigurationError:
     return ConfigurationError(
         f"expected port {port} free for {name}, got it used by {who}: stop that, or move all our ports with "
         "STREAMAPP_LOCAL__PORT_OFFSET=1000"

@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,13 +36,21 @@ def test_a_port_is_given_once_also_before_anybody_listens_on_it() -> None:
     assert subprocess.check_output([sys.executable, "-c", CLAIMANT, str(port)], text=True) == "False\n"
 
 
-def test_a_claim_ends_with_its_process_however_that_ends() -> None:
+@contextmanager
+def claimed_by_another() -> Iterator[int]:
+    """Let another process claim a port; it is killed after the block."""
     command = [sys.executable, "-c", HOLDER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
-        port = int(holder.stdout.readline())
+        try:
+            yield int(holder.stdout.readline())
+        finally:
+            holder.kill()
+
+
+def test_a_claim_ends_with_its_process_however_that_ends() -> None:
+    with claimed_by_another() as port:
         assert not claim(port)
-        holder.kill()
     assert claim(port)
 
 
@@ -54,10 +64,8 @@ def test_a_stack_of_its_own_is_refused_where_another_one_runs(tmp_path: Path) ->
 
 
 def test_a_stack_of_its_own_is_refused_where_another_one_is_starting(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        port = int(holder.stdout.readline())
-        with pytest.raises(ConfigurationError, match=rf"port {port} free for mirror.*another stack that is starting"):
-            OwnStack(tmp_path, port - Ports().mirror).start()
-        holder.kill()
+    with (
+        claimed_by_another() as port,
+        pytest.raises(ConfigurationError, match=rf"port {port} free for mirror.*another stack that is starting"),
+    ):
+        OwnStack(tmp_path, port - Ports().mirror).start()
